@@ -1,0 +1,1039 @@
+"""YAML and environment → one frozen `Config`, every fault named at once.
+
+The file is trusted to be the user's own, and not to be right: whatever it holds, the outcome is a `Config` or one
+`ConfigError`. It is also full of secrets, and any value may be one. So what is said about it names places, keys,
+groups and environment variables, and never quotes another value; and what is shown of it (`Config.public`) is by
+permission, key by key.
+
+Three steps, each of which sees only what the one before let through: `_Loader` reads YAML into plain data and refuses
+what could run, repeat or explode; the pydantic models parse section by section; `_Reading` crosses them with the
+environment and with each other. Faults are collected, not raised, until all of it has been read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import platformdirs
+import yaml
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from . import embedded
+from .errors import ConfigError, EmbeddedError
+from .types import TENANT_ID, flaws
+
+RoutingStrategy = Literal["latency-based-routing", "simple-shuffle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One provider's model, as the config names it.
+
+    Attributes:
+        id: unique in the config: `group/position`, counted from 1.
+        group: the model group it belongs to.
+        name: what users read: its model, with `#2` … behind it where its group has that model more than once.
+        model: `provider/model` as users read it; the provider of Ollama's two LiteLLM names is `ollama`.
+        params: what a provider call needs beside the request: `model` as the config has it, `api_base`, `api_key`,
+            `api_version` … with environment references resolved. Holds secrets. Prices are in it too, because LiteLLM
+            computes the cost from them; routing keys are not.
+        order: lower is asked first; None (not given) comes after every number.
+        timeout_s: what one try may take, in seconds.
+        num_retries: further tries after the first, for what a retry can cure.
+        cooldown_s: how long it is passed over after failing too often, in seconds.
+        weight: its share under `simple-shuffle`.
+        rpm, tpm, max_parallel_requests: the operator's own limits, None where not given.
+        input_cost, output_cost: US dollars per token, None where the config gives none.
+        context_window: tokens, None where the config gives none.
+        supports: capability (`tools`, `vision`, `structured_output`) → whether, for those the config settles.
+        unavailable: why it cannot be called ("ANTHROPIC_API_KEY is not set"), None when it can.
+    """
+
+    id: str
+    group: str
+    name: str
+    model: str
+    params: Mapping[str, Any] = field(repr=False)
+    order: int | None = None
+    timeout_s: float = 120.0
+    num_retries: int = 2
+    cooldown_s: float = 30.0
+    weight: float = 1.0
+    rpm: int | None = None
+    tpm: int | None = None
+    max_parallel_requests: int | None = None
+    input_cost: float | None = None
+    output_cost: float | None = None
+    context_window: int | None = None
+    supports: Mapping[str, bool] = field(default_factory=dict)
+    unavailable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A model group: deployments in the file's order, and the groups behind it."""
+
+    name: str
+    description: str
+    deployments: tuple[Deployment, ...]
+    fallbacks: tuple[str, ...] = ()
+    context_window_fallbacks: tuple[str, ...] = ()
+    content_policy_fallbacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The effective configuration.
+
+    Attributes:
+        source: where it came from, for the operator: a path, or "the built-in config".
+        groups: by name, in the file's order.
+        default_group: the group of a call that names none; a key of `groups`.
+        default_tenant: the tenant of a call that names none.
+        timeout_s: the deadline of a whole call, in seconds.
+        allowed_fails: failed tries within a minute that a deployment may have before it cools down.
+        routing_strategy: how to choose among deployments of equal order.
+        warnings: what the file holds that has no effect here, one line each.
+        public: the effective config as plain data, every secret masked.
+    """
+
+    source: str
+    groups: Mapping[str, Group]
+    default_group: str
+    default_tenant: str
+    timeout_s: float
+    allowed_fails: int
+    routing_strategy: RoutingStrategy
+    warnings: tuple[str, ...]
+    public: Mapping[str, Any]
+
+
+def load_config(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """The effective config: from `path`, else `$KONSTRUCT_CONFIG`, the user's config folder, the built-in one.
+
+    Raises:
+        ConfigError: holding every fault, each with its place.
+    """
+    environ = os.environ if environ is None else environ
+    origin, file = _locate(path, environ)
+    if file is None:
+        source, text = origin, (files(__package__) / "default_config.yaml").read_text("utf-8")
+    else:
+        source, text = _read(file, origin)
+    document = _parse(text, origin)
+    if file is None and not embedded.installed():
+        _drop_embedded(document)
+    reading = _Reading(environ)
+    config = reading.config(document, source, origin)
+    if config is None:
+        raise ConfigError(reading.faults, source=origin)
+    return config
+
+
+# ---- finding and reading the file ------------------------------------------------------------------------------------
+
+_MAX_BYTES = 1 << 20  # a thousand deployments take a quarter of it; PyYAML needs seconds for more
+
+
+def _locate(path: Path | None, environ: Mapping[str, str]) -> tuple[str, Path | None]:
+    """How to speak of the config (an error holds no path), and its file: None for the built-in one."""
+    if path is not None:
+        return "the config file", Path(path)
+    if named := environ.get("KONSTRUCT_CONFIG", "").strip():
+        return "the file that KONSTRUCT_CONFIG names", Path(named)
+    if folder := environ.get("XDG_CONFIG_HOME"):
+        file = Path(folder, "konstruct-mcp", "config.yaml")
+    else:
+        file = platformdirs.user_config_path("konstruct-mcp") / "config.yaml"
+    # With no usable home the folder comes out relative, and would be looked up in the current one. `lexists`, so that
+    # a link gone dead is a fault and not the built-in config in silence.
+    if file.is_absolute() and os.path.lexists(file):
+        return "config.yaml in the user's config folder", file
+    return "the built-in config", None
+
+
+def _read(path: Path, origin: str) -> tuple[str, str]:
+    """The absolute path and the text of a file."""
+    try:
+        path = path.expanduser().absolute()
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe could keep us waiting for ever
+            raise ConfigError(["cannot be read: it is not a regular file"], source=origin)
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise ConfigError(["cannot be read: it is larger than 1 MiB"], source=origin)
+        return str(path), data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8 text"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__  # str(error) holds the path
+    except (ValueError, RuntimeError):  # a NUL in the name; the home of an unknown user
+        reason = "there can be no such path"
+    raise ConfigError([f"cannot be read: {reason}"], source=origin)
+
+
+# ---- YAML ------------------------------------------------------------------------------------------------------------
+
+_MAX_VALUES = 100_000  # aliases expanded; a thousand deployments have about 10,000
+_LONG_TEXT = 100  # characters that weigh as much as one more value, so that aliases cannot multiply one huge text
+_MAX_DEPTH = 50  # aliases expanded; every step that walks the data recurses, and LiteLLM's files are six deep
+_MAX_NUMBER = 1e300  # what fits a float; also keeps out infinities and integers that Python refuses to print
+_YAML = "tag:yaml.org,2002:"
+_TAGS = frozenset(_YAML + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge"))
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only: no tags, no duplicate keys, no second document, nothing that explodes when aliases expand.
+
+    The rules are checked as nodes are composed, thus before anything is constructed. Every key is text, as written:
+    a group called `no` or `8` is not a boolean or a number. Dates stay text too (Azure's `api_version: 2024-06-01`).
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  the stubs make it an instance's, which a ClassVar cannot override
+        first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._extents: dict[yaml.Node, tuple[int, int]] = {}  # complete nodes → values and levels, aliases expanded
+        self._level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
+        self._level += 1
+        if self._level > _MAX_DEPTH:
+            raise _refusal("nested too deep", event)
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        assert node is not None  # only a stream with no document has no node
+        if node in self._extents:  # an alias
+            return node
+        if isinstance(event, yaml.AliasEvent):
+            raise _refusal("an alias inside what it stands for", event)
+        if node.tag not in _TAGS:
+            raise _refusal("a tag; only plain YAML is read", event)
+        match node:
+            case yaml.MappingNode():
+                below = [self._extents[child] for pair in node.value for child in pair]
+            case yaml.SequenceNode():
+                below = [self._extents[child] for child in node.value]
+            case _:
+                below = [(len(node.value) // _LONG_TEXT, 0)]
+        values = 1 + sum(values for values, _ in below)
+        levels = 1 + max((levels for _, levels in below), default=0)
+        if max(values, len(self._extents)) > _MAX_VALUES:
+            raise _refusal(f"more than {_MAX_VALUES} values, aliases expanded", event)
+        if levels > _MAX_DEPTH:
+            raise _refusal("nested too deep", event)
+        self._extents[node] = values, levels
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for position, (key, value) in enumerate(node.value):
+            if not isinstance(key, yaml.ScalarNode):
+                raise _refusal("a key that is not plain text", key)
+            if key.value in seen:
+                raise _refusal(f"the key {_quoted(key.value)} is there twice", key)
+            seen.add(key.value)
+            if key.tag != _YAML + "merge":
+                text = yaml.ScalarNode(_YAML + "str", key.value, key.start_mark, key.end_mark)
+                self._extents[text] = self._extents[key]
+                node.value[position] = text, value
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, str):
+                value.encode()  # an escape can spell half a surrogate pair, which no output takes
+            elif isinstance(value, int | float) and not abs(value) < _MAX_NUMBER:
+                raise ValueError
+        except (ValueError, LookupError):  # PyYAML's own for `!!int x`, `!!bool x`
+            raise _refusal("a value that cannot be read", node) from None
+        return value
+
+
+def _refusal(problem: str, at: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
+
+
+def _parse(text: str, origin: str) -> dict[str, Any]:
+    """The mapping that the text holds. PyYAML's messages are not repeated where they quote the text."""
+    line, column, problem = 1, 1, "not valid YAML"
+    loader = None
+    try:
+        loader = _Loader(text)
+        document = loader.get_single_data()
+        if isinstance(document, dict):
+            return document
+        line, column, problem = 0, 0, "is empty" if document is None else "should be a mapping of sections"
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, error.position - before.rfind("\n")
+        problem = "a character that YAML does not allow"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (line, column)
+        said = (error.problem or problem).removeprefix("but ")
+        # Besides our own, quotes are safe around one character and around the kind of a token: '<scalar>'.
+        ours = type(error) is yaml.MarkedYAMLError
+        quotes = not ours and re.search("['\"]", re.sub(r"'(?:<[a-z ]+>|[^'\\])'", "", said))
+        problem = problem if quotes else said
+    except (ValueError, ArithmeticError):  # an escape or a number that PyYAML's scanner passes on unchecked
+        if loader is not None:
+            line, column = loader.line + 1, loader.column + 1
+    raise ConfigError([f"line {line}, column {column}: {problem}" if line else problem], source=origin)
+
+
+def _drop_embedded(document: dict[str, Any]) -> None:
+    """Take the embedded group out of the built-in config: without its extra it would only ever be unavailable."""
+    entries = document["model_list"]
+    ours = {e["model_name"] for e in entries if e["litellm_params"]["model"].startswith("embedded/")}
+    document["model_list"] = [e for e in entries if e["model_name"] not in ours]
+    for name in ours:
+        document["konstruct"]["groups"].pop(name, None)
+
+
+# ---- words that may be shown -----------------------------------------------------------------------------------------
+
+_REFERENCE = "os.environ/"
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_LONGEST_NAME = 64  # of a key or a name, in a message that a person reads in one line
+_MOST_LISTED = 100  # faults, and idle places: nobody reads more, and a file can hold 100,000
+
+
+def _cut(text: str, longest: int = _LONGEST_NAME) -> str:
+    """One printable line of bounded length."""
+    line = "".join(c if c.isprintable() else "?" for c in text[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _quoted(name: str) -> str:
+    return f'"{_cut(name)}"'
+
+
+def _listed(names: Iterable[str]) -> str:
+    return _cut(", ".join(itertools.islice((_cut(name) for name in sorted(names)), _MOST_LISTED)), 500)
+
+
+def _suggestion(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    close = difflib.get_close_matches(word[:_LONGEST_NAME].lower(), list(known), n=1, cutoff=likeness)
+    return close[0] if close else None
+
+
+def _reference(value: Any) -> str | None:
+    """The NAME of a well-formed `os.environ/NAME`."""
+    if isinstance(value, str) and value.startswith(_REFERENCE) and _ENV_NAME.match(value, len(_REFERENCE)):
+        return value.removeprefix(_REFERENCE)
+    return None
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and _sendable(text, " ")
+    except ValueError:  # unbalanced brackets, or a port that is no number
+        return False
+
+
+def _sendable(text: str, without: str = "") -> bool:
+    """Whether it can go in an HTTP header: httpx sends those as ASCII."""
+    return text.isascii() and text.isprintable() and not any(c in text for c in without)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# What of litellm_params and model_info is shown as written, if it is a scalar. Everything else is masked.
+_SHOWN = _words(
+    "model order timeout num_retries max_retries cooldown_time weight rpm tpm max_parallel_requests"
+    " api_version drop_params custom_llm_provider region_name aws_region_name vertex_location"
+    " max_tokens max_completion_tokens temperature top_p reasoning_effort"
+    " mode base_model max_input_tokens max_output_tokens"
+    " supports_function_calling supports_vision supports_response_schema"
+    " input_cost_per_token output_cost_per_token"
+    " cache_read_input_token_cost cache_creation_input_token_cost"
+)
+
+
+def _shown(key: str, value: Any) -> Any:
+    if _reference(value):
+        return value
+    if key in ("api_base", "base_url") and isinstance(value, str):
+        url = urlsplit(value.strip())
+        host = url.netloc.rpartition("@")[2]
+        netloc = f"***@{host}" if "@" in url.netloc else host
+        path = "/***" if "@" in url.path else url.path  # a password that holds a slash
+        return urlunsplit((url.scheme, netloc, path, "***" if url.query else "", ""))
+    return value if key in _SHOWN and not isinstance(value, dict | list) else "***"
+
+
+# ---- the sections, each as a model -----------------------------------------------------------------------------------
+
+
+def _not_bool(value: Any) -> Any:
+    if isinstance(value, bool):  # pydantic takes true for 1
+        raise ValueError("should be a number")  # noqa: TRY004  pydantic makes a flaw of a ValueError only
+    return value
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("should be one line of printable characters")
+    return text
+
+
+# Numbers may be numeric strings: LiteLLM users write them, references resolve to them, and YAML 1.1 reads 3e-06 as one.
+_Number = BeforeValidator(_not_bool)
+_Seconds = Annotated[float, _Number, Field(gt=0, le=86400)]  # a day, as in a request
+_Cooldown = Annotated[float, _Number, Field(ge=0, le=86400)]
+_Retries = Annotated[int, _Number, Field(ge=0, le=100)]  # more is a slip: each waits longer than the one before
+_Count = Annotated[int, _Number, Field(ge=1, le=2**53)]  # what JSON readers keep exact
+_Price = Annotated[float, _Number, Field(ge=0, le=1)]  # a dollar per token is a slip of six digits
+_Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_one_line)]
+_Fallbacks = list[dict[str, list[str]]]
+
+_DOLLARS = TypeAdapter[float](Annotated[float, Field(ge=0, allow_inf_nan=False)])
+
+
+class _Section(BaseModel):
+    """What is null counts as not given, as it does for LiteLLM. Unknown keys are kept, to be named or passed on."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="allow", str_strip_whitespace=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        ours = {*cls.model_fields, *_ALIASES.values()}  # an unknown key stays one, with or without a value
+        return {key: item for key, item in value.items() if item is not None or key not in ours}
+
+
+class _Routing(_Section):
+    num_retries: _Retries | None = None
+    cooldown_time: _Cooldown | None = None
+    allowed_fails: Annotated[int, _Number, Field(ge=0, le=2**53)] | None = None
+    fallbacks: _Fallbacks | None = None
+    context_window_fallbacks: _Fallbacks | None = None
+    content_policy_fallbacks: _Fallbacks | None = None
+    default_fallbacks: list[str] | None = None
+
+
+# LiteLLM's other strategies. Only these are named in the refusal: any other word may be a misplaced secret.
+_NOT_OURS = ("least-busy", "usage-based-routing", "usage-based-routing-v2", "cost-based-routing")
+
+
+class _RouterSettings(_Routing):
+    timeout: _Seconds | None = None
+    routing_strategy: RoutingStrategy = "latency-based-routing"
+
+    @field_validator("routing_strategy", mode="before")
+    @classmethod
+    def _is_one_of_ours(cls, name: Any) -> Any:
+        if name not in ("latency-based-routing", "simple-shuffle"):
+            word = f'"{name}"' if name in _NOT_OURS else "this strategy"
+            raise ValueError(f"{word} is not supported; use latency-based-routing or simple-shuffle")
+        return name
+
+
+class _LiteLLMSettings(_Routing):
+    request_timeout: _Seconds | None = None
+
+
+class _KonstructSettings(_Section):
+    model_config = ConfigDict(extra="forbid")
+
+    default_group: str | None = None
+    groups: dict[str, Any] = {}
+    timeout_s: _Seconds = 300.0
+    default_tenant: str = "default"
+
+    @field_validator("default_tenant")
+    @classmethod
+    def _is_well_formed(cls, tenant: str) -> str:
+        if not TENANT_ID.match(tenant):
+            raise ValueError("should be 1 to 128 letters, digits or any of . _ : @ -")
+        return tenant
+
+
+class _GroupSettings(_Section):
+    model_config = ConfigDict(extra="forbid")
+
+    description: Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_one_line)] | None = None
+
+
+class _Entry(_Section):
+    model_name: _Name
+    litellm_params: dict[str, Any]
+    model_info: dict[str, Any] = {}
+
+
+class _Prices(_Section):
+    input_cost_per_token: _Price | None = None
+    output_cost_per_token: _Price | None = None
+
+
+class _Params(_Prices):
+    """The keys of litellm_params that we read. The others are LiteLLM's, and go through untouched."""
+
+    model: Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_one_line)]
+    api_base: str | None = Field(default=None, validation_alias=AliasChoices("api_base", "base_url"))
+    api_key: str | None = None
+    order: Annotated[int, _Number, Field(ge=-(2**53), le=2**53)] | None = None
+    timeout: _Seconds | None = None
+    num_retries: _Retries | None = Field(default=None, validation_alias=AliasChoices("num_retries", "max_retries"))
+    cooldown_time: _Cooldown | None = None
+    weight: Annotated[float, _Number, Field(gt=0, le=10**9)] = 1.0  # bounded, so that a sum of them is finite
+    rpm: _Count | None = None
+    tpm: _Count | None = None
+    max_parallel_requests: _Count | None = None
+
+    @field_validator("api_base")
+    @classmethod
+    def _has_a_host(cls, url: str) -> str:
+        if not _is_url(url):
+            raise ValueError("should be an http:// or https:// address with a host")
+        return url
+
+    @field_validator("api_key")
+    @classmethod
+    def _can_be_sent(cls, key: str) -> str:
+        if not _sendable(key):
+            raise ValueError("holds characters that cannot be sent")
+        return key
+
+
+class _Info(_Prices):
+    """The keys of model_info that we read. The others are notes, for LiteLLM's proxy or for people."""
+
+    base_model: str | None = None
+    max_input_tokens: _Count | None = None
+    max_tokens: _Count | None = None
+    supports_function_calling: bool | None = None
+    supports_vision: bool | None = None
+    supports_response_schema: bool | None = None
+
+    @property
+    def supports(self) -> dict[str, bool]:
+        said = {
+            "tools": self.supports_function_calling,
+            "vision": self.supports_vision,
+            "structured_output": self.supports_response_schema,
+        }
+        return {capability: value for capability, value in said.items() if value is not None}
+
+
+_SECTIONS = ("model_list", "router_settings", "litellm_settings", "konstruct")
+_ALIASES = {"api_base": "base_url", "num_retries": "max_retries"}
+_CHAT_MODES = (None, "chat", "completion", "responses")
+_LITELLM_PRICE = re.compile(r"_cost(_per_|\Z)")
+
+# Keys of litellm_params with no effect here: each would change what is asked (the request says that), who is asked
+# after whom (routing says that), whom the call is accounted to, or whether a provider is asked at all.
+_REFUSED = _words(
+    "stream stream_options stream_timeout n messages prompt functions function_call tools tool_choice response_format"
+    " user metadata litellm_metadata tags model_group model_list model_info deployment_id specific_deployment id"
+    " fallbacks default_fallbacks context_window_fallbacks context_window_fallback_dict content_policy_fallbacks"
+    " allowed_fails allowed_fails_policy retry_policy retry_strategy priority request_timeout force_timeout"
+    " mock_response mock_tool_calls mock_timeout mock_delay mock_testing_fallbacks caching cache cache_key"
+    " preset_cache_key ttl acompletion atext_completion text_completion litellm_call_id litellm_trace_id"
+    " litellm_logging_obj logger_fn verbose callbacks success_callback failure_callback proxy_server_request"
+    " secret_fields max_budget budget_duration client use_client enable_preview_features fastest_response"
+)
+
+# The variables in which LiteLLM looks for a provider's key, in its order. We look first, to tell an unavailable
+# deployment from one that fails, and because a local OpenAI-compatible server wants some key but no certain one.
+_KEYS = {
+    "openai": ("OPENAI_API_KEY",),
+    "anthropic": ("ANTHROPIC_API_KEY",),
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    "groq": ("GROQ_API_KEY",),
+    "mistral": ("MISTRAL_API_KEY",),
+    "openrouter": ("OPENROUTER_API_KEY", "OR_API_KEY"),
+    "deepseek": ("DEEPSEEK_API_KEY",),
+    "xai": ("XAI_API_KEY",),
+    "together_ai": ("TOGETHERAI_API_KEY", "TOGETHER_API_KEY", "TOGETHER_AI_API_KEY", "TOGETHER_AI_TOKEN"),
+    "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
+}
+_DEFAULTS = {"OLLAMA_BASE_URL": "http://localhost:11434"}  # of environment variables
+_BARE = ((re.compile(r"gpt-|o\d|chatgpt-"), "openai"), (re.compile(r"claude-"), "anthropic"))
+
+_Model = TypeVar("_Model", bound=_Section)
+
+
+# ---- the reading -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Defaults:
+    """What holds for a deployment that says nothing of it."""
+
+    timeout_s: float
+    num_retries: int
+    cooldown_s: float
+
+
+class _Reading:
+    """One pass over one document: the faults and the idle places found so far, and what they were found with."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.faults: list[str] = []
+        self._idle: list[str] = []  # places of what has no effect here
+        self._environ = environ
+        self._named: Counter[str] = Counter()  # group names as written → their entries, right or wrong
+        self._skipped: Counter[str] = Counter()  # group names → their entries that are passed over
+        self._known: dict[str, None] = {}  # the groups in the file's order, but for those wholly passed over
+        self._listing = ""  # the known groups, to be named in a fault
+        self._groups: dict[str, list[Deployment]] = {}
+        self._shown: list[dict[str, Any]] = []  # the entries as they are to be masked and shown
+        self._models: Counter[tuple[str, str]] = Counter()  # group and model → deployments so far
+        self._embedded: dict[str, str] = {}  # group → place of its embedded deployment
+
+    def config(self, document: dict[str, Any], source: str, origin: str) -> Config | None:
+        """The config that the document and the environment make; None when there are faults."""
+        self._top_level(document)
+        router = self._section(_RouterSettings, document, "router_settings")
+        litellm = self._section(_LiteLLMSettings, document, "litellm_settings")
+        konstruct = self._section(_KonstructSettings, document, "konstruct")
+
+        def setting(name: str, default: Any) -> Any:
+            given = (getattr(router, name), getattr(litellm, name))
+            return next((value for value in given if value is not None), default)
+
+        timeout = router.timeout or litellm.request_timeout or 120.0
+        defaults = _Defaults(timeout, setting("num_retries", 2), setting("cooldown_time", 30.0))
+        self._model_list(document.get("model_list"), defaults)
+
+        chains = {}
+        for kind in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
+            home = "router_settings" if getattr(router, kind) is not None else "litellm_settings"
+            chains[kind] = self._chains(f"{home}.{kind}", setting(kind, []), circular=kind != "fallbacks")
+            if kind == "fallbacks":
+                for cycle in _cycles(chains[kind]):
+                    self._fault(f"{home}.{kind}", " → ".join(map(_cut, cycle)) + " goes round in a circle")
+        home = "router_settings" if router.default_fallbacks is not None else "litellm_settings"
+        last_resort = self._targets(f"{home}.default_fallbacks", setting("default_fallbacks", []))
+        # Whoever is behind the defaults, directly or further on, gets none of them: it would lead in a circle.
+        behind = _reachable(last_resort, chains["fallbacks"])
+        for name in self._known:
+            if name not in behind:
+                chains["fallbacks"].setdefault(name, last_resort)
+
+        descriptions = self._descriptions(konstruct.groups)
+        default_group = konstruct.default_group
+        if default_group is None:
+            default_group = "balanced" if "balanced" in self._known else next(iter(self._known), "")
+        elif default_group not in self._known:
+            self._fault("konstruct.default_group", self._no_group(default_group))
+        if self.faults:
+            return None
+
+        groups = {
+            name: Group(
+                name,
+                descriptions.get(name) or _describe(deployments),
+                tuple(deployments),
+                **{kind: lists.get(name, ()) for kind, lists in chains.items()},
+            )
+            for name, deployments in self._groups.items()
+        }
+        fallbacks = {
+            kind: [{name: list(lists[name])} for name in groups if lists.get(name)] for kind, lists in chains.items()
+        }
+        public = {
+            "source": origin,
+            "model_list": [_masked(entry) for entry in self._shown],
+            "router_settings": {
+                "routing_strategy": router.routing_strategy,
+                "num_retries": defaults.num_retries,
+                "timeout": defaults.timeout_s,
+                "cooldown_time": defaults.cooldown_s,
+                "allowed_fails": setting("allowed_fails", 2),
+                **fallbacks,
+            },
+            "konstruct": {
+                "default_group": default_group,
+                "default_tenant": konstruct.default_tenant,
+                "timeout_s": konstruct.timeout_s,
+                "groups": {name: {"description": group.description} for name, group in groups.items()},
+            },
+        }
+        return Config(
+            source=source,
+            groups=MappingProxyType(groups),
+            default_group=default_group,
+            default_tenant=konstruct.default_tenant,
+            timeout_s=konstruct.timeout_s,
+            allowed_fails=setting("allowed_fails", 2),
+            routing_strategy=router.routing_strategy,
+            warnings=self._warnings(),
+            public=public,
+        )
+
+    # -- saying what is wrong
+
+    def _fault(self, place: str, message: str) -> None:
+        if len(self.faults) < _MOST_LISTED:
+            self.faults.append(f"{_cut(place, 200)}: {message}")
+
+    def _warnings(self) -> tuple[str, ...]:
+        if not self._idle:
+            return ()
+        more = len(self._idle) - _MOST_LISTED
+        listed = ", ".join(_cut(place, 200) for place in self._idle[:_MOST_LISTED])
+        return (f"no effect here: {listed}" + (f" and {more} more" if more > 0 else ""),)
+
+    def _parse(
+        self, model: type[_Model], value: Any, place: str, names: Mapping[str, str | None] | None = None
+    ) -> _Model | None:
+        """What is sound of `value`, its flaws noted; None when that is not enough.
+
+        `names` tells which keys were environment references, so that the flaw names the variable.
+        """
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            for where, message in flaws(error):
+                if message == "unknown field":
+                    close = _suggestion(where, model.model_fields)
+                    message = f"unknown key; did you mean {close}?" if close else "unknown key"
+                at = f"{_cut(place, 120)}.{_cut(where)}" if where else place
+                self._fault(f"{at} ({_cut(name)})" if (name := (names or {}).get(where)) else at, message)
+            bad = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
+        try:
+            return model.model_validate({k: v for k, v in value.items() if k not in bad}) if bad else None
+        except ValidationError:
+            return None
+
+    # -- sections
+
+    def _top_level(self, document: dict[str, Any]) -> None:
+        for key in document:
+            if key in _SECTIONS:
+                continue
+            if close := _suggestion(key, ("konstruct", "model_list", "router_settings"), 0.8):
+                self._fault(_cut(key), f"unknown section; did you mean {close}?")
+            else:
+                self._idle.append(key)
+
+    def _section(self, model: type[_Model], document: dict[str, Any], name: str) -> _Model:
+        value = document.get(name)
+        section = self._parse(model, {} if value is None else value, name) or model()
+        self._idle += [f"{name}.{key}" for key in section.model_extra or ()]
+        return section
+
+    def _descriptions(self, groups: Mapping[str, Any]) -> dict[str, str | None]:
+        found = {}
+        for name, value in groups.items():
+            place = f"konstruct.groups.{_cut(name)}"
+            if name not in self._known:
+                self._fault(place, f"no such group; groups: {self._listing}")
+            settings = self._parse(_GroupSettings, {} if value is None else value, place)
+            found[name] = settings.description if settings else None
+        return found
+
+    # -- the groups and who is behind them
+
+    def _no_group(self, name: str) -> str:
+        return f"no group {_quoted(name)}; groups: {self._listing}"
+
+    def _chains(self, place: str, lists: _Fallbacks, *, circular: bool) -> dict[str, tuple[str, ...]]:
+        """group → the groups behind it. `circular`: not even itself is refused elsewhere."""
+        found: dict[str, tuple[str, ...]] = {}
+        for position, item in enumerate(lists):
+            for source, names in item.items():
+                here = f"{place}[{position}].{_cut(source)}"
+                if not self._is_group(here, source):
+                    continue
+                targets = self._targets(here, names)
+                if circular and source in targets:
+                    self._fault(here, "a group cannot be its own fallback")
+                if source in found:
+                    self._fault(here, "this group has a list already")
+                found.setdefault(source, targets)
+        return found
+
+    def _targets(self, place: str, names: Sequence[str]) -> tuple[str, ...]:
+        found: dict[str, None] = {}
+        for position, name in enumerate(names):
+            here = f"{place}[{position}]"
+            if not self._is_group(here, name):
+                continue
+            if name in self._embedded:
+                self._fault(here, f"{_quoted(name)} is the embedded model, too weak to answer in another's name")
+            if name in found:
+                self._fault(here, f"{_quoted(name)} is there twice")
+            found[name] = None
+        return tuple(found)
+
+    def _is_group(self, place: str, name: str) -> bool:
+        if name in self._known:
+            return True
+        if name in self._named:  # passed over: LiteLLM's files chain embedding models too
+            self._idle.append(place)
+        else:
+            self._fault(place, self._no_group(name))
+        return False
+
+    # -- deployments
+
+    def _model_list(self, entries: Any, defaults: _Defaults) -> None:
+        if not isinstance(entries, list):
+            self._fault("model_list", "required, but missing" if entries is None else "should be a list")
+            return
+        faults = len(self.faults)
+        seen: dict[str, str] = {}
+        for position, entry in enumerate(entries):
+            place = f"model_list[{position}]"
+            if isinstance(entry, dict) and isinstance(entry.get("model_name"), str):
+                self._named[entry["model_name"].strip()] += 1
+            self._entry(place, entry, defaults, seen)
+        # Also those whose entries are all faulty: that is said once, and not again where the group is named.
+        self._known = {name: None for name, count in self._named.items() if self._skipped[name] < count}
+        self._listing = _listed(self._known)
+        for group, place in self._embedded.items():
+            if self._named[group] > 1:
+                self._fault(place, f"the embedded model needs a group of its own; {_quoted(group)} has others")
+        if not self._groups and len(self.faults) == faults:
+            self._fault("model_list", "no deployment")
+
+    def _entry(self, place: str, raw: Any, defaults: _Defaults, seen: dict[str, str]) -> None:
+        entry = self._parse(_Entry, raw, place)
+        if entry is None:
+            if isinstance(raw, dict) and isinstance(raw.get("litellm_params"), dict):
+                self._deployment(place, _Entry(model_name="?", litellm_params=raw["litellm_params"]), defaults)
+            return
+        self._idle += [f"{place}.{key}" for key in entry.model_extra or ()]
+        if "*" in entry.model_name or "*" in str(entry.litellm_params.get("model")):
+            why = "a wildcard"
+        elif entry.model_info.get("mode") not in _CHAT_MODES:
+            why = "not a chat model"
+        else:
+            # As text, because True equals 1 and a dictionary is no key.
+            contents = json.dumps([entry.model_name, entry.litellm_params], sort_keys=True)
+            if (earlier := seen.setdefault(contents, place)) != place:
+                self._fault(place, f"the same as {earlier}")
+            deployment = self._deployment(place, entry, defaults)
+            if deployment is not None:
+                self._groups.setdefault(entry.model_name, []).append(deployment)
+            return
+        self._skipped[entry.model_name] += 1
+        self._idle.append(f"{place} ({why})")
+
+    def _deployment(self, place: str, entry: _Entry, defaults: _Defaults) -> Deployment | None:
+        raw = {}
+        for key, value in entry.litellm_params.items():
+            if key in _REFUSED:
+                self._idle.append(f"{place}.litellm_params.{key}")
+            elif value is not None and not (isinstance(value, str) and not value.strip()):
+                raw[key] = value
+        for key, alias in _ALIASES.items():
+            if key in raw and alias in raw:
+                self._fault(f"{place}.litellm_params.{alias}", f"is {key} by another name; give one of them")
+                del raw[alias]
+
+        reasons: list[str] = []
+        resolved = self._resolve(raw, f"{place}.litellm_params", reasons)
+        if resolved.get("model") is None and _reference(raw.get("model")):
+            resolved["model"] = raw["model"]  # so that an unset one can at least be named
+        model, provider = self._display(resolved.get("model"), resolved.get("custom_llm_provider"))
+        local = provider in ("ollama", "embedded")
+        if resolved.pop("litellm_credential_name", None) is not None:
+            reasons.append("litellm_credential_name is resolved by the LiteLLM proxy only")
+        elif implied := self._implied(provider, raw):
+            raw |= implied
+            resolved |= self._resolve(implied, f"{place}.litellm_params", reasons)
+        names = {key: _reference(value) for key, value in raw.items()}
+        if (name := names.get("api_key")) and not _sendable(resolved["api_key"] or ""):
+            reasons.append(f"{_cut(name)} holds characters that cannot be sent")
+            del resolved["api_key"]
+        if provider == "embedded":
+            self._embedded[entry.model_name] = place
+            try:
+                embedded.find_model(self._environ)
+            except EmbeddedError as error:
+                reasons.append(error.message)
+
+        notes = self._resolve(entry.model_info, f"{place}.model_info", reasons)
+        params = self._parse(_Params, resolved, f"{place}.litellm_params", names)
+        info = self._parse(
+            _Info, notes, f"{place}.model_info", {key: _reference(value) for key, value in entry.model_info.items()}
+        )
+        others = self._others(params, f"{place}.litellm_params") if params else {}
+        if params is None or info is None:
+            return None
+
+        input_cost, output_cost = (
+            next((value for value in given if value is not None), 0.0 if local else None)
+            for given in (
+                (params.input_cost_per_token, info.input_cost_per_token),
+                (params.output_cost_per_token, info.output_cost_per_token),
+            )
+        )
+        call = {
+            "model": params.model,
+            "api_base": params.api_base,
+            "api_key": params.api_key or ("not-needed" if provider in _KEYS and params.api_base else None),
+            "base_model": info.base_model,
+            "input_cost_per_token": input_cost,
+            "output_cost_per_token": output_cost,
+        }
+        group = entry.model_name
+        self._models[group, model] += 1
+        twins = self._models[group, model]
+        self._shown.append({"model_name": group, "litellm_params": raw, "model_info": entry.model_info})
+        return Deployment(
+            id=f"{group}/{len(self._groups.get(group, ())) + 1}",
+            group=group,
+            name=model if twins == 1 else f"{model}#{twins}",
+            model=model,
+            params=MappingProxyType({key: value for key, value in call.items() if value is not None} | others),
+            order=params.order,
+            timeout_s=defaults.timeout_s if params.timeout is None else params.timeout,
+            num_retries=defaults.num_retries if params.num_retries is None else params.num_retries,
+            cooldown_s=defaults.cooldown_s if params.cooldown_time is None else params.cooldown_time,
+            weight=params.weight,
+            rpm=params.rpm,
+            tpm=params.tpm,
+            max_parallel_requests=params.max_parallel_requests,
+            input_cost=input_cost,
+            output_cost=output_cost,
+            context_window=info.max_input_tokens or info.max_tokens,
+            supports=MappingProxyType(({"structured_output": True} if local else {}) | info.supports),
+            unavailable="; ".join(dict.fromkeys(reasons)) or None,
+        )
+
+    def _display(self, model: Any, provider: Any) -> tuple[str, str]:
+        """`provider/model` as users read it, and the provider: empty when only LiteLLM knows it."""
+        if not isinstance(model, str):
+            return "", ""
+        model = model.strip()
+        if isinstance(provider, str) and provider and not model.startswith(f"{provider}/"):
+            model = f"{provider}/{model}"
+        if "/" not in model:
+            model = next((f"{provider}/{model}" for bare, provider in _BARE if bare.match(model)), model)
+        provider, slash, name = model.partition("/")
+        if provider == "ollama_chat":
+            provider, model = "ollama", f"ollama/{name}"
+        elif provider == "embedded" and (file := self._environ.get("KONSTRUCT_GGUF", "").strip()):
+            model = f"embedded/{_cut(Path(file).stem)}"
+        return model, provider if slash else ""
+
+    def _implied(self, provider: str, given: Mapping[str, Any]) -> dict[str, str]:
+        """The references that go without saying: where Ollama is, and a provider's own key."""
+        server = given.get("api_base", given.get("base_url"))
+        if provider == "ollama" and not server:
+            return {"api_base": f"{_REFERENCE}OLLAMA_BASE_URL"}
+        if provider in _KEYS and "api_key" not in given:
+            name = next((name for name in _KEYS[provider] if self._value(name)), None)
+            if name or not server:
+                return {"api_key": f"{_REFERENCE}{name or _KEYS[provider][0]}"}
+        return {}
+
+    def _value(self, name: str) -> str | None:
+        return self._environ.get(name, "").strip() or _DEFAULTS.get(name)
+
+    def _resolve(self, value: Any, place: str, reasons: list[str]) -> Any:
+        """The value with its environment references resolved; those that are not set are None, and a reason."""
+        match value:
+            case dict():
+                return {key: self._resolve(item, f"{place}.{_cut(key)}", reasons) for key, item in value.items()}
+            case list():
+                return [self._resolve(item, f"{place}[{i}]", reasons) for i, item in enumerate(value)]
+            case str() if value.startswith(_REFERENCE):
+                if (name := _reference(value)) is None:
+                    self._fault(place, "should be os.environ/NAME, a name of letters, digits and _")
+                elif (found := self._value(name)) is not None:
+                    return found
+                else:
+                    reasons.append(f"{_cut(name)} is not set")
+                return None
+            case _:
+                return value
+
+    def _others(self, params: _Params, place: str) -> dict[str, Any]:
+        """The keys that only LiteLLM reads. Prices among them as numbers, which it does not make them itself."""
+        others = {key: value for key, value in (params.model_extra or {}).items() if value is not None}
+        for key, value in others.items():
+            if _LITELLM_PRICE.search(key) and isinstance(value, str):
+                try:
+                    others[key] = _DOLLARS.validate_python(value)
+                except ValidationError:
+                    self._fault(f"{place}.{_cut(key)}", "should be a number of US dollars")
+        return others
+
+
+def _masked(entry: Mapping[str, Any]) -> dict[str, Any]:
+    shown: dict[str, Any] = {"model_name": entry["model_name"]}
+    for section in ("litellm_params", "model_info"):
+        if entry[section]:
+            shown[section] = {k: _shown(k, value) for k, value in entry[section].items() if value is not None}
+    return shown
+
+
+def _describe(deployments: Iterable[Deployment]) -> str:
+    """Its models in the order in which they are asked: `a or b, then c`."""
+
+    def rank(deployment: Deployment) -> tuple[bool, int]:
+        return deployment.order is None, deployment.order or 0
+
+    ranks = itertools.groupby(sorted(deployments, key=rank), rank)
+    return _cut(", then ".join(" or ".join(dict.fromkeys(d.model for d in equals)) for _, equals in ranks), 120)
+
+
+def _cycles(chains: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    """Circles among the fallbacks, each from its first group in the file's order and back to it."""
+    graph = dict(chains)
+    order = {name: position for position, name in enumerate(graph)}
+    for _ in range(_MOST_LISTED):
+        try:
+            TopologicalSorter(graph).prepare()
+            return
+        except CycleError as error:
+            circle = error.args[1][:0:-1]  # graphlib names predecessors first, and the first group again at the end
+            start = circle.index(min(circle, key=order.__getitem__))
+            yield [*circle[start:], *circle[: start + 1]]
+            del graph[circle[start]]
+
+
+def _reachable(start: Iterable[str], chains: Mapping[str, Sequence[str]]) -> set[str]:
+    found: set[str] = set()
+    ahead = list(start)
+    while ahead:
+        name = ahead.pop()
+        if name not in found:
+            found.add(name)
+            ahead += chains.get(name, ())
+    return found

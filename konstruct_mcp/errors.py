@@ -1,0 +1,133 @@
+"""Every error a user of konstruct_mcp can meet, in one tree.
+
+    KonstructError                      code, message; str() is the one line "code: message"
+    ├── ConfigError          config           the config file or environment is wrong (all faults at once)
+    ├── EmbeddedError        embedded         the embedded model cannot run here
+    ├── InternalError        internal         our own defect
+    ├── RequestError                          the request is at fault: the same call will fail again
+    │   ├── InvalidArgumentError  invalid_argument   an argument is missing, unknown or ill-typed
+    │   ├── UnknownGroupError     unknown_group      no such model group
+    │   ├── UnsupportedError      unsupported        no deployment of the group can do what is asked
+    │   ├── BadRequestError       bad_request        a provider refused the request itself
+    │   ├── ContextOverflowError  context_overflow   too long for every candidate's window
+    │   └── ContentPolicyError    content_policy     a provider refused the content
+    └── CompletionError                       the providers are at fault: the same call may succeed later
+        ├── UnavailableError      unavailable        nothing of the group can be called (no key, cooling down)
+        ├── AllFailedError        all_failed         every deployment that was tried failed
+        └── DeadlineError         timeout            the deadline passed first
+
+Messages are written for whoever reads them: an assistant through a tool error, a person through
+the command line. They say what happened and what to do next, in one line, and never hold a
+secret, a path, a stack or a provider's raw body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from .types import Attempt
+
+
+class KonstructError(Exception):
+    """Base of all. `code` is stable and meant for programs, `message` for readers."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class ConfigError(KonstructError):
+    """The configuration is wrong. `faults` holds one line for each fault, with its place."""
+
+    code = "config"
+
+    def __init__(self, faults: Sequence[str], *, source: str = "the config") -> None:
+        self.faults = tuple(faults)
+        self.source = source
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        super().__init__(f"{count} in {source}: " + "; ".join(self.faults))
+
+
+class EmbeddedError(KonstructError):
+    """The embedded model cannot run: its extra is missing, or its file is missing or broken."""
+
+    code = "embedded"
+
+
+class InternalError(KonstructError):
+    """A defect of ours. The cause is in the log, not in the message."""
+
+    code = "internal"
+
+
+class RequestError(KonstructError):
+    """The request is at fault: sent again unchanged it fails again."""
+
+
+class InvalidArgumentError(RequestError):
+    """An argument is missing, unknown or of the wrong type; the message names the field."""
+
+    code = "invalid_argument"
+
+
+class UnknownGroupError(RequestError):
+    """No model group of that name; the message lists those there are."""
+
+    code = "unknown_group"
+
+
+class UnsupportedError(RequestError):
+    """No deployment of the group supports what the request asks for."""
+
+    code = "unsupported"
+
+
+class BadRequestError(RequestError):
+    """A provider refused the request as wrong; the message gives its reason in one line."""
+
+    code = "bad_request"
+
+
+class ContextOverflowError(RequestError):
+    """The conversation does not fit the context window of any candidate."""
+
+    code = "context_overflow"
+
+
+class ContentPolicyError(RequestError):
+    """A provider's content policy refused the request."""
+
+    code = "content_policy"
+
+
+class CompletionError(KonstructError):
+    """No provider answered. `attempts` holds the failed tries, in order."""
+
+    def __init__(self, message: str, attempts: Sequence[Attempt] = ()) -> None:
+        super().__init__(message)
+        self.attempts = tuple(attempts)
+
+
+class UnavailableError(CompletionError):
+    """Nothing was tried: every deployment lacks its key or is cooling down."""
+
+    code = "unavailable"
+
+
+class AllFailedError(CompletionError):
+    """Every deployment that was tried failed; the message names each and why."""
+
+    code = "all_failed"
+
+
+class DeadlineError(CompletionError):
+    """The deadline of the whole call passed; the message says what was being waited for."""
+
+    code = "timeout"

@@ -1,0 +1,503 @@
+"""Asks providers: the only module that imports litellm, and no LiteLLM type leaves it.
+
+Each deployment is a private group of one LiteLLM Router, whose own retries, cooldowns and fallbacks are off; which
+deployment is asked next, and how often, is decided in `routing`. Here a try becomes a provider call, its answer a
+`Completion`, and whatever LiteLLM raises a `Fault`.
+
+The import of litellm takes seconds, so it runs in a thread, with one dummy call through a transport that has no
+socket: that loads what litellm itself loads late. The first real call waits for both if it must.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import functools
+import importlib.util
+import json
+import logging
+import math
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .config import Config, Deployment
+from .embedded import EmbeddedServer
+from .errors import EmbeddedError, InternalError, KonstructError
+from .routing import Answer, Facts, Fault, FaultKind, Needs, Routes, Try, Walk
+from .types import (
+    Attempt,
+    Completion,
+    DeploymentStatus,
+    FinishReason,
+    FunctionCall,
+    GroupStatus,
+    Message,
+    Request,
+    ToolCall,
+    Usage,
+)
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+# LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
+# counts per read, so an answer that dribbles would outlive it.
+_BACKSTOP_S = 5.0
+_REASON_LIMIT = 300  # characters of a provider's reason: enough to act on, too little to smuggle a page
+_CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
+_LEADING_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
+_FINISH_REASONS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What a provider's response holds for us."""
+
+    content: str
+    tool_calls: tuple[ToolCall, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    cost_usd: float | None
+
+
+class ModelRouter:
+    """Tries the deployments of a config in routing's order.
+
+    Use within one running event loop; `start` begins to load LiteLLM, `aclose` ends all that it opened.
+    """
+
+    def __init__(self, config: Config, embedded: EmbeddedServer | None) -> None:
+        self._config = config
+        self._embedded = embedded
+        self._engine: Future[_Engine] = Future()
+        self._started = False
+        self._slots = {
+            deployment.id: asyncio.Semaphore(deployment.max_parallel_requests)
+            for deployment in self._deployments()
+            if deployment.max_parallel_requests is not None
+        }
+
+    def _deployments(self) -> Iterator[Deployment]:
+        for group in self._config.groups.values():
+            yield from group.deployments
+
+    @functools.cached_property
+    def _routes(self) -> Routes:
+        return Routes(self._config, {deployment.id: _facts(deployment) for deployment in self._deployments()})
+
+    # -- one completion ----------------------------------------------------------------------------------------------
+
+    def walk(self, request: Request, group: str, deadline: float) -> Walk:
+        """Open the walk of a request. `deadline` is a reading of `time.monotonic`."""
+        needs = Needs(
+            tools=bool(request.tools),
+            vision=request.has_images,
+            structured_output=request.response_format is not None and request.response_format.type == "json_schema",
+            tokens=sum(map(_length, request.messages)) // _CHARS_PER_TOKEN + (request.max_tokens or 0),
+        )
+        return self._routes.walk(group, needs, deadline)
+
+    async def complete(self, walk: Walk, request: Request, group: str, tenant: str) -> Completion:
+        """The first answer on the walk.
+
+        Raises:
+            RequestError: the request is at fault.
+            CompletionError: no deployment answered.
+        """
+        started = time.monotonic()
+        tries = walk.tries()
+        outcome: Answer | Fault | None = None
+        while True:
+            try:
+                attempt = tries.send(outcome) if outcome is not None else next(tries)
+            except StopIteration:
+                raise walk.failure() from None
+            if attempt.wait_s:
+                await asyncio.sleep(attempt.wait_s)
+            began = time.monotonic()
+            reply, outcome = await self._try(attempt, request, tenant)
+            if reply is None:
+                walk.attempts.append(Attempt(attempt.deployment.name, str(outcome), _ms_since(began)))
+                _log.info("%s: %s", attempt.deployment.name, outcome)
+                continue
+            with contextlib.suppress(StopIteration):
+                tries.send(outcome)
+            return Completion(
+                content=reply.content,
+                tool_calls=reply.tool_calls,
+                finish_reason=reply.finish_reason,
+                model_group=group,
+                served_group=attempt.group,
+                model=attempt.deployment.model,
+                attempts=tuple(walk.attempts),
+                usage=reply.usage,
+                cost_usd=reply.cost_usd,
+                duration_ms=_ms_since(started),
+            )
+
+    async def _try(self, attempt: Try, request: Request, tenant: str) -> tuple[_Reply | None, Answer | Fault]:
+        """Ask one deployment once. Raises nothing but cancellation."""
+        deployment = attempt.deployment
+        outcome: Answer | Fault | None = None
+        async with self._slots.get(deployment.id) or contextlib.nullcontext():
+            self._routes.began(deployment)
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(deployment.timeout_s):
+                    engine = await self._loaded()
+                    response = await engine.ask(deployment, request, tenant, await self._address(deployment))
+                reply, outcome = engine.read(response, deployment, time.monotonic() - began)
+                return reply, outcome
+            except TimeoutError:
+                outcome = Fault(FaultKind.TIMEOUT, f"within {deployment.timeout_s:g} s")
+            except EmbeddedError as error:
+                outcome = Fault(FaultKind.UNREADY, error.message)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                # A provider client's own cancellation, gone astray: nobody asked this call to end.
+                outcome = Fault(FaultKind.CONNECTION, "call broken off")
+            except Exception as error:
+                outcome = fault(error, _secrets(deployment))
+            finally:
+                self._routes.ended(deployment, outcome)
+            return None, outcome
+
+    async def _address(self, deployment: Deployment) -> dict[str, str]:
+        """Where to call and with which key, for a deployment whose server is started on first use."""
+        if self._embedded is None or not deployment.model.startswith("embedded/"):
+            return {}
+        endpoint = await self._embedded.endpoint()
+        return {"api_base": endpoint.base_url, "api_key": endpoint.api_key.get_secret_value()}
+
+    async def ask_once(self, deployment: Deployment, tenant: str) -> Fault | None:
+        """Ask this deployment for one token; None if it answers, else why not."""
+        request = Request.parse({"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 1})
+        reply, outcome = await self._try(Try(deployment, deployment.group), request, tenant)
+        return outcome if reply is None and isinstance(outcome, Fault) else None
+
+    # -- what users see of the groups --------------------------------------------------------------------------------
+
+    def statuses(self) -> list[GroupStatus]:
+        """Every group and the state of its deployments now; asks nobody."""
+        return [
+            GroupStatus(
+                name=group.name,
+                description=group.description,
+                fallbacks=group.fallbacks,
+                deployments=tuple(map(self._status, group.deployments)),
+            )
+            for group in self._config.groups.values()
+        ]
+
+    def _status(self, deployment: Deployment) -> DeploymentStatus:
+        facts = self._routes.facts(deployment)
+        state, reason = self._routes.state(deployment)
+        return DeploymentStatus(
+            model=deployment.model,
+            state=state,
+            reason=reason,
+            input_usd_per_million=_per_million(facts.input_cost),
+            output_usd_per_million=_per_million(facts.output_cost),
+            context_window=facts.context_window,
+            supports=tuple(name for name, supported in facts.supports.items() if supported),
+        )
+
+    # -- start and end -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to load LiteLLM in a thread; returns at once."""
+        if not self._started:
+            self._started = True
+            # A daemon, so that a process told to end does not wait for an import.
+            threading.Thread(target=self._load, name="litellm", daemon=True).start()
+
+    def _load(self) -> None:
+        try:
+            self._engine.set_result(_Engine([d for d in self._deployments() if d.unavailable is None]))
+        except BaseException as error:
+            self._engine.set_exception(error)
+
+    async def _loaded(self) -> _Engine:
+        self.start()
+        try:
+            # Shielded: the thread serves every call, and one that is cancelled must not cancel it for the others.
+            return await asyncio.shield(asyncio.wrap_future(self._engine))
+        except (asyncio.CancelledError, KonstructError):
+            raise
+        except BaseException as error:
+            _log.error("LiteLLM cannot be loaded: %r", error)
+            raise InternalError("LiteLLM cannot be loaded; the log says why") from None
+
+    async def aclose(self) -> None:
+        """Close what was opened: provider connections and the embedded server."""
+        if self._embedded is not None:
+            await self._embedded.aclose()
+        if self._engine.done() and self._engine.exception() is None:
+            await self._engine.result().aclose()
+
+
+class _Engine:
+    """LiteLLM, imported and made quiet, and one Router with a private group for each deployment.
+
+    Blocks for seconds while it is built: build it off the event loop.
+    """
+
+    def __init__(self, deployments: list[Deployment]) -> None:
+        _quieten_before_import()
+        import litellm
+
+        self._litellm = litellm
+        litellm.suppress_debug_info = True  # else it prints advice to stdout on errors
+        litellm.telemetry = False
+        for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+            # It logs a traceback for every failed call; the fault is reported by us, in one line.
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self._router = self._make_router(
+            [
+                {"model_name": deployment.id, "litellm_params": _litellm_params(deployment)}
+                for deployment in deployments
+            ]
+        )
+        asyncio.run(self._warm_up())
+
+    def _make_router(self, model_list: list[dict[str, Any]]) -> Any:
+        return self._litellm.Router(
+            model_list=model_list,  # type: ignore[arg-type]  # it takes plain dicts, and documents them
+            routing_strategy="simple-shuffle",  # over groups of one: the cheapest way to no choice at all
+            num_retries=0,
+            max_fallbacks=0,
+            disable_cooldowns=True,
+        )
+
+    async def _warm_up(self) -> None:
+        """One dummy call for each wire format, answered in memory: litellm imports much of itself on the first."""
+        import httpx
+        import openai
+        from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            if request.url.path.endswith("/messages"):
+                block = {"type": "text", "text": ""}
+                body = {"id": "", "type": "message", "role": "assistant", "model": "", "content": [block]}
+                return httpx.Response(200, json=body | {"stop_reason": "end_turn", "usage": _NO_TOKENS_ANTHROPIC})
+            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": ""}}
+            body = {"id": "", "object": "chat.completion", "created": 0, "model": "", "choices": [choice]}
+            return httpx.Response(200, json=body | {"usage": _NO_TOKENS_OPENAI})
+
+        router = self._make_router(
+            [
+                {"model_name": "openai", "litellm_params": {"model": "openai/warm-up", "api_key": "none"}},
+                {"model_name": "anthropic", "litellm_params": {"model": "anthropic/warm-up", "api_key": "none"}},
+            ]
+        )
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+            handler = AsyncHTTPHandler()
+            await handler.client.aclose()
+            handler.client = http
+            clients = {"openai": openai.AsyncOpenAI(api_key="none", http_client=http), "anthropic": handler}
+            for name, client in clients.items():
+                messages = [{"role": "user", "content": ""}]
+                await router.acompletion(model=name, messages=messages, client=client, metadata={})
+        await self._drain_log()
+
+    async def ask(self, deployment: Deployment, request: Request, tenant: str, address: Mapping[str, str]) -> Any:
+        """One provider call; whatever LiteLLM returns or raises."""
+        return await self._router.acompletion(
+            model=deployment.id,
+            messages=[_plain(message) for message in request.messages],
+            # LiteLLM writes into it, so each call gets its own.
+            metadata={"tenant_id": tenant},
+            **_options(deployment, request),
+            **address,
+        )
+
+    def read(self, response: Any, deployment: Deployment, latency_s: float) -> tuple[_Reply | None, Answer | Fault]:
+        """What a response says, or the fault that it is."""
+        try:
+            reply = self._reply(response, deployment)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            return None, Fault(FaultKind.BAD_ANSWER, str(error) if isinstance(error, _Unusable) else "malformed")
+        return reply, Answer(latency_s, reply.usage.input_tokens + reply.usage.output_tokens)
+
+    def _reply(self, response: Any, deployment: Deployment) -> _Reply:
+        if not response.choices:
+            raise _Unusable("no choices")
+        choice = response.choices[0]
+        message = choice.message
+        content = message.content if message.content is not None else ""
+        if not isinstance(content, str):
+            raise _Unusable("content is not text")
+        calls = tuple(
+            ToolCall(
+                id=str(call.id),
+                function=FunctionCall(name=str(call.function.name), arguments=str(call.function.arguments or "")),
+            )
+            for call in message.tool_calls or ()
+        )
+        finish_reason = _FINISH_REASONS.get(choice.finish_reason, "stop")
+        refusal = (getattr(message, "provider_specific_fields", None) or {}).get("refusal")
+        if refusal and not content:
+            content, finish_reason = str(refusal), "content_filter"
+        usage = getattr(response, "usage", None)
+        tokens = Usage(_count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+        return _Reply(
+            content=_LEADING_THOUGHT.sub("", content, count=1) if _LEADING_THOUGHT.match(content) else content,
+            tool_calls=calls,
+            finish_reason="tool_calls" if calls and finish_reason == "stop" else finish_reason,
+            usage=tokens,
+            cost_usd=_cost(response, _facts(deployment)) if usage is not None else None,
+        )
+
+    async def _drain_log(self) -> None:
+        """End LiteLLM's logging task, which otherwise dies with the loop and says so on stderr."""
+        from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+
+        await GLOBAL_LOGGING_WORKER.flush()
+        await GLOBAL_LOGGING_WORKER.stop()
+
+    async def aclose(self) -> None:
+        await self._drain_log()
+        await self._litellm.close_litellm_async_clients()  # type: ignore[no-untyped-call]
+
+
+class _Unusable(ValueError):
+    """A response that holds no answer; its text says why, and none of the provider's."""
+
+
+_NO_TOKENS_OPENAI = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+_NO_TOKENS_ANTHROPIC = {"input_tokens": 0, "output_tokens": 0}
+
+
+def _quieten_before_import() -> None:
+    """What LiteLLM reads from the environment when it is imported. What a user has set stands."""
+    # The price map and the beta headers from its own package, not from the network.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
+    # Else a `.env` of a parent folder is loaded: a cloned repository must not be able to set keys or addresses.
+    os.environ["LITELLM_MODE"] = "PRODUCTION"
+
+
+def _length(message: Message) -> int:
+    """Characters of a message that cost tokens; images are left out, as each provider counts them its own way."""
+    content = message.content or ""
+    texts = [content] if isinstance(content, str) else [part.text or "" for part in content]
+    return sum(map(len, texts)) + sum(len(call.function.arguments) for call in message.tool_calls or ())
+
+
+def _litellm_params(deployment: Deployment) -> dict[str, Any]:
+    params = dict(deployment.params)
+    provider, _, name = deployment.model.partition("/")
+    if provider == "ollama":
+        # Through Ollama's OpenAI endpoint: LiteLLM's own Ollama providers lose tool history, emulate tools in the
+        # prompt, and report every failure as the same connection error.
+        base = str(params.get("api_base", "")).rstrip("/").removesuffix("/v1")
+        params |= {"model": f"openai/{name}", "api_base": f"{base}/v1"}
+        params.setdefault("api_key", "ollama")  # any: Ollama asks for none, the client insists on one
+    elif provider == "embedded":
+        params |= {"model": f"openai/{name}", "api_base": "http://127.0.0.1", "api_key": "set for each call"}
+    return params | {"timeout": deployment.timeout_s + _BACKSTOP_S, "max_retries": 0}
+
+
+def _options(deployment: Deployment, request: Request) -> dict[str, Any]:
+    """The request's parameters, and nothing else: LiteLLM hands on whatever it does not know."""
+    options = request.model_dump(
+        include={"tools", "tool_choice", "response_format", "max_tokens", "temperature"},
+        exclude_none=True,
+        by_alias=True,
+    )
+    if deployment.model.startswith("anthropic/") and "tools" not in options:
+        # Anthropic refuses a history with tool calls unless the request defines tools.
+        called = {call.function.name: None for message in request.messages for call in message.tool_calls or ()}
+        if called:
+            parameters = {"type": "object", "properties": {}}
+            options["tools"] = [
+                {"type": "function", "function": {"name": name, "parameters": parameters}} for name in called
+            ]
+            options["tool_choice"] = "none"
+    return options
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    plain = message.model_dump(exclude_none=True, by_alias=True)
+    plain.setdefault("content", None)  # providers want the key, even beside tool calls alone
+    return plain
+
+
+# -- facts of models -------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _model_map() -> Mapping[str, Mapping[str, Any]]:
+    """LiteLLM's map of models, read from its package without importing it."""
+    spec = importlib.util.find_spec("litellm")
+    folders = spec.submodule_search_locations if spec is not None else None
+    if not folders:
+        raise InternalError("litellm is not installed")
+    text = Path(folders[0], "model_prices_and_context_window_backup.json").read_text(encoding="utf-8")
+    entries: Mapping[str, Mapping[str, Any]] = json.loads(text)
+    return entries
+
+
+_CAPABILITIES = {
+    "tools": "supports_function_calling",
+    "vision": "supports_vision",
+    "structured_output": "supports_response_schema",
+}
+
+
+def _facts(deployment: Deployment) -> Facts:
+    """What the config says of the model, and what LiteLLM's map says where the config is silent."""
+    provider, _, name = deployment.model.partition("/")
+    known = _model_map().get(deployment.model, {})
+    if not known and _model_map().get(name, {}).get("litellm_provider") == provider:
+        known = _model_map()[name]
+    supports = {ours: bool(known.get(theirs, False)) for ours, theirs in _CAPABILITIES.items()} if known else {}
+    return Facts(
+        input_cost=_first(deployment.input_cost, known.get("input_cost_per_token")),
+        output_cost=_first(deployment.output_cost, known.get("output_cost_per_token")),
+        context_window=_first(deployment.context_window, known.get("max_input_tokens")),
+        supports=supports | dict(deployment.supports),
+    )
+
+
+def _first(ours: _T | None, theirs: _T | None) -> _T | None:
+    return ours if ours is not None else theirs
+
+
+def _per_million(cost: float | None) -> float | None:
+    # Ten digits are more than any price has, and take back what the multiplication added.
+    return None if cost is None else float(f"{cost * 1_000_000:.10g}")
+
+
+def _count(usage: Any, name: str) -> int:
+    value = getattr(usage, name, 0)
+    return max(0, value) if isinstance(value, int) else 0
+
+
+def _cost(response: Any, facts: Facts) -> float | None:
+    """US dollars. LiteLLM says 0 both for what is free and for what it has no price of."""
+    cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
+    if isinstance(cost, int | float) and math.isfinite(cost) and cost > 0:
+        return float(cost)
+    free = facts.input_cost == 0 and facts.output_cost == 0
+    return 0.0 if free else None
+
+
+def _ms_since(moment: float) -> int:
+    return round((time.monotonic() - moment) * 1000)

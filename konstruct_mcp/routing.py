@@ -1,0 +1,464 @@
+"""Which deployment next: pure code, no I/O, no litellm, and no clock but the one it is given.
+
+A call walks. `Routes.walk` opens a `Walk` for one request; `Walk.tries` is a generator that yields each `Try` in turn
+and is sent back how it went: an `Answer` or a `Fault`. The whole order of tries is that one function, read from top
+to bottom:
+
+    for each group, the one asked for first, then its fallbacks:
+        for each deployment of it that can be called, lower `order` first:
+            the first try, then `num_retries` more for a fault that a retry can cure
+
+What outlives a call is the health of each deployment: recent failures, cooldown, latency. Two entries of the config
+that call the same model with the same parameters share one health, and a call asks such a pair once: a dead Ollama
+behind two groups is one dead Ollama.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .config import Config, Deployment, Group
+from .errors import (
+    AllFailedError,
+    BadRequestError,
+    ContentPolicyError,
+    ContextOverflowError,
+    KonstructError,
+    UnavailableError,
+    UnsupportedError,
+)
+from .types import Attempt, DeploymentState
+
+# Failures older than this say nothing about now. LiteLLM counts `allowed_fails` over the same minute.
+_FAILURE_WINDOW_S = 60.0
+_LIMIT_WINDOW_S = 60.0  # rpm and tpm are per minute
+# The median of three: one slow answer does not move calls away, two in a row do.
+_LATENCY_SAMPLES = 3
+# One call in ten goes to an equal that has not been asked lately, so that a recovered one is found again.
+_EXPLORE_EVERY = 10
+# Waits between tries of one deployment: short first, since most faults that a retry cures are over at once.
+_BACKOFF_FIRST_S, _BACKOFF_MAX_S = 0.25, 8.0
+# A retry-after is the provider's word; one longer than an hour is taken for an hour, so that no lie ends a deployment.
+_RETRY_AFTER_MAX_S = 3600.0
+
+
+class FaultKind(enum.Enum):
+    """What went wrong with a try, as far as routing cares."""
+
+    RATE_LIMITED = "rate limited"
+    SERVER_ERROR = "server error"
+    CONNECTION = "cannot connect"
+    TIMEOUT = "no answer in time"
+    AUTH = "key refused"
+    QUOTA = "quota used up"
+    NOT_FOUND = "no such model"
+    BAD_ANSWER = "unusable answer"
+    UNREADY = "cannot start"
+    CONTEXT_OVERFLOW = "context too long"
+    CONTENT_POLICY = "refused by content policy"
+    BAD_REQUEST = "request refused"
+
+
+_RETRYABLE = frozenset({FaultKind.RATE_LIMITED, FaultKind.SERVER_ERROR, FaultKind.CONNECTION})
+# The request's own faults say nothing about the health of the deployment that named them.
+_REQUEST_FAULTS = frozenset({FaultKind.CONTEXT_OVERFLOW, FaultKind.CONTENT_POLICY, FaultKind.BAD_REQUEST})
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A try failed.
+
+    Attributes:
+        kind: what routing goes by.
+        detail: "HTTP 429", "within 120 s": what an operator wants beside the kind; never a provider's text.
+        reason: the provider's own reason, cleaned; only for the request's own faults.
+        retry_after_s: seconds that the provider asks to wait, if it does.
+    """
+
+    kind: FaultKind
+    detail: str = ""
+    reason: str = ""
+    retry_after_s: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind.value} ({self.detail})" if self.detail else self.kind.value
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A try was answered: how long it took, and the tokens that count towards `tpm`."""
+
+    latency_s: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Ask this deployment, in the name of `group`, after waiting `wait_s` seconds."""
+
+    deployment: Deployment
+    group: str
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a deployment's model, from the config first and LiteLLM's model map second.
+
+    Costs are US dollars per token, the window is in tokens; None is unknown. `supports` holds a capability (`tools`,
+    `vision`, `structured_output`) only where it is known either way.
+    """
+
+    input_cost: float | None = None
+    output_cost: float | None = None
+    context_window: int | None = None
+    supports: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a request asks of a deployment. `tokens` is a rough count of its length."""
+
+    tools: bool = False
+    vision: bool = False
+    structured_output: bool = False
+    tokens: int = 0
+
+    def missing(self, facts: Facts) -> str | None:
+        """What the deployment lacks, or None. A schema must be known to work: one that is ignored in silence breaks
+        the caller; the rest is refused only where it is known not to work."""
+        if self.structured_output and not facts.supports.get("structured_output", False):
+            return "response_format"
+        if self.tools and facts.supports.get("tools") is False:
+            return "tools"
+        if self.vision and facts.supports.get("vision") is False:
+            return "images"
+        return None
+
+
+@dataclass(slots=True)
+class _Health:
+    """What is remembered of one deployment between calls. Times are readings of the injected clock, in seconds."""
+
+    failed_at: deque[float] = field(default_factory=deque)
+    last_fault: str = ""
+    cooling_until: float = 0.0
+    probing: bool = False
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCY_SAMPLES))
+    in_flight: int = 0
+    passed_by: int = 0
+    spent: deque[tuple[float, int, int]] = field(default_factory=deque)  # (when, requests, tokens)
+
+    @property
+    def latency(self) -> float:
+        """Recent latency; an unsampled deployment counts as fastest, so that it gets its first sample."""
+        return statistics.median(self.latencies) if self.latencies else 0.0
+
+
+class Routes:
+    """The deployments of a config and their health, shared by all calls.
+
+    `facts` maps a deployment's id to what is known of its model. `clock` gives seconds from any fixed point.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        facts: Mapping[str, Facts],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._config = config
+        self._facts = facts
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._health: dict[str, _Health] = {}
+        known: list[tuple[Deployment, _Health]] = []
+        for group in config.groups.values():
+            for deployment in group.deployments:
+                twin = next((health for other, health in known if other.params == deployment.params), None)
+                self._health[deployment.id] = twin or _Health()
+                known.append((deployment, self._health[deployment.id]))
+
+    def walk(self, group: str, needs: Needs, deadline: float) -> Walk:
+        """Open the walk of one request. `deadline` is a reading of the clock."""
+        return Walk(self, self._config.groups[group], needs, deadline)
+
+    def state(self, deployment: Deployment) -> tuple[DeploymentState, str | None]:
+        """The state users see, and its reason unless it is `ready`."""
+        if deployment.unavailable is not None:
+            return "unavailable", deployment.unavailable
+        health = self._health[deployment.id]
+        if (left := self.cooling(deployment)) > 0:
+            return "cooling_down", f"{health.last_fault}; tried again in {max(1, round(left))} s"
+        if (limit := self._limit_reached(deployment, health)) is not None:
+            return "cooling_down", limit
+        return "ready", None
+
+    # -- what Walk asks and tells ------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self._clock()
+
+    def cooling(self, deployment: Deployment) -> float:
+        """Seconds for which its failures still have it passed over; 0 or less if they do not."""
+        return self._health[deployment.id].cooling_until - self._clock()
+
+    def facts(self, deployment: Deployment) -> Facts:
+        return self._facts[deployment.id]
+
+    def group(self, name: str) -> Group:
+        return self._config.groups[name]
+
+    def same(self, one: Deployment, other: Deployment) -> bool:
+        """Whether a call that has asked one need not ask the other."""
+        return self._health[one.id] is self._health[other.id]
+
+    def pick(self, candidates: Sequence[Deployment]) -> Deployment:
+        """The one to ask among candidates that can all be called: lowest order, then by the routing strategy."""
+        lowest = min(map(_order, candidates))
+        equals = [deployment for deployment in candidates if _order(deployment) == lowest]
+        if len(equals) == 1:
+            return equals[0]
+        if self._config.routing_strategy == "simple-shuffle":
+            return self._rng.choices(equals, [deployment.weight for deployment in equals])[0]
+        health = self._health
+        neglected = max(equals, key=lambda d: health[d.id].passed_by)
+        if health[neglected.id].passed_by >= _EXPLORE_EVERY - 1:
+            chosen = neglected
+        else:
+            chosen = min(equals, key=lambda d: (health[d.id].latency, health[d.id].in_flight))
+        for deployment in equals:
+            health[deployment.id].passed_by += 1
+        health[chosen.id].passed_by = 0
+        return chosen
+
+    def began(self, deployment: Deployment) -> None:
+        health = self._health[deployment.id]
+        health.in_flight += 1
+        health.spent.append((self._clock(), 1, 0))
+
+    def ended(self, deployment: Deployment, outcome: Answer | Fault | None) -> None:
+        """Take note of how a try went; None when it was given up from outside (cancelled, deadline)."""
+        health = self._health[deployment.id]
+        health.in_flight -= 1
+        if isinstance(outcome, Answer):
+            health.failed_at.clear()
+            health.cooling_until = 0.0
+            health.latencies.append(outcome.latency_s)
+            health.spent.append((self._clock(), 0, outcome.tokens))
+        elif outcome is not None and outcome.kind not in _REQUEST_FAULTS:
+            self._failed(deployment, health, outcome)
+
+    def _failed(self, deployment: Deployment, health: _Health, fault: Fault) -> None:
+        now = self._clock()
+        health.last_fault = str(fault)
+        if fault.kind is FaultKind.TIMEOUT:
+            health.latencies.append(deployment.timeout_s)
+        health.failed_at.append(now)
+        while health.failed_at[0] < now - _FAILURE_WINDOW_S:
+            health.failed_at.popleft()
+        if len(health.failed_at) > self._config.allowed_fails:
+            self.cool(deployment, deployment.cooldown_s)
+
+    def cool(self, deployment: Deployment, seconds: float) -> None:
+        """Pass this deployment over for so long."""
+        health = self._health[deployment.id]
+        health.cooling_until = max(health.cooling_until, self._clock() + min(seconds, _RETRY_AFTER_MAX_S))
+
+    def probe(self, deployment: Deployment) -> bool:
+        """Claim the one try that a cooling deployment may have when a call has nothing else; False if it is taken."""
+        health = self._health[deployment.id]
+        if health.probing:
+            return False
+        health.probing = True
+        return True
+
+    def probed(self, deployment: Deployment) -> None:
+        self._health[deployment.id].probing = False
+
+    def backoff(self, retries: int) -> float:
+        """Seconds to wait before the next try of the same deployment: exponential, with jitter so that calls that
+        failed together do not come back together."""
+        return min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2**retries) * self._rng.uniform(0.5, 1.0)
+
+    def _limit_reached(self, deployment: Deployment, health: _Health) -> str | None:
+        while health.spent and health.spent[0][0] < self._clock() - _LIMIT_WINDOW_S:
+            health.spent.popleft()
+        if deployment.rpm is not None and sum(entry[1] for entry in health.spent) >= deployment.rpm:
+            return f"at its limit of {deployment.rpm} requests per minute"
+        if deployment.tpm is not None and sum(entry[2] for entry in health.spent) >= deployment.tpm:
+            return f"at its limit of {deployment.tpm} tokens per minute"
+        return None
+
+
+def _order(deployment: Deployment) -> float:
+    return float("inf") if deployment.order is None else deployment.order
+
+
+class Walk:
+    """One request's way through the deployments.
+
+    Attributes:
+        attempts: the failed tries so far, in order.
+        waiting_for: one phrase saying what is being waited for, for the deadline's error.
+    """
+
+    def __init__(self, routes: Routes, group: Group, needs: Needs, deadline: float) -> None:
+        self._routes = routes
+        self._group = group
+        self._needs = needs
+        self._deadline = deadline
+        self._asked: list[Deployment] = []
+        self._faults: list[Fault] = []
+        self._window_needed = 0
+        self.attempts: list[Attempt] = []
+        self.waiting_for = ""
+
+    def tries(self) -> Generator[Try, Answer | Fault, None]:
+        """Yields each try and is sent its outcome; ends after an answer or when nothing is left to try."""
+        groups = [self._group]
+        visited: set[str] = set()
+        while groups:
+            group = groups.pop(0)
+            if group.name in visited:
+                continue
+            visited.add(group.name)
+            behind = group.fallbacks
+            while candidates := self._candidates(group):
+                deployment = self._routes.pick(candidates)
+                outcome = yield from self._ask(deployment, group, deployment.num_retries)
+                if isinstance(outcome, Answer):
+                    return
+                match outcome.kind:
+                    case FaultKind.BAD_REQUEST:
+                        return
+                    case FaultKind.CONTENT_POLICY:
+                        groups, behind = [], group.content_policy_fallbacks
+                        break
+                    case FaultKind.CONTEXT_OVERFLOW:
+                        # From here on only a larger window will do, wherever it is.
+                        window = self._routes.facts(deployment).context_window
+                        needed = window + 1 if window is not None else self._needs.tokens
+                        self._window_needed = max(self._window_needed, needed)
+                        behind = (*group.context_window_fallbacks, *group.fallbacks)
+            groups[:0] = [self._routes.group(name) for name in behind]
+        if not self._asked:
+            yield from self._probe()
+
+    def _ask(self, deployment: Deployment, group: Group, retries: int) -> Generator[Try, Answer | Fault, Answer | Fault]:
+        """All tries of one deployment; the outcome of the last."""
+        self._asked.append(deployment)
+        wait = 0.0
+        for retry in range(retries + 1):
+            self.waiting_for = deployment.name
+            outcome = yield Try(deployment, group.name, wait)
+            if isinstance(outcome, Answer):
+                return outcome
+            self._faults.append(outcome)
+            if outcome.kind not in _RETRYABLE:
+                return outcome
+            wait = self._routes.backoff(retry) if outcome.retry_after_s is None else outcome.retry_after_s
+            if retry == retries or self._routes.now() + wait >= self._deadline:
+                if outcome.retry_after_s is not None:
+                    self._routes.cool(deployment, wait)
+                return outcome
+            self.waiting_for = f"another try of {deployment.name} ({outcome})"
+        raise AssertionError("the last try returns")  # pragma: no cover - for the type checker
+
+    def _probe(self) -> Generator[Try, Answer | Fault, None]:
+        """Everything that could answer is cooling down: one call at a time may ask the first of it once. The others are
+        told so at once, so that an outage costs little, and its end is seen by the first call after it."""
+        for group in self._chain():
+            for deployment in sorted(group.deployments, key=_order):
+                if self._routes.cooling(deployment) > 0 and self._fits(deployment) and self._routes.probe(deployment):
+                    try:
+                        yield from self._ask(deployment, group, retries=0)
+                    finally:
+                        self._routes.probed(deployment)
+                    return
+
+    def _candidates(self, group: Group) -> list[Deployment]:
+        return [
+            deployment
+            for deployment in group.deployments
+            if self._routes.state(deployment)[0] == "ready"
+            and self._fits(deployment)
+            and not any(self._routes.same(deployment, asked) for asked in self._asked)
+        ]
+
+    def _fits(self, deployment: Deployment) -> bool:
+        facts = self._routes.facts(deployment)
+        if self._needs.missing(facts) is not None:
+            return False
+        return not self._window_needed or (facts.context_window or 0) >= self._window_needed
+
+    def _chain(self) -> list[Group]:
+        """The group asked for and every fallback behind it, nearest first."""
+        chain = [self._group]
+        for group in chain:
+            chain += [self._routes.group(name) for name in group.fallbacks if all(g.name != name for g in chain)]
+        return chain
+
+    def failure(self) -> KonstructError:
+        """The error of a walk that ended without an answer."""
+        name = self._group.name
+        if not self._faults:
+            return self._nothing_to_ask()
+        last = self._faults[-1]
+        who = self._asked[-1].name
+        if last.kind is FaultKind.BAD_REQUEST:
+            return BadRequestError(f"{who} refused the request: {last.reason or last.detail}")
+        if last.kind is FaultKind.CONTENT_POLICY:
+            return ContentPolicyError(f"{who} refused the content under its content policy; rephrase it")
+        if all(fault.kind is FaultKind.CONTEXT_OVERFLOW for fault in self._faults):
+            return ContextOverflowError(
+                f'the conversation is too long for {who}, and "{name}" has no deployment with a larger context window'
+                " behind it; shorten the conversation or use a group with a larger one"
+            )
+        return AllFailedError(
+            f'no deployment of "{name}" or its fallbacks answered: {self._tried()}; try again later or use another group',
+            self.attempts,
+        )
+
+    def _tried(self) -> str:
+        """Each deployment that was tried and why it failed, once each, then those that were passed over."""
+        reasons: dict[str, list[str]] = {}
+        for attempt in self.attempts:
+            reasons.setdefault(attempt.deployment, []).append(attempt.error)
+        lines = [
+            f"{deployment}: {errors[-1]}" + (f", {len(errors)} tries" if len(errors) > 1 else "")
+            for deployment, errors in reasons.items()
+        ]
+        return "; ".join(lines + self._passed_over(exclude=reasons))
+
+    def _passed_over(self, exclude: Mapping[str, object]) -> list[str]:
+        lines: dict[str, str] = {}
+        for group in self._chain():
+            for deployment in group.deployments:
+                if deployment.name not in exclude and not any(self._routes.same(deployment, a) for a in self._asked):
+                    missing = self._needs.missing(self._routes.facts(deployment))
+                    state, reason = self._routes.state(deployment)
+                    why = reason if state == "unavailable" else f"does not support {missing}" if missing else reason
+                    if why is not None:
+                        lines.setdefault(deployment.name, f"{deployment.name}: not tried, {why}")
+        return list(lines.values())
+
+    def _nothing_to_ask(self) -> KonstructError:
+        name = self._group.name
+        reasons = "; ".join(self._passed_over(exclude={}))
+        deployments = [d for group in self._chain() for d in group.deployments if d.unavailable is None]
+        missing = {self._needs.missing(self._routes.facts(d)) for d in deployments}
+        if deployments and None not in missing:
+            lacking = ", ".join(sorted(filter(None, missing)))
+            return UnsupportedError(f'no deployment of "{name}" supports {lacking}: {reasons}; use another group')
+        return UnavailableError(
+            f'nothing in "{name}" or its fallbacks can be called now: {reasons}; try again later or use another group'
+        )

@@ -1,0 +1,315 @@
+"""The MCP face: tools, resources, argument completion. Parses what comes in, words what goes out, decides nothing.
+
+The low-level `Server` of the SDK is used: its high-level one parses string arguments as JSON before it looks at their
+type, ignores unknown arguments and answers bad ones with raw validation text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import quote, unquote
+
+import yaml
+from mcp import types
+from mcp.server import Server
+from mcp.server.caching import CacheHint
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.shared.exceptions import MCPError
+
+from .completions import Konstruct
+from .errors import InternalError, InvalidArgumentError, KonstructError, UnknownGroupError
+from .types import Request
+
+_log = logging.getLogger(__name__)
+
+_GROUPS_URI = "konstruct://groups"
+_CONFIG_URI = "konstruct://config"
+_GROUP_TEMPLATE = "konstruct://groups/{name}"
+# Lists change only with the config, which is read once: a client may keep them for the while it is likely to run.
+_LISTS_FRESH_MS = 3_600_000
+_COMPLETION_LIMIT = 100  # values in one answer, by the protocol
+
+_Context = ServerRequestContext[dict[str, Any]]
+
+
+def make_server(konstruct: Konstruct) -> Server[dict[str, Any]]:
+    """The MCP server over an open `Konstruct`."""
+    face = _Face(konstruct)
+    server: Server[dict[str, Any]] = Server(
+        "konstruct-mcp",
+        version=version("konstruct-mcp"),
+        title="Konstruct",
+        description="Completions from other language models, by model group, with fallback.",
+        instructions=_instructions(konstruct),
+        cache_hints={
+            "tools/list": CacheHint(ttl_ms=_LISTS_FRESH_MS),
+            "resources/list": CacheHint(ttl_ms=_LISTS_FRESH_MS),
+            "resources/templates/list": CacheHint(ttl_ms=_LISTS_FRESH_MS),
+        },
+        on_list_tools=face.list_tools,
+        on_call_tool=face.call_tool,
+        on_list_resources=face.list_resources,
+        on_list_resource_templates=face.list_resource_templates,
+        on_read_resource=face.read_resource,
+        on_completion=face.complete_argument,
+    )
+    server.middleware.append(_guard)
+    return server
+
+
+def _instructions(konstruct: Konstruct) -> str:
+    groups = "\n".join(f"- {group.name}: {group.description}" for group in konstruct.config.groups.values())
+    return (
+        "Asks other language models for completions. Choose a model_group by what the task is worth:\n"
+        f"{groups}\n"
+        f"Leave it out for {konstruct.config.default_group}. Each call stands alone: send the whole conversation in "
+        "messages. served_group and model say who answered; a group that is down falls back to the next by itself. "
+        "When a call fails, the error says why; list_groups shows what can be called now."
+    )
+
+
+async def _guard(ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:
+    """Around every message: nothing a handler does may end the connection.
+
+    A lone surrogate in an outgoing text (model output can hold one) cannot be encoded, and a cancellation that the
+    client did not ask for (a provider client's own, gone astray) passes for the end of the server.
+    """
+    try:
+        return scrubbed(await call_next(ctx))
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        _log.warning("a stray cancellation in %s", ctx.method)
+        raise MCPError(types.INTERNAL_ERROR, "internal: the call was broken off inside the server") from None
+
+
+def scrubbed(value: Any) -> Any:
+    """The same JSON value with every lone surrogate replaced by U+FFFD."""
+    match value:
+        case str():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return value
+        case dict():
+            return {scrubbed(key): scrubbed(item) for key, item in value.items()}
+        case list():
+            return [scrubbed(item) for item in value]
+        case _:
+            return value
+
+
+class _Face:
+    """The handlers. Each is `(ctx, params) -> result`, as the SDK calls it."""
+
+    def __init__(self, konstruct: Konstruct) -> None:
+        self._konstruct = konstruct
+        self._tools = [_complete_tool(konstruct), _LIST_GROUPS_TOOL]
+
+    async def list_tools(self, ctx: _Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=self._tools)
+
+    async def call_tool(self, ctx: _Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        arguments = params.arguments or {}
+        try:
+            match params.name:
+                case "complete":
+                    completion = await self._konstruct.answer(Request.parse(arguments))
+                    return _result(completion.as_dict())
+                case "list_groups":
+                    if arguments:
+                        raise InvalidArgumentError(f"{min(arguments)}: unknown field; list_groups takes none")
+                    return _result(self._groups())
+        except KonstructError as error:
+            return _error(error)
+        except Exception:
+            _log.exception("tool %s failed in konstruct_mcp itself", params.name)
+            return _error(InternalError("a defect in konstruct_mcp; its log has the details"))
+        raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name[:100]}; tools: complete, list_groups")
+
+    def _groups(self) -> dict[str, Any]:
+        return {
+            "default_group": self._konstruct.config.default_group,
+            "groups": [group.as_dict() for group in self._konstruct.groups()],
+        }
+
+    async def list_resources(
+        self, ctx: _Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
+        return types.ListResourcesResult(
+            resources=[
+                types.Resource(
+                    uri=_GROUPS_URI,
+                    name="groups",
+                    description="The model groups, their deployments and the state of each.",
+                    mime_type="application/json",
+                ),
+                types.Resource(
+                    uri=_CONFIG_URI,
+                    name="config",
+                    description="The effective config, secrets masked.",
+                    mime_type="application/yaml",
+                ),
+            ]
+        )
+
+    async def list_resource_templates(
+        self, ctx: _Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        return types.ListResourceTemplatesResult(
+            resource_templates=[
+                types.ResourceTemplate(
+                    uri_template=_GROUP_TEMPLATE,
+                    name="group",
+                    description="One model group, its deployments and the state of each.",
+                    mime_type="application/json",
+                )
+            ]
+        )
+
+    async def read_resource(self, ctx: _Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+        uri = str(params.uri)
+        if uri == _GROUPS_URI:
+            return _document(uri, "application/json", _json(self._groups()))
+        if uri == _CONFIG_URI:
+            text = yaml.safe_dump(_plain(self._konstruct.config.public), sort_keys=False, allow_unicode=True)
+            return _document(uri, "application/yaml", text)
+        if uri.startswith(f"{_GROUPS_URI}/"):
+            try:
+                group = self._konstruct.group(unquote(uri.removeprefix(f"{_GROUPS_URI}/")))
+            except UnknownGroupError as error:
+                raise MCPError(types.INVALID_PARAMS, str(error)) from None
+            return _document(uri, "application/json", _json(group.as_dict()))
+        raise MCPError(
+            types.INVALID_PARAMS, f"Unknown resource; there are {_GROUPS_URI}, {_GROUP_TEMPLATE} and {_CONFIG_URI}"
+        )
+
+    async def complete_argument(self, ctx: _Context, params: types.CompleteRequestParams) -> types.CompleteResult:
+        values: list[str] = []
+        if isinstance(params.ref, types.ResourceTemplateReference) and params.ref.uri == _GROUP_TEMPLATE:
+            if params.argument.name == "name":
+                typed = params.argument.value.casefold()
+                # Quoted, because the client puts the value into the URI as it is.
+                values = [quote(name, safe="") for name in self._konstruct.config.groups if name.casefold().startswith(typed)]
+        shown = values[:_COMPLETION_LIMIT]
+        return types.CompleteResult(
+            completion=types.Completion(values=shown, total=len(values), has_more=len(values) > len(shown))
+        )
+
+
+def _result(answer: dict[str, Any]) -> types.CallToolResult:
+    """The same object twice: some clients show the model only the structure, others only the text."""
+    answer = scrubbed(answer)
+    return types.CallToolResult(
+        content=[types.TextContent(type="text", text=_json(answer))], structured_content=answer
+    )
+
+
+def _error(error: KonstructError) -> types.CallToolResult:
+    return types.CallToolResult(content=[types.TextContent(type="text", text=str(error))], is_error=True)
+
+
+def _document(uri: str, mime_type: str, text: str) -> types.ReadResourceResult:
+    return types.ReadResourceResult(
+        contents=[types.TextResourceContents(uri=uri, mime_type=mime_type, text=scrubbed(text))]
+    )
+
+
+def _json(value: Any) -> str:
+    # Without spaces: an assistant pays for every byte.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    """Frozen mappings and tuples as the dicts and lists that a YAML writer knows."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+# -- tools -----------------------------------------------------------------------------------------------------------
+# The schemas are written by hand and kept short, because every assistant carries them in its context: they tell a
+# model how to call, while `Request` decides what is accepted. A test holds the two against each other.
+
+
+def _complete_tool(konstruct: Konstruct) -> types.Tool:
+    groups = konstruct.config.groups.values()
+    return types.Tool(
+        name="complete",
+        title="Ask another model",
+        description="Get a completion from another language model.",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "messages": {
+                    "type": "array",
+                    "minItems": 1,
+                    "description": "OpenAI chat messages. content: text or parts (images as data: URLs). "
+                    "Assistant messages may have tool_calls; tool messages need tool_call_id.",
+                    "items": {
+                        "type": "object",
+                        "properties": {"role": {"type": "string", "enum": ["system", "user", "assistant", "tool"]}},
+                        "required": ["role"],
+                    },
+                },
+                "model_group": {
+                    "type": "string",
+                    "enum": [group.name for group in groups],
+                    "default": konstruct.config.default_group,
+                    "description": "; ".join(f"{group.name}: {group.description}" for group in groups),
+                },
+                "tools": {"type": "array", "items": {"type": "object"}, "description": "OpenAI function tools"},
+                "tool_choice": {"description": "auto, none, required, or one function (OpenAI format)"},
+                "response_format": {"type": "object", "description": "OpenAI format: json_object or json_schema"},
+                "max_tokens": {"type": "integer", "minimum": 1},
+                "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+                "timeout_s": {"type": "number", "description": "seconds for the whole call"},
+                "tenant_id": {"type": "string", "description": "whose account; leave out unless told"},
+            },
+            "required": ["messages"],
+            "additionalProperties": False,
+        },
+        output_schema={
+            "type": "object",
+            "properties": {
+                "content": {"type": "string"},
+                "tool_calls": {"type": "array", "items": {"type": "object"}},
+                "finish_reason": {"type": "string"},
+                "model_group": {"type": "string"},
+                "served_group": {"type": "string", "description": "differs after a fallback"},
+                "model": {"type": "string"},
+                "attempts": {"type": "array", "items": {"type": "object"}, "description": "failed tries"},
+                "usage": {"type": "object"},
+                "cost_usd": {"type": ["number", "null"], "description": "null: unpriced"},
+                "duration_ms": {"type": "integer"},
+            },
+            "required": ["content", "tool_calls", "finish_reason", "model_group", "served_group", "model", "usage"],
+        },
+        annotations=types.ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=True),
+    )
+
+
+_LIST_GROUPS_TOOL = types.Tool(
+    name="list_groups",
+    title="List model groups",
+    description="The model groups: deployments, prices, abilities, and what can be called now.",
+    input_schema={"type": "object", "properties": {}, "additionalProperties": False},
+    output_schema={
+        "type": "object",
+        "properties": {
+            "default_group": {"type": "string"},
+            "groups": {"type": "array", "items": {"type": "object"}},
+        },
+        "required": ["default_group", "groups"],
+    },
+    annotations=types.ToolAnnotations(read_only_hint=True, open_world_hint=False),
+)

@@ -1,0 +1,371 @@
+"""Values that cross module borders: the request, its answer, and the state of the groups.
+
+All are frozen. A `Request` is parsed once, at the edge (`Request.parse`), and is valid from then
+on; nothing further in checks it again. Results know their own JSON form (`as_dict`).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from .errors import InvalidArgumentError
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+DeploymentState = Literal["ready", "cooling_down", "unavailable"]
+
+TENANT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
+# What OpenAI and Anthropic both accept as the name of a tool.
+_TOOL_NAME = r"^[A-Za-z0-9_-]{1,64}$"
+# The image types that OpenAI, Anthropic and Ollama all read.
+_DATA_URL = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,", re.ASCII)
+
+
+
+
+def flaws(error: ValidationError) -> list[tuple[str, str]]:
+    """(place, message) for each flaw that pydantic found, never with the offending value.
+
+    The place reads as one would write it in code: `messages[0].content`.
+    """
+    found: list[tuple[str, str]] = []
+    for item in error.errors(include_url=False, include_input=False):
+        place = ""
+        for part in item["loc"]:
+            if isinstance(part, int):
+                place += f"[{part}]"
+            elif not part.startswith("<"):  # the tag of a union branch, which is no key of the reader's
+                place += f".{part}" if place else part
+        match item["type"]:
+            case "extra_forbidden":
+                message = "unknown field"
+            case "missing":
+                message = "required, but missing"
+            case "value_error":
+                message = str(item["ctx"]["error"])
+            case "model_type" | "model_attributes_type" | "dict_type" | "dict_attributes_type":
+                message = "should be an object"
+            case _:
+                message = item["msg"].removeprefix("Input ").removesuffix(" instance")
+        found.append((place, message))
+    return found
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class ImageURL(_Value):
+    """An image, carried in the request itself: a `data:` URL of a png, jpeg, gif or webp."""
+
+    url: str = Field(repr=False)
+    detail: Literal["auto", "low", "high"] | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _carried_in_the_request(cls, url: str) -> str:
+        # Anything else would have a server fetch an address that a conversation chose.
+        match = _DATA_URL.match(url[:64])
+        if match is None:
+            raise ValueError("only data: URLs are accepted (data:image/png;base64,…; png, jpeg, gif or webp)")
+        try:
+            base64.b64decode(url[match.end() :], validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError("is not valid base64") from None
+        return url
+
+
+class Part(_Value):
+    """One content part: a text or an image."""
+
+    type: Literal["text", "image_url"]
+    text: str | None = None
+    image_url: ImageURL | None = None
+
+    @model_validator(mode="after")
+    def _holds_what_its_type_says(self) -> Self:
+        if (self.text is None) is (self.type == "text") or (self.image_url is None) is (self.type == "image_url"):
+            raise ValueError(f"a part of type {self.type} has the field {self.type} and no other")
+        return self
+
+
+class FunctionCall(_Value):
+    """The name of a function and its arguments, as the JSON string that the model wrote."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(_Value):
+    """A call that the model asks for. `function.arguments` is the provider's JSON string, untouched."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+def _content_kind(value: Any) -> str:
+    return "<parts>" if isinstance(value, list) else "<text>"
+
+
+Content = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[list[Part], Field(min_length=1), Tag("<parts>")],
+    Discriminator(_content_kind),
+]
+
+
+class Message(_Value):
+    """One message of the conversation, in OpenAI's format."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: Content | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+    @model_validator(mode="after")
+    def _has_what_its_role_needs(self) -> Self:
+        if self.content is None and not (self.role == "assistant" and self.tool_calls):
+            raise ValueError(f"a message of role {self.role} needs content")
+        if self.tool_calls is not None and self.role != "assistant":
+            raise ValueError("tool_calls belong to a message of role assistant")
+        if (self.tool_call_id is None) is (self.role == "tool"):
+            raise ValueError(
+                "a message of role tool needs tool_call_id"
+                if self.role == "tool"
+                else "tool_call_id belongs to a message of role tool"
+            )
+        if self.role != "user" and isinstance(self.content, list) and any(p.image_url for p in self.content):
+            raise ValueError("images belong to a message of role user")
+        return self
+
+
+class Function(_Value):
+    """A function that the model may call; `parameters` is a JSON schema."""
+
+    name: str = Field(pattern=_TOOL_NAME)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(_Value):
+    """A tool in OpenAI's function-calling format."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(_Value):
+    """The name of the one function that the model must call."""
+
+    name: str
+
+
+class NamedTool(_Value):
+    """A `tool_choice` that names one function."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+def _choice_kind(value: Any) -> str:
+    return "<named>" if isinstance(value, dict) else "<word>"
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("<word>")] | Annotated[NamedTool, Tag("<named>")],
+    Discriminator(_choice_kind),
+]
+
+
+class JSONSchema(_Value):
+    """A named JSON schema that the answer must follow."""
+
+    name: str = Field(pattern=_TOOL_NAME)
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(_Value):
+    """What the answer must look like: plain text, any JSON object, or JSON by a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JSONSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> Self:
+        if (self.json_schema is None) is (self.type == "json_schema"):
+            raise ValueError("json_schema goes with the type json_schema, and only with it")
+        return self
+
+
+class Request(_Value):
+    """One completion asked for, valid by construction.
+
+    `model_group`, `tenant_id` and `timeout_s` (seconds) are None where the config decides.
+    """
+
+    messages: list[Message] = Field(min_length=1)
+    model_group: str | None = None
+    tenant_id: str | None = None
+    tools: list[Tool] | None = None
+    tool_choice: ToolChoice | None = None
+    response_format: ResponseFormat | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    # A day: longer than any completion, short enough for every clock and timer.
+    timeout_s: float | None = Field(default=None, gt=0, le=86400, allow_inf_nan=False)
+
+    @field_validator("tenant_id")
+    @classmethod
+    def _tenant_is_well_formed(cls, tenant_id: str | None) -> str | None:
+        if tenant_id is not None and not TENANT_ID.match(tenant_id):
+            raise ValueError("should be 1 to 128 letters, digits or any of . _ : @ -")
+        return tenant_id
+
+    @model_validator(mode="after")
+    def _tools_agree(self) -> Self:
+        names = [tool.function.name for tool in self.tools or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("tools: two have the same name")
+        if self.tool_choice not in (None, "none") and not names:
+            raise ValueError("tool_choice: there are no tools to choose from")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+            raise ValueError("tool_choice.function.name: names no tool of this request")
+        return self
+
+    @classmethod
+    def parse(cls, arguments: Mapping[str, Any]) -> Self:
+        """The request that these arguments ask for.
+
+        Raises:
+            InvalidArgumentError: naming each field that is missing, unknown or ill-typed.
+        """
+        try:
+            return cls.model_validate(arguments)
+        except ValidationError as error:
+            lines = [f"{place}: {message}" if place else message for place, message in flaws(error)]
+            raise InvalidArgumentError("; ".join(lines)) from None
+
+    @property
+    def has_images(self) -> bool:
+        return any(
+            part.image_url is not None
+            for message in self.messages
+            if isinstance(message.content, list)
+            for part in message.content
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that the provider counted, its hidden reasoning included in the output."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One failed try. `deployment` is its name, `error` one line of why."""
+
+    deployment: str
+    error: str
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """An answer, and how it came about.
+
+    Attributes:
+        content: the text; empty when the model only called tools. Never holds reasoning.
+        tool_calls: the calls that the model asks for, in its order.
+        finish_reason: why the model stopped.
+        model_group: the group that was asked for.
+        served_group: the group that answered: another one when a fallback did.
+        model: `provider/model` as the config names it.
+        attempts: the failed tries before this answer, in order.
+        usage: tokens of the answering call.
+        cost_usd: US dollars of the answering call; None means unpriced, not free.
+        duration_ms: from arrival to answer, failed tries and waits included.
+    """
+
+    content: str
+    tool_calls: tuple[ToolCall, ...]
+    finish_reason: FinishReason
+    model_group: str
+    served_group: str
+    model: str
+    attempts: tuple[Attempt, ...]
+    usage: Usage
+    cost_usd: float | None
+    duration_ms: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form; `attempts` is absent when there are none."""
+        answer = asdict(self)
+        answer["tool_calls"] = [call.model_dump() for call in self.tool_calls]
+        answer["attempts"] = list(answer["attempts"])
+        if not answer["attempts"]:
+            del answer["attempts"]
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentStatus:
+    """One deployment as users see it. Prices are US dollars per million tokens, None when unknown."""
+
+    model: str
+    state: DeploymentState
+    reason: str | None
+    input_usd_per_million: float | None
+    output_usd_per_million: float | None
+    context_window: int | None
+    supports: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form; `reason` is absent for a deployment that is ready."""
+        status = asdict(self) | {"supports": list(self.supports)}
+        if self.reason is None:
+            del status["reason"]
+        return status
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """One model group as users see it, its deployments in the order in which they are asked."""
+
+    name: str
+    description: str
+    fallbacks: tuple[str, ...]
+    deployments: tuple[DeploymentStatus, ...]
+
+    @property
+    def callable(self) -> bool:
+        """Whether a deployment of this group itself can be called now."""
+        return any(deployment.state == "ready" for deployment in self.deployments)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "description": self.description,
+            "fallbacks": list(self.fallbacks),
+            "deployments": [deployment.as_dict() for deployment in self.deployments],
+        }

@@ -1,0 +1,601 @@
+"""The only fake of the test suite: providers on loopback, scripted per test.
+
+The rule: tests fake the network at this edge and nowhere else. A `Provider` speaks one wire format (OpenAI,
+Anthropic, or Ollama's OpenAI-compatible one), gives the answers that the test scripted, one per request, and records
+what it was sent. Nothing in here knows the package under test.
+
+    with Provider("openai") as openai:
+        openai.script(Status(503), Text("at the second try"))
+        ...
+        assert openai.calls == 2
+
+How it works: all providers of a process run on the event loop of one background thread, so that the same plain,
+synchronous calls serve synchronous tests, asynchronous ones and tests of a subprocess. State is read from any thread;
+whatever changes it notifies `wait_for`. HTTP is h11 over a bare asyncio connection, which leaves room to drop, reset,
+truncate and dribble.
+
+Error bodies follow the providers in shape, type, code and wording, because clients classify by all four.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import h11
+
+Wire = Literal["openai", "anthropic", "ollama"]
+Finish = Literal["stop", "length", "tool_calls", "content_filter"]
+
+_COMPLETION_PATH: dict[Wire, str] = {
+    "openai": "/v1/chat/completions",
+    "anthropic": "/v1/messages",
+    "ollama": "/v1/chat/completions",
+}
+_CHUNK = 2**20  # bytes; large enough that a request of 20 MB is a few dozen reads
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request as it came in; header names in lower case, `body` parsed where it is JSON and raw bytes where not."""
+
+    wire: Wire
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+
+class Provider:
+    """One fake provider on 127.0.0.1, a context manager. Its attributes may be read from any thread.
+
+    requests      every request in order, also those that no genuine completion makes (they are answered 404)
+    calls         how many completion requests came in
+    in_flight     how many of them are being answered now; `most_in_flight` is the highest that this ever was
+    disconnected  how many clients went away before their answer was complete
+
+    An exception inside a scripted callable is raised again when the `with` block ends.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire: Wire = wire
+        self.requests: list[Received] = []
+        self.calls = self.in_flight = self.most_in_flight = self.disconnected = 0
+        self._port = 0
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._changed = threading.Condition()
+        self._opened = asyncio.Event()
+        self._failures: list[Exception] = []
+        self._script: deque[Answer | AnswerFor] = deque([Text(f"Hello from {wire}")])
+
+    def __repr__(self) -> str:
+        state = ("calls", "in_flight", "most_in_flight", "disconnected")
+        return f"<Provider {self.wire} {' '.join(f'{name}={getattr(self, name)}' for name in state)}>"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+        if self._failures:
+            raise self._failures[0]  # with `error`, most likely its consequence, as its context
+
+    @property
+    def url(self) -> str:
+        """What goes into `api_base`: with `/v1` for OpenAI, the bare root for Anthropic and Ollama."""
+        return f"http://127.0.0.1:{self._port}{'/v1' if self.wire == 'openai' else ''}"
+
+    def script(self, *answers: Answer | AnswerFor) -> None:
+        """The answers to the next requests, one each; the last one repeats for ever. Closes the gate again."""
+        with self._change():
+            self._script = deque(answers)
+        _loop().call_soon_threadsafe(self._opened.clear)
+
+    def release(self) -> None:
+        """Let go every answer that a `Gate` holds, and those to come."""
+        _loop().call_soon_threadsafe(self._opened.set)
+
+    def start(self) -> None:
+        """Listen; after a `stop`, on the same port as before."""
+        _on_loop(self._start())
+
+    def stop(self) -> None:
+        """Drop every connection and refuse new ones."""
+        _on_loop(self._stop())
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float = 10) -> None:
+        """Block until `predicate()` holds, looking after each change of state: `p.wait_for(lambda: p.in_flight == 50)`.
+
+        On an event loop that runs the client too, use `until`.
+        """
+        with self._changed:
+            if not self._changed.wait_for(predicate, timeout):
+                raise TimeoutError(f"not within {timeout} s: {self!r}")
+
+    async def until(self, predicate: Callable[[], bool]) -> None:
+        """`wait_for` for asynchronous tests: their loop goes on meanwhile."""
+        await asyncio.to_thread(self.wait_for, predicate)
+
+    # From here on, everything runs on the background loop.
+
+    async def _start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=_CHUNK, backlog=1024)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def _stop(self) -> None:
+        if self._server:
+            self._server.close()
+            self._server = None
+        connections = list(self._connections)
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        connection = _Connection(reader, writer)
+        try:
+            while received := await connection.receive(self.wire):
+                await self._respond(received, connection)
+                if not connection.reusable():
+                    break
+        except (ConnectionError, h11.RemoteProtocolError):
+            pass  # the client is gone; where that cut an answer short, `_respond` has counted it
+        except asyncio.CancelledError:
+            pass  # by `_stop`; asyncio's streams would log a handler that ends cancelled as an error
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _respond(self, received: Received, connection: _Connection) -> None:
+        if (received.method, received.path) != ("POST", _COMPLETION_PATH[self.wire]):
+            with self._change():
+                self.requests.append(received)
+            await connection.send(404, b'{"error": "the fake has no such endpoint"}')
+            return
+        with self._change():
+            self.requests.append(received)
+            self.calls += 1
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+            answer = self._script[0] if len(self._script) == 1 else self._script.popleft()
+        try:
+            cut_short = not await connection.unless_gone(self._give(answer, received, connection))
+        finally:
+            with self._change():
+                self.in_flight -= 1
+        if cut_short:
+            with self._change():
+                self.disconnected += 1
+            raise ConnectionResetError
+
+    async def _give(self, answer: Answer | AnswerFor, received: Received, connection: _Connection) -> None:
+        try:
+            while callable(answer):
+                answer = answer(received)
+            if isinstance(answer, Gate):
+                await self._opened.wait()
+            await answer.give(received, connection)
+        except ConnectionError:
+            raise
+        except Exception as error:  # a mistake in the test; `__exit__` raises it there
+            self._failures.append(error)
+            connection.reset()
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        with self._changed:
+            yield
+            self._changed.notify_all()
+
+
+class Answer(Protocol):
+    """What a script is made of: something that answers one request on its connection, well or badly.
+
+    The connection is kept alive after a complete answer and closed after anything else.
+    """
+
+    async def give(self, received: Received, connection: _Connection) -> None: ...
+
+
+AnswerFor = Callable[[Received], Answer]
+"""May stand in for an answer: called with the request, on the background thread; must not call `start` or `stop`."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A completion. The model's name is echoed; `usage` is (prompt tokens, completion tokens).
+
+    tool_calls  (id, name, arguments as a JSON string) each; on Anthropic's wire the arguments travel as an object
+    finish      "tool_calls" when there are any and nothing else is said, else "stop"
+    delay       seconds before the first byte of the answer
+    """
+
+    text: str | None
+    finish: Finish | None = None
+    usage: tuple[int, int] = (11, 7)
+    tool_calls: Sequence[tuple[str, str, str]] = ()
+    reasoning: str | None = None
+    delay: float = 0
+
+    async def give(self, received: Received, connection: _Connection) -> None:
+        await asyncio.sleep(self.delay)
+        await connection.send(200, self.render(received))
+
+    def render(self, received: Received) -> bytes:
+        render = _anthropic_message if received.wire == "anthropic" else _chat_completion
+        return json.dumps(render(self, received)).encode()
+
+
+@dataclass(frozen=True)
+class Gate(Text):
+    """A completion that is held back until `Provider.release()`."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A refusal in the provider's own shape. Where nothing is said, type, code and message are its usual ones."""
+
+    status: int
+    message: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    type: str | None = None
+    code: str | None = None
+
+    async def give(self, received: Received, connection: _Connection) -> None:
+        blames_request = self.status == 400 or (self.status < 500 and received.wire != "ollama")
+        default = ("invalid_request_error" if blames_request else "api_error", None, "The request has failed.")
+        kind, code, message = _GENUINE_ERRORS[received.wire].get(self.status, default)
+        error: dict[str, Any] = {"message": self.message or message, "type": self.type or kind}
+        if received.wire == "anthropic":
+            body: dict[str, Any] = {"type": "error", "error": error, "request_id": "req_fake"}
+        else:
+            body = {"error": {**error, "param": None, "code": self.code or code}}
+        await connection.send(self.status, json.dumps(body).encode(), headers=self.headers)
+
+
+@dataclass(frozen=True)
+class ContextOverflow:
+    """The prompt does not fit the model's context window."""
+
+    async def give(self, received: Received, connection: _Connection) -> None:
+        await _CONTEXT_OVERFLOW[received.wire].give(received, connection)
+
+
+@dataclass(frozen=True)
+class ContentPolicy:
+    """The request is refused for what it says. Ollama itself never does; there, it is OpenAI's refusal."""
+
+    async def give(self, received: Received, connection: _Connection) -> None:
+        await _CONTENT_POLICY[received.wire].give(received, connection)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Any bytes as the body of a well-formed HTTP answer: an HTML page with 200, an empty body, half a JSON text."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    async def give(self, received: Received, connection: _Connection) -> None:
+        await connection.send(self.status, self.body, self.content_type, self.headers)
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """Half of the bytes that Content-Length announces, then the end of the connection."""
+
+    async def give(self, received: Received, connection: _Connection) -> None:
+        await _first_half(received, connection)
+
+
+@dataclass(frozen=True)
+class HangBody:
+    """Half of a completion, then nothing until the client goes or the provider stops."""
+
+    async def give(self, received: Received, connection: _Connection) -> None:
+        await _first_half(received, connection)
+        await asyncio.Event().wait()
+
+
+@dataclass(frozen=True)
+class Hang:
+    """Not a byte until the client goes or the provider stops."""
+
+    async def give(self, received: Received, connection: _Connection) -> None:
+        await asyncio.Event().wait()
+
+
+@dataclass(frozen=True)
+class Dribble:
+    """A completion byte by byte, `interval` seconds apart: about 20 s on end as it stands, and each read succeeds."""
+
+    text: str = "Hello, slowly"
+    interval: float = 0.05
+
+    async def give(self, received: Received, connection: _Connection) -> None:
+        body = Text(self.text).render(received)
+        await connection.open(200, len(body))
+        for byte in body:
+            await connection.write(bytes([byte]))
+            await asyncio.sleep(self.interval)
+        await connection.finish()
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The connection is closed as soon as the request is read."""
+
+    async def give(self, received: Received, connection: _Connection) -> None:
+        pass  # an incomplete answer closes the connection
+
+
+@dataclass(frozen=True)
+class Reset:
+    """The connection is reset (RST) as soon as the request is read."""
+
+    async def give(self, received: Received, connection: _Connection) -> None:
+        connection.reset()
+
+
+async def _first_half(received: Received, connection: _Connection) -> None:
+    body = Text("Hello, in part").render(received)
+    await connection.open(200, len(body))
+    await connection.write(body[: len(body) // 2])
+
+
+def _chat_completion(answer: Text, received: Received) -> dict[str, Any]:
+    """OpenAI's body, and Ollama's imitation of it: the latter has no null content, and `reasoning` by another name."""
+    ollama = received.wire == "ollama"
+    message: dict[str, Any] = {"role": "assistant", "content": (answer.text or "") if ollama else answer.text}
+    if answer.reasoning is not None:
+        message["reasoning" if ollama else "reasoning_content"] = answer.reasoning
+    if answer.tool_calls:
+        message["tool_calls"] = [
+            {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+            for id_, name, arguments in answer.tool_calls
+        ]
+    prompt, completion = answer.usage
+    return {
+        "id": "chatcmpl-fake",
+        "object": "chat.completion",
+        "created": 1_760_000_000,
+        "model": received.body["model"],
+        "system_fingerprint": "fp_fake",
+        "choices": [{"index": 0, "message": message, "finish_reason": _finish(answer)}],
+        "usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
+    }
+
+
+def _anthropic_message(answer: Text, received: Received) -> dict[str, Any]:
+    content: list[dict[str, Any]] = []
+    if answer.reasoning is not None:
+        content.append({"type": "thinking", "thinking": answer.reasoning, "signature": "fake"})
+    if answer.text:
+        content.append({"type": "text", "text": answer.text})
+    for id_, name, arguments in answer.tool_calls:
+        content.append({"type": "tool_use", "id": id_, "name": name, "input": json.loads(arguments)})
+    prompt, completion = answer.usage
+    return {
+        "id": "msg_fake",
+        "type": "message",
+        "role": "assistant",
+        "model": received.body["model"],
+        "content": content,
+        "stop_reason": _ANTHROPIC_STOP[_finish(answer)],
+        "stop_sequence": None,
+        "usage": {"input_tokens": prompt, "output_tokens": completion},
+    }
+
+
+def _finish(answer: Text) -> Finish:
+    return answer.finish or ("tool_calls" if answer.tool_calls else "stop")
+
+
+_ANTHROPIC_STOP: dict[Finish, str] = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "content_filter": "refusal",
+}
+
+# Per wire and status: type, code (Anthropic has none) and message. What matters is what clients classify by: the types
+# and codes, and words such as "Incorrect API key", "Overloaded". A status that is absent gets the wire's usual type.
+_GENUINE_ERRORS: dict[Wire, dict[int, tuple[str, str | None, str]]] = {
+    "openai": {
+        401: (
+            "invalid_request_error",
+            "invalid_api_key",
+            "Incorrect API key provided: sk-fake. "
+            "You can find your API key at https://platform.openai.com/account/api-keys.",
+        ),
+        403: (
+            "request_forbidden",
+            "unsupported_country_region_territory",
+            "Country, region, or territory not supported",
+        ),
+        404: (
+            "invalid_request_error",
+            "model_not_found",
+            "The model `gpt-fake` does not exist or you do not have access to it.",
+        ),
+        429: (
+            "requests",
+            "rate_limit_exceeded",
+            "Rate limit reached for gpt-fake in organization org-fake on requests per min (RPM): "
+            "Limit 3, Used 3, Requested 1. Please try again in 20s.",
+        ),
+        500: (
+            "server_error",
+            None,
+            "The server had an error while processing your request. Sorry about that!",
+        ),
+        503: ("server_error", None, "The engine is currently overloaded, please try again later."),
+    },
+    "anthropic": {
+        401: ("authentication_error", None, "invalid x-api-key"),
+        403: ("permission_error", None, "Your API key does not have permission to use the specified resource."),
+        404: ("not_found_error", None, "model: claude-fake"),
+        413: ("request_too_large", None, "Request exceeds the maximum size"),
+        429: (
+            "rate_limit_error",
+            None,
+            "This request would exceed your account's rate limit. Please try again later.",
+        ),
+        500: ("api_error", None, "Internal server error"),
+        529: ("overloaded_error", None, "Overloaded"),
+    },
+    "ollama": {
+        404: ("not_found_error", None, "model 'fake' not found"),
+        503: ("api_error", None, "server busy, please try again.  maximum pending requests exceeded"),
+    },
+}
+
+_CONTEXT_OVERFLOW: dict[Wire, Status] = {
+    "openai": Status(
+        400,
+        "This model's maximum context length is 128000 tokens. However, your messages resulted in 208310 tokens. "
+        "Please reduce the length of the messages.",
+        code="context_length_exceeded",
+    ),
+    "anthropic": Status(400, "prompt is too long: 208310 tokens > 200000 maximum"),
+    "ollama": Status(400, "the input length exceeds the context length"),
+}
+_FLAGGED = Status(
+    400,
+    "Invalid prompt: your prompt was flagged as potentially violating our usage policy. Please try again with a "
+    "different prompt: https://platform.openai.com/docs/guides/reasoning#advice-on-prompting",
+    code="invalid_prompt",
+)
+_CONTENT_POLICY: dict[Wire, Status] = {
+    "openai": _FLAGGED,
+    "anthropic": Status(400, "Output blocked by content filtering policy"),
+    "ollama": _FLAGGED,
+}
+
+
+class _Connection:
+    """One client's connection: h11's view of it, and the means to end it rudely."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._http = h11.Connection(h11.SERVER)
+
+    async def receive(self, wire: Wire) -> Received | None:
+        """The next request, or None when the client has closed the connection."""
+        request: h11.Request | None = None
+        body = bytearray()
+        while True:
+            match self._http.next_event():
+                case h11.Request() as request:
+                    pass
+                case h11.Data() as data:
+                    body += data.data
+                case h11.EndOfMessage():
+                    assert request is not None
+                    break
+                case h11.ConnectionClosed():
+                    return None
+                case _:  # NEED_DATA
+                    self._http.receive_data(await self._reader.read(_CHUNK))
+        parsed: Any = bytes(body)
+        with suppress(ValueError):
+            parsed = json.loads(parsed)
+        return Received(
+            wire=wire,
+            method=request.method.decode(),
+            path=request.target.decode(),
+            headers={name.decode(): value.decode("latin-1") for name, value in request.headers},
+            body=parsed,
+        )
+
+    async def unless_gone(self, answering: Coroutine[Any, Any, None]) -> bool:
+        """Run `answering` to its end; False where the client closed the connection before."""
+        task = asyncio.ensure_future(answering)
+        reading = asyncio.ensure_future(self._reader.read(1))  # nobody here pipelines: it ends when the client goes
+        try:
+            await asyncio.wait((task, reading), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+            return task.done()
+        except ConnectionError:
+            return False
+        finally:
+            task.cancel()
+            reading.cancel()
+            await asyncio.gather(task, reading, return_exceptions=True)
+
+    def reusable(self) -> bool:
+        """Whether the answer was complete and the client may send another request; then ready for it."""
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        self._http.start_next_cycle()
+        return True
+
+    async def send(
+        self,
+        status: int,
+        body: bytes,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """A whole answer."""
+        await self.open(status, len(body), content_type, headers)
+        await self.write(body)
+        await self.finish()
+
+    async def open(
+        self,
+        status: int,
+        length: int,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """The status line and the headers of an answer of `length` bytes."""
+        fields = {"content-type": content_type, "content-length": str(length), **(headers or {})}
+        await self._send(h11.Response(status_code=status, headers=list(fields.items())))
+
+    async def write(self, data: bytes) -> None:
+        await self._send(h11.Data(data=data))
+
+    async def finish(self) -> None:
+        await self._send(h11.EndOfMessage())
+
+    def reset(self) -> None:
+        """End the connection with RST instead of FIN: closing with a linger time of 0 discards what is unsent."""
+        linger_zero = struct.pack("ii", 1, 0)
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_zero)
+        self._writer.transport.abort()
+
+    async def _send(self, event: h11.Event) -> None:
+        self._writer.write(self._http.send(event) or b"")
+        await self._writer.drain()
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """The background loop, made at first use; a daemon, because it has nothing to save when the process ends."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="fake providers", daemon=True).start()
+    return loop
+
+
+def _on_loop(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run_coroutine_threadsafe(work, _loop()).result(timeout=10)  # s; loopback work takes milliseconds

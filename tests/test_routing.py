@@ -1,0 +1,462 @@
+"""The order of tries, as plain code: no network, no litellm, and a clock that the test turns."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from konstruct_mcp import errors
+from konstruct_mcp.config import Config, Deployment, Group
+from konstruct_mcp.routing import Answer, Facts, Fault, FaultKind, Needs, Routes, Walk
+from konstruct_mcp.types import Attempt
+
+K = FaultKind
+Outcome = Answer | Fault
+OK = Answer(latency_s=0.1, tokens=10)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def dep(group: str, n: int, **fields: object) -> Deployment:
+    model = f"openai/{group}-{n}"
+    made = Deployment(id=f"{group}/{n}", group=group, name=model, model=model, params={"model": model}, order=n)
+    return replace(made, **fields)  # type: ignore[arg-type]  # the fields of a Deployment, by name
+
+
+def conf(groups: Sequence[Group], **fields: object) -> Config:
+    made = Config(
+        source="a test",
+        groups={group.name: group for group in groups},
+        default_group=groups[0].name,
+        default_tenant="default",
+        timeout_s=300,
+        allowed_fails=2,
+        routing_strategy="latency-based-routing",
+        warnings=(),
+        public={},
+    )
+    return replace(made, **fields)  # type: ignore[arg-type]
+
+
+class World:
+    """Routes over a config, and a way to walk them: `answers` says how each deployment's tries go."""
+
+    def __init__(self, config: Config, facts: Mapping[str, Facts] | None = None) -> None:
+        self.config = config
+        self.clock = Clock()
+        ids = [d.id for group in config.groups.values() for d in group.deployments]
+        self.routes = Routes(
+            config, {i: (facts or {}).get(i, Facts()) for i in ids}, clock=self.clock, rng=random.Random(7)
+        )
+        self.asked: list[str] = []
+        self.waits: list[float] = []
+
+    def walk(
+        self,
+        group: str,
+        answers: Mapping[str, Outcome | Callable[[], Outcome]],
+        needs: Needs = Needs(),  # noqa: B008  # frozen
+        timeout: float = 300,
+    ) -> Walk | str:
+        """Walk to the end: the id of the deployment that answered, or the walk if none did."""
+        walk = self.routes.walk(group, needs, self.clock.now + timeout)
+        tries = walk.tries()
+        self.asked, self.waits = [], []
+        outcome: Outcome | None = None
+        while True:
+            try:
+                attempt = next(tries) if outcome is None else tries.send(outcome)
+            except StopIteration:
+                return self.asked[-1] if isinstance(outcome, Answer) else walk
+            deployment = attempt.deployment
+            self.clock.now += attempt.wait_s
+            self.asked.append(deployment.id)
+            self.waits.append(attempt.wait_s)
+            answer = answers.get(deployment.id, OK)
+            self.routes.began(deployment)
+            outcome = answer() if callable(answer) else answer
+            self.routes.ended(deployment, outcome)
+            if isinstance(outcome, Fault):
+                walk.attempts.append(Attempt(deployment.name, str(outcome), 1))
+
+
+def quality_and_fast(**fields: object) -> Config:
+    return conf(
+        [
+            Group("quality", "", (dep("quality", 1), dep("quality", 2)), fallbacks=("fast",)),
+            Group("fast", "", (dep("fast", 1),)),
+        ],
+        **fields,
+    )
+
+
+def test_the_lowest_order_answers_every_time_even_if_another_is_faster() -> None:
+    world = World(quality_and_fast())
+    slow = Answer(latency_s=9, tokens=1)
+    assert [world.walk("quality", {"quality/1": slow}) for _ in range(30)] == ["quality/1"] * 30
+
+
+@pytest.mark.parametrize("kind", [K.RATE_LIMITED, K.SERVER_ERROR, K.CONNECTION])
+def test_what_a_retry_can_cure_gets_all_its_tries_before_the_next_deployment(kind: FaultKind) -> None:
+    world = World(quality_and_fast())
+    assert world.walk("quality", {"quality/1": Fault(kind)}) == "quality/2"
+    assert world.asked == ["quality/1"] * 3 + ["quality/2"]
+
+
+@pytest.mark.parametrize("kind", [K.TIMEOUT, K.AUTH, K.QUOTA, K.NOT_FOUND, K.BAD_ANSWER, K.UNREADY])
+def test_what_a_retry_cannot_cure_moves_on_at_once(kind: FaultKind) -> None:
+    world = World(quality_and_fast())
+    assert world.walk("quality", {"quality/1": Fault(kind)}) == "quality/2"
+    assert world.asked == ["quality/1", "quality/2"]
+
+
+def test_the_waits_between_tries_grow_and_are_jittered() -> None:
+    world = World(quality_and_fast())
+    world.walk("quality", {"quality/1": Fault(K.SERVER_ERROR)})
+    first, second = world.waits[1:3]
+    assert world.waits[0] == 0 == world.waits[3]
+    assert 0.125 <= first <= 0.25 <= second <= 0.5
+
+
+def test_fallback_groups_come_last_and_transitively() -> None:
+    groups = [
+        Group("a", "", (dep("a", 1),), fallbacks=("b",)),
+        Group("b", "", (dep("b", 1),), fallbacks=("c",)),
+        Group("c", "", (dep("c", 1),)),
+    ]
+    world = World(conf(groups))
+    down = Fault(K.TIMEOUT)
+    assert world.walk("a", {"a/1": down, "b/1": down}) == "c/1"
+
+
+def test_the_same_model_at_the_same_address_is_asked_once_a_call() -> None:
+    twin = {"model": "ollama/x", "api_base": "http://a"}
+    groups = [
+        Group("a", "", (dep("a", 1, params=twin),), fallbacks=("b",)),
+        Group("b", "", (dep("b", 1, params=twin), dep("b", 2))),
+    ]
+    world = World(conf(groups))
+    assert world.walk("a", {"a/1": Fault(K.CONNECTION)}) == "b/2"
+    assert world.asked == ["a/1"] * 3 + ["b/2"]
+    assert world.routes.state(groups[1].deployments[0])[0] == "cooling_down"
+
+
+def test_when_all_fail_the_error_names_each_and_why() -> None:
+    world = World(quality_and_fast())
+    walk = world.walk(
+        "quality",
+        {
+            "quality/1": Fault(K.SERVER_ERROR, "HTTP 500"),
+            "quality/2": Fault(K.AUTH, "HTTP 401"),
+            "fast/1": Fault(K.TIMEOUT),
+        },
+    )
+    assert isinstance(walk, Walk)
+    error = walk.failure()
+    assert isinstance(error, errors.AllFailedError)
+    assert str(error) == (
+        'all_failed: no deployment of "quality" or its fallbacks answered: openai/quality-1: server error (HTTP 500), '
+        "3 tries; openai/quality-2: key refused (HTTP 401); openai/fast-1: no answer in time; "
+        "try again later or use another group"
+    )
+    assert len(error.attempts) == 5
+
+
+def test_a_bad_request_goes_nowhere_else() -> None:
+    world = World(quality_and_fast())
+    walk = world.walk("quality", {"quality/1": Fault(K.BAD_REQUEST, "HTTP 400", reason="temperature is too high")})
+    assert isinstance(walk, Walk)
+    assert world.asked == ["quality/1"]
+    assert str(walk.failure()) == "bad_request: openai/quality-1 refused the request: temperature is too high"
+
+
+def test_a_requests_own_fault_does_not_cool_a_deployment() -> None:
+    world = World(quality_and_fast())
+    for _ in range(9):
+        world.walk("quality", {"quality/1": Fault(K.BAD_REQUEST)})
+    assert world.routes.state(world.config.groups["quality"].deployments[0]) == ("ready", None)
+
+
+class TestCooldown:
+    def test_it_is_passed_over_after_too_many_failed_tries_and_found_again_afterwards(self) -> None:
+        world = World(quality_and_fast())
+        down = {"quality/1": Fault(K.CONNECTION)}
+        world.walk("quality", down)  # three failed tries, one more than allowed
+        assert world.walk("quality", down) == "quality/2"
+        assert world.asked == ["quality/2"]
+        world.clock.now += 31
+        assert world.walk("quality", {}) == "quality/1"
+
+    def test_a_success_wipes_the_slate(self) -> None:
+        world = World(quality_and_fast())
+        for _ in range(5):
+            world.walk("quality", {"quality/1": Fault(K.TIMEOUT)})
+            world.walk("quality", {})
+        assert world.walk("quality", {}) == "quality/1"
+
+    def test_failures_older_than_a_minute_do_not_count(self) -> None:
+        world = World(quality_and_fast())
+        for _ in range(9):
+            assert world.walk("quality", {"quality/1": Fault(K.TIMEOUT)}) == "quality/2"
+            assert world.asked[0] == "quality/1"
+            world.clock.now += 35
+
+    def test_one_failure_after_a_cooldown_cools_again(self) -> None:
+        world = World(quality_and_fast())
+        world.walk("quality", {"quality/1": Fault(K.CONNECTION)})
+        world.clock.now += 31
+        world.walk("quality", {"quality/1": Fault(K.TIMEOUT)})
+        assert world.walk("quality", {}) == "quality/2"
+
+    def test_its_state_says_why_and_how_long(self) -> None:
+        world = World(quality_and_fast())
+        world.walk("quality", {"quality/1": Fault(K.RATE_LIMITED, "HTTP 429")})
+        assert world.routes.state(world.config.groups["quality"].deployments[0]) == (
+            "cooling_down",
+            "rate limited (HTTP 429); tried again in 30 s",
+        )
+
+    def test_when_all_are_cooling_one_call_at_a_time_asks_one_of_them_once(self) -> None:
+        world = World(conf([Group("a", "", (dep("a", 1), dep("a", 2)))]))
+        down = {"a/1": Fault(K.CONNECTION), "a/2": Fault(K.CONNECTION)}
+        world.walk("a", down)
+        other = world.routes.walk("a", Needs(), world.clock.now + 300)
+
+        def second_call_meanwhile() -> Outcome:
+            assert next(other.tries()).deployment.id == "a/2"
+            return Fault(K.CONNECTION)
+
+        walk = world.walk("a", {"a/1": second_call_meanwhile})
+        assert isinstance(walk, Walk)
+        assert world.asked == ["a/1"]
+        assert isinstance(walk.failure(), errors.AllFailedError)
+        assert "openai/a-2: not tried, cannot connect; tried again in 30 s" in str(walk.failure())
+        assert world.walk("a", {}) == "a/1"  # it is back, and the first call finds it
+
+    def test_a_probe_that_is_taken_leaves_a_clear_refusal(self) -> None:
+        world = World(conf([Group("a", "", (dep("a", 1),))]))
+        world.walk("a", {"a/1": Fault(K.CONNECTION)})
+        held = world.routes.walk("a", Needs(), world.clock.now + 300).tries()
+        next(held)
+        walk = world.walk("a", {})
+        assert isinstance(walk, Walk)
+        assert str(walk.failure()) == (
+            'unavailable: nothing in "a" or its fallbacks can be called now: openai/a-1: not tried, cannot connect; '
+            "tried again in 30 s; try again later or use another group"
+        )
+        held.close()
+        assert world.walk("a", {}) == "a/1"
+
+
+class TestRetryAfter:
+    def test_it_is_honoured_when_it_fits_the_deadline(self) -> None:
+        world = World(quality_and_fast())
+        outcomes = iter([Fault(K.RATE_LIMITED, retry_after_s=20), OK])
+        assert world.walk("quality", {"quality/1": lambda: next(outcomes)}) == "quality/1"
+        assert world.waits == [0, 20]
+
+    def test_the_next_deployment_is_asked_when_it_does_not_fit(self) -> None:
+        world = World(quality_and_fast())
+        limited = Fault(K.RATE_LIMITED, retry_after_s=400)
+        assert world.walk("quality", {"quality/1": limited}) == "quality/2"
+        assert world.waits == [0, 0]
+        world.clock.now += 399  # and is left alone until then
+        assert world.walk("quality", {}) == "quality/2"
+        world.clock.now += 2
+        assert world.walk("quality", {}) == "quality/1"
+
+    def test_a_lie_does_not_end_a_deployment(self) -> None:
+        world = World(quality_and_fast())
+        world.walk("quality", {"quality/1": Fault(K.RATE_LIMITED, retry_after_s=1e12)})
+        world.clock.now += 3601
+        assert world.walk("quality", {}) == "quality/1"
+
+    def test_no_retry_is_waited_for_past_the_deadline(self) -> None:
+        world = World(quality_and_fast())
+        assert world.walk("quality", {"quality/1": Fault(K.SERVER_ERROR)}, timeout=0.1) == "quality/2"
+        assert world.asked == ["quality/1", "quality/2"]
+
+
+class TestContextOverflow:
+    FACTS = {
+        "quality/1": Facts(context_window=200_000),
+        "quality/2": Facts(context_window=128_000),
+        "fast/1": Facts(context_window=1_000_000),
+    }
+
+    def test_it_moves_only_to_a_larger_window(self) -> None:
+        world = World(quality_and_fast(), self.FACTS)
+        assert world.walk("quality", {"quality/1": Fault(K.CONTEXT_OVERFLOW)}) == "fast/1"
+        assert world.asked == ["quality/1", "fast/1"]
+
+    def test_it_is_a_clear_refusal_where_there_is_none(self) -> None:
+        world = World(quality_and_fast(), {"quality/1": Facts(context_window=200_000)})
+        walk = world.walk("quality", {"quality/1": Fault(K.CONTEXT_OVERFLOW)})
+        assert isinstance(walk, Walk)
+        assert world.asked == ["quality/1"]
+        assert isinstance(walk.failure(), errors.ContextOverflowError)
+
+    def test_its_own_fallbacks_come_before_the_others(self) -> None:
+        quality = Group("quality", "", (dep("quality", 1),), ("fast",), context_window_fallbacks=("long",))
+        groups = [quality, Group("fast", "", (dep("fast", 1),)), Group("long", "", (dep("long", 1),))]
+        world = World(conf(groups), self.FACTS | {"long/1": Facts(context_window=500_000)})
+        assert world.walk("quality", {"quality/1": Fault(K.CONTEXT_OVERFLOW)}) == "long/1"
+
+    def test_where_the_window_is_unknown_the_length_of_the_request_decides(self) -> None:
+        world = World(quality_and_fast(), {"quality/2": Facts(context_window=128_000), "fast/1": Facts()})
+        overflow = {"quality/1": Fault(K.CONTEXT_OVERFLOW)}
+        assert world.walk("quality", overflow, Needs(tokens=100_000)) == "quality/2"
+        assert isinstance(world.walk("quality", overflow, Needs(tokens=150_000)), Walk)
+        assert world.asked == ["quality/1"]
+
+
+def test_a_content_policy_refusal_moves_only_where_the_config_says() -> None:
+    world = World(quality_and_fast())
+    refused = {"quality/1": Fault(K.CONTENT_POLICY)}
+    walk = world.walk("quality", refused)
+    assert isinstance(walk, Walk)
+    assert world.asked == ["quality/1"]
+    assert isinstance(walk.failure(), errors.ContentPolicyError)
+    quality = replace(world.config.groups["quality"], content_policy_fallbacks=("fast",))
+    world = World(conf([quality, world.config.groups["fast"]]))
+    assert world.walk("quality", refused) == "fast/1"
+    assert world.asked == ["quality/1", "fast/1"]
+
+
+class TestNeeds:
+    def test_a_schema_goes_only_where_it_is_known_to_work(self) -> None:
+        world = World(quality_and_fast(), {"quality/2": Facts(supports={"structured_output": True})})
+        assert world.walk("quality", {}, Needs(structured_output=True)) == "quality/2"
+
+    def test_tools_and_images_go_where_they_are_not_known_to_fail(self) -> None:
+        world = World(quality_and_fast(), {"quality/1": Facts(supports={"tools": False, "vision": False})})
+        assert world.walk("quality", {}, Needs(tools=True)) == "quality/2"
+        assert world.walk("quality", {}, Needs(vision=True)) == "quality/2"
+
+    def test_a_refusal_says_what_none_supports(self) -> None:
+        world = World(conf([Group("a", "", (dep("a", 1),))]))
+        walk = world.walk("a", {}, Needs(structured_output=True))
+        assert isinstance(walk, Walk)
+        assert str(walk.failure()) == (
+            'unsupported: no deployment of "a" supports response_format: openai/a-1: not tried, does not support '
+            "response_format; use another group"
+        )
+
+
+def test_without_a_key_the_next_answers_without_a_try() -> None:
+    quality = Group("quality", "", (dep("quality", 1, unavailable="ANTHROPIC_API_KEY is not set"), dep("quality", 2)))
+    world = World(conf([quality]))
+    assert world.walk("quality", {}) == "quality/2"
+    assert world.asked == ["quality/2"]
+
+
+def test_nothing_to_call_is_said_with_each_reason() -> None:
+    world = World(conf([Group("a", "", (dep("a", 1, unavailable="X_KEY is not set"),))]))
+    walk = world.walk("a", {})
+    assert isinstance(walk, Walk)
+    assert str(walk.failure()) == (
+        'unavailable: nothing in "a" or its fallbacks can be called now: openai/a-1: not tried, X_KEY is not set; '
+        "try again later or use another group"
+    )
+
+
+def test_limits_pass_a_deployment_over_until_the_minute_is_over() -> None:
+    world = World(conf([Group("a", "", (dep("a", 1, rpm=2), dep("a", 2, tpm=15)))]))
+    assert [world.walk("a", {}) for _ in range(4)] == ["a/1", "a/1", "a/2", "a/2"]
+    walk = world.walk("a", {})
+    assert isinstance(walk, Walk)
+    assert "at its limit of 2 requests per minute" in str(walk.failure())
+    assert "at its limit of 15 tokens per minute" in str(walk.failure())
+    world.clock.now += 61
+    assert world.walk("a", {}) == "a/1"
+
+
+class TestLatencyBasedRouting:
+    def world(self) -> World:
+        return World(conf([Group("a", "", (dep("a", 1, order=None), dep("a", 2, order=None)))]))
+
+    def count(self, world: World, latencies: Mapping[str, float], calls: int) -> dict[str, int]:
+        answers = {name: Answer(latency_s=s, tokens=1) for name, s in latencies.items()}
+        served = [world.walk("a", answers) for _ in range(calls)]
+        return {name: served.count(name) for name in latencies}
+
+    def test_the_faster_gets_most_and_the_other_now_and_then(self) -> None:
+        counts = self.count(self.world(), {"a/1": 0.5, "a/2": 0.1}, 100)
+        assert counts["a/2"] >= 85
+        assert counts["a/1"] >= 5
+
+    def test_one_that_slows_down_loses_its_calls_within_a_few(self) -> None:
+        world = self.world()
+        self.count(world, {"a/1": 0.5, "a/2": 0.1}, 20)
+        self.count(world, {"a/1": 0.5, "a/2": 2.0}, 5)
+        assert self.count(world, {"a/1": 0.5, "a/2": 2.0}, 20)["a/1"] >= 17
+
+    def test_one_that_recovers_gets_them_back(self) -> None:
+        world = self.world()
+        self.count(world, {"a/1": 0.5, "a/2": 2.0}, 20)
+        self.count(world, {"a/1": 0.5, "a/2": 0.1}, 25)
+        assert self.count(world, {"a/1": 0.5, "a/2": 0.1}, 20)["a/2"] >= 17
+
+    def test_a_time_out_counts_as_slow(self) -> None:
+        world = self.world()
+        self.count(world, {"a/1": 0.1, "a/2": 0.5}, 5)
+        world.walk("a", {"a/1": Fault(K.TIMEOUT)})
+        world.walk("a", {"a/1": Fault(K.TIMEOUT)})
+        assert self.count(world, {"a/1": 0.1, "a/2": 0.5}, 5)["a/2"] == 5
+
+    def test_calls_at_once_spread_while_nothing_is_known(self) -> None:
+        world = self.world()
+        walks = [world.routes.walk("a", Needs(), world.clock.now + 9).tries() for _ in range(2)]
+        asked = set()
+        for tries in walks:
+            deployment = next(tries).deployment
+            world.routes.began(deployment)
+            asked.add(deployment.id)
+        assert asked == {"a/1", "a/2"}
+
+
+def test_simple_shuffle_follows_the_weights() -> None:
+    group = Group("a", "", (dep("a", 1, order=1, weight=9.0), dep("a", 2, order=1, weight=1.0)))
+    world = World(conf([group], routing_strategy="simple-shuffle"))
+    served = [world.walk("a", {}) for _ in range(200)]
+    assert 150 < served.count("a/1") < 200
+
+
+def test_a_try_given_up_from_outside_leaves_no_trace() -> None:
+    world = World(quality_and_fast())
+    deployment = world.config.groups["quality"].deployments[0]
+    for _ in range(9):
+        world.routes.began(deployment)
+        world.routes.ended(deployment, None)
+    assert world.routes.state(deployment) == ("ready", None)
+
+
+outcomes = st.one_of(
+    st.just(OK), st.builds(Fault, st.sampled_from(FaultKind), retry_after_s=st.none() | st.floats(0, 1e6))
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["quality/1", "quality/2", "fast/1"]), outcomes), max_size=8))
+def test_any_walk_ends_within_its_tries_and_in_an_answer_or_one_error(days: Iterable[Mapping[str, Outcome]]) -> None:
+    world = World(quality_and_fast())
+    for answers in days:
+        result = world.walk("quality", answers, timeout=1e9)
+        assert all(world.asked.count(one) <= 3 for one in world.asked)
+        if isinstance(result, Walk):
+            message = str(result.failure())
+            assert "\n" not in message
+            # While something healthy is in the chain, only the request's own fault ends a call without an answer.
+            if isinstance(result.failure(), errors.CompletionError):
+                assert not any(answers.get(one, OK) is OK and one in world.asked for one in world.asked)
+        world.clock.now += 5
