@@ -39,7 +39,7 @@ def main() -> NoReturn:
             # A terminal that cannot show a character shows a substitute, instead of ending the answer.
             stream.reconfigure(errors="replace")
     try:
-        status = cli.main(standalone_mode=False) or 0
+        status: int = cli.main(standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         status = error.exit_code

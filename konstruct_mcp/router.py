@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
 import functools
 import importlib.util
 import json
@@ -31,6 +30,7 @@ from typing import Any, TypeVar
 from .config import Config, Deployment
 from .embedded import EmbeddedServer
 from .errors import EmbeddedError, InternalError, KonstructError
+from .faults import fault_of
 from .routing import Answer, Facts, Fault, FaultKind, Needs, Routes, Try, Walk
 from .types import (
     Attempt,
@@ -51,7 +51,6 @@ _T = TypeVar("_T")
 # LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
 # counts per read, so an answer that dribbles would outlive it.
 _BACKSTOP_S = 5.0
-_REASON_LIMIT = 300  # characters of a provider's reason: enough to act on, too little to smuggle a page
 _CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
 _LEADING_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
 _FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -173,7 +172,7 @@ class ModelRouter:
                 # A provider client's own cancellation, gone astray: nobody asked this call to end.
                 outcome = Fault(FaultKind.CONNECTION, "call broken off")
             except Exception as error:
-                outcome = fault(error, _secrets(deployment))
+                outcome = fault_of(error, deployment)
             finally:
                 self._routes.ended(deployment, outcome)
             return None, outcome
@@ -261,24 +260,24 @@ class _Engine:
     def __init__(self, deployments: list[Deployment]) -> None:
         _quieten_before_import()
         import litellm
+        from litellm.litellm_core_utils.core_helpers import _FINISH_REASON_MAP
 
-        self._litellm = litellm
+        self._litellm: Any = litellm  # whose types are neither complete nor exported
         litellm.suppress_debug_info = True  # else it prints advice to stdout on errors
         litellm.telemetry = False
+        # Anthropic's word for a content-policy refusal, which LiteLLM would turn into an ordinary "stop".
+        _FINISH_REASON_MAP["refusal"] = "content_filter"
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             # It logs a traceback for every failed call; the fault is reported by us, in one line.
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._router = self._make_router(
-            [
-                {"model_name": deployment.id, "litellm_params": _litellm_params(deployment)}
-                for deployment in deployments
-            ]
+            [{"model_name": deployment.id, "litellm_params": _litellm_params(deployment)} for deployment in deployments]
         )
         asyncio.run(self._warm_up())
 
     def _make_router(self, model_list: list[dict[str, Any]]) -> Any:
         return self._litellm.Router(
-            model_list=model_list,  # type: ignore[arg-type]  # it takes plain dicts, and documents them
+            model_list=model_list,
             routing_strategy="simple-shuffle",  # over groups of one: the cheapest way to no choice at all
             num_retries=0,
             max_fallbacks=0,
@@ -294,7 +293,7 @@ class _Engine:
         def answer(request: httpx.Request) -> httpx.Response:
             if request.url.path.endswith("/messages"):
                 block = {"type": "text", "text": ""}
-                body = {"id": "", "type": "message", "role": "assistant", "model": "", "content": [block]}
+                body: dict[str, Any] = {"id": "", "type": "message", "role": "assistant", "model": "", "content": [block]}
                 return httpx.Response(200, json=body | {"stop_reason": "end_turn", "usage": _NO_TOKENS_ANTHROPIC})
             choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": ""}}
             body = {"id": "", "object": "chat.completion", "created": 0, "model": "", "choices": [choice]}
@@ -332,17 +331,17 @@ class _Engine:
         try:
             reply = self._reply(response, deployment)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            return None, Fault(FaultKind.BAD_ANSWER, str(error) if isinstance(error, _Unusable) else "malformed")
+            return None, Fault(FaultKind.BAD_ANSWER, str(error) if isinstance(error, _UnusableError) else "malformed")
         return reply, Answer(latency_s, reply.usage.input_tokens + reply.usage.output_tokens)
 
     def _reply(self, response: Any, deployment: Deployment) -> _Reply:
         if not response.choices:
-            raise _Unusable("no choices")
+            raise _UnusableError("no choices")
         choice = response.choices[0]
         message = choice.message
         content = message.content if message.content is not None else ""
         if not isinstance(content, str):
-            raise _Unusable("content is not text")
+            raise _UnusableError("content is not text")
         calls = tuple(
             ToolCall(
                 id=str(call.id),
@@ -373,10 +372,10 @@ class _Engine:
 
     async def aclose(self) -> None:
         await self._drain_log()
-        await self._litellm.close_litellm_async_clients()  # type: ignore[no-untyped-call]
+        await self._litellm.close_litellm_async_clients()
 
 
-class _Unusable(ValueError):
+class _UnusableError(ValueError):
     """A response that holds no answer; its text says why, and none of the provider's."""
 
 

@@ -53,7 +53,7 @@ class FaultKind(enum.Enum):
 
     RATE_LIMITED = "rate limited"
     SERVER_ERROR = "server error"
-    CONNECTION = "cannot connect"
+    CONNECTION = "connection failed"
     TIMEOUT = "no answer in time"
     AUTH = "key refused"
     QUOTA = "quota used up"
@@ -178,7 +178,7 @@ class Routes:
         self._config = config
         self._facts = facts
         self._clock = clock
-        self._rng = rng or random.Random()
+        self._rng = rng or random.Random()  # noqa: S311  # spreads load, keeps no secret
         self._health: dict[str, _Health] = {}
         known: list[tuple[Deployment, _Health]] = []
         for group in config.groups.values():
@@ -287,7 +287,7 @@ class Routes:
     def backoff(self, retries: int) -> float:
         """Seconds to wait before the next try of the same deployment: exponential, with jitter so that calls that
         failed together do not come back together."""
-        return min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2**retries) * self._rng.uniform(0.5, 1.0)
+        return min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2.0**retries) * self._rng.uniform(0.5, 1.0)
 
     def _limit_reached(self, deployment: Deployment, health: _Health) -> str | None:
         while health.spent and health.spent[0][0] < self._clock() - _LIMIT_WINDOW_S:
@@ -353,7 +353,9 @@ class Walk:
         if not self._asked:
             yield from self._probe()
 
-    def _ask(self, deployment: Deployment, group: Group, retries: int) -> Generator[Try, Answer | Fault, Answer | Fault]:
+    def _ask(
+        self, deployment: Deployment, group: Group, retries: int
+    ) -> Generator[Try, Answer | Fault, Answer | Fault]:
         """All tries of one deployment; the outcome of the last."""
         self._asked.append(deployment)
         wait = 0.0
@@ -424,7 +426,8 @@ class Walk:
                 " behind it; shorten the conversation or use a group with a larger one"
             )
         return AllFailedError(
-            f'no deployment of "{name}" or its fallbacks answered: {self._tried()}; try again later or use another group',
+            f'no deployment of "{name}" or its fallbacks answered: {self._tried()}; '
+            "try again later or use another group",
             self.attempts,
         )
 

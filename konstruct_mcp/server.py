@@ -80,7 +80,8 @@ async def _guard(ctx: ServerRequestContext[Any], call_next: CallNext) -> Handler
     client did not ask for (a provider client's own, gone astray) passes for the end of the server.
     """
     try:
-        return scrubbed(await call_next(ctx))
+        result: HandlerResult = scrubbed(await call_next(ctx))
+        return result
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -193,11 +194,12 @@ class _Face:
 
     async def complete_argument(self, ctx: _Context, params: types.CompleteRequestParams) -> types.CompleteResult:
         values: list[str] = []
-        if isinstance(params.ref, types.ResourceTemplateReference) and params.ref.uri == _GROUP_TEMPLATE:
-            if params.argument.name == "name":
-                typed = params.argument.value.casefold()
-                # Quoted, because the client puts the value into the URI as it is.
-                values = [quote(name, safe="") for name in self._konstruct.config.groups if name.casefold().startswith(typed)]
+        of_ours = isinstance(params.ref, types.ResourceTemplateReference) and params.ref.uri == _GROUP_TEMPLATE
+        if of_ours and params.argument.name == "name":
+            typed = params.argument.value.casefold()
+            names = [name for name in self._konstruct.config.groups if name.casefold().startswith(typed)]
+            # Quoted, because the client puts the value into the URI as it is.
+            values = [quote(name, safe="") for name in names]
         shown = values[:_COMPLETION_LIMIT]
         return types.CompleteResult(
             completion=types.Completion(values=shown, total=len(values), has_more=len(values) > len(shown))
@@ -207,9 +209,7 @@ class _Face:
 def _result(answer: dict[str, Any]) -> types.CallToolResult:
     """The same object twice: some clients show the model only the structure, others only the text."""
     answer = scrubbed(answer)
-    return types.CallToolResult(
-        content=[types.TextContent(type="text", text=_json(answer))], structured_content=answer
-    )
+    return types.CallToolResult(content=[types.TextContent(type="text", text=_json(answer))], structured_content=answer)
 
 
 def _error(error: KonstructError) -> types.CallToolResult:

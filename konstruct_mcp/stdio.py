@@ -146,9 +146,7 @@ def _refusal(code: int, message: str, request_id: str | int | None = None) -> ty
     return types.JSONRPCError(jsonrpc="2.0", id=request_id, error=types.ErrorData(code=code, message=message))
 
 
-def _discovered(
-    server: Server[Any], request: types.JSONRPCRequest
-) -> types.JSONRPCResponse | types.JSONRPCError:
+def _discovered(server: Server[Any], request: types.JSONRPCRequest) -> types.JSONRPCResponse | types.JSONRPCError:
     """The answer to a probe, as the SDK would give it, without its choice of an era."""
     meta = (request.params or {}).get("_meta")
     version = meta.get(types.PROTOCOL_VERSION_META_KEY) if isinstance(meta, dict) else None

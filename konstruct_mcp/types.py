@@ -36,8 +36,6 @@ _TOOL_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 _DATA_URL = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,", re.ASCII)
 
 
-
-
 def flaws(error: ValidationError) -> list[tuple[str, str]]:
     """(place, message) for each flaw that pydantic found, never with the offending value.
 

@@ -66,7 +66,7 @@ class World:
         self,
         group: str,
         answers: Mapping[str, Outcome | Callable[[], Outcome]],
-        needs: Needs = Needs(),  # noqa: B008  # frozen
+        needs: Needs = Needs(),  # frozen
         timeout: float = 300,
     ) -> Walk | str:
         """Walk to the end: the id of the deployment that answered, or the walk if none did."""
@@ -241,7 +241,7 @@ class TestCooldown:
         assert isinstance(walk, Walk)
         assert world.asked == ["a/1"]
         assert isinstance(walk.failure(), errors.AllFailedError)
-        assert "openai/a-2: not tried, cannot connect; tried again in 30 s" in str(walk.failure())
+        assert "openai/a-2: not tried, connection failed; tried again in 30 s" in str(walk.failure())
         assert world.walk("a", {}) == "a/1"  # it is back, and the first call finds it
 
     def test_a_probe_that_is_taken_leaves_a_clear_refusal(self) -> None:
@@ -252,7 +252,7 @@ class TestCooldown:
         walk = world.walk("a", {})
         assert isinstance(walk, Walk)
         assert str(walk.failure()) == (
-            'unavailable: nothing in "a" or its fallbacks can be called now: openai/a-1: not tried, cannot connect; '
+            'unavailable: nothing in "a" or its fallbacks can be called now: openai/a-1: not tried, connection failed; '
             "tried again in 30 s; try again later or use another group"
         )
         held.close()

@@ -1,0 +1,37 @@
+"""Fixtures. Every call in the suite goes to a loopback fake or to the embedded model: no key and no real address of
+the machine that runs the tests is ever seen by what is tested."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports them: no price map and no `.env` from outside, as in the product.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+os.environ["LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"] = "True"
+os.environ["LITELLM_MODE"] = "PRODUCTION"
+for _name in list(os.environ):
+    if _name.endswith("_API_KEY") or _name.startswith(("KONSTRUCT_", "OLLAMA_")):
+        del os.environ[_name]
+
+from collections.abc import Iterator
+
+import pytest
+from providers import Provider
+
+
+@pytest.fixture
+def anthropic() -> Iterator[Provider]:
+    with Provider("anthropic") as provider:
+        yield provider
+
+
+@pytest.fixture
+def openai() -> Iterator[Provider]:
+    with Provider("openai") as provider:
+        yield provider
+
+
+@pytest.fixture
+def ollama() -> Iterator[Provider]:
+    with Provider("ollama") as provider:
+        yield provider

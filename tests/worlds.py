@@ -1,0 +1,67 @@
+"""The default groups over fake providers: the config that most tests run, and how they open it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mcp import Client
+from providers import Provider
+
+from konstruct_mcp import Konstruct
+from konstruct_mcp.server import make_server
+
+ANTHROPIC_KEY, OPENAI_KEY = "sk-ant-test-7f3a9c", "sk-openai-test-5b2e8d"
+KEYS = {"ANTHROPIC_API_KEY": ANTHROPIC_KEY, "OPENAI_API_KEY": OPENAI_KEY}
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def default_groups(anthropic: Provider, openai: Provider, ollama: Provider) -> dict[str, Any]:
+    """The shape of the built-in config, with each provider's address changed to its fake."""
+    local = {"model": "ollama/qwen3:32b", "api_base": ollama.url}
+    claude = {
+        "model": "anthropic/claude-sonnet-4-6",
+        "api_base": anthropic.url,
+        "api_key": "os.environ/ANTHROPIC_API_KEY",
+    }
+    gpt = {"model": "openai/gpt-4o", "api_base": openai.url, "api_key": "os.environ/OPENAI_API_KEY"}
+    return {
+        "model_list": [
+            entry("fast", local),
+            entry("balanced", local, order=1),
+            entry("balanced", claude, order=2),
+            entry("quality", claude, order=1),
+            entry("quality", gpt, order=2),
+        ],
+        "router_settings": {"fallbacks": [{"quality": ["fast"]}, {"balanced": ["fast"]}]},
+        "konstruct": {"default_group": "balanced"},
+    }
+
+
+def entry(group: str, params: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return {"model_name": group, "litellm_params": {**params, **more}}
+
+
+def write(folder: Path, config: Mapping[str, Any]) -> Path:
+    path = folder / "konstruct.yaml"
+    path.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+    return path
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path, config: Mapping[str, Any], environ: Mapping[str, str] = KEYS
+) -> AsyncIterator[Konstruct]:
+    async with Konstruct.from_config(write(folder, config), environ=environ) as konstruct:
+        yield konstruct
+
+
+@asynccontextmanager
+async def connected(konstruct: Konstruct, era: str = "2026") -> AsyncIterator[Client]:
+    """An MCP client in process: `2026` speaks 2026-07-28, `2025` the handshake revision before it."""
+    server = make_server(konstruct)
+    async with Client(server) if era == "2026" else Client(server, mode="legacy") as client:
+        yield client
