@@ -25,7 +25,7 @@ from graphlib import CycleError, TopologicalSorter
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import platformdirs
@@ -199,7 +199,7 @@ def _read(path: Path, origin: str) -> tuple[str, str]:
 
 # ---- YAML ------------------------------------------------------------------------------------------------------------
 
-_MAX_VALUES = 100_000  # aliases expanded; a thousand deployments have about 10,000
+_MAX_VALUES = 50_000  # aliases expanded; a thousand deployments have about 15,000, and PyYAML reads 15,000 a second
 _LONG_TEXT = 100  # characters that weigh as much as one more value, so that aliases cannot multiply one huge text
 _MAX_DEPTH = 50  # aliases expanded; every step that walks the data recurses, and LiteLLM's files are six deep
 _MAX_NUMBER = 1e300  # what fits a float; also keeps out infinities and integers that Python refuses to print
@@ -229,9 +229,8 @@ class _Loader(yaml.SafeLoader):
         self._level += 1
         if self._level > _MAX_DEPTH:
             raise _refusal("nested too deep", event)
-        node = super().compose_node(parent, index)
+        node = cast(yaml.Node, super().compose_node(parent, index))  # None only where there is no document
         self._level -= 1
-        assert node is not None  # only a stream with no document has no node
         if node in self._extents:  # an alias
             return node
         if isinstance(event, yaml.AliasEvent):
@@ -287,30 +286,27 @@ def _refusal(problem: str, at: Any) -> yaml.MarkedYAMLError:
 
 def _parse(text: str, origin: str) -> dict[str, Any]:
     """The mapping that the text holds. PyYAML's messages are not repeated where they quote the text."""
-    line, column, problem = 1, 1, "not valid YAML"
-    loader = None
+    place, problem = "", "not valid YAML"
     try:
-        loader = _Loader(text)
-        document = loader.get_single_data()
+        document = _Loader(text).get_single_data()
         if isinstance(document, dict):
             return document
-        line, column, problem = 0, 0, "is empty" if document is None else "should be a mapping of sections"
+        problem = "is empty" if document is None else "should be a mapping of sections"
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
-        line, column = before.count("\n") + 1, error.position - before.rfind("\n")
+        place = f"line {before.count(chr(10)) + 1}, column {error.position - before.rfind(chr(10))}: "
         problem = "a character that YAML does not allow"
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (line, column)
+        if mark := error.problem_mark:
+            place = f"line {mark.line + 1}, column {mark.column + 1}: "
         said = (error.problem or problem).removeprefix("but ")
         # Besides our own, quotes are safe around one character and around the kind of a token: '<scalar>'.
-        ours = type(error) is yaml.MarkedYAMLError
-        quotes = not ours and re.search("['\"]", re.sub(r"'(?:<[a-z ]+>|[^'\\])'", "", said))
-        problem = problem if quotes else said
-    except (ValueError, ArithmeticError):  # an escape or a number that PyYAML's scanner passes on unchecked
-        if loader is not None:
-            line, column = loader.line + 1, loader.column + 1
-    raise ConfigError([f"line {line}, column {column}: {problem}" if line else problem], source=origin)
+        unquoted = re.sub(r"'(?:<[a-z ]+>|[^'\\]|\\[nrt])'", "", said)
+        if type(error) is yaml.MarkedYAMLError or not re.search("['\"]", unquoted):
+            problem = said
+    except (ValueError, OverflowError):  # the escape \UFFFFFFFF, a %YAML 1.99…: PyYAML passes these on unchecked
+        pass
+    raise ConfigError([place + problem], source=origin)
 
 
 def _drop_embedded(document: dict[str, Any]) -> None:
@@ -327,7 +323,7 @@ def _drop_embedded(document: dict[str, Any]) -> None:
 _REFERENCE = "os.environ/"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LONGEST_NAME = 64  # of a key or a name, in a message that a person reads in one line
-_MOST_LISTED = 100  # faults, and idle places: nobody reads more, and a file can hold 100,000
+_MOST_LISTED = 100  # faults, and idle places: nobody reads more, and a file can hold thousands
 
 
 def _cut(text: str, longest: int = _LONGEST_NAME) -> str:
@@ -844,7 +840,7 @@ class _Reading:
             # As text, because True equals 1 and a dictionary is no key.
             contents = json.dumps([entry.model_name, entry.litellm_params], sort_keys=True)
             if (earlier := seen.setdefault(contents, place)) != place:
-                self._fault(place, f"the same as {earlier}")
+                self._fault(place, f"the same as {earlier}; remove one of them")
             deployment = self._deployment(place, entry, defaults)
             if deployment is not None:
                 self._groups.setdefault(entry.model_name, []).append(deployment)
@@ -892,6 +888,8 @@ class _Reading:
             _Info, notes, f"{place}.model_info", {key: _reference(value) for key, value in entry.model_info.items()}
         )
         others = self._others(params, f"{place}.litellm_params") if params else {}
+        if local:
+            others.pop("custom_llm_provider", None)  # it is settled: these are reached through a client of our choice
         if params is None or info is None:
             return None
 

@@ -113,9 +113,10 @@ class EmbeddedServer:
     Any thread and any event loop may call it. Once `kill` or `aclose` was called it stays ended.
     """
 
-    def __init__(self, model: Path) -> None:
-        """`model` is a GGUF file, as `find_model` returns it."""
+    def __init__(self, model: Path, *, start_limit_s: float = START_LIMIT_S) -> None:
+        """`model` is a GGUF file, as `find_model` returns it; a start may take `start_limit_s` seconds."""
         self._model = model
+        self._start_limit_s = start_limit_s
         self._lock = threading.Lock()  # guards _start; never taken by kill, which may interrupt its holder
         self._start: Future[_Child] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -174,7 +175,7 @@ class EmbeddedServer:
             late.set()
             process.kill()
 
-        timer = threading.Timer(START_LIMIT_S, give_up)
+        timer = threading.Timer(self._start_limit_s, give_up)
         timer.daemon = True
         timer.start()
         line = b""
@@ -189,7 +190,9 @@ class EmbeddedServer:
         if self._closed:
             raise EmbeddedError("the embedded model was stopped while it was starting")
         if late.is_set():
-            raise EmbeddedError(f"the embedded model did not start within {START_LIMIT_S:.0f} s; use a smaller file")
+            raise EmbeddedError(
+                f"the embedded model did not start within {self._start_limit_s:g} s; use a smaller file"
+            )
         raise EmbeddedError(
             answer.get("error")
             or f"the embedded model's process ended while it was starting (exit code {code}); "
@@ -229,7 +232,7 @@ def _spawn() -> subprocess.Popen[bytes]:
         current = Path.cwd()
         places = [place for place in places if place != current or place == home]
     environ["PYTHONPATH"] = os.pathsep.join(map(str, places))
-    return subprocess.Popen(  # noqa: S603 - nothing in it comes from a request
+    return subprocess.Popen(
         # The warning is that konstruct_mcp may have imported this module before it is run; it is meant to be harmless.
         [sys.executable, "-P", "-W", "ignore::RuntimeWarning:runpy", "-m", "konstruct_mcp.embedded"],
         stdin=subprocess.PIPE,
@@ -288,8 +291,7 @@ def main() -> None:
 
 def _leave_with_the_parent() -> None:
     # Not sys.stdin: a thread that waits in its buffer makes the interpreter's own exit fail.
-    while os.read(0, 1):
-        pass
+    os.read(0, 1)  # returns at the end of the file: nothing more is ever sent
     os._exit(0)  # nothing here is worth saving, and llama.cpp's threads would make a normal exit wait
 
 

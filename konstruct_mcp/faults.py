@@ -16,7 +16,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from .config import Deployment
@@ -32,14 +32,14 @@ _QUOTA = re.compile(r"insufficient_quota|credit balance|insufficient (balance|cr
 _KEY = re.compile(r"api.?key.{0,20}(not valid|invalid|expired)|invalid.{0,5}api.?key", re.IGNORECASE)
 
 
-def fault_of(error: BaseException, deployment: Deployment) -> Fault:
-    """The fault that a call of this deployment ended in."""
+def fault_of(error: BaseException, deployment: Deployment, secrets: Collection[str]) -> Fault:
+    """The fault that a call of this deployment ended in. `secrets` are kept out of what it says."""
     chain = list(_chain(error))
     for link in chain:
         response = getattr(link, "response", None)
         if type(link).__module__.split(".")[0] != "litellm" and hasattr(response, "status_code"):
-            return _http_fault(response, chain, deployment)
-    return _silent_fault(chain, deployment)
+            return _http_fault(response, chain, secrets)
+    return _silent_fault(chain, deployment, secrets)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -50,12 +50,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _http_fault(response: Any, chain: list[BaseException], deployment: Deployment) -> Fault:
+def _http_fault(response: Any, chain: list[BaseException], secrets: Collection[str]) -> Fault:
     status = int(response.status_code)
     detail = f"HTTP {status}"
     code, message = _provider_error(response)
     text = f"{code} {message}"
-    reason = _one_line(message, deployment) or detail
+    reason = _one_line(message, secrets) or detail
     retry_after = _retry_after(response.headers)
     litellm_says = {type(link).__name__ for link in chain}
     if status in (401, 403) or (status == 400 and _KEY.search(text)):
@@ -79,7 +79,7 @@ def _http_fault(response: Any, chain: list[BaseException], deployment: Deploymen
     return Fault(FaultKind.BAD_REQUEST, detail, reason=reason)
 
 
-def _silent_fault(chain: list[BaseException], deployment: Deployment) -> Fault:
+def _silent_fault(chain: list[BaseException], deployment: Deployment, secrets: Collection[str]) -> Fault:
     """No HTTP error was answered: a broken connection, an unreadable 200, or LiteLLM itself refused to ask."""
     import httpx
 
@@ -89,7 +89,7 @@ def _silent_fault(chain: list[BaseException], deployment: Deployment) -> Fault:
         known = (words for kind, words in _BREAKS for link in chain if isinstance(link, kind))
         return Fault(FaultKind.CONNECTION, next(known, "dropped"))
     if type(chain[0]).__name__ == "UnsupportedParamsError":
-        return Fault(FaultKind.BAD_REQUEST, reason=_one_line(str(getattr(chain[0], "message", "")), deployment))
+        return Fault(FaultKind.BAD_REQUEST, reason=_one_line(str(getattr(chain[0], "message", "")), secrets))
     if getattr(chain[0], "status_code", None) in (400, 401, 404) and len(chain) == 1:
         # LiteLLM knows no such provider, or misses something that the config has to give.
         return Fault(FaultKind.NOT_FOUND, "LiteLLM cannot call this model; check its name and settings")
@@ -124,23 +124,23 @@ def _provider_error(response: Any) -> tuple[str, str]:
     return "", body if isinstance(body, str) else ""
 
 
-def _one_line(text: str, deployment: Deployment) -> str:
+def _one_line(text: str, secrets: Collection[str]) -> str:
     """A provider's words, fit for one line of an error: no secret of ours, no control characters, not long."""
-    for secret in _secrets(deployment.params):
+    for secret in secrets:
         text = text.replace(secret, "***")
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= _REASON_LIMIT else line[: _REASON_LIMIT - 1] + "…"
 
 
-def _secrets(params: Any) -> Iterator[str]:
+def secrets_in(params: Any) -> Iterator[str]:
     """Every text in the parameters that could be one; the model's name and short words are none."""
     if isinstance(params, Mapping):
         for key, value in params.items():
             if key != "model":
-                yield from _secrets(value)
+                yield from secrets_in(value)
     elif isinstance(params, list | tuple):
         for value in params:
-            yield from _secrets(value)
+            yield from secrets_in(value)
     elif isinstance(params, str) and len(params) >= 6:
         yield params
 

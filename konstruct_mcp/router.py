@@ -19,6 +19,7 @@ import logging
 import math
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ from typing import Any, TypeVar
 from .config import Config, Deployment
 from .embedded import EmbeddedServer
 from .errors import EmbeddedError, InternalError, KonstructError
-from .faults import fault_of
+from .faults import fault_of, secrets_in
 from .routing import Answer, Facts, Fault, FaultKind, Needs, Routes, Try, Walk
 from .types import (
     Attempt,
@@ -51,6 +52,7 @@ _T = TypeVar("_T")
 # LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
 # counts per read, so an answer that dribbles would outlive it.
 _BACKSTOP_S = 5.0
+_DRAIN_S = 1.0  # for LiteLLM's own log of the last calls, which nobody reads
 _CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
 _LEADING_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
 _FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -84,6 +86,7 @@ class ModelRouter:
         self._embedded = embedded
         self._engine: Future[_Engine] = Future()
         self._started = False
+        self._secrets = frozenset(secret for deployment in self._deployments() for secret in secrets_in(deployment.params))
         self._slots = {
             deployment.id: asyncio.Semaphore(deployment.max_parallel_requests)
             for deployment in self._deployments()
@@ -172,7 +175,7 @@ class ModelRouter:
                 # A provider client's own cancellation, gone astray: nobody asked this call to end.
                 outcome = Fault(FaultKind.CONNECTION, "call broken off")
             except Exception as error:
-                outcome = fault_of(error, deployment)
+                outcome = fault_of(error, deployment, self._secrets)
             finally:
                 self._routes.ended(deployment, outcome)
             return None, outcome
@@ -257,7 +260,10 @@ class _Engine:
     Blocks for seconds while it is built: build it off the event loop.
     """
 
+    _open = 0
+
     def __init__(self, deployments: list[Deployment]) -> None:
+        first = "litellm" not in sys.modules
         _quieten_before_import()
         import litellm
         from litellm.litellm_core_utils.core_helpers import _FINISH_REASON_MAP
@@ -273,7 +279,9 @@ class _Engine:
         self._router = self._make_router(
             [{"model_name": deployment.id, "litellm_params": _litellm_params(deployment)} for deployment in deployments]
         )
-        asyncio.run(self._warm_up())
+        if first:  # else somebody has used it already, perhaps on another loop, which this would disturb
+            asyncio.run(self._warm_up())
+        _Engine._open += 1
 
     def _make_router(self, model_list: list[dict[str, Any]]) -> Any:
         return self._litellm.Router(
@@ -356,7 +364,7 @@ class _Engine:
         usage = getattr(response, "usage", None)
         tokens = Usage(_count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
         return _Reply(
-            content=_LEADING_THOUGHT.sub("", content, count=1) if _LEADING_THOUGHT.match(content) else content,
+            content=_without_thought(content, message),
             tool_calls=calls,
             finish_reason="tool_calls" if calls and finish_reason == "stop" else finish_reason,
             usage=tokens,
@@ -367,12 +375,34 @@ class _Engine:
         """End LiteLLM's logging task, which otherwise dies with the loop and says so on stderr."""
         from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 
-        await GLOBAL_LOGGING_WORKER.flush()
+        queue = GLOBAL_LOGGING_WORKER._queue
+        if queue is not None:
+            # Its own `flush` does not wait for what has left the queue and is not done.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(queue.join(), _DRAIN_S)
         await GLOBAL_LOGGING_WORKER.stop()
 
     async def aclose(self) -> None:
+        """Close LiteLLM's connections, which all Routers of a process share, if this is the last one."""
+        _Engine._open -= 1
         await self._drain_log()
+        if _Engine._open > 0:
+            return
+        import openai
+
+        clients = self._litellm.in_memory_llm_clients_cache
+        for client in list(clients.cache_dict.values()):
+            if isinstance(client, openai.AsyncOpenAI):  # which LiteLLM's own clean-up does not close
+                await client.close()
         await self._litellm.close_litellm_async_clients()
+        clients.flush_cache()  # else a closed client is handed to the next user on this loop
+
+
+def _without_thought(content: str, message: Any) -> str:
+    """The content without the reasoning before it, which LiteLLM takes out of some providers' answers and not others'."""
+    if match := _LEADING_THOUGHT.match(content):
+        return content[match.end() :]
+    return content.lstrip() if getattr(message, "reasoning_content", None) else content
 
 
 class _UnusableError(ValueError):
@@ -493,7 +523,7 @@ def _cost(response: Any, facts: Facts) -> float | None:
     """US dollars. LiteLLM says 0 both for what is free and for what it has no price of."""
     cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
     if isinstance(cost, int | float) and math.isfinite(cost) and cost > 0:
-        return float(cost)
+        return float(f"{cost:.10g}")  # without what binary fractions add
     free = facts.input_cost == 0 and facts.output_cost == 0
     return 0.0 if free else None
 

@@ -182,7 +182,7 @@ class NamedTool(_Value):
 
 
 def _choice_kind(value: Any) -> str:
-    return "<named>" if isinstance(value, dict) else "<word>"
+    return "<word>" if isinstance(value, str) else "<named>"
 
 
 ToolChoice = Annotated[

@@ -1,0 +1,685 @@
+"""What must hold of a completion: an MCP client on one side, fake providers on the other, nothing in between faked.
+
+Each test asserts both what came back and which provider was asked how often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from email.utils import formatdate
+from pathlib import Path
+from time import time
+from typing import Any
+
+import pytest
+from mcp import Client, types
+from providers import (
+    Answer,
+    ContentPolicy,
+    ContextOverflow,
+    Dribble,
+    Drop,
+    Gate,
+    Hang,
+    HangBody,
+    Provider,
+    Raw,
+    Received,
+    Reset,
+    Status,
+    Text,
+    Truncated,
+)
+from worlds import ANTHROPIC_KEY, HELLO, KEYS, OPENAI_KEY, connected, default_groups, entry, opened
+
+from konstruct_mcp import Konstruct
+
+PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG fake").decode()
+SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "city",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"name": {"type": "string"}},
+            "required": ["name"],
+            "additionalProperties": False,
+        },
+    },
+}
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather in a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+HISTORY = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Weather in Oslo and Rome?"},
+    {
+        "role": "assistant",
+        "content": "Looking.",
+        "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}},
+            {"id": "call_2", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}},
+        ],
+    },
+    {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+    {"role": "tool", "tool_call_id": "call_2", "content": "sun"},
+]
+
+
+@dataclass
+class World:
+    """The default groups on three fakes, and an MCP client of a server over them."""
+
+    anthropic: Provider
+    openai: Provider
+    ollama: Provider
+    config: dict[str, Any]
+    folder: Path
+
+    @asynccontextmanager
+    async def client(self, environ: dict[str, str] = KEYS) -> AsyncIterator[Asker]:
+        async with opened(self.folder, self.config, environ) as konstruct, connected(konstruct) as client:
+            yield Asker(client, konstruct)
+
+    def calls(self) -> tuple[int, int, int]:
+        """Completion requests so far at Anthropic, OpenAI and Ollama."""
+        return self.anthropic.calls, self.openai.calls, self.ollama.calls
+
+    def set(self, group: str, position: int, **params: Any) -> None:
+        """Change one deployment's parameters."""
+        entries = [e for e in self.config["model_list"] if e["model_name"] == group]
+        entries[position]["litellm_params"].update(params)
+
+
+@dataclass
+class Asker:
+    client: Client
+    konstruct: Konstruct
+
+    async def call(self, group: str | None = None, **arguments: Any) -> types.CallToolResult:
+        arguments = {"messages": HELLO, **arguments} | ({"model_group": group} if group else {})
+        return await self.client.call_tool("complete", arguments)
+
+    async def ok(self, group: str | None = None, **arguments: Any) -> dict[str, Any]:
+        result = await self.call(group, **arguments)
+        assert not result.is_error, result.content
+        assert result.structured_content is not None
+        (text,) = result.content
+        assert isinstance(text, types.TextContent)
+        assert json.loads(text.text) == result.structured_content
+        return result.structured_content
+
+    async def error(self, group: str | None = None, **arguments: Any) -> str:
+        result = await self.call(group, **arguments)
+        assert result.is_error, result.content
+        (text,) = result.content
+        assert isinstance(text, types.TextContent)
+        assert "\n" not in text.text
+        for secret in (ANTHROPIC_KEY, OPENAI_KEY, "Traceback", "site-packages", "litellm"):
+            assert secret not in text.text
+        return text.text
+
+
+@pytest.fixture
+def world(anthropic: Provider, openai: Provider, ollama: Provider, tmp_path: Path) -> World:
+    return World(anthropic, openai, ollama, default_groups(anthropic, openai, ollama), tmp_path)
+
+
+def reasons(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(attempt["deployment"], attempt["error"]) for attempt in answer["attempts"]]
+
+
+CLAUDE, GPT, QWEN = "anthropic/claude-sonnet-4-6", "openai/gpt-4o", "ollama/qwen3:32b"
+
+
+async def test_an_answer_says_who_gave_it_and_what_it_cost(world: World) -> None:
+    async with world.client() as ask:
+        answer = await ask.ok("quality")
+    assert answer.pop("duration_ms") >= 0
+    assert answer == {
+        "content": "Hello from anthropic",
+        "tool_calls": [],
+        "finish_reason": "stop",
+        "model_group": "quality",
+        "served_group": "quality",
+        "model": CLAUDE,
+        "usage": {"input_tokens": 11, "output_tokens": 7},
+        "cost_usd": pytest.approx(11 * 3e-6 + 7 * 15e-6),
+    }
+
+
+async def test_the_first_answers_every_time_even_if_the_second_is_faster(world: World) -> None:
+    world.anthropic.script(Text("slow", delay=0.05))
+    async with world.client() as ask:
+        assert [(await ask.ok("quality"))["model"] for _ in range(8)] == [CLAUDE] * 8
+    assert world.calls() == (8, 0, 0)
+
+
+async def test_without_a_group_the_default_group_is_asked(world: World) -> None:
+    async with world.client() as ask:
+        answer = await ask.ok()
+    assert (answer["model_group"], answer["model"], answer["cost_usd"]) == ("balanced", QWEN, 0)
+    assert world.calls() == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Status(500), "server error (HTTP 500)"),
+        (Status(429), "rate limited (HTTP 429)"),
+        (Status(529), "server error (HTTP 529)"),
+        (Drop(), "connection failed (dropped)"),
+    ],
+    ids=str,
+)
+async def test_what_a_retry_can_cure_is_retried_and_then_the_second_answers(
+    world: World, fault: Answer, reason: str
+) -> None:
+    world.anthropic.script(fault)
+    async with world.client() as ask:
+        answer = await ask.ok("quality")
+    assert (answer["model"], answer["served_group"]) == (GPT, "quality")
+    assert world.calls() == (3, 1, 0)
+    assert reasons(answer) == [(CLAUDE, reason)] * 3
+
+
+async def test_refused_connections_are_retried_and_then_the_second_answers(world: World) -> None:
+    world.anthropic.stop()
+    async with world.client() as ask:
+        answer = await ask.ok("quality")
+    assert answer["model"] == GPT
+    assert reasons(answer) == [(CLAUDE, "connection failed (refused)")] * 3
+    assert world.calls() == (0, 1, 0)
+
+
+async def test_a_retry_that_succeeds_stays_with_the_first(world: World) -> None:
+    world.anthropic.script(Status(503), Text("back"))
+    async with world.client() as ask:
+        answer = await ask.ok("quality")
+    assert (answer["content"], answer["model"]) == ("back", CLAUDE)
+    assert world.calls() == (2, 0, 0)
+
+
+@pytest.mark.parametrize("fault", [Hang(), HangBody(), Dribble()], ids=str)
+async def test_one_that_hangs_gets_one_try_and_its_time_out(world: World, fault: Answer) -> None:
+    world.anthropic.script(fault)
+    world.set("quality", 0, timeout=0.5)
+    async with world.client() as ask:
+        answer = await ask.ok("quality", timeout_s=20)
+        assert answer["model"] == GPT
+        assert reasons(answer) == [(CLAUDE, "no answer in time (within 0.5 s)")]
+        assert 500 <= answer["attempts"][0]["duration_ms"] < 5000
+        await world.anthropic.until(lambda: world.anthropic.disconnected == 1)
+    assert world.calls() == (1, 1, 0)
+
+
+async def test_with_both_down_the_fallback_group_answers_and_is_named(world: World) -> None:
+    world.anthropic.script(Status(500))
+    world.openai.script(Status(500))
+    async with world.client() as ask:
+        answer = await ask.ok("quality")
+    assert (answer["model_group"], answer["served_group"], answer["model"]) == ("quality", "fast", QWEN)
+    assert world.calls() == (3, 3, 1)
+
+
+async def test_with_all_down_one_error_names_each_and_nothing_of_a_body(world: World) -> None:
+    world.anthropic.script(Status(500, "body-of-anthropic"))
+    world.openai.script(Raw(b"<html>body-of-openai</html>", status=502, content_type="text/html"))
+    world.ollama.stop()
+    async with world.client() as ask:
+        error = await ask.error("quality")
+    assert error == (
+        'all_failed: no deployment of "quality" or its fallbacks answered: '
+        f"{CLAUDE}: server error (HTTP 500), 3 tries; {GPT}: server error (HTTP 502), 3 tries; "
+        f"{QWEN}: connection failed (refused), 3 tries; try again later or use another group"
+    )
+    assert world.calls() == (3, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Status(401), "key refused (HTTP 401)"),
+        (Status(403), "key refused (HTTP 403)"),
+        (Status(404), "no such model (HTTP 404)"),
+        (Status(400, "Your credit balance is too low to access the Anthropic API."), "quota used up (HTTP 400)"),
+        (Raw(b"", status=302, headers={"location": "http://127.0.0.1:1/"}), None),
+    ],
+    ids=str,
+)
+async def test_what_a_retry_cannot_cure_is_not_retried(world: World, fault: Answer, reason: str | None) -> None:
+    world.anthropic.script(fault)
+    async with world.client() as ask:
+        answer = await ask.ok("quality")
+    assert answer["model"] == GPT
+    if reason is not None:
+        assert reasons(answer) == [(CLAUDE, reason)]
+        assert world.calls() == (1, 1, 0)
+
+
+async def test_a_used_up_quota_is_no_rate_limit(world: World) -> None:
+    world.anthropic.script(Status(404))
+    world.openai.script(Status(429, "You exceeded your current quota", type="insufficient_quota", code="insufficient_quota"))
+    async with world.client() as ask:
+        answer = await ask.ok("quality")
+    assert reasons(answer)[1:] == [(GPT, "quota used up (HTTP 429)")]
+    assert world.calls() == (1, 1, 1)
+
+
+@pytest.mark.parametrize(("group", "who"), [("quality", CLAUDE), ("fast", QWEN)])
+async def test_a_bad_request_is_refused_with_the_providers_reason(world: World, group: str, who: str) -> None:
+    for provider in (world.anthropic, world.ollama):
+        provider.script(Status(400, f"temperature:\x1b[31m 429 is not\na rate limit {ANTHROPIC_KEY} {'x' * 900}"))
+    async with world.client() as ask:
+        error = await ask.error(group)
+    assert error.startswith(f"bad_request: {who} refused the request: temperature: [31m 429 is not a rate limit *** xxx")
+    assert len(error) < 400
+    assert sum(world.calls()) == 1
+
+
+async def test_an_overflow_goes_to_a_larger_window_only(world: World) -> None:
+    world.anthropic.script(ContextOverflow())
+    async with world.client() as ask:
+        error = await ask.error("quality")
+        assert error.startswith(f"context_overflow: the conversation is too long for {CLAUDE}")
+        assert world.calls() == (1, 0, 0)
+    world.config["model_list"].append(
+        entry("fast", {"model": "openai/long", "api_base": world.openai.url, "api_key": "k"}) | {"model_info": {"max_input_tokens": 1_000_000}}
+    )
+    async with world.client() as ask:
+        answer = await ask.ok("quality")
+    assert (answer["model"], answer["served_group"]) == ("openai/long", "fast")
+    assert reasons(answer) == [(CLAUDE, "context too long (HTTP 400)")]
+    assert world.calls() == (2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("wire", "group"), [("openai", "gpt"), ("anthropic", "quality"), ("ollama", "fast")]
+)
+@pytest.mark.parametrize(("fault", "code"), [(ContextOverflow(), "context_overflow"), (ContentPolicy(), "content_policy")])
+async def test_each_provider_has_its_own_words_for_them(
+    world: World, wire: str, group: str, fault: Answer, code: str
+) -> None:
+    world.config["model_list"].append(entry("gpt", {"model": "gpt-4o", "api_base": world.openai.url, "api_key": "k"}))
+    provider: Provider = getattr(world, wire)
+    provider.script(fault)
+    async with world.client() as ask:
+        assert (await ask.error(group)).startswith(f"{code}: ")
+    assert sum(world.calls()) == 1
+
+
+async def test_a_content_policy_refusal_falls_back_only_where_the_config_says(world: World) -> None:
+    world.anthropic.script(ContentPolicy())
+    async with world.client() as ask:
+        assert (await ask.error("quality")).startswith(f"content_policy: {CLAUDE} refused the content")
+    assert world.calls() == (1, 0, 0)
+    world.config["router_settings"]["content_policy_fallbacks"] = [{"quality": ["fast"]}]
+    async with world.client() as ask:
+        assert (await ask.ok("quality"))["served_group"] == "fast"
+    assert world.calls() == (2, 0, 1)
+
+
+async def test_a_refusal_in_an_answer_is_a_finish_reason(world: World) -> None:
+    world.anthropic.script(Text(None, finish="content_filter"))
+    async with world.client() as ask:
+        answer = await ask.ok("quality")
+    assert (answer["content"], answer["finish_reason"]) == ("", "content_filter")
+
+
+async def test_a_dead_ollama_is_passed_over_and_found_again(world: World) -> None:
+    world.config["router_settings"]["cooldown_time"] = 1
+    world.ollama.stop()
+    async with world.client() as ask:
+        first = await ask.ok("balanced")
+        assert (first["model"], reasons(first)) == (CLAUDE, [(QWEN, "connection failed (refused)")] * 3)
+        second = await ask.ok("balanced")
+        assert (second["model"], "attempts" in second) == (CLAUDE, False)
+        (state,) = [d.state for g in ask.konstruct.groups() if g.name == "fast" for d in g.deployments]
+        assert state == "cooling_down"
+        world.ollama.start()
+        async with asyncio.timeout(10):
+            while (await ask.ok("balanced"))["model"] != QWEN:
+                pass
+    assert world.ollama.calls == 1
+
+
+def equals(world: World) -> None:
+    """A group of two deployments of equal order, one at OpenAI and one at Ollama."""
+    gpt = {"model": "openai/gpt-4o", "api_base": world.openai.url, "api_key": "k"}
+    world.config["model_list"] += [entry("pair", gpt), entry("pair", {"model": QWEN, "api_base": world.ollama.url})]
+
+
+async def test_the_faster_of_equals_gets_most_calls_and_the_balance_follows(world: World) -> None:
+    equals(world)
+    fast, slow = Text("fast"), Text("slow", delay=0.15)
+    async with world.client() as ask:
+
+        async def served(calls: int) -> list[str]:
+            return [(await ask.ok("pair"))["model"] for _ in range(calls)]
+
+        world.openai.script(fast)
+        world.ollama.script(slow)
+        assert (await served(20)).count(GPT) >= 16
+        world.openai.script(slow)
+        world.ollama.script(fast)  # one slows down, the other recovers
+        await served(24)
+        assert (await served(20)).count(QWEN) >= 16
+
+
+async def test_simple_shuffle_asks_both(world: World) -> None:
+    equals(world)
+    world.config["router_settings"]["routing_strategy"] = "simple-shuffle"
+    async with world.client() as ask:
+        assert {(await ask.ok("pair"))["model"] for _ in range(30)} == {GPT, QWEN}
+
+
+@pytest.mark.parametrize("value", ["1", "date"])
+async def test_retry_after_is_honoured(world: World, value: str) -> None:
+    header = formatdate(time() + 2, usegmt=True) if value == "date" else value
+    world.anthropic.script(Status(429, headers={"retry-after": header}), Text("at last"))
+    async with world.client() as ask:
+        answer = await ask.ok("quality")
+    assert (answer["content"], answer["model"]) == ("at last", CLAUDE)
+    assert answer["duration_ms"] >= 900
+    assert world.calls() == (2, 0, 0)
+
+
+async def test_a_retry_after_beyond_the_deadline_goes_to_the_next(world: World) -> None:
+    world.anthropic.script(Status(429, headers={"retry-after": "60"}))
+    async with world.client() as ask:
+        answer = await ask.ok("quality", timeout_s=30)
+        assert answer["model"] == GPT
+        assert "attempts" not in await ask.ok("quality", timeout_s=30)
+    assert world.calls() == (1, 2, 0)
+
+
+async def test_without_a_key_for_the_first_the_second_answers_without_a_try(world: World) -> None:
+    async with world.client({"OPENAI_API_KEY": OPENAI_KEY}) as ask:
+        answer = await ask.ok("quality")
+        groups = {g.name: g for g in ask.konstruct.groups()}
+    assert (answer["model"], "attempts" in answer) == (GPT, False)
+    assert world.calls() == (0, 1, 0)
+    first = groups["quality"].deployments[0]
+    assert (first.state, first.reason) == ("unavailable", "ANTHROPIC_API_KEY is not set")
+
+
+async def test_without_any_key_the_error_says_which_are_missing(world: World) -> None:
+    world.config["router_settings"]["fallbacks"] = []
+    async with world.client({}) as ask:
+        error = await ask.error("quality")
+    assert error == (
+        'unavailable: nothing in "quality" or its fallbacks can be called now: '
+        f"{CLAUDE}: not tried, ANTHROPIC_API_KEY is not set; {GPT}: not tried, OPENAI_API_KEY is not set; "
+        "try again later or use another group"
+    )
+    assert sum(world.calls()) == 0
+
+
+@pytest.mark.parametrize("fault", [Dribble(), Hang(), HangBody()], ids=str)
+async def test_the_deadline_ends_everything_and_says_what_it_waited_for(world: World, fault: Answer) -> None:
+    world.ollama.script(fault)
+    async with world.client() as ask:
+        error = await ask.error("fast", timeout_s=1.5)
+        assert error.startswith("timeout: no answer within 1.5 s, waiting for ")
+        assert QWEN in error
+        await world.ollama.until(lambda: world.ollama.in_flight == 0)
+
+
+UNUSABLE = {
+    "no choices": Raw(json.dumps({"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": []}).encode()),
+    "HTML": Raw(b"<html><body>login</body></html>", content_type="text/html"),
+    "truncated JSON": Raw(b'{"id": "x", "choices": [{"mess'),
+    "truncated body": Truncated(),
+    "empty": Raw(b""),
+    "null": Raw(b"null"),
+    "list": Raw(b"[]"),
+    "object": Raw(b"{}"),
+    "not UTF-8": Raw(b'{"id": "\xff\xfe"}'),
+}
+
+
+@pytest.mark.parametrize("wire", ["anthropic", "openai", "ollama"])
+@pytest.mark.parametrize("fault", UNUSABLE.values(), ids=UNUSABLE.keys())
+async def test_a_200_that_is_no_answer_is_that_deployments_failure(world: World, wire: str, fault: Answer) -> None:
+    if wire == "anthropic" and fault is UNUSABLE["no choices"]:
+        fault = Raw(b'{"id": "x", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn"}')
+    broken: Provider = getattr(world, wire)
+    healthy = world.openai if wire != "openai" else world.anthropic
+    broken.script(fault)
+    params: dict[str, dict[str, Any]] = {
+        "anthropic": {"model": CLAUDE, "api_base": world.anthropic.url, "api_key": "k"},
+        "openai": {"model": GPT, "api_base": world.openai.url, "api_key": "k"},
+        "ollama": {"model": QWEN, "api_base": world.ollama.url},
+    }
+    world.config["model_list"] += [entry("two", params[wire], order=1), entry("two", params[healthy.wire], order=2)]
+    async with world.client() as ask:
+        answer = await ask.ok("two")
+    assert answer["content"] == f"Hello from {healthy.wire}"
+    assert broken.calls == len(answer["attempts"]) == (3 if "failed" in answer["attempts"][0]["error"] else 1)
+    assert healthy.calls == 1
+
+
+@pytest.mark.parametrize(("wire", "group"), [("openai", "gpt"), ("anthropic", "quality"), ("ollama", "fast")])
+class TestEachProvider:
+    """What must arrive at, and come back from, each of the three."""
+
+    @pytest.fixture
+    def provider(self, world: World, wire: str) -> Provider:
+        world.config["model_list"].append(
+            entry("gpt", {"model": "gpt-4o", "api_base": world.openai.url, "api_key": "os.environ/OPENAI_API_KEY"})
+        )
+        provider: Provider = getattr(world, wire)
+        return provider
+
+    async def test_text_and_tool_calls_both_come_back(self, world: World, provider: Provider, group: str) -> None:
+        calls = [("call_1", "weather", '{"city": "Oslo"}'), ("call_2", "weather", '{"city": "Rome"}')]
+        provider.script(Text("Let me look.", tool_calls=calls))
+        async with world.client() as ask:
+            answer = await ask.ok(group, tools=[WEATHER])
+        assert answer["content"] == "Let me look."
+        assert answer["finish_reason"] == "tool_calls"
+        assert answer["tool_calls"] == [
+            {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+            for id_, name, arguments in calls
+        ]
+
+    async def test_reasoning_in_a_field_of_its_own_is_not_content(
+        self, world: World, provider: Provider, group: str
+    ) -> None:
+        provider.script(Text("42", reasoning="secret musings"))
+        async with world.client() as ask:
+            answer = await ask.ok(group)
+        assert answer["content"] == "42"
+        assert "musings" not in json.dumps(answer)
+
+    @pytest.mark.parametrize(
+        ("said", "kept"),
+        [
+            ("<think>musings\n</think>\n\n42", "42"),
+            ("\n<think></think>42 <think>is said</think>", "42 <think>is said</think>"),
+            ("<think>musings without end", ""),
+            ("42, not <think>musings</think>", "42, not <think>musings</think>"),
+        ],
+    )
+    async def test_a_leading_think_block_is_not_content(
+        self, world: World, provider: Provider, group: str, said: str, kept: str
+    ) -> None:
+        provider.script(Text(said))
+        async with world.client() as ask:
+            assert (await ask.ok(group))["content"] == kept
+
+    @pytest.mark.parametrize("with_tools", [True, False])
+    async def test_tool_history_arrives_whole(
+        self, world: World, provider: Provider, group: str, with_tools: bool
+    ) -> None:
+        async with world.client() as ask:
+            await ask.ok(group, messages=HISTORY, **({"tools": [WEATHER]} if with_tools else {}))
+        body = provider.requests[0].body
+        if provider.wire == "anthropic":
+            _, assistant, results = body["messages"]
+            uses = [block for block in assistant["content"] if block["type"] == "tool_use"]
+            assert [(u["id"], u["name"], u["input"]) for u in uses] == [
+                ("call_1", "weather", {"city": "Oslo"}),
+                ("call_2", "weather", {"city": "Rome"}),
+            ]
+            assert {"type": "text", "text": "Looking."} in assistant["content"]
+            assert [(r["tool_use_id"], r["content"]) for r in results["content"]] == [
+                ("call_1", "rain"),
+                ("call_2", "sun"),
+            ]
+            assert [tool["name"] for tool in body["tools"]] == ["weather"]
+        else:
+            assert [m["role"] for m in body["messages"]] == ["system", "user", "assistant", "tool", "tool"]
+            assert body["messages"][2]["tool_calls"] == HISTORY[2]["tool_calls"]
+            assert body["messages"][2]["content"] == "Looking."
+            assert [(m["tool_call_id"], m["content"]) for m in body["messages"][3:]] == [
+                ("call_1", "rain"),
+                ("call_2", "sun"),
+            ]
+            assert ("tools" in body) is with_tools
+
+    async def test_a_schema_reaches_it(self, world: World, provider: Provider, group: str) -> None:
+        provider.script(Text('{"name": "Oslo"}'))
+        async with world.client() as ask:
+            answer = await ask.ok(group, response_format=SCHEMA)
+        assert json.loads(answer["content"]) == {"name": "Oslo"}
+        assert SCHEMA["json_schema"]["schema"]["properties"] in _values(provider.requests[0].body)  # type: ignore[index]
+
+    async def test_tools_choice_limits_and_temperature_reach_it_and_nothing_else_does(
+        self, world: World, provider: Provider, group: str
+    ) -> None:
+        async with world.client() as ask:
+            await ask.ok(
+                group,
+                messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
+                tools=[WEATHER],
+                tool_choice={"type": "function", "function": {"name": "weather"}},
+                max_tokens=77,
+                temperature=0.5,
+                tenant_id="acme",
+                timeout_s=20,
+            )
+        body = provider.requests[0].body
+        assert (body["max_tokens"], body["temperature"]) == (77, 0.5)
+        if provider.wire == "anthropic":
+            assert body["tool_choice"]["name"] == body["tools"][0]["name"] == "weather"
+            allowed = {"model", "messages", "system", "tools", "tool_choice", "max_tokens", "temperature"}
+        else:
+            assert body["tool_choice"] == {"type": "function", "function": {"name": "weather"}}
+            assert body["tools"] == [WEATHER]
+            allowed = {"model", "messages", "tools", "tool_choice", "max_tokens", "temperature"}
+        assert set(body) <= allowed
+
+    async def test_images_arrive_and_are_never_fetched(self, world: World, provider: Provider, group: str) -> None:
+        def with_image(url: str) -> list[dict[str, Any]]:
+            parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
+            return [{"role": "user", "content": parts}]
+
+        async with world.client() as ask:
+            await ask.ok(group, messages=with_image(PNG))
+            error = await ask.error(group, messages=with_image(f"{world.openai.url}/cat.png"))
+        assert PNG.partition(",")[2] in json.dumps(provider.requests[0].body)
+        assert error.startswith("invalid_argument: messages[0].content[1].image_url.url: only data: URLs are accepted")
+        assert sum(world.calls()) == len(world.openai.requests + world.anthropic.requests + world.ollama.requests) == 1
+
+    async def test_the_tenant_reaches_no_provider(self, world: World, provider: Provider, group: str) -> None:
+        async with world.client() as ask:
+            await ask.ok(group, tenant_id="tenant-4711")
+        received = provider.requests[0]
+        assert "tenant" not in json.dumps([received.body, received.headers]).lower()
+
+    async def test_fifty_at_once_are_fifty_in_flight(self, world: World, provider: Provider, group: str) -> None:
+        provider.script(Gate("together"))
+        async with world.client() as ask:
+            async with asyncio.TaskGroup() as tasks:
+                calls = [tasks.create_task(ask.ok(group)) for _ in range(50)]
+                await provider.until(lambda: provider.in_flight == 50)
+                provider.release()
+            assert [call.result()["content"] for call in calls] == ["together"] * 50
+        assert provider.most_in_flight == provider.calls == 50
+
+
+def _values(value: Any) -> list[Any]:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [value, *(inner for child in children for inner in _values(child))]
+
+
+async def test_the_tenant_is_there_for_litellm(world: World) -> None:
+    import litellm
+    from litellm.integrations.custom_logger import CustomLogger
+
+    seen: list[Any] = []
+
+    class Watcher(CustomLogger):
+        async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+            seen.append(kwargs["litellm_params"]["metadata"]["tenant_id"])
+
+    watcher = Watcher()
+    litellm.callbacks.append(watcher)
+    try:
+        async with world.client() as ask:
+            await ask.ok("fast", tenant_id="acme")
+            await ask.ok("fast")
+    finally:
+        litellm.callbacks.remove(watcher)
+    assert seen == ["acme", "default"]
+
+
+async def test_a_schema_is_refused_where_it_is_not_known_to_work(world: World) -> None:
+    plain = {"model": "openai/plain", "api_base": world.openai.url, "api_key": "k"}
+    world.config["model_list"].append(entry("plain", plain))
+    async with world.client() as ask:
+        assert (await ask.error("plain", response_format=SCHEMA)).startswith(
+            'unsupported: no deployment of "plain" supports response_format'
+        )
+    assert sum(world.calls()) == 0
+
+
+async def test_an_unpriced_model_has_no_cost_rather_than_none_to_pay(world: World) -> None:
+    plain = {"model": "openai/unheard-of", "api_base": world.openai.url, "api_key": "k"}
+    priced = plain | {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}
+    world.config["model_list"] += [entry("unpriced", plain), entry("priced", priced)]
+    async with world.client() as ask:
+        assert (await ask.ok("unpriced"))["cost_usd"] is None
+        assert (await ask.ok("priced"))["cost_usd"] == pytest.approx(11e-6 + 14e-6)
+
+
+async def test_calls_beyond_max_parallel_requests_wait_their_turn(world: World) -> None:
+    world.set("fast", 0, max_parallel_requests=2)
+    world.ollama.script(Gate("in turn"))
+    async with world.client() as ask, asyncio.TaskGroup() as tasks:
+        calls = [tasks.create_task(ask.ok("fast")) for _ in range(6)]
+        await world.ollama.until(lambda: world.ollama.in_flight == 2)
+        world.ollama.release()
+        await asyncio.gather(*calls)
+    assert world.ollama.most_in_flight == 2
+
+
+async def test_a_cancelled_call_reaches_the_provider_as_a_closed_connection(world: World) -> None:
+    world.anthropic.script(Hang())
+    async with world.client() as ask:
+        call = asyncio.create_task(ask.konstruct.complete(HELLO, model_group="quality"))
+        await world.anthropic.until(lambda: world.anthropic.in_flight == 1)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await world.anthropic.until(lambda: world.anthropic.disconnected == 1)
+    assert world.calls() == (1, 0, 0)
+
+
+async def test_ollama_is_asked_in_its_openai_format_only(world: World) -> None:
+    async with world.client() as ask:
+        await ask.ok("fast")
+    assert [request.path for request in world.ollama.requests] == ["/v1/chat/completions"]
+    assert world.ollama.requests[0].body["model"] == "qwen3:32b"

@@ -1,0 +1,1076 @@
+"""The config, through its one door: `load_config(path, environ)` gives a Config or raises one ConfigError."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from konstruct_mcp import embedded
+from konstruct_mcp.config import Config, Deployment, load_config
+from konstruct_mcp.errors import ConfigError
+
+SECRET = "sk-s3cr3t-never-shown"
+OURS = "use latency-based-routing or simple-shuffle"
+ADDRESS = "should be an http:// or https:// address with a host"
+
+GPT = {"model": "openai/gpt-4o", "api_key": "os.environ/OPENAI_API_KEY"}
+CLAUDE = {"model": "anthropic/claude-sonnet-4-6", "api_key": "os.environ/ANTHROPIC_API_KEY"}
+KEYS = {"OPENAI_API_KEY": "sk-openai-1", "ANTHROPIC_API_KEY": "sk-ant-1"}
+
+
+def entry(group: str, params: Mapping[str, Any] = GPT, **more: Any) -> dict[str, Any]:
+    return {"model_name": group, "litellm_params": dict(params)} | more
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Config]:
+    """Loads a config given as YAML text, or as data."""
+
+    def load(content: Any, environ: Mapping[str, str] = KEYS) -> Config:
+        file = tmp_path / "config.yaml"
+        text = content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        file.write_text(text, encoding="utf-8")
+        return load_config(file, environ)
+
+    return load
+
+
+@pytest.fixture
+def faults(load: Callable[..., Config]) -> Callable[..., tuple[str, ...]]:
+    """The faults of a config that must not load."""
+
+    def faults(content: Any, environ: Mapping[str, str] = KEYS) -> tuple[str, ...]:
+        with pytest.raises(ConfigError) as caught:
+            load(content, environ)
+        assert all("\n" not in fault for fault in caught.value.faults)
+        return caught.value.faults
+
+    return faults
+
+
+@pytest.fixture
+def deploy(load: Callable[..., Config]) -> Callable[..., Deployment]:
+    """The one deployment of a config that has these litellm_params."""
+
+    def deploy(
+        params: Mapping[str, Any], environ: Mapping[str, str] = KEYS, info: Mapping[str, Any] | None = None
+    ) -> Deployment:
+        config = load({"model_list": [entry("g", params, model_info=dict(info or {}))]}, environ)
+        (deployment,) = config.groups["g"].deployments
+        return deployment
+
+    return deploy
+
+
+# ---- where the config comes from
+
+
+def test_the_built_in_config_serves_where_there_is_no_other(tmp_path: Path) -> None:
+    config = load_config(None, {"XDG_CONFIG_HOME": str(tmp_path)})
+    assert config.source == "the built-in config"
+    assert list(config.groups) == BUILT_IN + (["embedded"] if embedded.installed() else [])
+    assert list(config.public["konstruct"]["groups"]) == list(config.groups)
+    assert config.default_group == "balanced"
+    assert config.warnings == ()
+    assert (config.timeout_s, config.allowed_fails, config.default_tenant) == (300.0, 2, "default")
+    balanced, quality = config.groups["balanced"], config.groups["quality"]
+    assert [d.model for d in balanced.deployments] == ["ollama/qwen3:32b", "anthropic/claude-sonnet-4-6"]
+    assert [d.model for d in quality.deployments] == ["anthropic/claude-sonnet-4-6", "openai/gpt-4o"]
+    assert [d.order for d in quality.deployments] == [1, 2]
+    assert balanced.fallbacks == quality.fallbacks == ("fast",)
+    assert quality.description == "hardest tasks; Claude, then GPT-4o"
+    assert [d.unavailable for d in balanced.deployments] == [None, "ANTHROPIC_API_KEY is not set"]
+    ollama = balanced.deployments[0]
+    assert ollama.params["api_base"] == "http://localhost:11434"
+    assert (ollama.input_cost, ollama.output_cost, ollama.supports) == (0.0, 0.0, {"structured_output": True})
+
+
+def test_the_user_folder_comes_before_the_built_in_config_and_the_environment_before_both(tmp_path: Path) -> None:
+    def write(path: Path, group: str) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump({"model_list": [entry(group)]}))
+        return path
+
+    users = write(tmp_path / "home" / "konstruct-mcp" / "config.yaml", "users")
+    named = write(tmp_path / "named.yaml", "named")
+    given_ = write(tmp_path / "given.yaml", "given")
+    environ = {"XDG_CONFIG_HOME": str(tmp_path / "home"), "KONSTRUCT_CONFIG": " "}
+    assert (list(load_config(None, environ).groups), load_config(None, environ).source) == (["users"], str(users))
+    environ["KONSTRUCT_CONFIG"] = str(named)
+    assert list(load_config(None, environ).groups) == ["named"]
+    environ["KONSTRUCT_CONFIG"] = os.path.relpath(named)
+    assert load_config(None, environ).source == str(Path(os.path.relpath(named)).absolute())
+    assert list(load_config(given_, environ).groups) == ["given"]
+
+
+def test_the_environment_is_the_process_s_own_unless_another_is_given(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("model_list: [{model_name: g, litellm_params: {model: azure/x, region_name: os.environ/PATH}}]")
+    assert load_config(file).groups["g"].deployments[0].params["region_name"] == os.environ["PATH"]
+
+
+def groups_in_a_process(folder: Path, **environ: str) -> list[str]:
+    """The groups of the config that a process without the extra finds, in this folder and this environment."""
+    code = """
+import json, os, sys
+sys.modules["xllamacpp"] = None  # as if it were not installed
+from konstruct_mcp.config import load_config
+print(json.dumps(list(load_config().groups)))
+"""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(("HOME", "XDG_", "KONSTRUCT_"))}
+    kept["PYTHONPATH"] = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=kept | environ, capture_output=True, timeout=50, check=True
+    )
+    groups: list[str] = json.loads(done.stdout)
+    return groups
+
+
+BUILT_IN = ["local", "fast", "economy", "balanced", "quality"]
+
+
+@pytest.mark.parametrize("environ", [{"HOME": ""}, {"HOME": "."}, {"HOME": "~"}, {"XDG_CONFIG_HOME": ".config"}])
+def test_nothing_is_ever_looked_up_in_the_current_folder(tmp_path: Path, environ: dict[str, str]) -> None:
+    for place in (".config/konstruct-mcp", "~/.config/konstruct-mcp", "konstruct-mcp", "."):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / "config.yaml").write_text(
+            "model_list: [{model_name: evil, litellm_params: {model: ollama/x}}]"
+        )
+    assert groups_in_a_process(tmp_path, **environ) == BUILT_IN  # and without the extra there is no group `embedded`
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the user's folder is depends on the platform")
+def test_the_user_folder_is_the_platform_s_own(tmp_path: Path) -> None:
+    (tmp_path / ".config" / "konstruct-mcp").mkdir(parents=True)
+    file = tmp_path / ".config" / "konstruct-mcp" / "config.yaml"
+    file.write_text("model_list: [{model_name: mine, litellm_params: {model: ollama/x}}]")
+    assert groups_in_a_process(tmp_path, HOME=str(tmp_path)) == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing.yaml", "No such file or directory"),
+        ("folder", "it is not a regular file"),
+        ("latin1.yaml", "it is not UTF-8 text"),
+        ("large.yaml", "it is larger than 1 MiB"),
+        ("nul\0.yaml", "there can be no such path"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_fault_that_tells_no_path(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "latin1.yaml").write_bytes(b"caf\xe9: 1")
+    (tmp_path / "large.yaml").write_bytes(b"#" * ((1 << 20) + 1))
+    for path, environ in ((tmp_path / name, {}), (None, {"KONSTRUCT_CONFIG": str(tmp_path / name)})):
+        with pytest.raises(ConfigError) as caught:
+            load_config(path, environ)
+        assert caught.value.faults == (f"cannot be read: {reason}",)
+        assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_home_that_is_nobody_s_is_a_fault() -> None:
+    with pytest.raises(ConfigError, match="there can be no such path"):
+        load_config(Path("~no-such-user-here/config.yaml"), {})
+
+
+def test_a_dead_link_in_the_user_folder_is_a_fault_and_not_the_built_in_config(tmp_path: Path) -> None:
+    (tmp_path / "konstruct-mcp").mkdir()
+    (tmp_path / "konstruct-mcp" / "config.yaml").symlink_to(tmp_path / "gone")
+    with pytest.raises(ConfigError, match="in the user's config folder: cannot be read: No such file"):
+        load_config(None, {"XDG_CONFIG_HOME": str(tmp_path)})
+
+
+# ---- YAML
+
+ONE = "model_list: [{model_name: g, litellm_params: {model: ollama/x}}]\n"
+
+
+def test_anchors_and_merge_keys_work(load: Callable[..., Config]) -> None:
+    config = load("""
+model_list:
+  - model_name: a
+    litellm_params: &base {model: openai/gpt-4o, api_version: 2024-06-01, order: 1}
+  - model_name: b
+    litellm_params: {<<: *base, order: 2}
+  - model_name: c
+    litellm_params: {<<: [*base, {rpm: 5}], order: 3}
+""")
+    assert [g.deployments[0].order for g in config.groups.values()] == [1, 2, 3]
+    assert config.groups["c"].deployments[0].rpm == 5
+    assert config.groups["b"].deployments[0].params["api_version"] == "2024-06-01"
+
+
+def test_keys_are_text_as_written(load: Callable[..., Config]) -> None:
+    config = load("""
+model_list:
+  - {model_name: "no", litellm_params: {model: ollama/x, logit_bias: {50256: -100}}}
+  - {model_name: "8", litellm_params: {model: ollama/x}}
+router_settings: {fallbacks: [{no: ["8"]}]}
+konstruct: {groups: {8: {description: eight}}}
+""")
+    assert config.groups["no"].fallbacks == ("8",)
+    assert config.groups["8"].description == "eight"
+    assert config.groups["no"].deployments[0].params["logit_bias"] == {"50256": -100}
+
+
+def test_a_byte_order_mark_is_no_fault(load: Callable[..., Config]) -> None:
+    assert list(load("\ufeff" + ONE).groups) == ["g"]
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join(['*' + a] * 10)}]\n" for a, b in zip("abcdef", "bcdefg", strict=True)
+)
+MERGE_BOMB = "a: &a {k: v, l: v}\n" + "".join(
+    f"{b}: &{b} {{<<: [{', '.join(['*' + a] * 20)}]}}\n" for a, b in zip("abcde", "bcdef", strict=True)
+)
+TALL = "a: &a " + "[" * 30 + "]" * 30 + "\nb: " + "[" * 30 + "*a" + "]" * 30
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "is empty"),
+        ("# nothing\n", "is empty"),
+        ("- a\n", "should be a mapping of sections"),
+        ("just text", "should be a mapping of sections"),
+        (f"a: !env {SECRET}", "line 1, column 4: a tag; only plain YAML is read"),
+        ("a: !!python/object/apply:os.system [x]", "line 1, column 4: a tag; only plain YAML is read"),
+        ("a: !!binary aGk=", "line 1, column 4: a tag; only plain YAML is read"),
+        ("a: !!int x", "line 1, column 4: a value that cannot be read"),
+        ("a: !!bool x", "line 1, column 4: a value that cannot be read"),
+        ("a: !!float ''", "line 1, column 4: a value that cannot be read"),
+        ("a: .nan", "line 1, column 4: a value that cannot be read"),
+        ("a: -.inf", "line 1, column 4: a value that cannot be read"),
+        ("a: 0x" + "f" * 4000, "line 1, column 4: a value that cannot be read"),
+        ("a: " + "9" * 5000, "line 1, column 4: a value that cannot be read"),
+        (r'a: "\ud800"', "line 1, column 4: a value that cannot be read"),
+        (r'a: "\U00FFFFFF"', "not valid YAML"),
+        (r'a: "\UFFFFFFFF"', "not valid YAML"),
+        ("a: 1\nb: 2\na: 3", 'line 3, column 1: the key "a" is there twice'),
+        ("a: {k: 1, 'k': 2}", 'line 1, column 11: the key "k" is there twice'),
+        ("? [a]\n: 1", "line 1, column 3: a key that is not plain text"),
+        ("a: &x [*x]", "line 1, column 8: an alias inside what it stands for"),
+        (f"a: *{SECRET}", "line 1, column 4: not valid YAML"),
+        ("a: <<", "line 1, column 4: not valid YAML"),
+        ("<<: 5", "line 1, column 5: expected a mapping or list of mappings for merging, but found scalar"),
+        ("a: 1\n---\nb: 2", "line 2, column 1: found another document"),
+        ("a: [1, 2", "line 1, column 9: expected ',' or ']', but got '<stream end>'"),
+        (f'a: "{SECRET}', f"line 1, column {5 + len(SECRET)}: found unexpected end of stream"),
+        ("a:\n\t- b", "line 2, column 1: found character '\\t' that cannot start any token"),
+        ("%YAML 1." + "1" * 5000 + "\n---\na: 1", "not valid YAML"),
+        ("a: 1\nb: \x07", "line 2, column 4: a character that YAML does not allow"),
+        ("a: " + "[" * 60 + "]" * 60, "line 1, column 53: nested too deep"),
+        (TALL, "line 2, column 13: nested too deep"),
+        (BOMB, "line 5, column 4: more than 50000 values, aliases expanded"),
+        (MERGE_BOMB, "line 5, column 12: more than 50000 values, aliases expanded"),
+        ("a: [" + "1," * 50_001 + "]", "line 1, column 100005: more than 50000 values, aliases expanded"),
+        (
+            "a: &a " + "x" * 500_000 + "\nb: [" + "*a, " * 100 + "]",
+            "line 2, column 4: more than 50000 values, aliases expanded",
+        ),
+    ],
+    ids=lambda value: repr(value[:30]),
+)
+def test_yaml_that_is_broken_or_dangerous_is_refused_with_its_line(
+    faults: Callable[..., tuple[str, ...]], text: str, fault: str
+) -> None:
+    assert faults(text) == (fault,)
+
+
+# ---- sections
+
+
+def test_a_litellm_proxy_s_own_file_loads_with_one_warning(load: Callable[..., Config]) -> None:
+    config = load(
+        """
+model_list:
+  - model_name: gpt-4o
+    litellm_params:
+      model: azure/gpt-4o-eu
+      api_base: os.environ/AZURE_API_BASE
+      api_key: "os.environ/AZURE_API_KEY"
+      api_version: "2024-08-01-preview"
+      rpm: 900
+      tpm: 100000
+    model_info: {base_model: azure/gpt-4o, mode: chat, team_id: t1}
+  - model_name: claude
+    litellm_params:
+      model: anthropic/claude-sonnet-4-6
+      api_key: os.environ/ANTHROPIC_API_KEY
+      max_retries: 3
+      timeout: 300
+      stream_timeout: 60
+      input_cost_per_token: 3e-06
+      output_cost_per_token: 0.000015
+      cache_read_input_token_cost: 3e-07
+  - model_name: text-embedding-3-small
+    litellm_params: {model: openai/text-embedding-3-small}
+    model_info: {mode: embedding}
+  - model_name: "openai/*"
+    litellm_params: {model: "openai/*", api_key: os.environ/OPENAI_API_KEY}
+
+litellm_settings:
+  drop_params: True
+  set_verbose: false
+  success_callback: ["langfuse", "prometheus"]
+  cache: true
+  cache_params: {type: redis, host: os.environ/REDIS_HOST}
+  num_retries: 4
+  request_timeout: 600
+  fallbacks: [{"claude": ["gpt-4o"]}, {"text-embedding-3-small": ["gpt-4o"]}]
+  context_window_fallbacks: [{"gpt-4o": ["claude"]}]
+  default_team_settings: []
+
+router_settings:
+  routing_strategy: simple-shuffle
+  redis_host: os.environ/REDIS_HOST
+  redis_password: os.environ/REDIS_PASSWORD
+  enable_pre_call_checks: true
+  model_group_alias: {gpt-4: gpt-4o}
+
+general_settings:
+  master_key: os.environ/LITELLM_MASTER_KEY
+  database_url: "postgresql://u:p@h/db"
+  alerting: ["slack"]
+
+environment_variables: {LANGFUSE_PUBLIC_KEY: pk-lf-1}
+guardrails: [{guardrail_name: x, litellm_params: {guardrail: presidio, mode: pre_call}}]
+callback_settings: {otel: {message_logging: false}}
+""",
+        KEYS | {"AZURE_API_BASE": "https://eu.example.com/", "AZURE_API_KEY": "az-1"},
+    )
+    (warning,) = config.warnings
+    assert warning.removeprefix("no effect here: ").split(", ") == [
+        "general_settings",
+        "environment_variables",
+        "guardrails",
+        "callback_settings",
+        "router_settings.redis_host",
+        "router_settings.redis_password",
+        "router_settings.enable_pre_call_checks",
+        "router_settings.model_group_alias",
+        "litellm_settings.drop_params",
+        "litellm_settings.set_verbose",
+        "litellm_settings.success_callback",
+        "litellm_settings.cache",
+        "litellm_settings.cache_params",
+        "litellm_settings.default_team_settings",
+        "model_list[1].litellm_params.stream_timeout",
+        "model_list[2] (not a chat model)",
+        "model_list[3] (a wildcard)",
+        "litellm_settings.fallbacks[1].text-embedding-3-small",
+    ]
+    assert list(config.groups) == ["gpt-4o", "claude"]
+    (azure,), (claude,) = config.groups["gpt-4o"].deployments, config.groups["claude"].deployments
+    assert azure.params == {
+        "model": "azure/gpt-4o-eu",
+        "api_base": "https://eu.example.com/",
+        "api_key": "az-1",
+        "base_model": "azure/gpt-4o",
+        "api_version": "2024-08-01-preview",
+    }
+    assert (azure.rpm, azure.tpm, azure.timeout_s, azure.num_retries) == (900, 100_000, 600.0, 4)
+    assert claude.params == {
+        "model": "anthropic/claude-sonnet-4-6",
+        "api_key": "sk-ant-1",
+        "input_cost_per_token": 3e-06,
+        "output_cost_per_token": 1.5e-05,
+        "cache_read_input_token_cost": 3e-07,
+    }
+    assert (claude.timeout_s, claude.num_retries, claude.input_cost) == (300.0, 3, 3e-06)
+    assert config.groups["claude"].fallbacks == ("gpt-4o",)
+    assert config.groups["gpt-4o"].context_window_fallbacks == ("claude",)
+    assert config.default_group == "gpt-4o"
+    assert config.routing_strategy == "simple-shuffle"
+
+
+def test_router_settings_come_before_litellm_settings(load: Callable[..., Config]) -> None:
+    config = load({
+        "model_list": [entry("a"), entry("b", CLAUDE)],
+        "router_settings": {"num_retries": 0, "timeout": 5, "cooldown_time": 0, "fallbacks": [], "allowed_fails": 0},
+        "litellm_settings": {
+            "num_retries": 7, "request_timeout": 9, "cooldown_time": 3, "allowed_fails": 4, "fallbacks": [{"a": ["b"]}],
+        },
+    })  # fmt: skip
+    (deployment,) = config.groups["a"].deployments
+    assert (deployment.num_retries, deployment.timeout_s, deployment.cooldown_s) == (0, 5.0, 0.0)
+    assert (config.allowed_fails, config.groups["a"].fallbacks) == (0, ())
+
+
+def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
+    config = load(
+        ONE + "router_settings:\nlitellm_settings: {num_retries: }\nkonstruct: {default_group: , groups: {g: }}\n"
+    )
+    assert config.default_group == "g"
+    assert config.groups["g"].deployments[0].num_retries == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "fault"),
+    [
+        ({"konstrukt": {}}, "konstrukt: unknown section; did you mean konstruct?"),
+        ({"Router_Setting": {}}, "Router_Setting: unknown section; did you mean router_settings?"),
+        ({"models_list": {}}, "models_list: unknown section; did you mean model_list?"),
+        ({"router_settings": []}, "router_settings: should be an object"),
+        ({"litellm_settings": "x"}, "litellm_settings: should be an object"),
+        ({"konstruct": 5}, "konstruct: should be an object"),
+        ({"konstruct": {"default_grop": "g"}}, "konstruct.default_grop: unknown key; did you mean default_group?"),
+        ({"konstruct": {"xyzzy": None}}, "konstruct.xyzzy: unknown key"),
+        ({"konstruct": {"default_group": "fats"}}, 'konstruct.default_group: no group "fats"; groups: g'),
+        ({"konstruct": {"groups": {"fats": {}}}}, "konstruct.groups.fats: no such group; groups: g"),
+        ({"konstruct": {"groups": {"g": "x"}}}, "konstruct.groups.g: should be an object"),
+        (
+            {"konstruct": {"groups": {"g": {"descripton": "x"}}}},
+            "konstruct.groups.g.descripton: unknown key; did you mean description?",
+        ),
+        (
+            {"konstruct": {"groups": {"g": {"description": "x" * 121}}}},
+            "konstruct.groups.g.description: String should have at most 120 characters",
+        ),
+        (
+            {"konstruct": {"groups": {"g": {"description": "two\nlines"}}}},
+            "konstruct.groups.g.description: should be one line of printable characters",
+        ),
+        ({"konstruct": {"timeout_s": 0}}, "konstruct.timeout_s: should be greater than 0"),
+        ({"konstruct": {"timeout_s": True}}, "konstruct.timeout_s: should be a number"),
+        (
+            {"konstruct": {"default_tenant": "a b"}},
+            "konstruct.default_tenant: should be 1 to 128 letters, digits or any of . _ : @ -",
+        ),
+        ({"router_settings": {"num_retries": -1}}, "router_settings.num_retries: should be greater than or equal to 0"),
+        ({"litellm_settings": {"cooldown_time": "1e999"}}, "litellm_settings.cooldown_time: should be a finite number"),
+        (
+            {"router_settings": {"routing_strategy": "least-busy"}},
+            'router_settings.routing_strategy: "least-busy" is not supported; ' + OURS,
+        ),
+        (
+            {"router_settings": {"routing_strategy": SECRET}},
+            "router_settings.routing_strategy: this strategy is not supported; " + OURS,
+        ),
+        (
+            {"router_settings": {"fallbacks": [{"g": "fast"}]}},
+            "router_settings.fallbacks[0].g: should be a valid list",
+        ),
+        (
+            {"router_settings": {"fallbacks": [{"fats": ["g"]}]}},
+            'router_settings.fallbacks[0].fats: no group "fats"; groups: g',
+        ),
+        (
+            {"router_settings": {"context_window_fallbacks": [{"g": ["fats"]}]}},
+            'router_settings.context_window_fallbacks[0].g[0]: no group "fats"; groups: g',
+        ),
+        (
+            {"router_settings": {"content_policy_fallbacks": [{"g": ["g"]}]}},
+            "router_settings.content_policy_fallbacks[0].g: a group cannot be its own fallback",
+        ),
+        (
+            {"litellm_settings": {"default_fallbacks": ["fats"]}},
+            'litellm_settings.default_fallbacks[0]: no group "fats"; groups: g',
+        ),
+        ({"router_settings": {"fallbacks": [{"g": ["g"]}]}}, "router_settings.fallbacks: g → g goes round in a circle"),
+    ],
+    ids=lambda value: json.dumps(value)[:50],
+)  # fmt: skip
+def test_a_fault_in_a_section_is_named_with_its_place(
+    faults: Callable[..., tuple[str, ...]], extra: dict[str, Any], fault: str
+) -> None:
+    assert faults({"model_list": [entry("g")]} | extra) == (fault,)
+
+
+def test_every_fault_is_named_at_once(faults: Callable[..., tuple[str, ...]]) -> None:
+    assert faults({
+        "model_list": [
+            entry("quality", {"model": "openai/gpt-4o", "api_key": f"{SECRET}\n", "order": "first"}),
+            entry("fast", {"model": "openai/x", "api_base": f"ftp://{SECRET}@h"}, model_info={"supports_vision": "ja"}),
+            "text",
+            {"litellm_params": {"rpm": 0}},
+            {"model_name": "x"},
+            entry("bad\nname", {"model": ""}),
+        ],
+        "router_settings": {
+            "num_retries": "many",
+            "fallbacks": [{"quality": ["fast", "fats"]}, {"quality": []}, {"fast": ["x", "x"]}],
+        },
+        "konstruct": {"timeout_s": "soon", "groups": {"fats": {}}},
+    }) == (
+        "router_settings.num_retries: should be a valid integer, unable to parse string as an integer",
+        "konstruct.timeout_s: should be a valid number, unable to parse string as a number",
+        "model_list[0].litellm_params.order: should be a valid integer, unable to parse string as an integer",
+        "model_list[1].litellm_params.api_base: " + ADDRESS,
+        "model_list[1].model_info.supports_vision: should be a valid boolean, unable to interpret input",
+        "model_list[2]: should be an object",
+        "model_list[3].model_name: required, but missing",
+        "model_list[3].litellm_params.model: required, but missing",
+        "model_list[3].litellm_params.rpm: should be greater than or equal to 1",
+        "model_list[4].litellm_params: required, but missing",
+        "model_list[5].model_name: should be one line of printable characters",
+        "model_list[5].litellm_params.model: required, but missing",
+        'router_settings.fallbacks[0].quality[1]: no group "fats"; groups: bad?name, fast, quality, x',
+        "router_settings.fallbacks[1].quality: this group has a list already",
+        'router_settings.fallbacks[2].fast[1]: "x" is there twice',
+        "konstruct.groups.fats: no such group; groups: bad?name, fast, quality, x",
+    )  # fmt: skip
+
+
+def test_a_flood_of_faults_is_cut(faults: Callable[..., tuple[str, ...]]) -> None:
+    assert len(faults({"model_list": ["x"] * 1000})) == 100
+
+
+def test_a_flood_of_idle_keys_is_cut(load: Callable[..., Config]) -> None:
+    (warning,) = load({"model_list": [entry("g")], "general": 1} | {f"x{i}": 1 for i in range(120)}).warnings
+    assert warning.startswith("no effect here: general, x0, x1, ")
+    assert warning.endswith(", x98 and 21 more")
+
+
+@pytest.mark.parametrize(
+    ("models", "fault"),
+    [
+        (None, "model_list: required, but missing"),
+        ({}, "model_list: should be a list"),
+        ([], "model_list: no deployment"),
+        ([entry("*")], "model_list: no deployment"),
+        ([entry("g", {"model": "x"}, model_info={"mode": "rerank"})], "model_list: no deployment"),
+    ],
+)
+def test_a_config_without_a_deployment_is_refused(
+    faults: Callable[..., tuple[str, ...]], models: Any, fault: str
+) -> None:
+    assert faults({"model_list": models}) == (fault,)
+
+
+# ---- groups and fallbacks
+
+
+def test_balanced_is_the_default_group_where_there_is_one_and_else_the_first(load: Callable[..., Config]) -> None:
+    assert load({"model_list": [entry("a"), entry("balanced")]}).default_group == "balanced"
+    assert load({"model_list": [entry("b"), entry("a")]}).default_group == "b"
+    config = {"model_list": [entry("b"), entry("a")], "konstruct": {"default_group": "a", "default_tenant": "acme"}}
+    assert (load(config).default_group, load(config).default_tenant) == ("a", "acme")
+
+
+def test_a_group_that_says_nothing_is_described_by_its_models_in_the_order_they_are_asked(
+    load: Callable[..., Config],
+) -> None:
+    config = load({
+        "model_list": [
+            entry("g", GPT),
+            entry("g", CLAUDE | {"order": 1}),
+            entry("g", {"model": "groq/x", "order": 2}),
+            entry("g", {"model": "xai/y", "order": 2}),
+            entry("g", {"model": "xai/y", "order": 2, "rpm": 1}),
+        ]
+    })  # fmt: skip
+    group = config.groups["g"]
+    assert group.description == "anthropic/claude-sonnet-4-6, then groq/x or xai/y, then openai/gpt-4o"
+    assert [d.id for d in group.deployments] == ["g/1", "g/2", "g/3", "g/4", "g/5"]
+    assert [d.name for d in group.deployments][2:] == ["groq/x", "xai/y", "xai/y#2"]
+
+
+def test_default_fallbacks_stand_behind_groups_that_have_none_and_never_lead_in_a_circle(
+    load: Callable[..., Config],
+) -> None:
+    config = load({
+        "model_list": [entry(name) for name in "abcdef"],
+        "router_settings": {"default_fallbacks": ["c", "d"], "fallbacks": [{"b": ["a"]}, {"c": ["e"]}, {"f": []}]},
+    })  # fmt: skip
+    fallbacks = {name: group.fallbacks for name, group in config.groups.items()}
+    assert fallbacks == {"a": ("c", "d"), "b": ("a",), "c": ("e",), "d": (), "e": (), "f": ()}
+    assert config.public["router_settings"]["fallbacks"] == [{"a": ["c", "d"]}, {"b": ["a"]}, {"c": ["e"]}]
+
+
+def test_circles_among_fallbacks_are_named(faults: Callable[..., tuple[str, ...]]) -> None:
+    chains = [{"quality": ["a", "fast"]}, {"fast": ["b"]}, {"b": ["quality"]}, {"c": ["c", "a"]}]
+    config = {
+        "model_list": [entry(name) for name in ("quality", "fast", "a", "b", "c")],
+        "router_settings": {"fallbacks": chains},
+    }
+    assert sorted(faults(config)) == [
+        "router_settings.fallbacks: c → c goes round in a circle",
+        "router_settings.fallbacks: quality → fast → b → quality goes round in a circle",
+    ]
+
+
+def test_a_flood_of_circles_is_cut(faults: Callable[..., tuple[str, ...]]) -> None:
+    names = [f"g{i}" for i in range(150)]
+    chains = [{name: [name]} for name in names]
+    found = faults({"model_list": [entry(name) for name in names], "router_settings": {"fallbacks": chains}})
+    assert (len(found), found[0]) == (100, "router_settings.fallbacks: g0 → g0 goes round in a circle")
+
+
+def test_content_policy_fallbacks_may_go_both_ways(load: Callable[..., Config]) -> None:
+    config = load({
+        "model_list": [entry("a"), entry("b")],
+        "router_settings": {"content_policy_fallbacks": [{"a": ["b"], "b": ["a"]}]},
+    })  # fmt: skip
+    assert config.groups["b"].content_policy_fallbacks == ("a",)
+
+
+def test_an_entry_that_repeats_another_is_a_fault_that_names_both(faults: Callable[..., tuple[str, ...]]) -> None:
+    entries = [entry("a"), entry("b"), entry("a", GPT | {"rpm": 1}), entry("a", dict(reversed(GPT.items())))]
+    assert faults({"model_list": entries}) == ("model_list[3]: the same as model_list[0]; remove one of them",)
+
+
+# ---- deployments
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ("ollama_chat/qwen3", "ollama/qwen3"),
+        ("ollama/qwen3", "ollama/qwen3"),
+        ("gpt-4o", "openai/gpt-4o"),
+        ("o3-mini", "openai/o3-mini"),
+        ("chatgpt-4o-latest", "openai/chatgpt-4o-latest"),
+        ("claude-sonnet-4-6", "anthropic/claude-sonnet-4-6"),
+        ("openrouter/meta/llama", "openrouter/meta/llama"),
+        ("omni", "omni"),
+    ],
+)
+def test_a_model_is_shown_with_its_provider(deploy: Callable[..., Deployment], model: str, shown: str) -> None:
+    deployment = deploy({"model": model})
+    assert (deployment.model, deployment.name, deployment.params["model"]) == (shown, shown, model)
+
+
+def test_a_custom_provider_counts_as_the_provider(deploy: Callable[..., Deployment]) -> None:
+    deployment = deploy({"model": "mine", "custom_llm_provider": "openai"}, {})
+    assert (deployment.model, deployment.unavailable) == ("openai/mine", "OPENAI_API_KEY is not set")
+    assert deployment.params["custom_llm_provider"] == "openai"
+    ollama = deploy({"model": "x", "custom_llm_provider": "ollama_chat"}, {})
+    assert (ollama.model, ollama.input_cost) == ("ollama/x", 0.0)
+    assert ollama.params["api_base"] == "http://localhost:11434"
+    assert "custom_llm_provider" not in ollama.params
+
+
+@pytest.mark.parametrize(
+    ("params", "environ", "key", "unavailable"),
+    [
+        ({"model": "gpt-4o"}, {"OPENAI_API_KEY": " sk-1\n"}, "sk-1", None),
+        ({"model": "gpt-4o", "api_key": ""}, {"OPENAI_API_KEY": "sk-1"}, "sk-1", None),
+        ({"model": "gpt-4o", "api_key": " sk-2 "}, {"OPENAI_API_KEY": "sk-1"}, "sk-2", None),
+        ({"model": "gpt-4o"}, {"OPENAI_API_KEY": " "}, None, "OPENAI_API_KEY is not set"),
+        ({"model": "gpt-4o"}, {"OPENAI_API_KEY": "ключ"}, None, "OPENAI_API_KEY holds characters that cannot be sent"),
+        ({"model": "xai/x", "api_key": "os.environ/K"}, {"K": "\x1b"}, None, "K holds characters that cannot be sent"),
+        ({"model": "claude-x", "api_key": "os.environ/K"}, KEYS, None, "K is not set"),
+        ({"model": "openai/x", "api_base": "http://h/v1"}, {}, "not-needed", None),
+        ({"model": "openai/x", "base_url": "http://h/v1"}, {}, "not-needed", None),
+        ({"model": "openai/x", "api_base": "http://h/v1"}, KEYS, "sk-openai-1", None),
+        ({"model": "openai/x", "api_base": "http://h", "api_key": "os.environ/K"}, {}, "not-needed", "K is not set"),
+        ({"model": "gemini/x"}, {"GOOGLE_API_KEY": "g"}, "g", None),
+        ({"model": "gemini/x"}, {}, None, "GEMINI_API_KEY is not set"),
+        ({"model": "together_ai/x"}, {}, None, "TOGETHERAI_API_KEY is not set"),
+        ({"model": "bedrock/x"}, {}, None, None),
+        ({"model": "ollama/x"}, {}, None, None),
+        (
+            {"model": "gpt-4o", "litellm_credential_name": "c"},
+            {},
+            None,
+            "litellm_credential_name is resolved by the LiteLLM proxy only",
+        ),
+        ({"model": "os.environ/M"}, {}, None, "M is not set"),
+        ({"model": "os.environ/M"}, {"M": "groq/x", "GROQ_API_KEY": "gr"}, "gr", None),
+        (
+            {"model": "bedrock/x", "extra": {"a": ["os.environ/A", "os.environ/B"]}, "rpm": "os.environ/A"},
+            {"A": "\t"},
+            None,
+            "A is not set; B is not set",
+        ),
+    ],
+)  # fmt: skip
+def test_keys_and_references_come_from_the_environment(
+    deploy: Callable[..., Deployment],
+    params: dict[str, Any],
+    environ: dict[str, str],
+    key: str | None,
+    unavailable: str | None,
+) -> None:
+    deployment = deploy(params, environ)
+    assert (deployment.params.get("api_key"), deployment.unavailable) == (key, unavailable)
+
+
+def test_references_are_resolved_at_any_depth(deploy: Callable[..., Deployment]) -> None:
+    environ = {"T": "token", "RPM": "30", "PRICE": "2e-06", "WINDOW": "8000", "SEES": "true"}
+    deployment = deploy(
+        {
+            "model": "azure/x",
+            "rpm": "os.environ/RPM",
+            "extra_headers": {"Authorization": "os.environ/T"},
+            "list": ["os.environ/T", 1],
+        },
+        environ,
+        {
+            "max_tokens": 4,
+            "max_input_tokens": "os.environ/WINDOW",
+            "input_cost_per_token": "os.environ/PRICE",
+            "supports_vision": "os.environ/SEES",
+            "supports_function_calling": False,
+            "supports_response_schema": True,
+        },
+    )
+    assert deployment.params == {
+        "model": "azure/x",
+        "extra_headers": {"Authorization": "token"},
+        "list": ["token", 1],
+        "input_cost_per_token": 2e-06,
+    }
+    assert (deployment.rpm, deployment.context_window, deployment.input_cost) == (30, 8000, 2e-06)
+    assert deployment.supports == {"tools": False, "vision": True, "structured_output": True}
+    assert deployment.output_cost is None
+
+
+def test_routing_keys_stay_out_of_the_call_and_prices_in(deploy: Callable[..., Deployment]) -> None:
+    deployment = deploy({
+        "model": "ollama/x",
+        "order": 3,
+        "timeout": "2.5",
+        "num_retries": 0,
+        "cooldown_time": 7,
+        "weight": 2,
+        "rpm": 1,
+        "tpm": 2,
+        "max_parallel_requests": 3,
+        "drop_params": True,
+        "input_cost_per_token": "1e-06",
+        "seed": None,
+    })  # fmt: skip
+    assert deployment.params == {
+        "model": "ollama/x",
+        "api_base": "http://localhost:11434",
+        "input_cost_per_token": 1e-06,
+        "output_cost_per_token": 0.0,
+        "drop_params": True,
+    }
+    assert deployment == Deployment(
+        id="g/1",
+        group="g",
+        name="ollama/x",
+        model="ollama/x",
+        params=deployment.params,
+        order=3,
+        timeout_s=2.5,
+        num_retries=0,
+        cooldown_s=7.0,
+        weight=2.0,
+        rpm=1,
+        tpm=2,
+        max_parallel_requests=3,
+        input_cost=1e-06,
+        output_cost=0.0,
+        supports={"structured_output": True},
+    )
+
+
+def test_keys_that_would_undo_the_request_or_the_routing_are_dropped_and_named(load: Callable[..., Config]) -> None:
+    params = GPT | {"stream": True, "n": 2, "user": SECRET, "metadata": {"a": "os.environ/NOT_SET"}, "mock_response": 1}
+    config = load({"model_list": [entry("g", params, tpm=1)]})
+    (deployment,) = config.groups["g"].deployments
+    assert dict(deployment.params) == {"model": "openai/gpt-4o", "api_key": "sk-openai-1"}
+    assert deployment.unavailable is None
+    keys = ("stream", "n", "user", "metadata", "mock_response")
+    idle = ["model_list[0].tpm", *(f"model_list[0].litellm_params.{key}" for key in keys)]
+    assert config.warnings == ("no effect here: " + ", ".join(idle),)
+
+
+@pytest.mark.parametrize(
+    ("params", "fault"),
+    [
+        ({"api_base": "localhost:11434"}, "api_base: " + ADDRESS),
+        ({"api_base": "http://"}, "api_base: " + ADDRESS),
+        ({"api_base": "http://[::1"}, "api_base: " + ADDRESS),
+        ({"api_base": "http://h:port"}, "api_base: " + ADDRESS),
+        ({"base_url": "http://h/a b"}, "base_url: " + ADDRESS),
+        ({"api_base": "os.environ/URL"}, "api_base (URL): " + ADDRESS),
+        ({"api_base": 5}, "api_base: should be a valid string"),
+        ({"api_base": "http://a", "base_url": "http://b"}, "base_url: is api_base by another name; give one of them"),
+        ({"num_retries": 1, "max_retries": 1}, "max_retries: is num_retries by another name; give one of them"),
+        ({"max_retries": 101}, "max_retries: should be less than or equal to 100"),
+        ({"api_key": "a\x7fb"}, "api_key: holds characters that cannot be sent"),
+        ({"api_key": ["x"]}, "api_key: should be a valid string"),
+        ({"api_key": "os.environ/no good"}, "api_key: should be os.environ/NAME, a name of letters, digits and _"),
+        ({"x": [{"y": "os.environ/"}]}, "x[0].y: should be os.environ/NAME, a name of letters, digits and _"),
+        ({"rpm": "os.environ/URL"}, "rpm (URL): should be a valid integer, unable to parse string as an integer"),
+        ({"model": 5}, "model: should be a valid string"),
+        ({"model": "a\nb"}, "model: should be one line of printable characters"),
+        ({"timeout": 0}, "timeout: should be greater than 0"),
+        ({"weight": 0}, "weight: should be greater than 0"),
+        ({"order": True}, "order: should be a number"),
+        ({"input_cost_per_token": -1}, "input_cost_per_token: should be greater than or equal to 0"),
+        ({"cache_read_input_token_cost": SECRET}, "cache_read_input_token_cost: should be a number of US dollars"),
+    ],
+    ids=str,
+)
+def test_a_fault_in_litellm_params_is_named_with_its_place_and_without_its_value(
+    faults: Callable[..., tuple[str, ...]], params: dict[str, Any], fault: str
+) -> None:
+    config = {"model_list": [entry("g", {"model": "azure/x"} | params)]}
+    assert faults(config, {"URL": f"nothing {SECRET}"}) == (f"model_list[0].litellm_params.{fault}",)
+
+
+def test_a_bad_address_of_ollama_is_placed_even_where_it_goes_without_saying(
+    faults: Callable[..., tuple[str, ...]],
+) -> None:
+    assert faults(ONE, {"OLLAMA_BASE_URL": "localhost:11434"}) == (
+        "model_list[0].litellm_params.api_base (OLLAMA_BASE_URL): " + ADDRESS,
+    )
+
+
+# ---- the embedded model
+
+TINY = {"model": "embedded/SmolLM2"}
+
+
+def test_the_embedded_model_is_free_and_bears_the_name_of_its_file(
+    deploy: Callable[..., Deployment], tmp_path: Path
+) -> None:
+    deployment = deploy(TINY, {"KONSTRUCT_GGUF": str(tmp_path / "Better-1B.gguf")})
+    assert deployment.model == "embedded/Better-1B"
+    assert (deployment.input_cost, deployment.output_cost, deployment.supports) == (
+        0.0,
+        0.0,
+        {"structured_output": True},
+    )
+    assert deployment.unavailable  # the file does not exist
+    assert str(tmp_path) not in deployment.unavailable
+    assert deploy(TINY, {}).model == "embedded/SmolLM2"
+
+
+def test_the_embedded_model_has_a_group_of_its_own_and_is_nobody_s_fallback(
+    faults: Callable[..., tuple[str, ...]],
+) -> None:
+    weak = '"tiny" is the embedded model, too weak to answer in another\'s name'
+    assert faults({
+        "model_list": [entry("g"), entry("tiny", TINY), entry("tiny", GPT), entry("h")],
+        "router_settings": {
+            "fallbacks": [{"g": ["h", "tiny"]}],
+            "content_policy_fallbacks": [{"g": ["tiny"]}],
+            "default_fallbacks": ["tiny"],
+        },
+    }) == (
+        'model_list[1]: the embedded model needs a group of its own; "tiny" has others',
+        f"router_settings.fallbacks[0].g[1]: {weak}",
+        f"router_settings.content_policy_fallbacks[0].g[0]: {weak}",
+        f"router_settings.default_fallbacks[0]: {weak}",
+    )  # fmt: skip
+
+
+# ---- what is shown
+
+
+def test_the_public_form_shows_what_is_known_to_be_harmless_and_masks_the_rest(load: Callable[..., Config]) -> None:
+    config = load(
+        {
+            "model_list": [
+                entry(
+                    "g",
+                    {
+                        "model": "openai/x",
+                        "api_base": f"https://user:{SECRET}@h:8443/v1?key={SECRET}#{SECRET}",
+                        "api_key": SECRET,
+                        "api_version": "os.environ/V",
+                        "order": 1,
+                        "num_retries": "1",
+                        "extra_headers": {"X": SECRET},
+                        "temperature": [SECRET],
+                        "custom": 12345,
+                        "nothing": None,
+                    },
+                    model_info={"mode": "chat", "id": SECRET, "supports_vision": True, "max_tokens": None},
+                ),
+                entry("h", {"model": "groq/x", "base_url": "http://user:1/ss@h"}),
+                entry("l", {"model": "ollama/x"}),
+            ],
+            "general_settings": {"master_key": SECRET},
+            "konstruct": {"groups": {"g": {"description": "good"}}},
+        },
+        {"V": SECRET, "GROQ_API_KEY": SECRET},
+    )
+    assert config.public == {
+        "source": "the config file",
+        "model_list": [
+            {
+                "model_name": "g",
+                "litellm_params": {
+                    "model": "openai/x",
+                    "api_base": "https://***@h:8443/v1?***",
+                    "api_key": "***",
+                    "api_version": "os.environ/V",
+                    "order": 1,
+                    "num_retries": "1",
+                    "extra_headers": "***",
+                    "temperature": "***",
+                    "custom": "***",
+                },
+                "model_info": {"mode": "chat", "id": "***", "supports_vision": True},
+            },
+            {
+                "model_name": "h",
+                "litellm_params": {
+                    "model": "groq/x",
+                    "base_url": "http://user:1/***",
+                    "api_key": "os.environ/GROQ_API_KEY",
+                },
+            },
+            {"model_name": "l", "litellm_params": {"model": "ollama/x", "api_base": "os.environ/OLLAMA_BASE_URL"}},
+        ],
+        "router_settings": {
+            "routing_strategy": "latency-based-routing",
+            "num_retries": 2,
+            "timeout": 120.0,
+            "cooldown_time": 30.0,
+            "allowed_fails": 2,
+            "fallbacks": [],
+            "context_window_fallbacks": [],
+            "content_policy_fallbacks": [],
+        },
+        "konstruct": {
+            "default_group": "g",
+            "default_tenant": "default",
+            "timeout_s": 300.0,
+            "groups": {
+                "g": {"description": "good"},
+                "h": {"description": "groq/x"},
+                "l": {"description": "ollama/x"},
+            },
+        },
+    }
+    assert SECRET not in repr(config) + str(config) + repr(config.groups["g"].deployments)
+    assert config.groups["g"].deployments[0].params["api_version"] == SECRET
+
+
+def test_the_public_form_loads_again_to_the_same_routing(load: Callable[..., Config]) -> None:
+    config = load_config(None, {"XDG_CONFIG_HOME": "/nonexistent"} | KEYS)
+    again = load({key: value for key, value in config.public.items() if key != "source"})
+    assert again.groups == config.groups
+
+
+def test_a_config_cannot_be_changed(load: Callable[..., Config]) -> None:
+    config = load({"model_list": [entry("g")]})
+    (deployment,) = config.groups["g"].deployments
+    for mapping in (config.groups, deployment.params, deployment.supports):
+        with pytest.raises(TypeError):
+            mapping["x"] = 1  # type: ignore[index]  # that it is refused is the point
+
+
+# ---- properties: whatever the file holds, a Config or a ConfigError, and never a secret
+
+SECRET_TEXT = st.sampled_from([SECRET, f"os.environ/{SECRET}", f"https://u:{SECRET}@h/?k={SECRET}", f"{SECRET}\n\x7f"])
+KEY_WORDS = """
+    model_list router_settings litellm_settings konstruct model_name litellm_params model_info model api_base base_url
+    api_key order timeout num_retries fallbacks default_fallbacks context_window_fallbacks routing_strategy groups
+    description default_group default_tenant timeout_s mode max_tokens weight rpm extra_headers stream a b
+"""
+KNOWN_KEYS = st.sampled_from(KEY_WORDS.split())
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["a", "b", "openai/x", "ollama/x", "embedded/x", "os.environ/SECRET", "os.environ/NONE", "chat"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KNOWN_KEYS, inner, max_size=4),
+    max_leaves=20,
+)
+WELL_MADE: dict[str, Any] = {
+    "model_list": [
+        entry("a", GPT | {"api_base": "https://h/v1", "rpm": 5, "extra_headers": {"x": "y"}}, model_info={"id": "i"}),
+        entry("b", CLAUDE | {"order": 1}),
+    ],
+    "router_settings": {"num_retries": 1, "fallbacks": [{"a": ["b"]}], "routing_strategy": "simple-shuffle"},
+    "litellm_settings": {"request_timeout": 3, "default_fallbacks": ["b"]},
+    "konstruct": {"default_tenant": "t", "timeout_s": 3},
+    "general_settings": {"master_key": "x"},
+}  # fmt: skip
+
+
+def outcome(file: Path, text: bytes, environ: Mapping[str, str]) -> str:
+    """All that may be shown of loading this text; fails on any exception but ConfigError."""
+    file.write_bytes(text)
+    try:
+        config = load_config(file, environ)
+    except ConfigError as error:
+        return f"{error}{error!r}{error.faults}{error.__cause__}{error.__context__}"
+    assert config.default_group in config.groups
+    return f"{config}{config!r}{json.dumps(config.public)}{yaml.safe_dump(dict(config.public))}{config.warnings}"
+
+
+# Half of the default: each example reads a file with PyYAML's own parser, which is slow.
+FILES = settings(
+    max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
+
+
+@FILES
+@given(text=st.binary(max_size=60) | st.text(max_size=200).map(lambda t: t.encode("utf-8", "surrogatepass")))
+def test_any_bytes_load_or_are_refused(tmp_path: Path, text: bytes) -> None:
+    outcome(tmp_path / "config.yaml", text, {})
+
+
+@FILES
+@given(text=st.text(alphabet=st.sampled_from("ab:- \n[]{}&*!<>?|#%@'\"\\,=0.xU"), max_size=60))
+def test_any_punctuation_loads_or_is_refused(tmp_path: Path, text: str) -> None:
+    outcome(tmp_path / "config.yaml", text.encode(), {})
+
+
+@FILES
+@given(content=st.dictionaries(KNOWN_KEYS, VALUES, max_size=6))
+def test_any_data_loads_or_is_refused_and_shows_nothing_of_the_environment(tmp_path: Path, content: Any) -> None:
+    text = yaml.safe_dump(content, allow_unicode=True).encode("utf-8", "surrogatepass")
+    shown = outcome(tmp_path / "config.yaml", text, {"SECRET": SECRET, "OPENAI_API_KEY": SECRET})
+    assert SECRET not in shown or "os.environ/SECRET" in text.decode(
+        "utf-8", "surrogatepass"
+    )  # a model's name is shown
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(value, dict | list) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return [leaf for key, item in items for leaf in leaves(item, (*path, key))]
+    return [path]
+
+
+# Places whose values are names, and meant to be shown.
+NAMES = {"model_name", "model", "fallbacks", "default_fallbacks", "default_tenant", "order"}
+
+
+@FILES
+@given(
+    place=st.sampled_from([path for path in leaves(WELL_MADE) if not NAMES & set(path)]),
+    secret=SECRET_TEXT,
+    wrapped=st.sampled_from([lambda s: s, lambda s: [s], lambda s: {"k": s}]),
+    broken=st.booleans(),
+)
+def test_a_secret_in_any_wrong_place_is_never_shown(
+    tmp_path: Path, place: tuple[Any, ...], secret: str, wrapped: Callable[[str], Any], broken: bool
+) -> None:
+    content = deepcopy(WELL_MADE)
+    at: Any = content
+    for step in place[:-1]:
+        at = at[step]
+    at[place[-1]] = wrapped(secret)
+    if broken:
+        content["konstruct"]["unknown"] = 1
+    text = yaml.safe_dump(content).encode()
+    assert SECRET not in outcome(tmp_path / "config.yaml", text, KEYS)
+
+
+@FILES
+@given(data=st.data())
+def test_a_secret_in_a_file_cut_short_is_never_shown(tmp_path: Path, data: st.DataObject) -> None:
+    content = deepcopy(WELL_MADE)
+    content["model_list"][0]["litellm_params"]["api_key"] = SECRET
+    text = yaml.safe_dump(content, default_flow_style=data.draw(st.booleans()))
+    position = data.draw(st.integers(0, len(text)))
+    text = text[:position] + data.draw(st.text(alphabet="*&!'\"[]{}:,\n\t %@`", max_size=3)) + text[position:]
+    text = text[: data.draw(st.integers(position, len(text)))]
+    shown = outcome(tmp_path / "config.yaml", text.encode(), KEYS)
+    assert SECRET not in shown
