@@ -45,7 +45,7 @@ from pydantic import (
 
 from . import embedded
 from .errors import ConfigError, EmbeddedError
-from .types import TENANT_ID, flaws
+from .types import TENANT_ID, TENANT_ID_RULE, flaws
 
 RoutingStrategy = Literal["latency-based-routing", "simple-shuffle"]
 
@@ -480,7 +480,7 @@ class _KonstructSettings(_Section):
     @classmethod
     def _is_well_formed(cls, tenant: str) -> str:
         if not TENANT_ID.match(tenant):
-            raise ValueError("should be 1 to 128 letters, digits or any of . _ : @ -")
+            raise ValueError(TENANT_ID_RULE)
         return tenant
 
 
@@ -653,6 +653,9 @@ class _Reading:
             default_group = "balanced" if "balanced" in self._known else next(iter(self._known), "")
         elif default_group not in self._known:
             self._fault("konstruct.default_group", self._no_group(default_group))
+        tenant = self._value("KONSTRUCT_TENANT_ID") or konstruct.default_tenant
+        if not TENANT_ID.match(tenant):
+            self._fault("KONSTRUCT_TENANT_ID", TENANT_ID_RULE)
         if self.faults:
             return None
 
@@ -681,7 +684,7 @@ class _Reading:
             },
             "konstruct": {
                 "default_group": default_group,
-                "default_tenant": konstruct.default_tenant,
+                "default_tenant": tenant,
                 "timeout_s": konstruct.timeout_s,
                 "groups": {name: {"description": group.description} for name, group in groups.items()},
             },
@@ -690,7 +693,7 @@ class _Reading:
             source=source,
             groups=MappingProxyType(groups),
             default_group=default_group,
-            default_tenant=konstruct.default_tenant,
+            default_tenant=tenant,
             timeout_s=konstruct.timeout_s,
             allowed_fails=setting("allowed_fails", 2),
             routing_strategy=router.routing_strategy,

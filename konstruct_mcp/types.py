@@ -30,6 +30,7 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 DeploymentState = Literal["ready", "cooling_down", "unavailable"]
 
 TENANT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
+TENANT_ID_RULE = "should be 1 to 128 letters, digits or any of . _ : @ -"
 # What OpenAI and Anthropic both accept as the name of a tool.
 _TOOL_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 # The image types that OpenAI, Anthropic and Ollama all read.
@@ -234,7 +235,7 @@ class Request(_Value):
     @classmethod
     def _tenant_is_well_formed(cls, tenant_id: str | None) -> str | None:
         if tenant_id is not None and not TENANT_ID.match(tenant_id):
-            raise ValueError("should be 1 to 128 letters, digits or any of . _ : @ -")
+            raise ValueError(TENANT_ID_RULE)
         return tenant_id
 
     @model_validator(mode="after")

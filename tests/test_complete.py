@@ -619,21 +619,25 @@ async def test_the_tenant_is_there_for_litellm(world: World) -> None:
     import litellm
     from litellm.integrations.custom_logger import CustomLogger
 
-    seen: list[Any] = []
+    seen: list[str] = []
 
     class Watcher(CustomLogger):
-        async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
             seen.append(kwargs["litellm_params"]["metadata"]["tenant_id"])
 
     watcher = Watcher()
     litellm.callbacks.append(watcher)
     try:
-        async with world.client() as ask:
+        async with world.client({**KEYS, "KONSTRUCT_TENANT_ID": "of-the-environment"}) as ask:
             await ask.ok("fast", tenant_id="acme")
             await ask.ok("fast")
+        async with world.client() as ask:
+            await ask.ok("fast")
     finally:
-        litellm.callbacks.remove(watcher)
-    assert seen == ["acme", "default"]
+        for callbacks in (litellm.callbacks, litellm.input_callback):
+            while watcher in callbacks:
+                callbacks.remove(watcher)
+    assert seen == ["acme", "of-the-environment", "default"]
 
 
 async def test_a_schema_is_refused_where_it_is_not_known_to_work(world: World) -> None:
