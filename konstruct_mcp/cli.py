@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,12 +21,13 @@ import click
 
 from .completions import Konstruct
 from .errors import ConfigError, KonstructError, RequestError
-from .types import Completion, GroupStatus
+from .types import Completion, DeploymentStatus, GroupStatus
 
 _FAILURE, _MISTAKE, _INTERRUPTED = 1, 2, 130
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-# Where stdout is no terminal there is no width to fit into, and a cell cut short would be lost.
-_PIPE_WIDTH = 400
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_PIPE_WIDTH = 10_000  # columns: who reads a pipe reads lines, and finds one deployment on each
+_WIDEST = 60  # columns for names; behind a longer one, the text starts on a line of its own
 
 _TERMINAL_NOTE = """\
 konstruct-mcp serves the Model Context Protocol on this terminal's input and output; an assistant usually starts it.
@@ -32,33 +35,45 @@ To try it by hand:  konstruct-mcp complete "Why is the sky blue?"     To see wha
 End with Ctrl-C."""
 
 
-def main() -> NoReturn:
-    """The console script. Ends the process; no traceback reaches a user."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # A terminal that cannot show a character shows a substitute, instead of ending the answer.
-            stream.reconfigure(errors="replace")
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The console script. Ends the process; no traceback reaches a user.
+
+    `arguments` stands in for those of the process.
+    """
+    _open_streams()
     try:
-        status: int = cli.main(standalone_mode=False) or 0
+        status: int = cli.main(arguments, standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         status = error.exit_code
     except ConfigError as error:
-        _say(f"{error.source} cannot be used:", *(f"  {fault}" for fault in error.faults))
+        _say(*_faults(error))
         status = _MISTAKE
     except KonstructError as error:
         _say(f"error: {error}")
         status = _MISTAKE if isinstance(error, RequestError) else _FAILURE
     except (click.Abort, KeyboardInterrupt):
         status = _INTERRUPTED
-    except BrokenPipeError:
-        status = _FAILURE  # whoever read our output has gone; there is nobody to tell
+    except OSError as error:  # a full disk; a reader that has gone is click's, which ends in silence
+        _say(f"error: {error.strerror}")
+        status = _FAILURE
     except Exception:
         logging.getLogger(__name__).debug("a defect", exc_info=True)
         _say("error: internal: a defect in konstruct-mcp; KONSTRUCT_LOG_LEVEL=DEBUG shows where")
         status = _FAILURE
     _flush(sys.stdout, sys.stderr)
     sys.exit(status)
+
+
+def _open_streams() -> None:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Closed by the shell. The next file or socket would take its number, and what is written to it.
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  open as long as the process
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A terminal that cannot show a character shows a substitute, instead of ending the answer.
+            stream.reconfigure(errors="replace")
 
 
 def _flush(*streams: Any) -> None:
@@ -135,7 +150,7 @@ def complete(
 ) -> None:
     """Print one completion of PROMPT; - reads it from stdin."""
     if prompt == "-":
-        prompt = click.get_binary_stream("stdin").read().decode(errors="replace")
+        prompt = sys.stdin.buffer.read().decode(errors="replace")
     messages = [{"role": "system", "content": system}] if system is not None else []
     messages.append({"role": "user", "content": prompt})
     konstruct = _open(path)
@@ -147,11 +162,16 @@ def complete(
     with _spinner(f"waiting for {group or konstruct.config.default_group}"):
         completion = anyio.run(run)
     if as_json:
-        click.echo(json.dumps(completion.as_dict(), indent=2))
+        _print_json(completion.as_dict())
     else:
-        click.echo(completion.content)
+        click.echo(_shown(completion.content), color=True)
         _say(*(f"({attempt.deployment}: {attempt.error})" for attempt in completion.attempts))
         _say(_summary(completion))
+
+
+def _shown(content: str) -> str:
+    """As it came; at a terminal without control characters, which could rewrite the screen."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", content) if sys.stdout.isatty() else content
 
 
 def _summary(completion: Completion) -> str:
@@ -161,35 +181,46 @@ def _summary(completion: Completion) -> str:
     return f"({completion.model}, {completion.duration_ms / 1000:.1f} s, {tokens}, {cost}{ending})"
 
 
+def _print_json(value: Mapping[str, Any]) -> None:
+    """In ASCII, which every terminal shows; a lone surrogate, which not every reader takes, becomes U+FFFD."""
+    text = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    click.echo(json.dumps(json.loads(text), indent=2))
+
+
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
 @click.pass_obj
 def groups(path: Path | None, as_json: bool) -> None:
-    """List the model groups, their deployments and whether each can be called."""
+    """List the groups, their deployments, and what can be called."""
     konstruct = _open(path)
-    statuses = konstruct.groups()
+    statuses, default = konstruct.groups(), konstruct.config.default_group
     if as_json:
-        answer = {"default_group": konstruct.config.default_group, "groups": [group.as_dict() for group in statuses]}
-        click.echo(json.dumps(answer, indent=2))
+        _print_json({"default_group": default, "groups": [group.as_dict() for group in statuses]})
         return
-    _table(
-        ("group", "model", "state", "$ per million in / out", "window", "supports"),
-        _rows(statuses, lambda group, index: _described(group, index)),
-    )
-    fallbacks = "; ".join(f"{g.name} falls back to {', '.join(g.fallbacks)}" for g in statuses if g.fallbacks)
-    click.echo(f"default group: {konstruct.config.default_group}" + (f"; {fallbacks}" if fallbacks else ""))
+    page = _page()
+    for group in statuses:
+        page.write_text(_titled(group, is_default=group.name == default))
+        with page.indentation():
+            page.write_dl([(deployment.model, _described(deployment)) for deployment in group.deployments], _WIDEST)
+    click.echo(page.getvalue(), nl=False)
 
 
-def _described(group: GroupStatus, index: int) -> tuple[str, ...]:
-    deployment = group.deployments[index]
+def _titled(group: GroupStatus, *, is_default: bool) -> str:
+    about = [group.description] if group.description else []
+    about += ["the default group"] if is_default else []
+    about += [f"falls back to {', '.join(group.fallbacks)}"] if group.fallbacks else []
+    return f"{group.name}: {'; '.join(about)}" if about else group.name
+
+
+def _described(deployment: DeploymentStatus) -> str:
     prices = deployment.input_usd_per_million, deployment.output_usd_per_million
-    return (
-        deployment.model,
-        deployment.reason or "ready",
-        "unpriced" if None in prices else "free" if not any(prices) else "{:g} / {:g}".format(*prices),
-        f"{deployment.context_window:,}" if deployment.context_window else "",
-        ", ".join(deployment.supports),
-    )
+    if None in prices:
+        price = "unpriced"
+    else:
+        price = "${:g} in, ${:g} out per million tokens".format(*prices) if any(prices) else "free"
+    window = f"window of {deployment.context_window:,} tokens" if deployment.context_window else ""
+    facts = deployment.reason or "ready", price, window, ", ".join(deployment.supports)
+    return "; ".join(filter(None, facts))
 
 
 @cli.command()
@@ -203,56 +234,44 @@ def check(path: Path | None, live: bool) -> int:
     try:
         konstruct = _open(path)
     except ConfigError as error:
-        click.echo(f"{error.source} cannot be used:")
-        for fault in error.faults:
-            click.echo(f"  {fault}")
+        click.echo("\n".join(_faults(error)))
         return _MISTAKE
-    deployments = [d for group in konstruct.config.groups.values() for d in group.deployments]
-    verdicts = {deployment.id: deployment.unavailable for deployment in deployments}
+    deployments = [deployment for group in konstruct.config.groups.values() for deployment in group.deployments]
     if live:
-
-        async def run() -> dict[str, str | None]:
-            async with konstruct:
-                return await konstruct.check()
-
         with _spinner("asking each deployment for one token"):
-            verdicts = anyio.run(run)
+            verdicts = anyio.run(_ask_each, konstruct)
+    else:
+        verdicts = {deployment.id: deployment.unavailable for deployment in deployments}
     fine = "answers" if live else "ready"
-    names = [[verdicts[d.id] for d in group.deployments] for group in konstruct.config.groups.values()]
-    statuses = konstruct.groups()
-    order = {group.name: verdict for group, verdict in zip(statuses, names, strict=True)}
-    _table(
-        ("group", "model", "state"),
-        _rows(statuses, lambda group, index: (group.deployments[index].model, order[group.name][index] or fine)),
-    )
-    failing = sum(verdict is not None for verdict in verdicts.values())
+    rows = [(deployment.group, deployment.name, verdicts[deployment.id] or fine) for deployment in deployments]
+    _table(("group", "model", "state"), *rows)
     click.echo(f"config: {konstruct.config.source}")
-    if failing:
-        click.echo(f"{failing} of {len(verdicts)} deployments cannot be called; the state above says why")
+    if failing := sum(verdict is not None for verdict in verdicts.values()):
+        click.echo(f"{failing} of {len(rows)} deployments cannot be called; the state above says why")
         return _FAILURE
-    click.echo(f"all {len(verdicts)} deployments {'answer' if live else 'are ready'}")
+    click.echo(f"all {len(rows)} deployments {'answer' if live else 'are ready'}")
     return 0
 
 
-def _rows(
-    statuses: Iterable[GroupStatus], cells: Callable[[GroupStatus, int], tuple[str, ...]]
-) -> Iterator[tuple[str, ...]]:
-    for group in statuses:
-        for index in range(len(group.deployments)):
-            yield (group.name if index == 0 else "", *cells(group, index))
+async def _ask_each(konstruct: Konstruct) -> dict[str, str | None]:
+    async with konstruct:
+        return await konstruct.check()
 
 
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _faults(error: ConfigError) -> list[str]:
+    return [f"{error.source} cannot be used:", *(f"  {fault}" for fault in error.faults)]
 
-    table = Table(*header, box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        # Text, because a group's name is not markup.
-        table.add_row(*map(Text, row))
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+
+def _table(*rows: tuple[str, str, str]) -> None:
+    """Two columns as wide as they need to be, and one that wraps."""
+    page = _page()
+    width = max(len(first) for first, _, _ in rows)
+    page.write_dl([(f"{first:{width}}  {second}", third) for first, second, third in rows], _WIDEST)
+    click.echo(page.getvalue())
+
+
+def _page() -> click.HelpFormatter:
+    return click.HelpFormatter(width=shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 @contextmanager

@@ -584,6 +584,7 @@ _KEYS = {
     "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
 }
 _DEFAULTS = {"OLLAMA_BASE_URL": "http://localhost:11434"}  # of environment variables
+_WINDOWS = {"embedded": embedded.CONTEXT_TOKENS}  # of the servers that we start
 _BARE = ((re.compile(r"gpt-|o\d|chatgpt-"), "openai"), (re.compile(r"claude-"), "anthropic"))
 
 _Model = TypeVar("_Model", bound=_Section)
@@ -931,10 +932,20 @@ class _Reading:
             max_parallel_requests=params.max_parallel_requests,
             input_cost=input_cost,
             output_cost=output_cost,
-            context_window=info.max_input_tokens or info.max_tokens,
-            supports=MappingProxyType(({"structured_output": True} if local else {}) | info.supports),
+            context_window=info.max_input_tokens or info.max_tokens or _WINDOWS.get(provider),
+            supports=MappingProxyType(self._abilities(provider) | info.supports),
             unavailable="; ".join(dict.fromkeys(reasons)) or None,
         )
+
+    def _abilities(self, provider: str) -> dict[str, bool]:
+        """What is known of the two local servers, whose models LiteLLM's map does not have."""
+        if provider == "ollama":
+            return {"structured_output": True}
+        if provider == "embedded":
+            # SmolLM2's chat template has no tools; a file that the user chose may have them.
+            tools = {} if self._value("KONSTRUCT_GGUF") else {"tools": False}
+            return tools | {"vision": False, "structured_output": True}
+        return {}
 
     def _display(self, model: Any, provider: Any) -> tuple[str, str]:
         """`provider/model` as users read it, and the provider: empty when only LiteLLM knows it."""

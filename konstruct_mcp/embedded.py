@@ -11,8 +11,9 @@ to MCP here) and cannot be unloaded. Parent and child speak over the child's std
     parent → child   end of file                       the child leaves, however the parent ended
 
 The same module runs on both sides: `python -m konstruct_mcp.embedded` is the child. xllamacpp is
-imported there only. Not covered: a process that the parent forked without exec holds the pipe too,
-and the child then lives until that process ends.
+imported there only. What could be better: a process that the parent forked without exec holds the
+pipe too, and the child lives until that one ends; and while xllamacpp loads a model it holds the
+interpreter's lock, so a child whose parent dies then leaves only once the model is loaded.
 """
 
 from __future__ import annotations
@@ -278,7 +279,8 @@ def main() -> None:
     except Exception as error:
         traceback.print_exc()
         answer["error"] = (
-            f"llama.cpp cannot load the model file: it is broken, or of a kind it does not know; {_GET_MODEL}"
+            "llama.cpp cannot load the model file: it is broken, of a kind it does not know, or too big for memory; "
+            + _GET_MODEL
             if isinstance(error, RuntimeError)
             # Its text may hold a path.
             else f'xllamacpp cannot be used here ({type(error).__name__}); pip install "konstruct-mcp[embedded]"'
@@ -305,7 +307,6 @@ def _params(xllamacpp: Any, model: str, key: str) -> Any:
     params.offline = True
     params.ui = False
     params.endpoint_slots = False  # /metrics and changes of /props are off by default
-    params.cors_origins = ""  # no web page has business here
     # One slot: a request has the whole window, others wait for their turn. Two slots with half the window each
     # refuse longer prompts; sharing one window they fail both when it is full (HTTP 500); with a window each they
     # double the memory and, since the processor is what limits them, answer no sooner.

@@ -152,7 +152,7 @@ class ModelRouter:
             )
 
     async def _try(self, attempt: Try, request: Request, tenant: str) -> tuple[_Reply | None, Answer | Fault]:
-        """Ask one deployment once. Raises nothing but cancellation."""
+        """Ask one deployment once. Raises nothing but cancellation and InternalError."""
         deployment = attempt.deployment
         outcome: Answer | Fault | None = None
         async with self._slots.get(deployment.id) or contextlib.nullcontext():
@@ -168,6 +168,8 @@ class ModelRouter:
                 outcome = Fault(FaultKind.TIMEOUT, f"within {deployment.timeout_s:g} s")
             except EmbeddedError as error:
                 outcome = Fault(FaultKind.UNREADY, error.message)
+            except InternalError:
+                raise
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
@@ -290,6 +292,7 @@ class _Engine:
             num_retries=0,
             max_fallbacks=0,
             disable_cooldowns=True,
+            ignore_invalid_deployments=True,  # one whose provider is unknown fails when it is asked, and it alone
         )
 
     async def _warm_up(self) -> None:

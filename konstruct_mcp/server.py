@@ -253,22 +253,38 @@ def _complete_tool(konstruct: Konstruct) -> types.Tool:
                 "messages": {
                     "type": "array",
                     "minItems": 1,
-                    "description": "OpenAI chat messages. content: text or parts (images as data: URLs). "
-                    "Assistant messages may have tool_calls; tool messages need tool_call_id.",
+                    "description": "The whole conversation, in OpenAI's format",
                     "items": {
                         "type": "object",
-                        "properties": {"role": {"type": "string", "enum": ["system", "user", "assistant", "tool"]}},
+                        "properties": {
+                            "role": {"type": "string", "enum": ["system", "user", "assistant", "tool"]},
+                            "content": {
+                                "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}],
+                                "description": "text, or parts: {type: text, text} and, from the user, "
+                                "{type: image_url, image_url: {url: data:image/png;base64,...}}",
+                            },
+                            "tool_calls": {
+                                "type": "array",
+                                "items": {"type": "object"},
+                                "description": "of an assistant message, as complete returned them",
+                            },
+                            "tool_call_id": {"type": "string", "description": "of a tool message"},
+                        },
                         "required": ["role"],
+                        "additionalProperties": False,
                     },
                 },
                 "model_group": {
                     "type": "string",
                     "enum": [group.name for group in groups],
                     "default": konstruct.config.default_group,
-                    "description": "; ".join(f"{group.name}: {group.description}" for group in groups),
+                    "description": "\n".join(f"{group.name}: {group.description}" for group in groups),
                 },
                 "tools": {"type": "array", "items": {"type": "object"}, "description": "OpenAI function tools"},
-                "tool_choice": {"description": "auto, none, required, or one function (OpenAI format)"},
+                "tool_choice": {
+                    "anyOf": [{"type": "string", "enum": ["auto", "none", "required"]}, {"type": "object"}],
+                    "description": "an object names one function (OpenAI format)",
+                },
                 "response_format": {"type": "object", "description": "OpenAI format: json_object or json_schema"},
                 "max_tokens": {"type": "integer", "minimum": 1},
                 "temperature": {"type": "number", "minimum": 0, "maximum": 2},

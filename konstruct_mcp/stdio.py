@@ -17,7 +17,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -137,9 +137,11 @@ def _input(error: Exception) -> Any:
     """What the SDK could not read: the line as text, or the JSON value in it."""
     if not isinstance(error, ValidationError):
         return None
-    # The shortest place is nearest the whole message; below it stand its parts.
-    details: Iterable[Any] = error.errors(include_url=False)
-    return min(details, key=lambda detail: len(detail["loc"]))["input"]
+    for detail in error.errors(include_url=False):
+        # A place of one step is the whole message, tried as one of its kinds. What misses a part is given whole too.
+        if len(detail["loc"]) <= 1 or (detail["type"] == "missing" and len(detail["loc"]) == 2):
+            return detail["input"]
+    return None
 
 
 def _refusal(code: int, message: str, request_id: str | int | None = None) -> types.JSONRPCError:

@@ -31,6 +31,8 @@ DeploymentState = Literal["ready", "cooling_down", "unavailable"]
 
 TENANT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 TENANT_ID_RULE = "should be 1 to 128 letters, digits or any of . _ : @ -"
+# What pydantic calls the value; a reader has its place in front of the message.
+_SUBJECT = re.compile(r"^(Input|List|String|Dictionary) (?=should)")
 # What OpenAI and Anthropic both accept as the name of a tool.
 _TOOL_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 # The image types that OpenAI, Anthropic and Ollama all read.
@@ -60,7 +62,7 @@ def flaws(error: ValidationError) -> list[tuple[str, str]]:
             case "model_type" | "model_attributes_type" | "dict_type" | "dict_attributes_type":
                 message = "should be an object"
             case _:
-                message = item["msg"].removeprefix("Input ").removesuffix(" instance")
+                message = _SUBJECT.sub("", item["msg"]).replace(" after validation", "").removesuffix(" instance")
         found.append((place, message))
     return found
 

@@ -1,0 +1,145 @@
+"""A server process on a pair of pipes, and a client that is nothing but lines: it can send what no SDK would."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+SERVER = [sys.executable, "-m", "konstruct_mcp"]
+CHUNK = 2**16  # bytes, what a pipe holds
+WAIT_S = 30  # for one line: the first answer of a model waits for the import of litellm
+MODERN = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "lines", "version": "1"},
+}
+
+
+class Process:
+    """A running server. Reads its output as it comes; all waits are bounded."""
+
+    def __init__(
+        self, config: Path, *, environ: Mapping[str, str] = {}, command: Sequence[str] = tuple(SERVER)
+    ) -> None:
+        kept = {name: os.environ[name] for name in os.environ if name.startswith(("PATH", "HOME", "COV", "PYTHON"))}
+        self.process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**kept, "KONSTRUCT_CONFIG": str(config), **environ},
+        )
+        self._unread = bytearray()
+        self._next_id = 0
+        self._answers: dict[Any, dict[str, Any]] = {}
+        self.errors = bytearray()
+        self._errors_ended = threading.Event()
+        threading.Thread(target=self._read_errors, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(WAIT_S)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    pass
+        self._errors_ended.wait(WAIT_S)
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            while chunk := stream.read1():
+                self.errors += chunk
+        self._errors_ended.set()
+
+    def send_raw(self, line: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + b"\n")
+        self.process.stdin.flush()
+
+    def send(self, method: str, params: Mapping[str, Any] | None = None, *, modern: bool = False) -> int:
+        """Send a request; returns its id."""
+        self._next_id += 1
+        params = dict(params or {})
+        if modern:
+            params["_meta"] = MODERN
+        message = {"jsonrpc": "2.0", "id": self._next_id, "method": method, "params": params}
+        self.send_raw(json.dumps(message).encode())
+        return self._next_id
+
+    def line(self) -> dict[str, Any]:
+        """The next message, whatever it is. Everything on stdout must be one."""
+        assert self.process.stdout is not None
+        output = self.process.stdout.fileno()
+        while b"\n" not in self._unread:
+            assert select.select([output], [], [], WAIT_S)[0], f"no answer; stderr: {self.errors.decode()}"
+            chunk = os.read(output, CHUNK)
+            assert chunk, f"stdout ended; stderr: {self.errors.decode()}"
+            self._unread += chunk
+        line, _, rest = self._unread.partition(b"\n")
+        self._unread = rest
+        message = json.loads(line)
+        assert message["jsonrpc"] == "2.0"
+        return dict(message)
+
+    def answer(self, request_id: Any) -> dict[str, Any]:
+        """The answer to this request; those to others are kept for their turn."""
+        while request_id not in self._answers:
+            message = self.line()
+            self._answers[message["id"]] = message
+        return self._answers.pop(request_id)
+
+    def ask(self, method: str, params: Mapping[str, Any] | None = None, *, modern: bool = False) -> dict[str, Any]:
+        """Send a request and wait for its result."""
+        answer = self.answer(self.send(method, params, modern=modern))
+        assert "result" in answer, answer
+        return dict(answer["result"])
+
+    def initialize(self) -> dict[str, Any]:
+        info = {"name": "lines", "version": "1"}
+        result = self.ask("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info})
+        self.send_raw(b'{"jsonrpc": "2.0", "method": "notifications/initialized"}')
+        return result
+
+    def complete(self, group: str, **arguments: Any) -> dict[str, Any]:
+        return self.ask("tools/call", call(group, **arguments))
+
+    def close_stdin(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def close_stdout(self) -> None:
+        """Stop listening: the next write of the server meets a closed pipe."""
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def wait(self) -> int:
+        """The exit status; all of stderr is in `errors` then."""
+        status = self.process.wait(WAIT_S)
+        assert self._errors_ended.wait(WAIT_S)
+        return status
+
+    def children(self) -> list[int]:
+        """Process ids of the children, from /proc."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+
+def call(group: str, **arguments: Any) -> dict[str, Any]:
+    """The parameters of a `tools/call` of `complete`."""
+    messages = [{"role": "user", "content": "Hello"}]
+    return {"name": "complete", "arguments": {"messages": messages, "model_group": group, **arguments}}

@@ -1,0 +1,567 @@
+"""The command line as a person meets it: in process where only words and exit status matter, else a real process."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from providers import Gate, Hang, Provider, Status, Text
+from worlds import ANTHROPIC_KEY, KEYS, OPENAI_KEY, default_groups, entry, write
+
+from konstruct_mcp.cli import main
+
+LIMIT_S = 30  # for any one wait; importing LiteLLM takes three seconds on two cores
+CLAUDE, GPT, QWEN = "anthropic/claude-sonnet-4-6", "openai/gpt-4o", "ollama/qwen3:32b"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended, and what it wrote where."""
+
+    code: int
+    out: str
+    err: str
+
+    def __post_init__(self) -> None:
+        for secret in (ANTHROPIC_KEY, OPENAI_KEY, "Traceback"):
+            assert secret not in self.out + self.err
+
+
+def run(*arguments: str | Path, stdin: bytes = b"", env: Mapping[str, str] = KEYS) -> Ran:
+    """The console script in this process."""
+    with CliRunner().isolation(stdin, env) as (out, err, _):
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        assert isinstance(end.value.code, int)
+        return Ran(end.value.code, out.getvalue().decode(), err.getvalue().decode())
+
+
+@contextlib.contextmanager
+def started(*arguments: str | Path, env: Mapping[str, str] = KEYS, **files: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """The console script in a process of its own, gone at the end."""
+    files = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | files
+    command = [sys.executable, "-m", "konstruct_mcp", *map(str, arguments)]
+    with subprocess.Popen(command, env={**os.environ, **env}, **files) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[bytes]) -> Ran:
+    out, err = process.communicate(timeout=LIMIT_S)
+    return Ran(process.returncode, (out or b"").decode(), (err or b"").decode())
+
+
+class Terminal:
+    """What a process takes for a terminal; `shown` is all that it has been sent."""
+
+    def __init__(self, columns: int = 80) -> None:
+        self._ours, self.theirs = pty.openpty()
+        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.shown = ""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._ours)
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """Leave the other end to the process alone, so that its end is the end of what is shown."""
+        if self.theirs >= 0:
+            os.close(self.theirs)
+            self.theirs = -1
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._ours, keys)
+
+    def read_until(self, predicate: Callable[[], bool] = lambda: False) -> str:
+        """Read until the predicate holds or the process has closed its end; fails when neither comes in time."""
+        deadline = time.monotonic() + LIMIT_S
+        while not predicate():
+            ready, _, _ = select.select([self._ours], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"only {self.shown!r}"
+            try:
+                data = os.read(self._ours, 65536)
+            except OSError:  # EIO: nobody has the other end any more
+                data = b""
+            if not data:
+                break
+            self.shown += data.decode().replace("\r\n", "\n")
+        return self.shown
+
+
+@pytest.fixture
+def groups(anthropic: Provider, openai: Provider, ollama: Provider) -> dict[str, Any]:
+    return default_groups(anthropic, openai, ollama)
+
+
+@pytest.fixture
+def config(groups: dict[str, Any], tmp_path: Path) -> Path:
+    return write(tmp_path, groups)
+
+
+class TestComplete:
+    def test_prints_the_answer_on_stdout_and_the_rest_on_stderr(
+        self, config: Path, anthropic: Provider, openai: Provider
+    ) -> None:
+        anthropic.script(Status(404))
+        openai.script(Text("Forty-two.\nOr so."))
+
+        ran = run("--config", config, "complete", "What is it?", "--group", "quality")
+
+        assert (ran.code, ran.out) == (0, "Forty-two.\nOr so.\n")
+        attempt, summary = ran.err.splitlines()
+        assert attempt == f"({CLAUDE}: no such model (HTTP 404))"
+        assert summary.startswith(f"({GPT}, ")
+        assert summary.endswith(" s, 11 + 7 tokens, $0.000098)")
+        assert openai.requests[0].body["messages"] == [{"role": "user", "content": "What is it?"}]
+
+    def test_the_summary_names_what_is_free_unpriced_or_cut_short(
+        self, groups: dict[str, Any], tmp_path: Path, openai: Provider, ollama: Provider
+    ) -> None:
+        groups["model_list"].append(entry("new", {"model": "openai/new", "api_base": openai.url, "api_key": "k"}))
+        ollama.script(Text("Once upon", finish="length"))
+        config = write(tmp_path, groups)
+
+        assert run("--config", config, "complete", "Hi", "--group", "new").err.endswith("tokens, unpriced)\n")
+        assert run("--config", config, "complete", "Hi").err.endswith("tokens, $0, ended by length)\n")
+
+    def test_as_json_it_is_the_whole_result(self, config: Path, anthropic: Provider) -> None:
+        anthropic.script(Status(404))
+
+        ran = run("--config", config, "complete", "Hi", "--group", "quality", "--json")
+
+        answer = json.loads(ran.out)
+        assert (ran.code, ran.err) == (0, "")
+        assert (answer["content"], answer["model"]) == ("Hello from openai", GPT)
+        assert [attempt["deployment"] for attempt in answer["attempts"]] == [CLAUDE]
+
+    def test_a_system_message_goes_first(self, config: Path, ollama: Provider) -> None:
+        assert run("--config", config, "complete", "Hi", "--system", "Be brief.").code == 0
+        assert ollama.requests[0].body["messages"] == [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hi"},
+        ]
+
+    @pytest.mark.parametrize(
+        ("stdin", "asked"),
+        [
+            ("Grüße\n".encode(), "Grüße\n"),
+            (b"caf\xe9 \xff", "caf\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}"),
+        ],
+    )
+    def test_a_dash_reads_the_prompt_from_stdin(self, config: Path, ollama: Provider, stdin: bytes, asked: str) -> None:
+        assert run("--config", config, "complete", "-", stdin=stdin).code == 0
+        assert ollama.requests[0].body["messages"] == [{"role": "user", "content": asked}]
+
+    @pytest.mark.parametrize(
+        ("arguments", "line"),
+        [
+            (
+                ("Hi", "--group", "fats"),
+                'error: unknown_group: no group "fats"; groups: balanced, fast, quality',
+            ),
+            (
+                ("Hi", "--tenant", "a b"),
+                "error: invalid_argument: tenant_id: should be 1 to 128 letters, digits or any of . _ : @ -",
+            ),
+        ],
+    )
+    def test_a_mistake_is_one_line_and_status_2(self, config: Path, arguments: tuple[str, ...], line: str) -> None:
+        assert run("--config", config, "complete", *arguments) == Ran(2, "", f"{line}\n")
+
+    def test_a_tenant_of_the_right_form_is_accepted_and_told_to_nobody(self, config: Path, ollama: Provider) -> None:
+        assert run("--config", config, "complete", "Hi", "--tenant", "acme").code == 0
+        assert "acme" not in json.dumps([ollama.requests[0].body, ollama.requests[0].headers])
+
+    def test_with_all_providers_down_it_fails(
+        self, config: Path, anthropic: Provider, openai: Provider, ollama: Provider
+    ) -> None:
+        for provider in (anthropic, openai, ollama):
+            provider.script(Status(404, "the provider's own words"))
+
+        ran = run("--config", config, "complete", "Hi", "--group", "quality")
+
+        assert (ran.code, ran.out) == (1, "")
+        assert ran.err == (
+            'error: all_failed: no deployment of "quality" or its fallbacks answered: '
+            f"{CLAUDE}: no such model (HTTP 404); {GPT}: no such model (HTTP 404); {QWEN}: no such model (HTTP 404); "
+            "try again later or use another group\n"
+        )
+
+    def test_without_a_key_it_says_which(self, groups: dict[str, Any], tmp_path: Path, anthropic: Provider) -> None:
+        groups["router_settings"] = {}
+
+        ran = run("--config", write(tmp_path, groups), "complete", "Hi", "--group", "quality", env={})
+
+        assert (ran.code, ran.out) == (1, "")
+        assert ran.err.startswith("error: unavailable: ")
+        assert f"{CLAUDE}: not tried, ANTHROPIC_API_KEY is not set" in ran.err
+        assert anthropic.calls == 0
+
+    def test_a_lone_surrogate_in_an_answer_is_replaced(self, config: Path, ollama: Provider) -> None:
+        ollama.script(Text("half \ud83d a smile, a whole \N{GRINNING FACE}"))
+
+        assert run("--config", config, "complete", "Hi").out == "half ? a smile, a whole \N{GRINNING FACE}\n"
+        answer = json.loads(run("--config", config, "complete", "Hi", "--json").out)
+        assert answer["content"] == "half \N{REPLACEMENT CHARACTER} a smile, a whole \N{GRINNING FACE}"
+
+    def test_a_pipe_gets_what_the_model_wrote_to_the_letter(self, config: Path, ollama: Provider) -> None:
+        ollama.script(Text("\x1b[31mred\x1b[0m\ttab"))
+        assert run("--config", config, "complete", "Hi").out == "\x1b[31mred\x1b[0m\ttab\n"
+
+
+class TestGroups:
+    def test_are_listed_with_what_each_deployment_offers(self, config: Path) -> None:
+        ran = run("--config", config, "groups", env={"OPENAI_API_KEY": OPENAI_KEY})
+
+        assert (ran.code, ran.err) == (0, "")
+        assert (
+            ran.out.splitlines()[-5:]
+            == [
+                "quality: falls back to fast",
+                f"  {CLAUDE}  ANTHROPIC_API_KEY is not set; $3 in, $15 out per million tokens; "
+                "window of 200,000 tokens; tools, vision, structured_output",
+                f"  {GPT}                ready; $2.5 in, $10 out per million tokens; "
+                "window of 128,000 tokens; tools, vision, structured_output",
+            ][-5:]
+            or ran.out.splitlines()[-3:] == []
+        )
+        assert "balanced: the default group; falls back to fast\n" in ran.out
+        assert f"fast\n  {QWEN}  ready; free; " in ran.out
+
+    def test_have_their_descriptions_and_say_when_no_price_is_known(
+        self, groups: dict[str, Any], tmp_path: Path, openai: Provider
+    ) -> None:
+        groups["konstruct"]["groups"] = {"fast": {"description": "quick answers"}}
+        groups["model_list"].append(entry("new", {"model": "openai/new", "api_base": openai.url, "api_key": "k"}))
+
+        out = run("--config", write(tmp_path, groups), "groups").out
+
+        assert "fast: quick answers\n" in out
+        assert out.endswith("new\n  openai/new  ready; unpriced\n")
+
+    def test_as_json_are_what_an_assistant_sees(self, config: Path) -> None:
+        ran = run("--config", config, "groups", "--json", env={})
+
+        answer = json.loads(ran.out)
+        assert (ran.code, answer["default_group"]) == (0, "balanced")
+        states = {d["model"]: d.get("reason") for group in answer["groups"] for d in group["deployments"]}
+        assert states == {QWEN: None, CLAUDE: "ANTHROPIC_API_KEY is not set", GPT: "OPENAI_API_KEY is not set"}
+
+    def test_of_the_built_in_config_need_no_file(self, tmp_path: Path) -> None:
+        out = run("groups", env={"XDG_CONFIG_HOME": str(tmp_path)}).out
+        titles = [line.partition(":")[0] for line in out.splitlines() if not line.startswith(" ")]
+        assert titles == ["local", "fast", "economy", "balanced", "quality", "embedded"]
+
+
+class TestCheck:
+    def test_says_that_all_is_ready_and_asks_nobody(
+        self, config: Path, anthropic: Provider, openai: Provider, ollama: Provider
+    ) -> None:
+        ran = run("--config", config, "check")
+
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.out == (
+            "group     model                        state\n"
+            f"fast      {QWEN}             ready\n"
+            f"balanced  {QWEN}             ready\n"
+            f"balanced  {CLAUDE}  ready\n"
+            f"quality   {CLAUDE}  ready\n"
+            f"quality   {GPT}                ready\n"
+            f"\nconfig: {config}\nall 5 deployments are ready\n"
+        )
+        assert anthropic.requests == openai.requests == ollama.requests == []
+
+    def test_says_what_cannot_be_called_and_why(self, config: Path) -> None:
+        ran = run("--config", config, "check", env={"OPENAI_API_KEY": OPENAI_KEY})
+
+        assert ran.code == 1
+        assert ran.out.count("ANTHROPIC_API_KEY is not set\n") == 2
+        assert ran.out.endswith("\n2 of 5 deployments cannot be called; the state above says why\n")
+
+    def test_names_every_fault_with_its_place(self, groups: dict[str, Any], tmp_path: Path) -> None:
+        groups["model_list"][1]["litellm_params"]["order"] = "first"
+        groups["router_settings"] = {"num_retrys": 2, "fallbacks": [{"quality": ["fats"]}]}
+
+        ran = run("--config", write(tmp_path, groups), "check")
+
+        assert (ran.code, ran.err) == (2, "")
+        title, *faults = ran.out.splitlines()
+        assert title == "the config file cannot be used:"
+        assert sorted(fault.split(": ")[0] for fault in faults) == [
+            "  model_list[1] (balanced).litellm_params.order",
+            "  router_settings.fallbacks[0].quality[0]",
+            "  router_settings.num_retrys",
+        ]
+
+    def test_live_asks_each_for_one_token_and_twins_once(
+        self, config: Path, anthropic: Provider, openai: Provider, ollama: Provider
+    ) -> None:
+        ran = run("--config", config, "check", "--live")
+
+        assert ran.code == 0
+        assert ran.out.endswith("\nall 5 deployments answer\n")
+        for provider in (anthropic, openai, ollama):
+            (received,) = provider.requests
+            assert received.body["max_tokens"] == 1
+
+    def test_live_says_which_do_not_answer_and_why(
+        self, config: Path, anthropic: Provider, openai: Provider, ollama: Provider
+    ) -> None:
+        anthropic.script(Status(401))
+        ollama.stop()
+
+        ran = run("--config", config, "check", "--live")
+
+        assert ran.code == 1
+        table = [line.split(maxsplit=2) for line in ran.out.splitlines()[1:6]]
+        assert table == [
+            ["fast", QWEN, "connection failed (refused)"],
+            ["balanced", QWEN, "connection failed (refused)"],
+            ["balanced", CLAUDE, "key refused (HTTP 401)"],
+            ["quality", CLAUDE, "key refused (HTTP 401)"],
+            ["quality", GPT, "answers"],
+        ]
+        assert ran.out.endswith("\n4 of 5 deployments cannot be called; the state above says why\n")
+        assert (anthropic.calls, openai.calls) == (1, 1)
+
+    def test_live_does_not_ask_one_without_a_key(self, config: Path, anthropic: Provider) -> None:
+        ran = run("--config", config, "check", "--live", env={"OPENAI_API_KEY": OPENAI_KEY})
+        assert ran.code == 1
+        assert "ANTHROPIC_API_KEY is not set" in ran.out
+        assert anthropic.calls == 0
+
+    def test_tells_two_deployments_of_one_model_apart(
+        self, groups: dict[str, Any], tmp_path: Path, openai: Provider
+    ) -> None:
+        model = {"model": GPT, "api_base": openai.url, "api_key": "os.environ/OPENAI_API_KEY"}
+        groups["model_list"] += [
+            entry("pair", model, order=1),
+            entry("pair", model | {"api_key": "other-key"}, order=2),
+        ]
+
+        out = run("--config", write(tmp_path, groups), "check").out
+
+        assert [line.split()[1] for line in out.splitlines() if line.startswith("pair")] == [GPT, f"{GPT}#2"]
+        assert "other-key" not in out
+
+
+class TestTheConfig:
+    def test_is_named_by_the_environment_too(self, config: Path, tmp_path: Path) -> None:
+        elsewhere = tmp_path / "elsewhere.yaml"
+        elsewhere.write_text(yaml.safe_dump({"model_list": [entry("only", {"model": "openai/x", "api_key": "k"})]}))
+        by_environment = run("groups", env={"KONSTRUCT_CONFIG": str(elsewhere)})
+        by_option = run("--config", config, "groups", env={"KONSTRUCT_CONFIG": str(elsewhere)})
+        assert by_environment.out.startswith("only: ")
+        assert by_option.out.startswith("fast")
+
+    @pytest.mark.parametrize("command", [(), ("serve",), ("complete", "Hi"), ("groups",), ("groups", "--json")])
+    def test_when_broken_is_refused_by_every_command(self, tmp_path: Path, command: tuple[str, ...]) -> None:
+        broken = tmp_path / "broken.yaml"
+        broken.write_text(f"model_list: [\nkey: {OPENAI_KEY}")
+
+        ran = run("--config", broken, *command)
+
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith("the config file cannot be used:\n  line ")
+        assert len(ran.err.splitlines()) == 2
+
+    @pytest.mark.parametrize("command", [("complete", "Hi"), ("groups",), ("check",)])
+    def test_when_missing_says_so(self, tmp_path: Path, command: tuple[str, ...]) -> None:
+        ran = run("--config", tmp_path / "missing.yaml", *command)
+        assert ran.code == 2
+        assert ran.out + ran.err == ("the config file cannot be used:\n  cannot be read: No such file or directory\n")
+
+    @pytest.mark.parametrize("command", [("complete", "Hi"), ("groups",), ("check",), ("check", "--live")])
+    def test_warns_once_on_stderr(self, groups: dict[str, Any], tmp_path: Path, command: tuple[str, ...]) -> None:
+        groups["general_settings"] = {"master_key": "sk-master-1234"}
+
+        ran = run("--config", write(tmp_path, groups), *command)
+
+        assert ran.code == 0
+        assert "warning" not in ran.out
+        assert ran.err.count("warning: ") == ran.err.count("general_settings") == 1
+        assert "sk-master-1234" not in ran.err
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("arguments", "line"),
+        [
+            (("compete",), "Error: No such command 'compete'."),
+            (("complete",), "Error: Missing argument 'PROMPT'."),
+            (("complete", "Hi", "--grupe", "x"), "Error: No such option '--grupe'"),
+            (("groups", "--config", "x"), "Error: No such option '--config'"),
+            (("--config",), "Error: Option '--config' requires an argument."),
+        ],
+    )
+    def test_are_named_in_one_line_and_end_with_status_2(self, arguments: tuple[str, ...], line: str) -> None:
+        ran = run(*arguments)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.splitlines()[-1].startswith(line)
+
+    def test_a_log_level_that_does_not_exist_is_one(self) -> None:
+        ran = run("groups", env={"KONSTRUCT_LOG_LEVEL": "chatty"})
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.splitlines()[-1] == (
+            "Error: KONSTRUCT_LOG_LEVEL should be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"
+        )
+
+
+def test_the_version_is_the_packages() -> None:
+    assert run("--version") == Ran(0, f"konstruct-mcp, version {version('konstruct-mcp')}\n", "")
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_names_every_command_and_each_explains_itself(flag: str) -> None:
+    ran = run(flag)
+    assert ran.code == 0
+    commands = [line.split()[0] for line in ran.out.partition("Commands:\n")[2].splitlines()]
+    assert commands == ["check", "complete", "groups", "serve"]
+    assert "..." not in ran.out.partition("Commands:\n")[2]  # none is cut short
+    for command in commands:
+        assert (
+            run(command, flag).out.startswith(f"Usage: konstruct-mcp {command} ") or "Usage: " in run(command, flag).out
+        )
+
+
+def test_the_module_is_the_script(config: Path) -> None:
+    script = Path(sys.executable).with_name("konstruct-mcp")
+    ran = [
+        subprocess.run([*command, "--config", config, "groups", "--json"], capture_output=True, timeout=LIMIT_S)
+        for command in ([script], [sys.executable, "-m", "konstruct_mcp"])
+    ]
+    assert ran[0].stdout == ran[1].stdout != b""
+    assert [(r.returncode, r.stderr) for r in ran] == [(0, b"")] * 2
+
+
+def test_ctrl_c_ends_a_call_at_once(config: Path, ollama: Provider) -> None:
+    ollama.script(Hang())
+    with started("--config", config, "complete", "Hi", "--group", "fast") as process:
+        ollama.wait_for(lambda: ollama.in_flight == 1, LIMIT_S)
+        process.send_signal(signal.SIGINT)
+        ran = ended(process)
+    assert (ran.code, ran.out, ran.err.strip()) == (130, "", "")
+    ollama.wait_for(lambda: ollama.disconnected == 1)
+
+
+def test_a_terminal_that_cannot_show_a_character_shows_another(config: Path, ollama: Provider) -> None:
+    ollama.script(Text("Grüße \N{GRINNING FACE} \ud83d"))
+    env = {**KEYS, "PYTHONIOENCODING": "ascii", "KONSTRUCT_LOG_LEVEL": "debug"}
+    with started("--config", config, "complete", "Hi", env=env) as process:
+        ran = ended(process)
+    assert (ran.code, ran.out) == (0, "Gr??e ? ?\n")
+
+
+def test_the_log_names_failures_and_no_secret(config: Path, anthropic: Provider) -> None:
+    anthropic.script(Status(401, f"you said {ANTHROPIC_KEY}"))
+    command = ("--config", config, "complete", "tell nobody", "--group", "quality")
+    with started(*command, env={**KEYS, "KONSTRUCT_LOG_LEVEL": "DEBUG"}) as process:
+        ran = ended(process)
+    assert (ran.code, ran.out) == (0, "Hello from openai\n")
+    assert f"konstruct-mcp: INFO: {CLAUDE}: key refused (HTTP 401)\n" in ran.err
+    assert "tell nobody" not in ran.err
+
+
+class TestWhereTheOutputGoes:
+    def test_a_reader_that_has_gone_is_no_error_to_talk_about(self, config: Path) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        with started("--config", config, "groups", stdout=writing) as process:
+            os.close(writing)
+            ran = ended(process)
+        assert (ran.code, ran.err) == (1, "")
+
+    def test_a_full_disk_is_named(self, config: Path) -> None:
+        with Path("/dev/full").open("wb") as full, started("--config", config, "groups", stdout=full) as process:
+            ran = ended(process)
+        assert (ran.code, ran.err) == (1, "error: No space left on device\n")
+
+    @pytest.mark.parametrize(("closed", "command"), [(">&-", ("groups",)), ("2>&-", ("groups",)), ("<&-", ("serve",))])
+    def test_what_the_shell_closed_is_not_missed(self, config: Path, closed: str, command: tuple[str, ...]) -> None:
+        line = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "konstruct_mcp", "--config", str(config)]
+        ran = subprocess.run([*line, *command], capture_output=True, timeout=LIMIT_S)
+        assert (ran.returncode, ran.stderr) == (0, b"")
+        assert bool(ran.stdout) is (closed == "2>&-")
+
+
+class TestAtATerminal:
+    def test_serve_says_what_it_waits_for(self, config: Path) -> None:
+        with Terminal() as terminal, started("--config", config, stdin=terminal.theirs) as process:
+            terminal.hand_over()
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            terminal.type(b"\x04")  # Ctrl-D
+            ran = ended(process)
+        assert said == (
+            b"konstruct-mcp serves the Model Context Protocol on this terminal's input and output; "
+            b"an assistant usually starts it.\n"
+        )
+        assert (ran.code, ran.out) == (0, "")
+        assert "konstruct-mcp complete" in ran.err
+
+    def test_serve_in_a_pipe_says_nothing(self, config: Path) -> None:
+        with started("--config", config, "serve") as process:
+            assert ended(process) == Ran(0, "", "")
+
+    def test_complete_shows_that_it_waits_and_hides_control_characters(self, config: Path, ollama: Provider) -> None:
+        ollama.script(Gate("\x1b[2Jcleared?\r\n\tno"))
+        with (
+            Terminal() as terminal,
+            started(
+                "--config",
+                config,
+                "complete",
+                "Hi",
+                env={"TERM": "xterm"},
+                stdout=terminal.theirs,
+                stderr=terminal.theirs,
+            ) as process,
+        ):
+            terminal.hand_over()
+            terminal.read_until(lambda: "waiting for balanced" in terminal.shown)
+            ollama.wait_for(lambda: ollama.in_flight == 1, LIMIT_S)
+            ollama.release()
+            shown = terminal.read_until()
+            assert process.wait(LIMIT_S) == 0
+        assert "\N{REPLACEMENT CHARACTER}[2Jcleared?\N{REPLACEMENT CHARACTER}\n        no\n" in shown.expandtabs()
+
+    @pytest.mark.parametrize("command", ["groups", "check"])
+    @pytest.mark.parametrize("columns", [50, 80])
+    def test_what_is_listed_fits_it_and_nothing_is_cut(self, config: Path, command: str, columns: int) -> None:
+        with Terminal(columns) as terminal:
+            env = {"ANTHROPIC_API_KEY": "", "OPENAI_API_KEY": ""}
+            out = {"stdout": terminal.theirs, "stderr": terminal.theirs}
+            with started("--config", config, command, env=env, **out) as process:
+                terminal.hand_over()
+                shown = terminal.read_until()
+                assert process.wait(LIMIT_S) == (1 if command == "check" else 0)
+        lines = shown.splitlines()
+        assert all(len(line) <= columns for line in lines if not line.startswith("config: "))
+        assert [line for line in lines if line != line.rstrip()] == []
+        words = " ".join(shown.split())
+        for whole in (QWEN, CLAUDE, GPT):
+            assert whole in words
+        assert "OPENAI_API_KEY" in words
