@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,7 +28,6 @@ _FAILURE, _MISTAKE, _INTERRUPTED = 1, 2, 130
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PIPE_WIDTH = 10_000  # columns: who reads a pipe reads lines, and finds one deployment on each
-_WIDEST = 60  # columns for names; behind a longer one, the text starts on a line of its own
 
 _TERMINAL_NOTE = """\
 konstruct-mcp serves the Model Context Protocol on this terminal's input and output; an assistant usually starts it.
@@ -85,9 +85,15 @@ def _flush(*streams: Any) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def _print(text: str) -> None:
+    # The stream and the colours are named, else click writes UTF-8 to a terminal that has said it reads ASCII, and
+    # takes out of a model's answer what looks like a colour.
+    click.echo(text, file=sys.stdout, color=True)
+
+
 def _say(*lines: str) -> None:
     for line in lines:
-        click.echo(line, err=True)
+        click.echo(line, file=sys.stderr)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -164,7 +170,7 @@ def complete(
     if as_json:
         _print_json(completion.as_dict())
     else:
-        click.echo(_shown(completion.content), color=True)
+        _print(_shown(completion.content))
         _say(*(f"({attempt.deployment}: {attempt.error})" for attempt in completion.attempts))
         _say(_summary(completion))
 
@@ -175,7 +181,7 @@ def _shown(content: str) -> str:
 
 
 def _summary(completion: Completion) -> str:
-    cost = "unpriced" if completion.cost_usd is None else f"${completion.cost_usd:.6f}".rstrip("0").rstrip(".")
+    cost = "unpriced" if completion.cost_usd is None else f"${Decimal(f'{completion.cost_usd:.3g}'):f}"
     tokens = f"{completion.usage.input_tokens} + {completion.usage.output_tokens} tokens"
     ending = "" if completion.finish_reason == "stop" else f", ended by {completion.finish_reason}"
     return f"({completion.model}, {completion.duration_ms / 1000:.1f} s, {tokens}, {cost}{ending})"
@@ -184,7 +190,7 @@ def _summary(completion: Completion) -> str:
 def _print_json(value: Mapping[str, Any]) -> None:
     """In ASCII, which every terminal shows; a lone surrogate, which not every reader takes, becomes U+FFFD."""
     text = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    click.echo(json.dumps(json.loads(text), indent=2))
+    _print(json.dumps(json.loads(text), indent=2))
 
 
 @cli.command()
@@ -201,15 +207,16 @@ def groups(path: Path | None, as_json: bool) -> None:
     for group in statuses:
         page.write_text(_titled(group, is_default=group.name == default))
         with page.indentation():
-            page.write_dl([(deployment.model, _described(deployment)) for deployment in group.deployments], _WIDEST)
-    click.echo(page.getvalue(), nl=False)
+            page.write_dl(
+                [(deployment.model, _described(deployment)) for deployment in group.deployments], page.width // 2
+            )
+    _print(page.getvalue().removesuffix("\n"))
 
 
 def _titled(group: GroupStatus, *, is_default: bool) -> str:
-    about = [group.description] if group.description else []
-    about += ["the default group"] if is_default else []
-    about += [f"falls back to {', '.join(group.fallbacks)}"] if group.fallbacks else []
-    return f"{group.name}: {'; '.join(about)}" if about else group.name
+    default = "; the default group" if is_default else ""
+    fallbacks = f"; falls back to {', '.join(group.fallbacks)}" if group.fallbacks else ""
+    return f"{group.name}: {group.description}{default}{fallbacks}"
 
 
 def _described(deployment: DeploymentStatus) -> str:
@@ -234,7 +241,7 @@ def check(path: Path | None, live: bool) -> int:
     try:
         konstruct = _open(path)
     except ConfigError as error:
-        click.echo("\n".join(_faults(error)))
+        _print("\n".join(_faults(error)))
         return _MISTAKE
     deployments = [deployment for group in konstruct.config.groups.values() for deployment in group.deployments]
     if live:
@@ -245,11 +252,11 @@ def check(path: Path | None, live: bool) -> int:
     fine = "answers" if live else "ready"
     rows = [(deployment.group, deployment.name, verdicts[deployment.id] or fine) for deployment in deployments]
     _table(("group", "model", "state"), *rows)
-    click.echo(f"config: {konstruct.config.source}")
+    _print(f"config: {konstruct.config.source}")
     if failing := sum(verdict is not None for verdict in verdicts.values()):
-        click.echo(f"{failing} of {len(rows)} deployments cannot be called; the state above says why")
+        _print(f"{failing} of {len(rows)} deployments cannot be called; the state above says why")
         return _FAILURE
-    click.echo(f"all {len(rows)} deployments {'answer' if live else 'are ready'}")
+    _print(f"all {len(rows)} deployments {'answer' if live else 'are ready'}")
     return 0
 
 
@@ -263,11 +270,11 @@ def _faults(error: ConfigError) -> list[str]:
 
 
 def _table(*rows: tuple[str, str, str]) -> None:
-    """Two columns as wide as they need to be, and one that wraps."""
+    """Two columns as wide as they need to be, and one that wraps; on a narrow page it begins on the next line."""
     page = _page()
     width = max(len(first) for first, _, _ in rows)
-    page.write_dl([(f"{first:{width}}  {second}", third) for first, second, third in rows], _WIDEST)
-    click.echo(page.getvalue())
+    page.write_dl([(f"{first:{width}}  {second}", third) for first, second, third in rows], page.width // 2)
+    _print(page.getvalue())
 
 
 def _page() -> click.HelpFormatter:

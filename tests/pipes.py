@@ -48,9 +48,13 @@ class Process:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self.process.poll() is None:
+        # Politely first: a process that is killed writes no coverage.
+        try:
+            self.close_stdin()
+            self.process.wait(WAIT_S)
+        except (OSError, subprocess.TimeoutExpired):
             self.process.kill()
-        self.process.wait(WAIT_S)
+            self.process.wait(WAIT_S)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 try:

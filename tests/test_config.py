@@ -436,7 +436,7 @@ def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
         ),
         (
             {"konstruct": {"groups": {"g": {"description": "x" * 121}}}},
-            "konstruct.groups.g.description: String should have at most 120 characters",
+            "konstruct.groups.g.description: should have at most 120 characters",
         ),
         (
             {"konstruct": {"groups": {"g": {"description": "two\nlines"}}}},
@@ -834,14 +834,13 @@ def test_the_embedded_model_is_free_and_bears_the_name_of_its_file(
 ) -> None:
     deployment = deploy(TINY, {"KONSTRUCT_GGUF": str(tmp_path / "Better-1B.gguf")})
     assert deployment.model == "embedded/Better-1B"
-    assert (deployment.input_cost, deployment.output_cost, deployment.supports) == (
-        0.0,
-        0.0,
-        {"structured_output": True},
-    )
+    assert (deployment.input_cost, deployment.output_cost, deployment.context_window) == (0.0, 0.0, 8192)
+    assert deployment.supports == {"vision": False, "structured_output": True}
     assert deployment.unavailable  # the file does not exist
     assert str(tmp_path) not in deployment.unavailable
-    assert deploy(TINY, {}).model == "embedded/SmolLM2"
+    smol = deploy(TINY, {})
+    assert smol.model == "embedded/SmolLM2"
+    assert smol.supports == {"tools": False, "vision": False, "structured_output": True}  # its template has no tools
 
 
 def test_the_embedded_model_has_a_group_of_its_own_and_is_nobody_s_fallback(

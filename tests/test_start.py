@@ -1,0 +1,90 @@
+"""What happens before the first call: little, and nothing on the network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pipes import SERVER, Process, call
+from providers import Provider
+from worlds import default_groups, write
+
+WATCHED = str(Path(__file__).with_name("watched.py"))
+
+
+@pytest.fixture
+def config(anthropic: Provider, openai: Provider, ollama: Provider, tmp_path: Path) -> Path:
+    return write(tmp_path, default_groups(anthropic, openai, ollama))
+
+
+def test_initialize_and_lists_are_answered_while_litellm_still_loads(config: Path, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with Process(config, command=[sys.executable, WATCHED, "gated", str(gate)]) as server:
+        server.initialize()
+        assert len(server.ask("tools/list")["tools"]) == 2
+        assert server.ask("tools/call", {"name": "list_groups"})["structuredContent"]["groups"]
+        assert server.ask("resources/read", {"uri": "konstruct://groups"})["contents"]
+        request = server.send("tools/call", call("fast"))
+        timed_out = server.complete("fast", timeout_s=0.2)
+        assert "timeout: no answer within 0.2 s, waiting for ollama/qwen3:32b" in timed_out["content"][0]["text"]
+        gate.write_bytes(b"")
+        assert server.answer(request)["result"]["structuredContent"]["content"] == "Hello from ollama"
+
+
+def test_it_ends_at_once_while_litellm_still_loads(config: Path, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with Process(config, command=[sys.executable, WATCHED, "gated", str(gate)]) as server:
+        server.initialize()
+        server.send("tools/call", call("fast"))
+        server.close_stdin()
+        assert server.wait() == 0
+        assert b"Traceback" not in server.errors
+
+
+def test_nothing_but_loopback_is_ever_reached(config: Path, ollama: Provider) -> None:
+    with Process(config, command=[sys.executable, WATCHED, "offline"]) as server:
+        server.initialize()
+        server.ask("tools/list")
+        # Its answer comes after the import and the warm-up; a fallback to nowhere would show as NETWORK.
+        assert not server.complete("fast")["isError"]
+        server.close_stdin()
+        assert server.wait() == 0
+    assert server.errors.decode() == ""
+    assert ollama.calls == 1
+
+
+def test_the_watch_sees_what_it_should(tmp_path: Path) -> None:
+    """The test above could not fail if the watch were blind."""
+    away = {"model": "openai/x", "api_base": "http://far.invalid/v1", "api_key": "k"}
+    config = write(tmp_path, {"model_list": [{"model_name": "away", "litellm_params": away}]})
+    with Process(config, command=[sys.executable, WATCHED, "offline"]) as server:
+        server.initialize()
+        assert server.complete("away")["isError"]
+        server.close_stdin()
+        server.wait()
+    assert "NETWORK socket.getaddrinfo far.invalid" in server.errors.decode()
+
+
+def test_the_current_folder_gives_neither_keys_nor_addresses(tmp_path: Path) -> None:
+    folder = tmp_path / "cloned" / "repository"
+    folder.mkdir(parents=True)
+    for place in (folder, folder.parent):
+        (place / ".env").write_text("OPENAI_API_KEY=sk-of-the-folder\nOLLAMA_BASE_URL=http://127.0.0.1:9\n")
+        for name in ("config.yaml", "konstruct.yaml", "konstruct-mcp.yaml", "default_config.yaml"):
+            write(place, {"model_list": []}).rename(place / name)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    command = [*SERVER, "groups", "--json"]
+    listed = subprocess.run(command, cwd=folder, env=environ, capture_output=True, check=True, timeout=60)
+    groups = {group["name"]: group for group in json.loads(listed.stdout)["groups"]}
+    assert groups["quality"]["deployments"][1]["reason"] == "OPENAI_API_KEY is not set"
+    # The same once LiteLLM, which would look for a .env, is loaded.
+    command = [*SERVER, "complete", "--group", "quality", "Hello"]
+    refused = subprocess.run(command, cwd=folder, env=environ, capture_output=True, timeout=60)
+    assert b"OPENAI_API_KEY is not set" in refused.stderr
+    assert refused.returncode == 1
