@@ -86,7 +86,9 @@ class ModelRouter:
         self._embedded = embedded
         self._engine: Future[_Engine] = Future()
         self._started = False
-        self._secrets = frozenset(secret for deployment in self._deployments() for secret in secrets_in(deployment.params))
+        self._secrets = frozenset(
+            secret for deployment in self._deployments() for secret in secrets_in(deployment.params)
+        )
         self._slots = {
             deployment.id: asyncio.Semaphore(deployment.max_parallel_requests)
             for deployment in self._deployments()
@@ -121,6 +123,8 @@ class ModelRouter:
             CompletionError: no deployment answered.
         """
         started = time.monotonic()
+        walk.waiting_for = "LiteLLM to load"
+        engine = await self._loaded()
         tries = walk.tries()
         outcome: Answer | Fault | None = None
         while True:
@@ -131,7 +135,7 @@ class ModelRouter:
             if attempt.wait_s:
                 await asyncio.sleep(attempt.wait_s)
             began = time.monotonic()
-            reply, outcome = await self._try(attempt, request, tenant)
+            reply, outcome = await self._try(engine, attempt, request, tenant)
             if reply is None:
                 walk.attempts.append(Attempt(attempt.deployment.name, str(outcome), _ms_since(began)))
                 _log.info("%s: %s", attempt.deployment.name, outcome)
@@ -151,8 +155,10 @@ class ModelRouter:
                 duration_ms=_ms_since(started),
             )
 
-    async def _try(self, attempt: Try, request: Request, tenant: str) -> tuple[_Reply | None, Answer | Fault]:
-        """Ask one deployment once. Raises nothing but cancellation and InternalError."""
+    async def _try(
+        self, engine: _Engine, attempt: Try, request: Request, tenant: str
+    ) -> tuple[_Reply | None, Answer | Fault]:
+        """Ask one deployment once. Raises nothing but cancellation."""
         deployment = attempt.deployment
         outcome: Answer | Fault | None = None
         async with self._slots.get(deployment.id) or contextlib.nullcontext():
@@ -160,16 +166,13 @@ class ModelRouter:
             began = time.monotonic()
             try:
                 async with asyncio.timeout(deployment.timeout_s):
-                    engine = await self._loaded()
                     response = await engine.ask(deployment, request, tenant, await self._address(deployment))
-                reply, outcome = engine.read(response, deployment, time.monotonic() - began)
+                reply, outcome = engine.read(response, self._routes.facts(deployment), time.monotonic() - began)
                 return reply, outcome
             except TimeoutError:
                 outcome = Fault(FaultKind.TIMEOUT, f"within {deployment.timeout_s:g} s")
             except EmbeddedError as error:
                 outcome = Fault(FaultKind.UNREADY, error.message)
-            except InternalError:
-                raise
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
@@ -192,7 +195,7 @@ class ModelRouter:
     async def ask_once(self, deployment: Deployment, tenant: str) -> Fault | None:
         """Ask this deployment for one token; None if it answers, else why not."""
         request = Request.parse({"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 1})
-        reply, outcome = await self._try(Try(deployment, deployment.group), request, tenant)
+        reply, outcome = await self._try(await self._loaded(), Try(deployment, deployment.group), request, tenant)
         return outcome if reply is None and isinstance(outcome, Fault) else None
 
     # -- what users see of the groups --------------------------------------------------------------------------------
@@ -304,7 +307,13 @@ class _Engine:
         def answer(request: httpx.Request) -> httpx.Response:
             if request.url.path.endswith("/messages"):
                 block = {"type": "text", "text": ""}
-                body: dict[str, Any] = {"id": "", "type": "message", "role": "assistant", "model": "", "content": [block]}
+                body: dict[str, Any] = {
+                    "id": "",
+                    "type": "message",
+                    "role": "assistant",
+                    "model": "",
+                    "content": [block],
+                }
                 return httpx.Response(200, json=body | {"stop_reason": "end_turn", "usage": _NO_TOKENS_ANTHROPIC})
             choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": ""}}
             body = {"id": "", "object": "chat.completion", "created": 0, "model": "", "choices": [choice]}
@@ -337,15 +346,15 @@ class _Engine:
             **address,
         )
 
-    def read(self, response: Any, deployment: Deployment, latency_s: float) -> tuple[_Reply | None, Answer | Fault]:
+    def read(self, response: Any, facts: Facts, latency_s: float) -> tuple[_Reply | None, Answer | Fault]:
         """What a response says, or the fault that it is."""
         try:
-            reply = self._reply(response, deployment)
+            reply = self._reply(response, facts)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             return None, Fault(FaultKind.BAD_ANSWER, str(error) if isinstance(error, _UnusableError) else "malformed")
         return reply, Answer(latency_s, reply.usage.input_tokens + reply.usage.output_tokens)
 
-    def _reply(self, response: Any, deployment: Deployment) -> _Reply:
+    def _reply(self, response: Any, facts: Facts) -> _Reply:
         if not response.choices:
             raise _UnusableError("no choices")
         choice = response.choices[0]
@@ -371,7 +380,7 @@ class _Engine:
             tool_calls=calls,
             finish_reason="tool_calls" if calls and finish_reason == "stop" else finish_reason,
             usage=tokens,
-            cost_usd=_cost(response, _facts(deployment)) if usage is not None else None,
+            cost_usd=_cost(response, facts) if usage is not None else None,
         )
 
     async def _drain_log(self) -> None:
@@ -402,7 +411,7 @@ class _Engine:
 
 
 def _without_thought(content: str, message: Any) -> str:
-    """The content without the reasoning before it, which LiteLLM takes out of some providers' answers and not others'."""
+    """The content without the reasoning before it, which LiteLLM takes out of some answers and not out of others."""
     if match := _LEADING_THOUGHT.match(content):
         return content[match.end() :]
     return content.lstrip() if getattr(message, "reasoning_content", None) else content

@@ -18,17 +18,17 @@ import litellm
 from konstruct_mcp.cli import main
 
 
-class Stray(litellm.CustomLLM):
-    async def acompletion(self, *args: Any, **kwargs: Any) -> litellm.ModelResponse:
+class Stray(litellm.CustomLLM):  # type: ignore[name-defined,misc]  # it does not export its own extension point
+    async def acompletion(self, *args: Any, **kwargs: Any) -> Any:
         if kwargs["model"] == "cancel":
             raise asyncio.CancelledError
         print("stray print")
         os.write(1, b"stray write\n")
-        os.system("echo stray child")
+        os.system("echo stray child")  # noqa: ASYNC221  # blocking the loop for a moment is part of misbehaving
         sys.stdout.flush()
-        return litellm.completion(model="gpt-4o", messages=[], mock_response="printed")  # type: ignore[return-value]
+        return litellm.completion(model="gpt-4o", messages=[], mock_response="printed")
 
 
 litellm.custom_provider_map = [{"provider": "stray", "custom_handler": Stray()}]
-litellm.utils.custom_llm_setup()
+litellm.utils.custom_llm_setup()  # type: ignore[no-untyped-call]
 main()

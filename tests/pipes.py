@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -57,16 +58,14 @@ class Process:
             self.process.wait(WAIT_S)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(OSError):
                     pipe.close()
-                except OSError:
-                    pass
         self._errors_ended.wait(WAIT_S)
 
     def _read_errors(self) -> None:
         assert self.process.stderr is not None
         with self.process.stderr as stream:
-            while chunk := stream.read1():
+            while chunk := os.read(stream.fileno(), CHUNK):
                 self.errors += chunk
         self._errors_ended.set()
 
@@ -136,11 +135,6 @@ class Process:
         status = self.process.wait(WAIT_S)
         assert self._errors_ended.wait(WAIT_S)
         return status
-
-    def children(self) -> list[int]:
-        """Process ids of the children, from /proc."""
-        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(pid) for task in tasks for pid in task.read_text().split()]
 
 
 def call(group: str, **arguments: Any) -> dict[str, Any]:

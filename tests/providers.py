@@ -115,7 +115,7 @@ class Provider:
         """Drop every connection and refuse new ones."""
         _on_loop(self._stop())
 
-    def wait_for(self, predicate: Callable[[], bool], timeout: float = 10) -> None:
+    def wait_for(self, predicate: Callable[[], bool], timeout: float = 30) -> None:
         """Block until `predicate()` holds, looking after each change of state: `p.wait_for(lambda: p.in_flight == 50)`.
 
         On an event loop that runs the client too, use `until`.

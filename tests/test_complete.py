@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
@@ -29,8 +29,6 @@ from providers import (
     HangBody,
     Provider,
     Raw,
-    Received,
-    Reset,
     Status,
     Text,
     Truncated,
@@ -40,7 +38,7 @@ from worlds import ANTHROPIC_KEY, HELLO, KEYS, OPENAI_KEY, connected, default_gr
 from konstruct_mcp import Konstruct
 
 PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG fake").decode()
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "type": "json_schema",
     "json_schema": {
         "name": "city",
@@ -61,7 +59,7 @@ WEATHER = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
-HISTORY = [
+HISTORY: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Weather in Oslo and Rome?"},
     {
@@ -118,7 +116,7 @@ class Asker:
         (text,) = result.content
         assert isinstance(text, types.TextContent)
         assert json.loads(text.text) == result.structured_content
-        return result.structured_content
+        return dict(result.structured_content)
 
     async def error(self, group: str | None = None, **arguments: Any) -> str:
         result = await self.call(group, **arguments)
@@ -270,7 +268,9 @@ async def test_what_a_retry_cannot_cure_is_not_retried(world: World, fault: Answ
 
 async def test_a_used_up_quota_is_no_rate_limit(world: World) -> None:
     world.anthropic.script(Status(404))
-    world.openai.script(Status(429, "You exceeded your current quota", type="insufficient_quota", code="insufficient_quota"))
+    world.openai.script(
+        Status(429, "You exceeded your current quota", type="insufficient_quota", code="insufficient_quota")
+    )
     async with world.client() as ask:
         answer = await ask.ok("quality")
     assert reasons(answer)[1:] == [(GPT, "quota used up (HTTP 429)")]
@@ -283,7 +283,9 @@ async def test_a_bad_request_is_refused_with_the_providers_reason(world: World, 
         provider.script(Status(400, f"temperature:\x1b[31m 429 is not\na rate limit {ANTHROPIC_KEY} {'x' * 900}"))
     async with world.client() as ask:
         error = await ask.error(group)
-    assert error.startswith(f"bad_request: {who} refused the request: temperature: [31m 429 is not a rate limit *** xxx")
+    assert error.startswith(
+        f"bad_request: {who} refused the request: temperature: [31m 429 is not a rate limit *** xxx"
+    )
     assert len(error) < 400
     assert sum(world.calls()) == 1
 
@@ -294,9 +296,8 @@ async def test_an_overflow_goes_to_a_larger_window_only(world: World) -> None:
         error = await ask.error("quality")
         assert error.startswith(f"context_overflow: the conversation is too long for {CLAUDE}")
         assert world.calls() == (1, 0, 0)
-    world.config["model_list"].append(
-        entry("fast", {"model": "openai/long", "api_base": world.openai.url, "api_key": "k"}) | {"model_info": {"max_input_tokens": 1_000_000}}
-    )
+    long = entry("fast", {"model": "openai/long", "api_base": world.openai.url, "api_key": "k"})
+    world.config["model_list"].append(long | {"model_info": {"max_input_tokens": 1_000_000}})
     async with world.client() as ask:
         answer = await ask.ok("quality")
     assert (answer["model"], answer["served_group"]) == ("openai/long", "fast")
@@ -304,10 +305,10 @@ async def test_an_overflow_goes_to_a_larger_window_only(world: World) -> None:
     assert world.calls() == (2, 1, 0)
 
 
+@pytest.mark.parametrize(("wire", "group"), [("openai", "gpt"), ("anthropic", "quality"), ("ollama", "fast")])
 @pytest.mark.parametrize(
-    ("wire", "group"), [("openai", "gpt"), ("anthropic", "quality"), ("ollama", "fast")]
+    ("fault", "code"), [(ContextOverflow(), "context_overflow"), (ContentPolicy(), "content_policy")]
 )
-@pytest.mark.parametrize(("fault", "code"), [(ContextOverflow(), "context_overflow"), (ContentPolicy(), "content_policy")])
 async def test_each_provider_has_its_own_words_for_them(
     world: World, wire: str, group: str, fault: Answer, code: str
 ) -> None:
@@ -437,7 +438,9 @@ async def test_the_deadline_ends_everything_and_says_what_it_waited_for(world: W
 
 
 UNUSABLE = {
-    "no choices": Raw(json.dumps({"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": []}).encode()),
+    "no choices": Raw(
+        json.dumps({"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": []}).encode()
+    ),
     "HTML": Raw(b"<html><body>login</body></html>", content_type="text/html"),
     "truncated JSON": Raw(b'{"id": "x", "choices": [{"mess'),
     "truncated body": Truncated(),
@@ -554,7 +557,7 @@ class TestEachProvider:
         async with world.client() as ask:
             answer = await ask.ok(group, response_format=SCHEMA)
         assert json.loads(answer["content"]) == {"name": "Oslo"}
-        assert SCHEMA["json_schema"]["schema"]["properties"] in _values(provider.requests[0].body)  # type: ignore[index]
+        assert SCHEMA["json_schema"]["schema"]["properties"] in _values(provider.requests[0].body)
 
     async def test_tools_choice_limits_and_temperature_reach_it_and_nothing_else_does(
         self, world: World, provider: Provider, group: str

@@ -1077,7 +1077,8 @@ def test_a_secret_in_a_file_cut_short_is_never_shown(tmp_path: Path, data: st.Da
 
 def test_the_tenant_of_the_environment_is_the_default_tenant(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("model_list: [{model_name: a, litellm_params: {model: ollama/x}}]\nkonstruct: {default_tenant: b}\n")
+    models = "model_list: [{model_name: a, litellm_params: {model: ollama/x}}]"
+    path.write_text(f"{models}\nkonstruct: {{default_tenant: b}}\n")
     assert load_config(path, {}).default_tenant == "b"
     assert load_config(path, {"KONSTRUCT_TENANT_ID": " acme "}).default_tenant == "acme"
     with pytest.raises(ConfigError, match=r"KONSTRUCT_TENANT_ID: should be 1 to 128 letters") as caught:

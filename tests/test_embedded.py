@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from processes import embedded_children, is_gone_within, only_child
 
 from konstruct_mcp.embedded import CONTEXT_TOKENS, EmbeddedServer, Endpoint, find_model
 from konstruct_mcp.errors import EmbeddedError
@@ -36,42 +37,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def children(parent: int | None = None) -> list[int]:
-    """The processes that serve a model for this parent; this process when none is given."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            status = (folder / "status").read_text()
-            if b"konstruct_mcp.embedded" in (folder / "cmdline").read_bytes().split(b"\0"):
-                found += [int(folder.name)] if f"\nPPid:\t{parent or os.getpid()}\n" in status else []
-        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-            pass
-    return found
-
-
-class Watched:
-    """A process of somebody else's, whose end can be waited for."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._fd = os.pidfd_open(pid)
-
-    def is_gone_within(self, seconds: float) -> bool:
-        ended, _, _ = select.select([self._fd], [], [], seconds)
-        return bool(ended)
-
-    def __enter__(self) -> Watched:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-
-
-def only_child(parent: int | None = None) -> Watched:
-    [pid] = children(parent)
-    return Watched(pid)
 
 
 def ask(endpoint: Endpoint, text: str = "What is the capital of France?", **fields: Any) -> httpx.Response:
@@ -95,7 +60,7 @@ def server(model: Path) -> Iterator[EmbeddedServer]:
     server = EmbeddedServer(model)
     yield server
     asyncio.run(server.aclose())
-    assert children() == []
+    assert embedded_children() == []
 
 
 # What it answers.
@@ -127,17 +92,15 @@ class TestARunningModel:
         )  # no web page
 
     def test_shows_its_key_to_nobody(self, endpoint: Endpoint) -> None:
-        key = endpoint.api_key.get_secret_value().encode()
-        with only_child() as child:
-            process = Path(f"/proc/{child.pid}")
-            assert key not in (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-        assert key.decode() not in repr(endpoint)
+        key = endpoint.api_key.get_secret_value()
+        child = only_child()
+        assert key not in str([child.cmdline(), child.environ()])
+        assert key not in repr(endpoint)
 
     def test_names_its_file_to_nobody(self, endpoint: Endpoint, model: Path) -> None:
         assert ask(endpoint).json()["model"] == "embedded"
         assert str(model.parent) not in ask(endpoint).text
-        with only_child() as child:
-            assert model.name not in Path(f"/proc/{child.pid}/cmdline").read_text()
+        assert model.name not in str(only_child().cmdline())
 
     def test_refuses_a_prompt_that_is_longer_than_its_window(self, endpoint: Endpoint) -> None:
         answer = ask(endpoint, "word " * (CONTEXT_TOKENS + 1))
@@ -177,12 +140,12 @@ async def test_ten_first_uses_start_one_child_and_closing_ends_it_for_good(serve
     endpoints = await asyncio.gather(*(server.endpoint() for _ in range(10)))
 
     assert len({endpoint.base_url for endpoint in endpoints}) == 1
-    assert len(children()) == 1
+    assert len(embedded_children()) == 1
     assert await server.endpoint() == endpoints[0]
 
-    with only_child() as child:
-        await server.aclose()
-        assert child.is_gone_within(0)
+    child = only_child()
+    await server.aclose()
+    assert is_gone_within(child, 0)
     await server.aclose()
     with pytest.raises(EmbeddedError, match="stopped"):
         await server.endpoint()
@@ -196,7 +159,7 @@ async def test_a_cancelled_first_caller_leaves_the_others_their_start(server: Em
         await first
 
     assert (await second).base_url
-    assert len(children()) == 1
+    assert len(embedded_children()) == 1
 
 
 def test_a_start_outlives_the_event_loop_of_its_first_caller(server: EmbeddedServer) -> None:
@@ -207,15 +170,15 @@ def test_a_start_outlives_the_event_loop_of_its_first_caller(server: EmbeddedSer
     asyncio.run(give_up_at_once())
 
     assert asyncio.run(server.endpoint()).base_url
-    assert len(children()) == 1
+    assert len(embedded_children()) == 1
 
 
 async def test_kill_ends_the_child_at_once_and_may_be_repeated(server: EmbeddedServer) -> None:
     await server.endpoint()
-    with only_child() as child:
-        server.kill()
-        server.kill()
-        assert child.is_gone_within(LIMIT_S)
+    child = only_child()
+    server.kill()
+    server.kill()
+    assert is_gone_within(child, LIMIT_S)
 
 
 async def test_kill_before_the_first_use_is_safe(server: EmbeddedServer) -> None:
@@ -236,9 +199,9 @@ async def test_kill_ends_a_child_that_is_starting(server: EmbeddedServer) -> Non
 
 async def test_a_child_that_died_is_started_again_by_the_next_use(server: EmbeddedServer) -> None:
     before = await server.endpoint()
-    with only_child() as child:
-        os.kill(child.pid, signal.SIGKILL)
-        assert child.is_gone_within(LIMIT_S)
+    child = only_child()
+    os.kill(child.pid, signal.SIGKILL)
+    assert is_gone_within(child, LIMIT_S)
 
     after = await server.endpoint()
 
@@ -251,11 +214,11 @@ async def test_a_child_that_dies_while_starting_is_an_error_and_the_next_use_sta
 ) -> None:
     start = asyncio.create_task(server.endpoint())
     deadline = time.monotonic() + LIMIT_S
-    while not children():
+    while not embedded_children():
         assert time.monotonic() < deadline
         await asyncio.sleep(0)
-    with only_child() as child:
-        os.kill(child.pid, signal.SIGKILL)
+    child = only_child()
+    os.kill(child.pid, signal.SIGKILL)
 
     with pytest.raises(EmbeddedError, match=r"ended while it was starting \(exit code -9\)"):
         await start
@@ -266,7 +229,7 @@ async def test_a_start_that_takes_too_long_is_ended(model: Path) -> None:
     with pytest.raises(EmbeddedError, match=r"did not start within 0\.001 s"):
         await EmbeddedServer(model, start_limit_s=0.001).endpoint()
 
-    assert children() == []
+    assert embedded_children() == []
 
 
 def start_parent(model: Path, folder: Path, **environ: str) -> subprocess.Popen[str]:
@@ -287,15 +250,17 @@ def start_parent(model: Path, folder: Path, **environ: str) -> subprocess.Popen[
 
 
 def test_a_child_goes_when_its_parent_is_killed(model: Path, tmp_path: Path) -> None:
-    with start_parent(model, tmp_path) as parent, only_child(parent.pid) as child:
+    with start_parent(model, tmp_path) as parent:
+        child = only_child(parent.pid)
         parent.kill()
-        assert child.is_gone_within(LIMIT_S)
+        assert is_gone_within(child, LIMIT_S)
 
 
 def test_a_child_goes_when_its_parent_ends_and_was_quiet_until_then(model: Path, tmp_path: Path) -> None:
-    with start_parent(model, tmp_path) as parent, only_child(parent.pid) as child:
+    with start_parent(model, tmp_path) as parent:
+        child = only_child(parent.pid)
         assert parent.communicate(timeout=LIMIT_S) == ("", "")
-        assert child.is_gone_within(LIMIT_S)
+        assert is_gone_within(child, LIMIT_S)
     assert parent.returncode == 0
 
 
@@ -314,12 +279,13 @@ def test_a_child_takes_no_keys_no_interrupts_and_no_modules_from_around_its_pare
         "AWS_SECRET_ACCESS_KEY": "canary",
         "DATABASE_URL": "postgres://u:canary@h",
     }
-    with start_parent(model, tmp_path, **secrets) as parent, only_child(parent.pid) as child:
-        assert b"canary" not in Path(f"/proc/{child.pid}/environ").read_bytes()
-        assert Path(f"/proc/{child.pid}/cwd").readlink() != tmp_path
+    with start_parent(model, tmp_path, **secrets) as parent:
+        child = only_child(parent.pid)
+        assert "canary" not in str(child.environ())
+        assert child.cwd() != str(tmp_path)
         assert os.getsid(child.pid) != os.getsid(parent.pid)
         os.kill(child.pid, signal.SIGINT)
-        assert not child.is_gone_within(0.1)
+        assert not is_gone_within(child, 0.1)
         parent.communicate(timeout=LIMIT_S)
 
 
@@ -368,7 +334,7 @@ async def test_a_broken_file_is_named_as_such(model: Path, tmp_path: Path) -> No
         await server.endpoint()
 
     assert is_one_line_without(path, caught.value)
-    assert children() == []
+    assert embedded_children() == []
     await server.aclose()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -262,7 +262,7 @@ class TestCooldown:
 class TestRetryAfter:
     def test_it_is_honoured_when_it_fits_the_deadline(self) -> None:
         world = World(quality_and_fast())
-        outcomes = iter([Fault(K.RATE_LIMITED, retry_after_s=20), OK])
+        outcomes: Iterator[Outcome] = iter([Fault(K.RATE_LIMITED, retry_after_s=20), OK])
         assert world.walk("quality", {"quality/1": lambda: next(outcomes)}) == "quality/1"
         assert world.waits == [0, 20]
 

@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 from pathlib import Path
+from pipes import SERVER, Process, call
 from typing import Any
 
 import pytest
 from mcp import Client, StdioServerParameters
-from pipes import SERVER, Process, call
+from processes import is_gone_within, only_child
 from providers import Gate, Hang, Provider, Text
-from worlds import KEYS, default_groups, entry, write
+from worlds import default_groups, entry, write
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ class TestEnds:
         with Process(write(tmp_path, groups)) as server:
             server.initialize()
             assert not server.complete("embedded", max_tokens=3)["isError"]
-            (child,) = server.children()
+            child = only_child(server.process.pid)
             for _ in range(5):
                 server.send("tools/call", call("fast"))
             ollama.wait_for(lambda: ollama.in_flight == 5)
@@ -177,7 +178,7 @@ class TestEnds:
             assert server.wait() == 0
             assert b"Traceback" not in server.errors
             ollama.wait_for(lambda: ollama.disconnected == 5)
-            assert_gone(child)
+            assert is_gone_within(child, 10)
 
     def test_a_signal_ends_it_before_the_first_line(self, config: Path) -> None:
         with Process(config) as server:
@@ -195,14 +196,14 @@ class TestEnds:
         with Process(write(tmp_path, groups)) as server:
             server.initialize()
             assert not server.complete("embedded", max_tokens=3)["isError"]
-            (child,) = server.children()
+            child = only_child(server.process.pid)
             server.send("tools/call", call("fast"))
             ollama.wait_for(lambda: ollama.in_flight == 1)
             server.close_stdin()
             assert server.wait() == 0
             assert b"Traceback" not in server.errors
             ollama.wait_for(lambda: ollama.disconnected == 1)
-            assert_gone(child)
+            assert is_gone_within(child, 10)
 
     def test_end_of_input_before_anything_was_said(self, config: Path) -> None:
         with Process(config) as server:
@@ -225,18 +226,3 @@ class TestEnds:
                 server.close_stdin()
             assert server.wait() == 0
             assert b"Traceback" not in server.errors
-
-
-def assert_gone(pid: int) -> None:
-    """Bounded: the kernel ends a killed process before its parent's exit can be seen, or a moment later."""
-    fd = None
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    import select
-
-    try:
-        assert select.select([fd], [], [], 10)[0], f"{pid} lives on"
-    finally:
-        os.close(fd)

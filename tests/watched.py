@@ -1,7 +1,7 @@
 """The server in a process that is watched: run as a script in place of `python -m konstruct_mcp`.
 
-    watched.py offline      every connection and name look-up but on loopback raises, and is told on stderr too
-    watched.py gated PIPE   the import of litellm waits until the named pipe is written to
+watched.py offline      every connection and name look-up but on loopback raises, and is told on stderr too
+watched.py gated PIPE   the import of litellm waits until the named pipe is written to
 """
 
 import sys
