@@ -584,6 +584,7 @@ _KEYS = {
     "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
 }
 _DEFAULTS = {"OLLAMA_BASE_URL": "http://localhost:11434"}  # of environment variables
+_UNEXPANDED = re.compile(r"\$\{[^}]*\}\Z|\$[A-Za-z_][A-Za-z0-9_]*\Z|%[A-Za-z_][A-Za-z0-9_]*%\Z")
 _WINDOWS = {"embedded": embedded.CONTEXT_TOKENS}  # of the servers that we start
 _BARE = ((re.compile(r"gpt-|o\d|chatgpt-"), "openai"), (re.compile(r"claude-"), "anthropic"))
 
@@ -975,7 +976,9 @@ class _Reading:
         return {}
 
     def _value(self, name: str) -> str | None:
-        return self._environ.get(name, "").strip() or _DEFAULTS.get(name)
+        value = self._environ.get(name, "").strip()
+        # `${ANTHROPIC_API_KEY}` as the value itself: a client has passed on what it should have expanded.
+        return _DEFAULTS.get(name) if not value or _UNEXPANDED.match(value) else value
 
     def _resolve(self, value: Any, place: str, reasons: list[str]) -> Any:
         """The value with its environment references resolved; those that are not set are None, and a reason."""

@@ -48,6 +48,7 @@ from .types import (
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_loading = threading.Lock()
 
 # LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
 # counts per read, so an answer that dribbles would outlive it.
@@ -85,7 +86,7 @@ class ModelRouter:
         self._config = config
         self._embedded = embedded
         self._engine: Future[_Engine] = Future()
-        self._started = False
+        self._started = self._closed = False
         self._secrets = frozenset(
             secret for deployment in self._deployments() for secret in secrets_in(deployment.params)
         )
@@ -236,7 +237,11 @@ class ModelRouter:
 
     def _load(self) -> None:
         try:
-            self._engine.set_result(_Engine([d for d in self._deployments() if d.unavailable is None]))
+            # One at a time: LiteLLM's warm-up call must not run beside somebody else's first real one.
+            with _loading:
+                if self._closed:
+                    raise InternalError("it was closed while LiteLLM was loading")
+                self._engine.set_result(_Engine([d for d in self._deployments() if d.unavailable is None]))
         except BaseException as error:
             self._engine.set_exception(error)
 
@@ -252,7 +257,10 @@ class ModelRouter:
             raise InternalError("LiteLLM cannot be loaded; the log says why") from None
 
     async def aclose(self) -> None:
-        """Close what was opened: provider connections and the embedded server."""
+        """Close what was opened: provider connections and the embedded server. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
         if self._embedded is not None:
             await self._embedded.aclose()
         if self._engine.done() and self._engine.exception() is None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -131,7 +132,9 @@ class TestErrors:
     ) -> None:
         ollama.script(Text("loaded"), Hang())
         async with opened(tmp_path, config) as konstruct:
-            await konstruct.complete(HELLO, model_group="fast")  # so that the deadline is not spent on importing LiteLLM
+            await konstruct.complete(
+                HELLO, model_group="fast"
+            )  # so that the deadline is not spent on importing LiteLLM
             with pytest.raises(DeadlineError) as caught:
                 await konstruct.complete(HELLO, model_group="fast", timeout_s=0.2)
         assert caught.value.message.startswith(f"no answer within 0.2 s, waiting for {QWEN}; ")
@@ -230,6 +233,14 @@ class TestComplete:
         async with opened(tmp_path, config) as konstruct:
             await konstruct.complete(messages, model_group="quality", tools=tools)
         assert json.dumps([messages, tools]) == before
+
+    async def test_takes_any_mapping_and_sequence(
+        self, config: dict[str, Any], tmp_path: Path, ollama: Provider
+    ) -> None:
+        parts = ({"type": "text", "text": "Hi"},)
+        async with opened(tmp_path, config) as konstruct:
+            await konstruct.complete((MappingProxyType({"role": "user", "content": parts}),))
+        assert ollama.requests[0].body["messages"] == [{"role": "user", "content": [*parts]}]
 
     async def test_needs_no_async_with(self, config: dict[str, Any], tmp_path: Path) -> None:
         konstruct = Konstruct.from_config(write(tmp_path, config), environ=KEYS)

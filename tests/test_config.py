@@ -1084,3 +1084,9 @@ def test_the_tenant_of_the_environment_is_the_default_tenant(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=r"KONSTRUCT_TENANT_ID: should be 1 to 128 letters") as caught:
         load_config(path, {"KONSTRUCT_TENANT_ID": "not one\n"})
     assert len(caught.value.faults) == 1
+
+
+@pytest.mark.parametrize("value", ["${OPENAI_API_KEY}", "${OPENAI_API_KEY:-}", "$OPENAI_API_KEY", "%OPENAI_API_KEY%", " "])
+def test_a_reference_that_a_client_did_not_expand_is_no_key(deploy: Callable[..., Deployment], value: str) -> None:
+    params = {"model": "openai/gpt-4o", "api_key": "os.environ/OPENAI_API_KEY"}
+    assert deploy(params, {"OPENAI_API_KEY": value}).unavailable == "OPENAI_API_KEY is not set"

@@ -233,7 +233,7 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
             assert python == f"{where}/bin/python"
         case ["~/.uv-venv/bin/uv", "run", *_]:
             assert line.endswith(f" run {TRY}")
-        case ["python3", "-m", "uv", "run", "--group", "dev", "pytest", file]:
+        case ["python3", "-m", "uv", "run", "--group", "dev", "pytest", "-n", "0", file]:
             assert (REPOSITORY / file).is_file()
         case ["python3", "-m", "uv", "run", "printenv", "UV"]:
             ran = reader.starts(uv(), *words[3:], cwd=REPOSITORY)

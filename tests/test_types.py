@@ -54,7 +54,7 @@ BAD_TENANT = "tenant_id: should be 1 to 128 letters, digits or any of . _ : @ -"
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     # messages
     "no messages": ({}, "messages: required, but missing"),
-    "none of them": ({"messages": []}, "messages: List should have at least 1 item after validation, not 0"),
+    "none of them": ({"messages": []}, "messages: should have at least 1 item, not 0"),
     "a text": ({"messages": "Hi"}, "messages: should be a valid list"),
     "one message": ({"messages": USER}, "messages: should be a valid list"),
     "texts": ({"messages": ["Hi"]}, "messages[0]: should be an object"),
@@ -66,13 +66,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no parts": (
         {"messages": [{"role": "user", "content": []}]},
-        "messages[0].content: List should have at least 1 item after validation, not 0",
+        "messages[0].content: should have at least 1 item, not 0",
     ),
     "a number": ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content: should be a valid string"),
-    "half a character": (
-        {"messages": [{"role": "user", "content": "\ud800"}]},
-        "messages[0].content: should be a valid string, unable to parse raw data as a unicode string",
-    ),
     # roles
     "another role": (
         {"messages": [USER, {"role": "developer", "content": "Hi"}]},
@@ -142,11 +138,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a tool's name with a space": (
         {"messages": [USER], "tools": [tool("the weather")]},
-        "tools[0].function.name: String should match pattern '^[A-Za-z0-9_-]{1,64}$'",
+        "tools[0].function.name: should match pattern '^[A-Za-z0-9_-]{1,64}$'",
     ),
     "a tool's name with a line end": (
         {"messages": [USER], "tools": [tool("weather\n")]},
-        "tools[0].function.name: String should match pattern '^[A-Za-z0-9_-]{1,64}$'",
+        "tools[0].function.name: should match pattern '^[A-Za-z0-9_-]{1,64}$'",
     ),
     "two tools of one name": (
         {"messages": [USER], "tools": [tool(), tool()]},
@@ -154,7 +150,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "parameters that are no schema": (
         {"messages": [USER], "tools": [tool(parameters="none")]},
-        "tools[0].function.parameters: should be a valid dictionary",
+        "tools[0].function.parameters: should be an object",
     ),
     # tool_choice
     "a choice without tools": (
@@ -271,10 +267,16 @@ _messages = st.one_of(
 _function = st.fixed_dictionaries(
     {"name": _name}, optional={"description": _text, "parameters": _schema, "strict": st.booleans()}
 )
+
+
+def _name_of(tool: Any) -> Any:
+    return tool["function"]["name"]
+
+
 _tools = st.lists(
     st.fixed_dictionaries({"type": st.just("function"), "function": _function}),
     max_size=3,
-    unique_by=lambda tool: tool["function"]["name"],
+    unique_by=_name_of,
 )
 _format = st.one_of(
     st.fixed_dictionaries({"type": st.sampled_from(["text", "json_object"])}),
@@ -327,6 +329,7 @@ def test_a_request_knows_whether_it_has_images(asked: dict[str, Any]) -> None:
 
 # Anything at all.
 
+_KEYS = ["role", "content", "tool_calls", "tool_call_id", "type", "text", "image_url", "url", "function", "name", "id"]
 MARK = "ZQX"  # in every text of what follows, and in no message of ours
 _anything = st.recursive(
     st.none()
@@ -338,9 +341,7 @@ _anything = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                "role content tool_calls tool_call_id type text image_url url function name arguments schema".split()
-            ),
+            st.sampled_from(_KEYS),
             inner,
             max_size=4,
         )
@@ -353,12 +354,13 @@ _anything = st.recursive(
 def test_any_arguments_parse_or_are_refused_in_a_line_without_their_values(arguments: dict[str, Any]) -> None:
     try:
         Request.parse(arguments)
+        return
     except InvalidArgumentError as error:
-        assert str(error).isprintable()
-        assert MARK not in str(error)
-        for flaw in error.message.split("; "):
-            assert re.match(r"[a-z_]+(\[\d+\]|\.[a-z_]+)*: .", flaw), flaw
-            assert flaw.startswith(tuple(FIELDS))
+        message = error.message
+    assert message.isprintable()
+    assert MARK not in message
+    for flaw in message.split("; "):
+        assert re.match(rf"({'|'.join(FIELDS)})(\[\d+\]|\.[a-z_]+)*: .|and \d+ more$", flaw), flaw
 
 
 @given(requests(), st.data())
@@ -398,8 +400,18 @@ def test_an_unknown_field_is_named_in_one_short_line(name: str) -> None:
     assert len(message) < 200
 
 
-def test_a_thousand_flaws_are_still_a_short_line() -> None:
-    assert len(refusal({"messages": [{"role": MARK}] * 1000})) < 2000
+def test_of_a_thousand_flaws_the_first_few_are_named() -> None:
+    message = refusal({"messages": [{"role": MARK}] * 1000})
+    assert message.startswith("messages[0].role: should be ")
+    assert re.search(r"; and \d+ more$", message)
+    assert len(message) < 1000
+
+
+def test_half_a_character_is_replaced_as_no_provider_takes_it() -> None:
+    asked = {"messages": [{"role": "user", "content": [{"type": "text", "text": "half \ud83d a smile"}]}]}
+    (message,) = Request.parse(asked).messages
+    assert isinstance(message.content, list)
+    assert message.content[0].text == "half \N{REPLACEMENT CHARACTER} a smile"
 
 
 # Results.
