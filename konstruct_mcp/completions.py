@@ -17,7 +17,7 @@ import anyio
 
 from .config import Config, Deployment, load_config
 from .embedded import EmbeddedServer, find_model
-from .errors import DeadlineError, InternalError, KonstructError, UnknownGroupError
+from .errors import DeadlineError, InternalError, KonstructError, UnknownGroupError, quoted
 from .router import ModelRouter
 from .types import Completion, GroupStatus, Request
 
@@ -175,7 +175,7 @@ class Konstruct:
         name = name or self.config.default_group
         if name not in self.config.groups:
             known = ", ".join(sorted(self.config.groups))
-            raise UnknownGroupError(f'no group "{name[:100]}"; groups: {known}')
+            raise UnknownGroupError(f"no group {quoted(name)}; groups: {known}")
         return name
 
 

@@ -1,13 +1,12 @@
 """YAML and environment → one frozen `Config`, every fault named at once.
 
-The file is trusted to be the user's own, and not to be right: whatever it holds, the outcome is a `Config` or one
-`ConfigError`. It is also full of secrets, and any value may be one. So what is said about it names places, keys,
-groups and environment variables, and never quotes another value; and what is shown of it (`Config.public`) is by
-permission, key by key.
+Whatever the file holds, the outcome is a `Config` or one `ConfigError`. It is full of secrets, and any value may be
+one. So what is said about it names places, keys, groups and environment variables, and never quotes another value;
+and what is shown of it (`Config.public`) is by permission, key by key.
 
-Three steps, each of which sees only what the one before let through: `_Loader` reads YAML into plain data and refuses
-what could run, repeat or explode; the pydantic models parse section by section; `_Reading` crosses them with the
-environment and with each other. Faults are collected, not raised, until all of it has been read.
+Three steps, each of which sees only what the one before let through: `source` reads YAML into plain data; the pydantic
+models parse section by section; `_Reading` crosses them with the environment and with each other. Faults are
+collected, not raised, until all of it has been read.
 """
 
 from __future__ import annotations
@@ -17,19 +16,15 @@ import itertools
 import json
 import os
 import re
-import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-import platformdirs
-import yaml
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -44,7 +39,8 @@ from pydantic import (
 )
 
 from . import embedded
-from .errors import ConfigError, EmbeddedError
+from .errors import LONGEST_NAME, ConfigError, EmbeddedError, cut, quoted
+from .source import read_source
 from .types import TENANT_ID, TENANT_ID_RULE, flaws
 
 RoutingStrategy = Literal["latency-based-routing", "simple-shuffle"]
@@ -140,173 +136,14 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
         ConfigError: holding every fault, each with its place.
     """
     environ = os.environ if environ is None else environ
-    origin, file = _locate(path, environ)
-    if file is None:
-        source, text = origin, (files(__package__) / "default_config.yaml").read_text("utf-8")
-    else:
-        source, text = _read(file, origin)
-    document = _parse(text, origin)
-    if file is None and not embedded.installed():
-        _drop_embedded(document)
+    source = read_source(path, environ)
+    if source.path is None and not embedded.installed():
+        _drop_embedded(source.document)
     reading = _Reading(environ)
-    config = reading.config(document, source, origin)
+    config = reading.config(source.document, source.path or source.origin, source.origin)
     if config is None:
-        raise ConfigError(reading.faults, source=origin)
+        raise ConfigError(reading.faults, source=source.origin)
     return config
-
-
-# ---- finding and reading the file ------------------------------------------------------------------------------------
-
-_MAX_BYTES = 1 << 20  # a thousand deployments take a quarter of it; PyYAML needs seconds for more
-
-
-def _locate(path: Path | None, environ: Mapping[str, str]) -> tuple[str, Path | None]:
-    """How to speak of the config (an error holds no path), and its file: None for the built-in one."""
-    if path is not None:
-        return "the config file", Path(path)
-    if named := environ.get("KONSTRUCT_CONFIG", "").strip():
-        return "the file that KONSTRUCT_CONFIG names", Path(named)
-    if folder := environ.get("XDG_CONFIG_HOME"):
-        file = Path(folder, "konstruct-mcp", "config.yaml")
-    else:
-        file = platformdirs.user_config_path("konstruct-mcp") / "config.yaml"
-    # With no usable home the folder comes out relative, and would be looked up in the current one. `lexists`, so that
-    # a link gone dead is a fault and not the built-in config in silence.
-    if file.is_absolute() and os.path.lexists(file):
-        return "config.yaml in the user's config folder", file
-    return "the built-in config", None
-
-
-def _read(path: Path, origin: str) -> tuple[str, str]:
-    """The absolute path and the text of a file."""
-    try:
-        path = path.expanduser().absolute()
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe could keep us waiting for ever
-            raise ConfigError(["cannot be read: it is not a regular file"], source=origin)
-        with path.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise ConfigError(["cannot be read: it is larger than 1 MiB"], source=origin)
-        return str(path), data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        reason = "it is not UTF-8 text"
-    except OSError as error:
-        reason = error.strerror or type(error).__name__  # str(error) holds the path
-    except (ValueError, RuntimeError):  # a NUL in the name; the home of an unknown user
-        reason = "there can be no such path"
-    raise ConfigError([f"cannot be read: {reason}"], source=origin)
-
-
-# ---- YAML ------------------------------------------------------------------------------------------------------------
-
-_MAX_VALUES = 50_000  # aliases expanded; a thousand deployments have about 15,000, and PyYAML reads 15,000 a second
-_LONG_TEXT = 100  # characters that weigh as much as one more value, so that aliases cannot multiply one huge text
-_MAX_DEPTH = 50  # aliases expanded; every step that walks the data recurses, and LiteLLM's files are six deep
-_MAX_NUMBER = 1e300  # what fits a float; also keeps out infinities and integers that Python refuses to print
-_YAML = "tag:yaml.org,2002:"
-_TAGS = frozenset(_YAML + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge"))
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data only: no tags, no duplicate keys, no second document, nothing that explodes when aliases expand.
-
-    The rules are checked as nodes are composed, thus before anything is constructed. Every key is text, as written:
-    a group called `no` or `8` is not a boolean or a number. Dates stay text too (Azure's `api_version: 2024-06-01`).
-    """
-
-    yaml_implicit_resolvers = {  # noqa: RUF012  the stubs make it an instance's, which a ClassVar cannot override
-        first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._extents: dict[yaml.Node, tuple[int, int]] = {}  # complete nodes → values and levels, aliases expanded
-        self._level = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
-        self._level += 1
-        if self._level > _MAX_DEPTH:
-            raise _refusal("nested too deep", event)
-        node = cast(yaml.Node, super().compose_node(parent, index))  # None only where there is no document
-        self._level -= 1
-        if node in self._extents:  # an alias
-            return node
-        if isinstance(event, yaml.AliasEvent):
-            raise _refusal("an alias inside what it stands for", event)
-        if node.tag not in _TAGS:
-            raise _refusal("a tag; only plain YAML is read", event)
-        match node:
-            case yaml.MappingNode():
-                below = [self._extents[child] for pair in node.value for child in pair]
-            case yaml.SequenceNode():
-                below = [self._extents[child] for child in node.value]
-            case _:
-                below = [(len(node.value) // _LONG_TEXT, 0)]
-        values = 1 + sum(values for values, _ in below)
-        levels = 1 + max((levels for _, levels in below), default=0)
-        if max(values, len(self._extents)) > _MAX_VALUES:
-            raise _refusal(f"more than {_MAX_VALUES} values, aliases expanded", event)
-        if levels > _MAX_DEPTH:
-            raise _refusal("nested too deep", event)
-        self._extents[node] = values, levels
-        return node
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for position, (key, value) in enumerate(node.value):
-            if not isinstance(key, yaml.ScalarNode):
-                raise _refusal("a key that is not plain text", key)
-            if key.value in seen:
-                raise _refusal(f"the key {_quoted(key.value)} is there twice", key)
-            seen.add(key.value)
-            if key.tag != _YAML + "merge":
-                text = yaml.ScalarNode(_YAML + "str", key.value, key.start_mark, key.end_mark)
-                self._extents[text] = self._extents[key]
-                node.value[position] = text, value
-        return node
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            value = super().construct_object(node, deep)
-            if isinstance(value, str):
-                value.encode()  # an escape can spell half a surrogate pair, which no output takes
-            elif isinstance(value, int | float) and not abs(value) < _MAX_NUMBER:
-                raise ValueError
-        except (ValueError, LookupError):  # PyYAML's own for `!!int x`, `!!bool x`
-            raise _refusal("a value that cannot be read", node) from None
-        return value
-
-
-def _refusal(problem: str, at: Any) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
-
-
-def _parse(text: str, origin: str) -> dict[str, Any]:
-    """The mapping that the text holds. PyYAML's messages are not repeated where they quote the text."""
-    place, problem = "", "not valid YAML"
-    try:
-        document = _Loader(text).get_single_data()
-        if isinstance(document, dict):
-            return document
-        problem = "is empty" if document is None else "should be a mapping of sections"
-    except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        place = f"line {before.count(chr(10)) + 1}, column {error.position - before.rfind(chr(10))}: "
-        problem = "a character that YAML does not allow"
-    except yaml.MarkedYAMLError as error:
-        if mark := error.problem_mark:
-            place = f"line {mark.line + 1}, column {mark.column + 1}: "
-        said = (error.problem or problem).removeprefix("but ")
-        # Besides our own, quotes are safe around one character and around the kind of a token: '<scalar>'.
-        unquoted = re.sub(r"'(?:<[a-z ]+>|[^'\\]|\\[nrt])'", "", said)
-        if type(error) is yaml.MarkedYAMLError or not re.search("['\"]", unquoted):
-            problem = said
-    except (ValueError, OverflowError):  # the escape \UFFFFFFFF, a %YAML 1.99…: PyYAML passes these on unchecked
-        pass
-    raise ConfigError([place + problem], source=origin)
 
 
 def _drop_embedded(document: dict[str, Any]) -> None:
@@ -322,26 +159,15 @@ def _drop_embedded(document: dict[str, Any]) -> None:
 
 _REFERENCE = "os.environ/"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_LONGEST_NAME = 64  # of a key or a name, in a message that a person reads in one line
 _MOST_LISTED = 100  # faults, and idle places: nobody reads more, and a file can hold thousands
 
 
-def _cut(text: str, longest: int = _LONGEST_NAME) -> str:
-    """One printable line of bounded length."""
-    line = "".join(c if c.isprintable() else "?" for c in text[: longest + 1])
-    return line if len(line) <= longest else line[: longest - 1] + "…"
-
-
-def _quoted(name: str) -> str:
-    return f'"{_cut(name)}"'
-
-
 def _listed(names: Iterable[str]) -> str:
-    return _cut(", ".join(itertools.islice((_cut(name) for name in sorted(names)), _MOST_LISTED)), 500)
+    return cut(", ".join(itertools.islice((cut(name) for name in sorted(names)), _MOST_LISTED)), 500)
 
 
 def _suggestion(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
-    close = difflib.get_close_matches(word[:_LONGEST_NAME].lower(), list(known), n=1, cutoff=likeness)
+    close = difflib.get_close_matches(word[:LONGEST_NAME].lower(), list(known), n=1, cutoff=likeness)
     return close[0] if close else None
 
 
@@ -640,7 +466,7 @@ class _Reading:
             chains[kind] = self._chains(f"{home}.{kind}", setting(kind, []), circular=kind != "fallbacks")
             if kind == "fallbacks":
                 for cycle in _cycles(chains[kind]):
-                    self._fault(f"{home}.{kind}", " → ".join(map(_cut, cycle)) + " goes round in a circle")
+                    self._fault(f"{home}.{kind}", " → ".join(map(cut, cycle)) + " goes round in a circle")
         home = "router_settings" if router.default_fallbacks is not None else "litellm_settings"
         last_resort = self._targets(f"{home}.default_fallbacks", setting("default_fallbacks", []))
         # Whoever is behind the defaults, directly or further on, gets none of them: it would lead in a circle.
@@ -707,13 +533,13 @@ class _Reading:
 
     def _fault(self, place: str, message: str) -> None:
         if len(self.faults) < _MOST_LISTED:
-            self.faults.append(f"{_cut(place, 200)}: {message}")
+            self.faults.append(f"{cut(place, 200)}: {message}")
 
     def _warnings(self) -> tuple[str, ...]:
         if not self._idle:
             return ()
         more = len(self._idle) - _MOST_LISTED
-        listed = ", ".join(_cut(place, 200) for place in self._idle[:_MOST_LISTED])
+        listed = ", ".join(cut(place, 200) for place in self._idle[:_MOST_LISTED])
         return (f"no effect here: {listed}" + (f" and {more} more" if more > 0 else ""),)
 
     def _parse(
@@ -730,8 +556,8 @@ class _Reading:
                 if message == "unknown field":
                     close = _suggestion(where, model.model_fields)
                     message = f"unknown key; did you mean {close}?" if close else "unknown key"
-                at = f"{_cut(place, 120)}.{_cut(where)}" if where else place
-                self._fault(f"{at} ({_cut(name)})" if (name := (names or {}).get(where)) else at, message)
+                at = f"{cut(place, 120)}.{cut(where)}" if where else place
+                self._fault(f"{at} ({cut(name)})" if (name := (names or {}).get(where)) else at, message)
             bad = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
         try:
             return model.model_validate({k: v for k, v in value.items() if k not in bad}) if bad else None
@@ -745,7 +571,7 @@ class _Reading:
             if key in _SECTIONS:
                 continue
             if close := _suggestion(key, ("konstruct", "model_list", "router_settings"), 0.8):
-                self._fault(_cut(key), f"unknown section; did you mean {close}?")
+                self._fault(cut(key), f"unknown section; did you mean {close}?")
             else:
                 self._idle.append(key)
 
@@ -758,7 +584,7 @@ class _Reading:
     def _descriptions(self, groups: Mapping[str, Any]) -> dict[str, str | None]:
         found = {}
         for name, value in groups.items():
-            place = f"konstruct.groups.{_cut(name)}"
+            place = f"konstruct.groups.{cut(name)}"
             if name not in self._known:
                 self._fault(place, f"no such group; groups: {self._listing}")
             settings = self._parse(_GroupSettings, {} if value is None else value, place)
@@ -768,14 +594,14 @@ class _Reading:
     # -- the groups and who is behind them
 
     def _no_group(self, name: str) -> str:
-        return f"no group {_quoted(name)}; groups: {self._listing}"
+        return f"no group {quoted(name)}; groups: {self._listing}"
 
     def _chains(self, place: str, lists: _Fallbacks, *, circular: bool) -> dict[str, tuple[str, ...]]:
         """group → the groups behind it. `circular`: not even itself is refused elsewhere."""
         found: dict[str, tuple[str, ...]] = {}
         for position, item in enumerate(lists):
             for source, names in item.items():
-                here = f"{place}[{position}].{_cut(source)}"
+                here = f"{place}[{position}].{cut(source)}"
                 if not self._is_group(here, source):
                     continue
                 targets = self._targets(here, names)
@@ -793,9 +619,9 @@ class _Reading:
             if not self._is_group(here, name):
                 continue
             if name in self._embedded:
-                self._fault(here, f"{_quoted(name)} is the embedded model, too weak to answer in another's name")
+                self._fault(here, f"{quoted(name)} is the embedded model, too weak to answer in another's name")
             if name in found:
-                self._fault(here, f"{_quoted(name)} is there twice")
+                self._fault(here, f"{quoted(name)} is there twice")
             found[name] = None
         return tuple(found)
 
@@ -826,7 +652,7 @@ class _Reading:
         self._listing = _listed(self._known)
         for group, place in self._embedded.items():
             if self._named[group] > 1:
-                self._fault(place, f"the embedded model needs a group of its own; {_quoted(group)} has others")
+                self._fault(place, f"the embedded model needs a group of its own; {quoted(group)} has others")
         if not self._groups and len(self.faults) == faults:
             self._fault("model_list", "no deployment")
 
@@ -878,7 +704,7 @@ class _Reading:
             resolved |= self._resolve(implied, f"{place}.litellm_params", reasons)
         names = {key: _reference(value) for key, value in raw.items()}
         if (name := names.get("api_key")) and not _sendable(resolved["api_key"] or ""):
-            reasons.append(f"{_cut(name)} holds characters that cannot be sent")
+            reasons.append(f"{cut(name)} holds characters that cannot be sent")
             del resolved["api_key"]
         if provider == "embedded":
             self._embedded[entry.model_name] = place
@@ -961,7 +787,7 @@ class _Reading:
         if provider == "ollama_chat":
             provider, model = "ollama", f"ollama/{name}"
         elif provider == "embedded" and (file := self._environ.get("KONSTRUCT_GGUF", "").strip()):
-            model = f"embedded/{_cut(Path(file).stem)}"
+            model = f"embedded/{cut(Path(file).stem)}"
         return model, provider if slash else ""
 
     def _implied(self, provider: str, given: Mapping[str, Any]) -> dict[str, str]:
@@ -984,7 +810,7 @@ class _Reading:
         """The value with its environment references resolved; those that are not set are None, and a reason."""
         match value:
             case dict():
-                return {key: self._resolve(item, f"{place}.{_cut(key)}", reasons) for key, item in value.items()}
+                return {key: self._resolve(item, f"{place}.{cut(key)}", reasons) for key, item in value.items()}
             case list():
                 return [self._resolve(item, f"{place}[{i}]", reasons) for i, item in enumerate(value)]
             case str() if value.startswith(_REFERENCE):
@@ -993,7 +819,7 @@ class _Reading:
                 elif (found := self._value(name)) is not None:
                     return found
                 else:
-                    reasons.append(f"{_cut(name)} is not set")
+                    reasons.append(f"{cut(name)} is not set")
                 return None
             case _:
                 return value
@@ -1006,7 +832,7 @@ class _Reading:
                 try:
                     others[key] = _DOLLARS.validate_python(value)
                 except ValidationError:
-                    self._fault(f"{place}.{_cut(key)}", "should be a number of US dollars")
+                    self._fault(f"{place}.{cut(key)}", "should be a number of US dollars")
         return others
 
 
@@ -1025,7 +851,7 @@ def _describe(deployments: Iterable[Deployment]) -> str:
         return deployment.order is None, deployment.order or 0
 
     ranks = itertools.groupby(sorted(deployments, key=rank), rank)
-    return _cut(", then ".join(" or ".join(dict.fromkeys(d.model for d in equals)) for _, equals in ranks), 120)
+    return cut(", then ".join(" or ".join(dict.fromkeys(d.model for d in equals)) for _, equals in ranks), 120)
 
 
 def _cycles(chains: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:

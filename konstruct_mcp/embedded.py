@@ -71,7 +71,7 @@ def find_model(environ: Mapping[str, str]) -> Path:
         EmbeddedError: the extra, the model package or the named file is missing, or it is no GGUF file.
     """
     if not installed():
-        raise EmbeddedError('xllamacpp is not installed; pip install xllamacpp')
+        raise EmbeddedError("xllamacpp is not installed; pip install xllamacpp")
     if named := environ.get("KONSTRUCT_GGUF"):
         # A client's config file sets the environment without a shell, so nobody has expanded the ~ yet.
         path = Path(os.path.expanduser(named)).absolute()  # noqa: PTH111 - Path's own raises where there is no home
@@ -283,7 +283,7 @@ def main() -> None:
             + _GET_MODEL
             if isinstance(error, RuntimeError)
             # Its text may hold a path.
-            else f'xllamacpp cannot be used here ({type(error).__name__}); pip install --upgrade xllamacpp'
+            else f"xllamacpp cannot be used here ({type(error).__name__}); pip install --upgrade xllamacpp"
         )
     with stdout:
         stdout.write(json.dumps(answer) + "\n")

@@ -30,6 +30,20 @@ if TYPE_CHECKING:
     from .types import Attempt
 
 
+LONGEST_NAME = 64  # of a key or a name, in a message that a person reads in one line
+
+
+def cut(text: str, longest: int = LONGEST_NAME) -> str:
+    """One printable line of bounded length."""
+    line = "".join(c if c.isprintable() else "?" for c in text[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def quoted(name: str) -> str:
+    """A name, cut and in quotation marks."""
+    return f'"{cut(name)}"'
+
+
 class KonstructError(Exception):
     """Base of all. `code` is stable and meant for programs, `message` for readers."""
 

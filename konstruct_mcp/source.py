@@ -1,0 +1,205 @@
+"""Where the config is, and what it says: finds the file and reads its YAML into plain data.
+
+The file is trusted to be the user's own, and not to be right: what could run, repeat or explode is refused, each with
+its line. Any value in it may be a secret, so no message quotes one, and none holds a path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+import platformdirs
+import yaml
+
+from .errors import ConfigError, quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A config as it was found.
+
+    Attributes:
+        origin: how to speak of it; holds no path.
+        path: the file's absolute path, None for the built-in config.
+        document: its sections, as plain data.
+    """
+
+    origin: str
+    path: str | None
+    document: dict[str, Any]
+
+
+def read_source(path: Path | None, environ: Mapping[str, str]) -> Source:
+    """The config at `path`, else `$KONSTRUCT_CONFIG`, else in the user's config folder, else the built-in one.
+
+    Never the current folder's: a cloned repository must not be able to send keys to its own addresses.
+
+    Raises:
+        ConfigError: it cannot be read, or is no plain YAML mapping.
+    """
+    origin, file = _locate(path, environ)
+    if file is None:
+        return Source(origin, None, _parse((files(__package__) / "default_config.yaml").read_text("utf-8"), origin))
+    source, text = _read(file, origin)
+    return Source(origin, source, _parse(text, origin))
+
+
+# ---- finding and reading the file ------------------------------------------------------------------------------------
+
+_MAX_BYTES = 1 << 20  # a thousand deployments take a quarter of it; PyYAML needs seconds for more
+
+
+def _locate(path: Path | None, environ: Mapping[str, str]) -> tuple[str, Path | None]:
+    """How to speak of the config (an error holds no path), and its file: None for the built-in one."""
+    if path is not None:
+        return "the config file", Path(path)
+    if named := environ.get("KONSTRUCT_CONFIG", "").strip():
+        return "the file that KONSTRUCT_CONFIG names", Path(named)
+    if folder := environ.get("XDG_CONFIG_HOME"):
+        file = Path(folder, "konstruct-mcp", "config.yaml")
+    else:
+        file = platformdirs.user_config_path("konstruct-mcp") / "config.yaml"
+    # With no usable home the folder comes out relative, and would be looked up in the current one. `lexists`, so that
+    # a link gone dead is a fault and not the built-in config in silence.
+    if file.is_absolute() and os.path.lexists(file):
+        return "config.yaml in the user's config folder", file
+    return "the built-in config", None
+
+
+def _read(path: Path, origin: str) -> tuple[str, str]:
+    """The absolute path and the text of a file."""
+    try:
+        path = path.expanduser().absolute()
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe could keep us waiting for ever
+            raise ConfigError(["cannot be read: it is not a regular file"], source=origin)
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise ConfigError(["cannot be read: it is larger than 1 MiB"], source=origin)
+        return str(path), data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8 text"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__  # str(error) holds the path
+    except (ValueError, RuntimeError):  # a NUL in the name; the home of an unknown user
+        reason = "there can be no such path"
+    raise ConfigError([f"cannot be read: {reason}"], source=origin)
+
+
+# ---- YAML ------------------------------------------------------------------------------------------------------------
+
+_MAX_VALUES = 50_000  # aliases expanded; a thousand deployments have about 15,000, and PyYAML reads 15,000 a second
+_LONG_TEXT = 100  # characters that weigh as much as one more value, so that aliases cannot multiply one huge text
+_MAX_DEPTH = 50  # aliases expanded; every step that walks the data recurses, and LiteLLM's files are six deep
+_MAX_NUMBER = 1e300  # what fits a float; also keeps out infinities and integers that Python refuses to print
+_YAML = "tag:yaml.org,2002:"
+_TAGS = frozenset(_YAML + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge"))
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only: no tags, no duplicate keys, no second document, nothing that explodes when aliases expand.
+
+    The rules are checked as nodes are composed, thus before anything is constructed. Every key is text, as written:
+    a group called `no` or `8` is not a boolean or a number. Dates stay text too (Azure's `api_version: 2024-06-01`).
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  the stubs make it an instance's, which a ClassVar cannot override
+        first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._extents: dict[yaml.Node, tuple[int, int]] = {}  # complete nodes → values and levels, aliases expanded
+        self._level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
+        self._level += 1
+        if self._level > _MAX_DEPTH:
+            raise _refusal("nested too deep", event)
+        node = cast(yaml.Node, super().compose_node(parent, index))  # None only where there is no document
+        self._level -= 1
+        if node in self._extents:  # an alias
+            return node
+        if isinstance(event, yaml.AliasEvent):
+            raise _refusal("an alias inside what it stands for", event)
+        if node.tag not in _TAGS:
+            raise _refusal("a tag; only plain YAML is read", event)
+        match node:
+            case yaml.MappingNode():
+                below = [self._extents[child] for pair in node.value for child in pair]
+            case yaml.SequenceNode():
+                below = [self._extents[child] for child in node.value]
+            case _:
+                below = [(len(node.value) // _LONG_TEXT, 0)]
+        values = 1 + sum(values for values, _ in below)
+        levels = 1 + max((levels for _, levels in below), default=0)
+        if max(values, len(self._extents)) > _MAX_VALUES:
+            raise _refusal(f"more than {_MAX_VALUES} values, aliases expanded", event)
+        if levels > _MAX_DEPTH:
+            raise _refusal("nested too deep", event)
+        self._extents[node] = values, levels
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for position, (key, value) in enumerate(node.value):
+            if not isinstance(key, yaml.ScalarNode):
+                raise _refusal("a key that is not plain text", key)
+            if key.value in seen:
+                raise _refusal(f"the key {quoted(key.value)} is there twice", key)
+            seen.add(key.value)
+            if key.tag != _YAML + "merge":
+                text = yaml.ScalarNode(_YAML + "str", key.value, key.start_mark, key.end_mark)
+                self._extents[text] = self._extents[key]
+                node.value[position] = text, value
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, str):
+                value.encode()  # an escape can spell half a surrogate pair, which no output takes
+            elif isinstance(value, int | float) and not abs(value) < _MAX_NUMBER:
+                raise ValueError
+        except (ValueError, LookupError):  # PyYAML's own for `!!int x`, `!!bool x`
+            raise _refusal("a value that cannot be read", node) from None
+        return value
+
+
+def _refusal(problem: str, at: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
+
+
+def _parse(text: str, origin: str) -> dict[str, Any]:
+    """The mapping that the text holds. PyYAML's messages are not repeated where they quote the text."""
+    place, problem = "", "not valid YAML"
+    try:
+        document = _Loader(text).get_single_data()
+        if isinstance(document, dict):
+            return document
+        problem = "is empty" if document is None else "should be a mapping of sections"
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        place = f"line {before.count(chr(10)) + 1}, column {error.position - before.rfind(chr(10))}: "
+        problem = "a character that YAML does not allow"
+    except yaml.MarkedYAMLError as error:
+        if mark := error.problem_mark:
+            place = f"line {mark.line + 1}, column {mark.column + 1}: "
+        said = (error.problem or problem).removeprefix("but ")
+        # Besides our own, quotes are safe around one character and around the kind of a token: '<scalar>'.
+        unquoted = re.sub(r"'(?:<[a-z ]+>|[^'\\]|\\[nrt])'", "", said)
+        if type(error) is yaml.MarkedYAMLError or not re.search("['\"]", unquoted):
+            problem = said
+    except (ValueError, OverflowError):  # the escape \UFFFFFFFF, a %YAML 1.99…: PyYAML passes these on unchecked
+        pass
+    raise ConfigError([place + problem], source=origin)
