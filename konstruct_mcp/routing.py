@@ -462,6 +462,5 @@ class Walk:
         if deployments and None not in missing:
             lacking = ", ".join(sorted(filter(None, missing)))
             return UnsupportedError(f'no deployment of "{name}" supports {lacking}: {reasons}; use another group')
-        return UnavailableError(
-            f'nothing in "{name}" or its fallbacks can be called now: {reasons}; try again later or use another group'
-        )
+        advice = "try again later or use another group" if deployments else "use another group, or have it set up"
+        return UnavailableError(f'nothing in "{name}" or its fallbacks can be called now: {reasons}; {advice}')

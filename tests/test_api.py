@@ -356,6 +356,15 @@ class TestALife:
         async with opened(tmp_path, config) as another:
             assert (await another.complete(HELLO, model_group="quality")).attempts == ()
 
+    async def test_may_be_opened_again_when_it_was_closed_before_litellm_was_loaded(
+        self, config: dict[str, Any], tmp_path: Path
+    ) -> None:
+        konstruct = Konstruct.from_config(write(tmp_path, config), environ=KEYS)
+        async with konstruct:
+            pass
+        async with konstruct:
+            assert (await konstruct.complete(HELLO)).attempts == ()
+
     async def test_ends_with_calls_in_flight(self, config: dict[str, Any], tmp_path: Path, ollama: Provider) -> None:
         ollama.script(Hang())
         async with opened(tmp_path, config) as konstruct:

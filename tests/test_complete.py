@@ -422,7 +422,7 @@ async def test_without_any_key_the_error_says_which_are_missing(world: World) ->
     assert error == (
         'unavailable: nothing in "quality" or its fallbacks can be called now: '
         f"{CLAUDE}: not tried, ANTHROPIC_API_KEY is not set; {GPT}: not tried, OPENAI_API_KEY is not set; "
-        "try again later or use another group"
+        "use another group, or have it set up"
     )
     assert sum(world.calls()) == 0
 

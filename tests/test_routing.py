@@ -367,7 +367,7 @@ def test_nothing_to_call_is_said_with_each_reason() -> None:
     assert isinstance(walk, Walk)
     assert str(walk.failure()) == (
         'unavailable: nothing in "a" or its fallbacks can be called now: openai/a-1: not tried, X_KEY is not set; '
-        "try again later or use another group"
+        "use another group, or have it set up"
     )
 
 
