@@ -305,10 +305,13 @@ def _complete_tool(konstruct: Konstruct) -> types.Tool:
                 "model": {"type": "string"},
                 "attempts": {"type": "array", "items": {"type": "object"}, "description": "failed tries"},
                 "usage": {"type": "object"},
-                "cost_usd": {"type": ["number", "null"], "description": "null: unpriced"},
+                "cost_usd": {"anyOf": [{"type": "number"}, {"type": "null"}], "description": "null: unpriced"},
                 "duration_ms": {"type": "integer"},
             },
-            "required": ["content", "tool_calls", "finish_reason", "model_group", "served_group", "model", "usage"],
+            "required": [
+                *("content", "tool_calls", "finish_reason", "model_group", "served_group", "model"),
+                *("usage", "cost_usd", "duration_ms"),
+            ],
         },
         annotations=types.ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=True),
     )
