@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -22,7 +22,7 @@ import click
 
 from .completions import Konstruct
 from .errors import ConfigError, KonstructError, RequestError
-from .types import Completion, DeploymentStatus, GroupStatus
+from .types import Completion, DeploymentStatus, GroupStatus, scrubbed
 
 _FAILURE, _MISTAKE, _INTERRUPTED = 1, 2, 130
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -187,10 +187,9 @@ def _summary(completion: Completion) -> str:
     return f"({completion.model}, {completion.duration_ms / 1000:.1f} s, {tokens}, {cost}{ending})"
 
 
-def _print_json(value: Mapping[str, Any]) -> None:
-    """In ASCII, which every terminal shows; a lone surrogate, which not every reader takes, becomes U+FFFD."""
-    text = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    _print(json.dumps(json.loads(text), indent=2))
+def _print_json(value: dict[str, Any]) -> None:
+    """In ASCII, which every terminal shows, and without lone surrogates, which not every reader takes."""
+    _print(json.dumps(scrubbed(value), indent=2))
 
 
 @cli.command()

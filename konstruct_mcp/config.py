@@ -181,8 +181,9 @@ def _reference(value: Any) -> str | None:
 def _is_url(text: str) -> bool:
     try:
         url = urlsplit(text)
-        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and _sendable(text, " ")
-    except ValueError:  # unbalanced brackets, or a port that is no number
+        host = (url.hostname or "").encode("idna")  # refuses a name with an empty part, as every resolver would
+        return url.scheme in ("http", "https") and bool(host) and url.port != 0 and _sendable(text, " ")
+    except ValueError:  # unbalanced brackets, a port that is no number, a host that is no name
         return False
 
 

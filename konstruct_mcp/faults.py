@@ -126,7 +126,7 @@ def _provider_error(response: Any) -> tuple[str, str]:
 
 def _one_line(text: str, secrets: Collection[str]) -> str:
     """A provider's words, fit for one line of an error: no secret of ours, no control characters, not long."""
-    for secret in secrets:
+    for secret in sorted(secrets, key=len, reverse=True):  # first the longer of two that begin alike
         text = text.replace(secret, "***")
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= _REASON_LIMIT else line[: _REASON_LIMIT - 1] + "…"

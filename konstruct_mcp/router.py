@@ -22,11 +22,11 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from .config import Config, Deployment
 from .embedded import EmbeddedServer
@@ -86,7 +86,7 @@ class ModelRouter:
         self._config = config
         self._embedded = embedded
         self._engine: Future[_Engine] = Future()
-        self._started = self._closed = False
+        self._started = False
         self._secrets = frozenset(
             secret for deployment in self._deployments() for secret in secrets_in(deployment.params)
         )
@@ -239,9 +239,8 @@ class ModelRouter:
         try:
             # One at a time: LiteLLM's warm-up call must not run beside somebody else's first real one.
             with _loading:
-                if self._closed:
-                    raise InternalError("it was closed while LiteLLM was loading")
-                self._engine.set_result(_Engine([d for d in self._deployments() if d.unavailable is None]))
+                engine = _Engine([d for d in self._deployments() if d.unavailable is None])
+            self._engine.set_result(engine)
         except BaseException as error:
             self._engine.set_exception(error)
 
@@ -258,9 +257,6 @@ class ModelRouter:
 
     async def aclose(self) -> None:
         """Close what was opened: provider connections and the embedded server. Safe to call twice."""
-        if self._closed:
-            return
-        self._closed = True
         if self._embedded is not None:
             await self._embedded.aclose()
         if self._engine.done() and self._engine.exception() is None:
@@ -273,7 +269,8 @@ class _Engine:
     Blocks for seconds while it is built: build it off the event loop.
     """
 
-    _open = 0
+    # Those that have asked somebody and are not closed since: the last of them closes what they share.
+    _open: ClassVar[set[_Engine]] = set()
 
     def __init__(self, deployments: list[Deployment]) -> None:
         first = "litellm" not in sys.modules
@@ -286,6 +283,7 @@ class _Engine:
         litellm.telemetry = False
         # Anthropic's word for a content-policy refusal, which LiteLLM would turn into an ordinary "stop".
         _FINISH_REASON_MAP["refusal"] = "content_filter"
+        _follow_no_redirects()
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             # It logs a traceback for every failed call; the fault is reported by us, in one line.
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -294,7 +292,6 @@ class _Engine:
         )
         if first:  # else somebody has used it already, perhaps on another loop, which this would disturb
             asyncio.run(self._warm_up())
-        _Engine._open += 1
 
     def _make_router(self, model_list: list[dict[str, Any]]) -> Any:
         return self._litellm.Router(
@@ -345,6 +342,7 @@ class _Engine:
 
     async def ask(self, deployment: Deployment, request: Request, tenant: str, address: Mapping[str, str]) -> Any:
         """One provider call; whatever LiteLLM returns or raises."""
+        self._open.add(self)
         return await self._router.acompletion(
             model=deployment.id,
             messages=[_plain(message) for message in request.messages],
@@ -404,9 +402,11 @@ class _Engine:
 
     async def aclose(self) -> None:
         """Close LiteLLM's connections, which all Routers of a process share, if this is the last one."""
-        _Engine._open -= 1
+        if self not in self._open:
+            return
+        self._open.discard(self)
         await self._drain_log()
-        if _Engine._open > 0:
+        if self._open:
             return
         import openai
 
@@ -440,6 +440,32 @@ def _quieten_before_import() -> None:
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
     # Else a `.env` of a parent folder is loaded: a cloned repository must not be able to set keys or addresses.
     os.environ["LITELLM_MODE"] = "PRODUCTION"
+
+
+def _follow_no_redirects() -> None:
+    """Have LiteLLM make HTTP clients that take a redirect for the failure it is.
+
+    Where a provider points to is not where the operator sent the conversation and the key: on the way to another
+    origin httpx leaves out `authorization`, but neither Anthropic's `x-api-key` nor the body. LiteLLM has no setting
+    for it, so its two constructors are wrapped.
+    """
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+    from litellm.llms.openai.common_utils import BaseOpenAILLM
+
+    def unfollowing(make: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(make)
+        def made(*args: Any, **kwargs: Any) -> Any:
+            client = make(*args, **kwargs)
+            client.follow_redirects = False
+            return client
+
+        return made
+
+    if not hasattr(AsyncHTTPHandler.create_client, "__wrapped__"):  # else another Konstruct was here before
+        AsyncHTTPHandler.create_client = unfollowing(AsyncHTTPHandler.create_client)  # type: ignore[method-assign]
+        BaseOpenAILLM._get_async_http_client = staticmethod(  # type: ignore[method-assign]
+            unfollowing(BaseOpenAILLM._get_async_http_client)
+        )
 
 
 def _length(message: Message) -> int:

@@ -23,7 +23,7 @@ from mcp.shared.exceptions import MCPError
 
 from .completions import Konstruct
 from .errors import InternalError, InvalidArgumentError, KonstructError, UnknownGroupError
-from .types import Request
+from .types import Request, scrubbed
 
 _log = logging.getLogger(__name__)
 
@@ -88,23 +88,6 @@ async def _guard(ctx: ServerRequestContext[Any], call_next: CallNext) -> Handler
             raise
         _log.warning("a stray cancellation in %s", ctx.method)
         raise MCPError(types.INTERNAL_ERROR, "internal: the call was broken off inside the server") from None
-
-
-def scrubbed(value: Any) -> Any:
-    """The same JSON value with every lone surrogate replaced by U+FFFD."""
-    match value:
-        case str():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            return value
-        case dict():
-            return {scrubbed(key): scrubbed(item) for key, item in value.items()}
-        case list():
-            return [scrubbed(item) for item in value]
-        case _:
-            return value
 
 
 class _Face:

@@ -30,7 +30,7 @@ from mcp.shared.message import SessionMessage
 from mcp.types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from .server import scrubbed
+from .types import scrubbed
 
 _log = logging.getLogger(__name__)
 

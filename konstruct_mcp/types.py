@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from .errors import InvalidArgumentError
+from .errors import InvalidArgumentError, cut
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 DeploymentState = Literal["ready", "cooling_down", "unavailable"]
@@ -33,6 +33,9 @@ TENANT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 TENANT_ID_RULE = "should be 1 to 128 letters, digits or any of . _ : @ -"
 # What pydantic calls the value; a reader has its place in front of the message.
 _SUBJECT = re.compile(r"^(Input|List|String|Dictionary) (?=should)")
+# The tags of unions below: pydantic puts them among the keys of a place, where a reader has none.
+_BRANCHES = frozenset({"<text>", "<parts>", "<word>", "<named>"})
+_MOST_FLAWS = 8  # in one error: who mends those sees the rest at the next try
 # What OpenAI and Anthropic both accept as the name of a tool.
 _TOOL_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 # The image types that OpenAI, Anthropic and Ollama all read.
@@ -50,8 +53,8 @@ def flaws(error: ValidationError) -> list[tuple[str, str]]:
         for part in item["loc"]:
             if isinstance(part, int):
                 place += f"[{part}]"
-            elif not part.startswith("<"):  # the tag of a union branch, which is no key of the reader's
-                place += f".{part}" if place else part
+            elif part not in _BRANCHES:
+                place += f".{cut(part)}" if place else cut(part)
         match item["type"]:
             case "extra_forbidden":
                 message = "unknown field"
@@ -65,6 +68,23 @@ def flaws(error: ValidationError) -> list[tuple[str, str]]:
                 message = _SUBJECT.sub("", item["msg"]).replace(" after validation", "").removesuffix(" instance")
         found.append((place, message))
     return found
+
+
+def scrubbed(value: Any) -> Any:
+    """The same value as plain JSON, with every lone surrogate replaced by U+FFFD."""
+    match value:
+        case str():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return value
+        case Mapping():
+            return {scrubbed(key): scrubbed(item) for key, item in value.items()}
+        case list() | tuple():
+            return [scrubbed(item) for item in value]
+        case _:
+            return value
 
 
 class _Value(BaseModel):
@@ -253,15 +273,17 @@ class Request(_Value):
 
     @classmethod
     def parse(cls, arguments: Mapping[str, Any]) -> Self:
-        """The request that these arguments ask for.
+        """The request that these arguments ask for; a lone surrogate, which no provider takes, becomes U+FFFD.
 
         Raises:
             InvalidArgumentError: naming each field that is missing, unknown or ill-typed.
         """
         try:
-            return cls.model_validate(arguments)
+            return cls.model_validate(scrubbed(arguments))
         except ValidationError as error:
             lines = [f"{place}: {message}" if place else message for place, message in flaws(error)]
+            if (more := len(lines) - _MOST_FLAWS) > 0:
+                lines[_MOST_FLAWS:] = [f"and {more} more"]
             raise InvalidArgumentError("; ".join(lines)) from None
 
     @property

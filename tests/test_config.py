@@ -1086,7 +1086,15 @@ def test_the_tenant_of_the_environment_is_the_default_tenant(tmp_path: Path) -> 
     assert len(caught.value.faults) == 1
 
 
-@pytest.mark.parametrize("value", ["${OPENAI_API_KEY}", "${OPENAI_API_KEY:-}", "$OPENAI_API_KEY", "%OPENAI_API_KEY%", " "])
+@pytest.mark.parametrize(
+    "value", ["${OPENAI_API_KEY}", "${OPENAI_API_KEY:-}", "$OPENAI_API_KEY", "%OPENAI_API_KEY%", " "]
+)
 def test_a_reference_that_a_client_did_not_expand_is_no_key(deploy: Callable[..., Deployment], value: str) -> None:
     params = {"model": "openai/gpt-4o", "api_key": "os.environ/OPENAI_API_KEY"}
     assert deploy(params, {"OPENAI_API_KEY": value}).unavailable == "OPENAI_API_KEY is not set"
+
+
+def test_a_host_that_is_no_name_is_a_fault(faults: Callable[..., tuple[str, ...]]) -> None:
+    (fault,) = faults({"model_list": [entry("g", {"model": "openai/x", "api_base": "http://a..b/v1", "api_key": "k"})]})
+    assert fault.startswith("model_list[0].litellm_params.api_base: ")
+    assert "a..b" not in fault

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from konstruct_mcp import Attempt, Completion, InvalidArgumentError, ToolCall, Usage
@@ -228,6 +228,8 @@ def test_what_is_no_number_at_all_is_refused(field: str, number: float) -> None:
 
 # Valid requests.
 
+# Hypothesis would count a pause of the machine, which other tests keep busy, as a failure.
+unhurried = settings(deadline=None)
 _text = st.text(st.characters(codec="utf-8"))
 _name = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 _json = st.recursive(
@@ -315,11 +317,13 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
     return asked
 
 
+@unhurried
 @given(requests())
 def test_a_valid_request_comes_out_as_it_went_in(asked: dict[str, Any]) -> None:
     assert Request.parse(asked).model_dump(exclude_unset=True, by_alias=True) == asked
 
 
+@unhurried
 @given(requests())
 def test_a_request_knows_whether_it_has_images(asked: dict[str, Any]) -> None:
     contents = [message.get("content") for message in asked["messages"]]
@@ -350,6 +354,7 @@ _anything = st.recursive(
 )
 
 
+@unhurried
 @given(st.dictionaries(st.sampled_from(FIELDS), _anything))
 def test_any_arguments_parse_or_are_refused_in_a_line_without_their_values(arguments: dict[str, Any]) -> None:
     try:
@@ -363,6 +368,7 @@ def test_any_arguments_parse_or_are_refused_in_a_line_without_their_values(argum
         assert re.match(rf"({'|'.join(FIELDS)})(\[\d+\]|\.[a-z_]+)*: .|and \d+ more$", flaw), flaw
 
 
+@unhurried
 @given(requests(), st.data())
 def test_a_request_with_one_thing_wrong_is_refused_by_the_name_of_that_field(
     asked: dict[str, Any], data: st.DataObject
@@ -390,6 +396,7 @@ def _places(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
         yield from _places(inner, *path, key)
 
 
+@unhurried
 @given(st.text())
 def test_an_unknown_field_is_named_in_one_short_line(name: str) -> None:
     if name in FIELDS:
