@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from pipes import SERVER, Process, call
 from typing import Any
@@ -28,6 +29,15 @@ def content(result: dict[str, Any]) -> str:
     return str(result["structuredContent"]["content"])
 
 
+HALF = Text("half \ud83d of \N{WAVING HAND SIGN}", tool_calls=[("c\udc00", "f", '{"a": "\ud800"}')])
+
+
+def assert_whole(result: dict[str, Any]) -> None:
+    """The answer `HALF`, made fit for JSON."""
+    assert content(result) == "half \ufffd of \N{WAVING HAND SIGN}"
+    assert result["structuredContent"]["tool_calls"][0]["id"] == "c\ufffd"
+
+
 class TestEras:
     def test_a_probe_and_then_initialize(self, config: Path) -> None:
         with Process(config) as server:
@@ -40,13 +50,15 @@ class TestEras:
             assert len(server.ask("tools/list")["tools"]) == 2
             assert content(server.complete("fast")) == "Hello from ollama"
 
-    def test_a_probe_and_then_the_modern_era(self, config: Path) -> None:
+    def test_a_probe_and_then_the_modern_era(self, config: Path, ollama: Provider) -> None:
         with Process(config) as server:
             probed = server.ask("server/discover", modern=True)
             tools = server.ask("tools/list", modern=True)
             assert len(tools["tools"]) == 2
             assert server.ask("server/discover", modern=True)["capabilities"] == probed["capabilities"]
-            assert content(server.ask("tools/call", call("fast"), modern=True)) == "Hello from ollama"
+            ollama.script(HALF)
+            assert_whole(server.ask("tools/call", call("fast"), modern=True))
+            assert server.ask("tools/list", modern=True)["tools"] == tools["tools"]
 
     def test_a_probe_without_an_envelope_or_of_the_future(self, config: Path) -> None:
         with Process(config) as server:
@@ -84,11 +96,8 @@ UNPARSABLE = [
 ]
 
 
-@pytest.mark.parametrize("initialized", [True, False])
-def test_unparsable_lines_are_answered_and_the_next_call_is_served(config: Path, initialized: bool) -> None:
+def test_unparsable_lines_are_answered_and_initialize_is_served_after_them(config: Path) -> None:
     with Process(config) as server:
-        if initialized:
-            server.initialize()
         for line, code, request_id in UNPARSABLE:
             server.send_raw(line)
             answer = server.line()
@@ -97,66 +106,75 @@ def test_unparsable_lines_are_answered_and_the_next_call_is_served(config: Path,
         server.send_raw(b"\r")
         server.send_raw(b'{"jsonrpc": "2.0", "id": 5, "result": {}}')  # answers nothing; is owed nothing
         server.send_raw(b'{"jsonrpc": "2.0", "id": null, "error": {"code": -1, "message": ""}}')
-        if not initialized:
-            server.initialize()
+        server.initialize()
+        for line, code, request_id in UNPARSABLE:
+            server.send_raw(line)
+            answer = server.line()
+            assert (answer["error"]["code"], answer["id"]) == (code, request_id), line
         assert server.ask("ping") == {}
 
 
-def test_what_can_be_mended_is_mended(config: Path, ollama: Provider) -> None:
-    with Process(config) as server:
+@pytest.fixture(scope="module")
+def long_ollama() -> Iterator[Provider]:
+    with Provider("ollama") as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def lasting(long_ollama: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    config = {"model_list": [entry("fast", {"model": "ollama/qwen3:32b", "api_base": long_ollama.url})]}
+    with Process(write(tmp_path_factory.mktemp("texts"), config)) as server:
         server.initialize()
-        server.send_raw(b'\xef\xbb\xbf{"jsonrpc": "2.0", "id": "bom", "method": "ping"}')
-        assert server.answer("bom")["result"] == {}
+        yield server
+
+
+class TestTexts:
+    """Texts that cannot be encoded, and very long ones: one process for all of them, since none may end it."""
+
+    def test_what_can_be_mended_is_mended(self, lasting: Process, long_ollama: Provider) -> None:
+        long_ollama.script(Text("well understood"))
+        lasting.send_raw(b'\xef\xbb\xbf{"jsonrpc": "2.0", "id": "bom", "method": "ping"}')
+        assert lasting.answer("bom")["result"] == {}
         request = {"jsonrpc": "2.0", "id": "half", "method": "tools/call", "params": call("fast")}
         line = json.dumps(request).replace("Hello", "H\\ud83d\\udc4b \\ud800 i")
-        server.send_raw(line.encode())
-        assert content(server.answer("half")["result"]) == "Hello from ollama"
-        assert ollama.requests[0].body["messages"][0]["content"] == "H\N{WAVING HAND SIGN} \ufffd i"
+        lasting.send_raw(line.encode())
+        assert content(lasting.answer("half")["result"]) == "well understood"
+        assert long_ollama.requests[-1].body["messages"][0]["content"] == "H\N{WAVING HAND SIGN} \ufffd i"
+
+    def test_a_lone_surrogate_in_an_answer(self, lasting: Process, long_ollama: Provider) -> None:
+        long_ollama.script(HALF)
+        assert_whole(lasting.complete("fast"))
+        assert lasting.ask("ping") == {}
+
+    def test_a_message_of_ten_megabytes_passes(self, lasting: Process, long_ollama: Provider) -> None:
+        long_ollama.script(Text("y" * 10_000_000))
+        result = lasting.complete("fast", messages=[{"role": "user", "content": "x" * 10_000_000}])
+        assert len(content(result)) == 10_000_000
+        assert len(long_ollama.requests[-1].body["messages"][0]["content"]) == 10_000_000
 
 
-@pytest.mark.parametrize("modern", [True, False])
-def test_a_lone_surrogate_in_an_answer(config: Path, ollama: Provider, modern: bool) -> None:
-    ollama.script(Text("half \ud83d of \N{WAVING HAND SIGN}", tool_calls=[("c\udc00", "f", '{"a": "\ud800"}')]))
-    with Process(config) as server:
-        if not modern:
-            server.initialize()
-        result = server.ask("tools/call", call("fast"), modern=modern)
-        assert content(result) == "half \ufffd of \N{WAVING HAND SIGN}"
-        assert result["structuredContent"]["tool_calls"][0]["id"] == "c\ufffd"
-        assert server.ask("tools/list", modern=modern)["tools"]
+@pytest.fixture(scope="module")
+def misbehaving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    stray = [entry("cancel", {"model": "stray/cancel"}), entry("print", {"model": "stray/print"})]
+    config = {"model_list": stray, "router_settings": {"num_retries": 0}}
+    path = write(tmp_path_factory.mktemp("stray"), config)
+    script = Path(__file__).with_name("misbehaving.py")
+    with Process(path, command=[sys.executable, str(script)]) as server:
+        server.initialize()
+        yield server
 
 
 class TestMisbehavingLibraries:
-    @pytest.fixture
-    def server(self, tmp_path: Path) -> Any:
-        stray = [entry("cancel", {"model": "stray/cancel"}), entry("print", {"model": "stray/print"})]
-        path = write(tmp_path, {"model_list": stray, "router_settings": {"num_retries": 0}})
-        script = Path(__file__).with_name("misbehaving.py")
-        with Process(path, command=[sys.executable, str(script)]) as server:
-            server.initialize()
-            yield server
-
-    def test_a_stray_cancellation_fails_one_call_and_ends_nothing(self, server: Process) -> None:
-        result = server.complete("cancel")
+    def test_a_stray_cancellation_fails_one_call_and_ends_nothing(self, misbehaving: Process) -> None:
+        result = misbehaving.complete("cancel")
         assert result["isError"]
         assert "stray/cancel: connection failed (call broken off)" in result["content"][0]["text"]
-        assert content(server.complete("print")) == "printed"
+        assert content(misbehaving.complete("print")) == "printed"
 
-    def test_stray_output_never_reaches_the_wire(self, server: Process) -> None:
-        assert content(server.complete("print")) == "printed"  # Process reads nothing but messages from stdout
-        server.close_stdin()
-        assert server.wait() == 0
+    def test_stray_output_never_reaches_the_wire(self, misbehaving: Process) -> None:
+        assert content(misbehaving.complete("print")) == "printed"  # Process reads nothing but messages from stdout
         for word in ("print", "write", "child"):
-            assert f"stray {word}" in server.errors.decode()
-
-
-def test_a_message_of_ten_megabytes_passes(config: Path, ollama: Provider) -> None:
-    ollama.script(Text("y" * 10_000_000))
-    with Process(config) as server:
-        server.initialize()
-        result = server.complete("fast", messages=[{"role": "user", "content": "x" * 10_000_000}])
-        assert len(content(result)) == 10_000_000
-        assert len(ollama.requests[0].body["messages"][0]["content"]) == 10_000_000
+            assert f"stray {word}" in misbehaving.errors.decode()
 
 
 class TestEnds:
