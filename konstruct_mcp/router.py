@@ -126,35 +126,33 @@ class ModelRouter:
         started = time.monotonic()
         walk.waiting_for = "LiteLLM to load"
         engine = await self._loaded()
-        tries = walk.tries()
-        outcome: Answer | Fault | None = None
-        while True:
-            try:
-                attempt = tries.send(outcome) if outcome is not None else next(tries)
-            except StopIteration:
-                raise walk.failure() from None
-            if attempt.wait_s:
+        # Closed however this ends: a walk may hold the one probe of a deployment that is cooling down.
+        with contextlib.closing(walk.tries()) as tries:
+            attempt = next(tries, None)
+            while attempt is not None:
                 await asyncio.sleep(attempt.wait_s)
-            began = time.monotonic()
-            reply, outcome = await self._try(engine, attempt, request, tenant)
-            if reply is None:
+                began = time.monotonic()
+                reply, outcome = await self._try(engine, attempt, request, tenant)
+                if reply is not None:
+                    return Completion(
+                        content=reply.content,
+                        tool_calls=reply.tool_calls,
+                        finish_reason=reply.finish_reason,
+                        model_group=group,
+                        served_group=attempt.group,
+                        model=attempt.deployment.model,
+                        attempts=tuple(walk.attempts),
+                        usage=reply.usage,
+                        cost_usd=reply.cost_usd,
+                        duration_ms=_ms_since(started),
+                    )
                 walk.attempts.append(Attempt(attempt.deployment.name, str(outcome), _ms_since(began)))
                 _log.info("%s: %s", attempt.deployment.name, outcome)
-                continue
-            with contextlib.suppress(StopIteration):
-                tries.send(outcome)
-            return Completion(
-                content=reply.content,
-                tool_calls=reply.tool_calls,
-                finish_reason=reply.finish_reason,
-                model_group=group,
-                served_group=attempt.group,
-                model=attempt.deployment.model,
-                attempts=tuple(walk.attempts),
-                usage=reply.usage,
-                cost_usd=reply.cost_usd,
-                duration_ms=_ms_since(started),
-            )
+                try:
+                    attempt = tries.send(outcome)
+                except StopIteration:
+                    attempt = None
+        raise walk.failure()
 
     async def _try(
         self, engine: _Engine, attempt: Try, request: Request, tenant: str

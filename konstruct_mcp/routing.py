@@ -1,7 +1,8 @@
 """Which deployment next: pure code, no I/O, no litellm, and no clock but the one it is given.
 
 A call walks. `Routes.walk` opens a `Walk` for one request; `Walk.tries` is a generator that yields each `Try` in turn
-and is sent back how it went: an `Answer` or a `Fault`. The whole order of tries is that one function, read from top
+and is sent back how it went: an `Answer` or a `Fault`. It may be closed instead, after an answer or when the call is
+given up. The whole order of tries is that one function, read from top
 to bottom:
 
     for each group, the one asked for first, then its fallbacks:
