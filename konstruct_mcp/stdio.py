@@ -45,7 +45,7 @@ async def serve_stdio(server: Server[Any], clean_up: Callable[[], Awaitable[None
     awaited for half a second at most, then `kill` ends what must not outlive us.
     """
 
-    async def leave() -> None:
+    async def leave(status: int = 0) -> None:
         with anyio.move_on_after(_CLEAN_UP_S, shield=True):
             try:
                 await clean_up()
@@ -53,7 +53,7 @@ async def serve_stdio(server: Server[Any], clean_up: Callable[[], Awaitable[None
                 _log.exception("while ending")
         kill()
         logging.shutdown()
-        os._exit(0)
+        os._exit(status)
 
     async def leave_on_signal(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -68,15 +68,15 @@ async def serve_stdio(server: Server[Any], clean_up: Callable[[], Awaitable[None
             async with stdio_server() as (incoming, outgoing), anyio.create_task_group() as relaying:
                 to_server, from_relay = anyio.create_memory_object_stream[SessionMessage | Exception](0)
                 relaying.start_soon(_relay, server, incoming, to_server, outgoing)
-                ended = False
                 try:
                     await server.run(from_relay, outgoing, server.create_initialization_options())
-                    ended = True
-                finally:
-                    if not ended:
-                        # The writer met a closed pipe and has cancelled us. Going on would wait for the reader thread,
-                        # that is for a client that has stopped listening to say more.
-                        await leave()
+                except Exception:
+                    _log.exception("the server ended by a defect of its own")
+                    await leave(1)
+                except BaseException:
+                    # The writer met a closed pipe and has cancelled us. Going on would wait for the reader thread,
+                    # that is for a client that has stopped listening to say more.
+                    await leave()
         except* OSError:
             _log.info("the client closed the pipe")
         tasks.cancel_scope.cancel()
