@@ -438,6 +438,10 @@ def _quieten_before_import() -> None:
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
     # Else a `.env` of a parent folder is loaded: a cloned repository must not be able to set keys or addresses.
     os.environ["LITELLM_MODE"] = "PRODUCTION"
+    # A company's proxy does not know this machine's loopback, where Ollama and the embedded model are.
+    for name in ("NO_PROXY", "no_proxy"):
+        excepted = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join(dict.fromkeys([*excepted, "localhost", "127.0.0.1", "::1"]))
 
 
 def _follow_no_redirects() -> None:

@@ -45,12 +45,17 @@ async def serve_stdio(server: Server[Any], clean_up: Callable[[], Awaitable[None
     awaited for half a second at most, then `kill` ends what must not outlive us.
     """
 
+    serving = anyio.CancelScope()
+
     async def leave(status: int = 0) -> None:
         with anyio.move_on_after(_CLEAN_UP_S, shield=True):
             try:
                 await clean_up()
             except Exception:
                 _log.exception("while ending")
+        exit_now(status)
+
+    def exit_now(status: int) -> None:
         kill()
         logging.shutdown()
         os._exit(status)
@@ -59,7 +64,10 @@ async def serve_stdio(server: Server[Any], clean_up: Callable[[], Awaitable[None
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             task_status.started()
             async for _ in signals:
-                await leave()
+                # The calls first: one that saw its connection closed by the clean-up would be tried again.
+                serving.cancel()
+                await anyio.sleep(_CLEAN_UP_S)
+                exit_now(0)  # the clean-up has not come to its end
 
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":  # there a process is ended from outside, without a signal to catch
@@ -69,13 +77,16 @@ async def serve_stdio(server: Server[Any], clean_up: Callable[[], Awaitable[None
                 to_server, from_relay = anyio.create_memory_object_stream[SessionMessage | Exception](0)
                 relaying.start_soon(_relay, server, incoming, to_server, outgoing)
                 try:
-                    await server.run(from_relay, outgoing, server.create_initialization_options())
+                    with serving:
+                        await server.run(from_relay, outgoing, server.create_initialization_options())
                 except Exception:
                     _log.exception("the server ended by a defect of its own")
                     await leave(1)
                 except BaseException:
                     # The writer met a closed pipe and has cancelled us. Going on would wait for the reader thread,
                     # that is for a client that has stopped listening to say more.
+                    await leave()
+                if serving.cancel_called:
                     await leave()
         except* OSError:
             _log.info("the client closed the pipe")

@@ -4,14 +4,19 @@ the machine that runs the tests is ever seen by what is tested."""
 from __future__ import annotations
 
 import os
+import tempfile
 
 # Before anything imports them: no price map and no `.env` from outside, as in the product.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"] = "True"
 os.environ["LITELLM_MODE"] = "PRODUCTION"
 for _name in list(os.environ):
-    if _name.endswith("_API_KEY") or _name.startswith(("KONSTRUCT_", "OLLAMA_")):
+    if _name.upper().endswith(("_API_KEY", "_PROXY", "_BASE_URL", "_API_BASE", "_AUTH_TOKEN")) or _name.startswith(
+        ("KONSTRUCT_", "OLLAMA_", "FORCE_COLOR")
+    ):
         del os.environ[_name]
+# Nor is the config of whoever runs the tests.
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="konstruct-tests-")
 
 from collections.abc import Iterator
 

@@ -7,9 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from pipes import SERVER, Process, call
 
 import pytest
+from lines import SERVER, Process, call
 from providers import Provider
 from worlds import default_groups, write
 
@@ -34,6 +34,14 @@ def test_initialize_and_lists_are_answered_while_litellm_still_loads(config: Pat
         assert "timeout: no answer within 0.2 s, waiting for LiteLLM to load" in timed_out["content"][0]["text"]
         gate.write_bytes(b"")
         assert server.answer(request)["result"]["structuredContent"]["content"] == "Hello from ollama"
+
+
+def test_a_proxy_is_not_asked_for_what_is_on_this_machine(config: Path, ollama: Provider) -> None:
+    nowhere = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
+    with Process(config, environ={**nowhere, "NO_PROXY": "intranet.example"}) as server:
+        server.initialize()
+        assert not server.complete("fast")["isError"]
+    assert ollama.calls == 1
 
 
 def test_it_ends_at_once_while_litellm_still_loads(config: Path, tmp_path: Path) -> None:
@@ -71,14 +79,15 @@ def test_the_watch_sees_what_it_should(tmp_path: Path) -> None:
     assert "NETWORK socket.getaddrinfo far.invalid" in server.errors.decode()
 
 
-def test_the_current_folder_gives_neither_keys_nor_addresses(tmp_path: Path) -> None:
+def test_the_current_folder_gives_neither_keys_nor_addresses(ollama: Provider, tmp_path: Path) -> None:
+    ollama.stop()  # so that a fallback ends there, and not at an Ollama of whoever runs the tests
     folder = tmp_path / "cloned" / "repository"
     folder.mkdir(parents=True)
     for place in (folder, folder.parent):
-        (place / ".env").write_text("OPENAI_API_KEY=sk-of-the-folder\nOLLAMA_BASE_URL=http://127.0.0.1:9\n")
+        (place / ".env").write_text("OPENAI_API_KEY=sk-of-the-folder\n")
         for name in ("config.yaml", "konstruct.yaml", "konstruct-mcp.yaml", "default_config.yaml"):
             write(place, {"model_list": []}).rename(place / name)
-    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "OLLAMA_BASE_URL": ollama.url}
     command = [*SERVER, "groups", "--json"]
     listed = subprocess.run(command, cwd=folder, env=environ, capture_output=True, check=True, timeout=60)
     groups = {group["name"]: group for group in json.loads(listed.stdout)["groups"]}

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 SERVER = [sys.executable, "-m", "konstruct_mcp"]
 CHUNK = 2**16  # bytes, what a pipe holds
-WAIT_S = 30  # for one line: the first answer of a model waits for the import of litellm
+WAIT_S = 60  # for one line: the first answer of a model waits for the import of litellm
 MODERN = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {},
@@ -130,9 +130,9 @@ class Process:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = WAIT_S) -> int:
         """The exit status; all of stderr is in `errors` then."""
-        status = self.process.wait(WAIT_S)
+        status = self.process.wait(seconds)
         assert self._errors_ended.wait(WAIT_S)
         return status
 
