@@ -154,8 +154,13 @@ class Konstruct:
 
         async def ask(twins: list[Deployment]) -> None:
             fault = await self._router.ask_once(twins[0], self.config.default_tenant)
+            verdict = None if fault is None else f"{fault}: {fault.reason}" if fault.reason else str(fault)
+            if fault is not None and "max_tokens" in fault.reason:
+                verdict = (
+                    None  # a reasoning model needs more than one token to say anything: it was reached, and read us
+                )
             for deployment in twins:
-                verdicts[deployment.id] = None if fault is None else str(fault)
+                verdicts[deployment.id] = verdict
 
         asked: list[list[Deployment]] = []
         for group in self.config.groups.values():
@@ -172,7 +177,7 @@ class Konstruct:
         return verdicts
 
     def _group_name(self, name: str | None) -> str:
-        name = name or self.config.default_group
+        name = self.config.default_group if name is None else name
         if name not in self.config.groups:
             known = ", ".join(sorted(self.config.groups))
             raise UnknownGroupError(f"no group {quoted(name)}; groups: {known}")

@@ -215,7 +215,7 @@ def _shown(key: str, value: Any) -> Any:
         url = urlsplit(value.strip())
         host = url.netloc.rpartition("@")[2]
         netloc = f"***@{host}" if "@" in url.netloc else host
-        path = "/***" if "@" in url.path else url.path  # a password that holds a slash
+        path = url.path if url.path in ("", "/", "/v1", "/v1/") else "/***"  # gateways put tokens there
         return urlunsplit((url.scheme, netloc, path, "***" if url.query else "", ""))
     return value if key in _SHOWN and not isinstance(value, dict | list) else "***"
 
@@ -470,6 +470,7 @@ class _Reading:
                     self._fault(f"{home}.{kind}", " → ".join(map(cut, cycle)) + " goes round in a circle")
         home = "router_settings" if router.default_fallbacks is not None else "litellm_settings"
         last_resort = self._targets(f"{home}.default_fallbacks", setting("default_fallbacks", []))
+        last_resort = tuple(dict.fromkeys((*chains["fallbacks"].pop("*", ()), *last_resort)))  # LiteLLM's other way
         # Whoever is behind the defaults, directly or further on, gets none of them: it would lead in a circle.
         behind = _reachable(last_resort, chains["fallbacks"])
         for name in self._known:
@@ -603,7 +604,7 @@ class _Reading:
         for position, item in enumerate(lists):
             for source, names in item.items():
                 here = f"{place}[{position}].{cut(source)}"
-                if not self._is_group(here, source):
+                if source != "*" and not self._is_group(here, source):
                     continue
                 targets = self._targets(here, names)
                 if circular and source in targets:

@@ -28,6 +28,7 @@ _OVERFLOW = re.compile(
     re.IGNORECASE,
 )
 _POLICY = re.compile(r"content.?(filter|policy|management policy)|safety system|usage polic", re.IGNORECASE)
+_FLAGGED = re.compile(r"moderation|flagged", re.IGNORECASE)
 _QUOTA = re.compile(r"insufficient_quota|credit balance|insufficient (balance|credits|funds)", re.IGNORECASE)
 _KEY = re.compile(r"api.?key.{0,20}(not valid|invalid|expired)|invalid.{0,5}api.?key", re.IGNORECASE)
 
@@ -58,6 +59,8 @@ def _http_fault(response: Any, chain: list[BaseException], secrets: Collection[s
     reason = _one_line(message, secrets) or detail
     retry_after = _retry_after(response.headers)
     litellm_says = {type(link).__name__ for link in chain}
+    if status == 403 and (_POLICY.search(text) or _FLAGGED.search(text)):
+        return Fault(FaultKind.CONTENT_POLICY, detail)
     if status in (401, 403) or (status == 400 and _KEY.search(text)):
         return Fault(FaultKind.AUTH, detail)
     if status == 404:
@@ -89,7 +92,9 @@ def _silent_fault(chain: list[BaseException], deployment: Deployment, secrets: C
         known = (words for kind, words in _BREAKS for link in chain if isinstance(link, kind))
         return Fault(FaultKind.CONNECTION, next(known, "dropped"))
     if type(chain[0]).__name__ == "UnsupportedParamsError":
-        return Fault(FaultKind.BAD_REQUEST, reason=_one_line(str(getattr(chain[0], "message", "")), secrets))
+        # LiteLLM's own words, up to its advice on LiteLLM's settings.
+        words = str(getattr(chain[0], "message", "")).rpartition("Error: ")[2].partition("To drop")[0]
+        return Fault(FaultKind.BAD_REQUEST, reason=_one_line(words, secrets))
     if getattr(chain[0], "status_code", None) in (400, 401, 404) and len(chain) == 1:
         # LiteLLM knows no such provider, or misses something that the config has to give.
         return Fault(FaultKind.NOT_FOUND, "LiteLLM cannot call this model; check its name and settings")

@@ -134,6 +134,8 @@ class ModelRouter:
                 began = time.monotonic()
                 reply, outcome = await self._try(engine, attempt, request, tenant)
                 if reply is not None:
+                    with contextlib.suppress(StopIteration):
+                        tries.send(outcome)
                     return Completion(
                         content=reply.content,
                         tool_calls=reply.tool_calls,
@@ -159,30 +161,24 @@ class ModelRouter:
     ) -> tuple[_Reply | None, Answer | Fault]:
         """Ask one deployment once. Raises nothing but cancellation."""
         deployment = attempt.deployment
-        outcome: Answer | Fault | None = None
         async with self._slots.get(deployment.id) or contextlib.nullcontext():
-            self._routes.began(deployment)
             began = time.monotonic()
             try:
-                async with asyncio.timeout(deployment.timeout_s):
+                async with asyncio.timeout(attempt.limit_s):
                     response = await engine.ask(deployment, request, tenant, await self._address(deployment))
-                reply, outcome = engine.read(response, self._routes.facts(deployment), time.monotonic() - began)
-                return reply, outcome
+                return engine.read(response, self._routes.facts(deployment), time.monotonic() - began)
             except TimeoutError:
-                outcome = Fault(FaultKind.TIMEOUT, f"within {deployment.timeout_s:g} s")
+                return None, Fault(FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s)
             except EmbeddedError as error:
-                outcome = Fault(FaultKind.UNREADY, error.message)
+                return None, Fault(FaultKind.UNREADY, error.message)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise
                 # A provider client's own cancellation, gone astray: nobody asked this call to end.
-                outcome = Fault(FaultKind.CONNECTION, "call broken off")
+                return None, Fault(FaultKind.CONNECTION, "call broken off")
             except Exception as error:
-                outcome = fault_of(error, deployment, self._secrets)
-            finally:
-                self._routes.ended(deployment, outcome)
-            return None, outcome
+                return None, fault_of(error, deployment, self._secrets)
 
     async def _address(self, deployment: Deployment) -> dict[str, str]:
         """Where to call and with which key, for a deployment whose server is started on first use."""
@@ -194,7 +190,8 @@ class ModelRouter:
     async def ask_once(self, deployment: Deployment, tenant: str) -> Fault | None:
         """Ask this deployment for one token; None if it answers, else why not."""
         request = Request.parse({"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 1})
-        reply, outcome = await self._try(await self._loaded(), Try(deployment, deployment.group), request, tenant)
+        attempt = Try(deployment, deployment.group, 0, deployment.timeout_s)
+        reply, outcome = await self._try(await self._loaded(), attempt, request, tenant)
         return outcome if reply is None and isinstance(outcome, Fault) else None
 
     # -- what users see of the groups --------------------------------------------------------------------------------
@@ -289,7 +286,10 @@ class _Engine:
             [{"model_name": deployment.id, "litellm_params": _litellm_params(deployment)} for deployment in deployments]
         )
         if first:  # else somebody has used it already, perhaps on another loop, which this would disturb
-            asyncio.run(self._warm_up())
+            try:
+                asyncio.run(self._warm_up())
+            except Exception:
+                _log.warning("the warm-up call failed; the first call will be slow", exc_info=True)
 
     def _make_router(self, model_list: list[dict[str, Any]]) -> Any:
         return self._litellm.Router(
@@ -366,6 +366,8 @@ class _Engine:
         content = message.content if message.content is not None else ""
         if not isinstance(content, str):
             raise _UnusableError("content is not text")
+        if any(not call.function.name for call in message.tool_calls or ()):
+            raise _UnusableError("a tool call without a name")
         calls = tuple(
             ToolCall(
                 id=str(call.id),
@@ -432,16 +434,16 @@ _NO_TOKENS_ANTHROPIC = {"input_tokens": 0, "output_tokens": 0}
 
 
 def _quieten_before_import() -> None:
-    """What LiteLLM reads from the environment when it is imported. What a user has set stands."""
+    """What LiteLLM and its HTTP libraries read from the environment."""
     # The price map and the beta headers from its own package, not from the network.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
     # Else a `.env` of a parent folder is loaded: a cloned repository must not be able to set keys or addresses.
     os.environ["LITELLM_MODE"] = "PRODUCTION"
     # A company's proxy does not know this machine's loopback, where Ollama and the embedded model are.
-    for name in ("NO_PROXY", "no_proxy"):
-        excepted = [host for host in os.environ.get(name, "").split(",") if host]
-        os.environ[name] = ",".join(dict.fromkeys([*excepted, "localhost", "127.0.0.1", "::1"]))
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")  # the lower case wins, as in HTTP libraries
+    excepted = [*filter(None, map(str.strip, given.split(","))), "localhost", "127.0.0.1", "::1"]
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys(excepted))
 
 
 def _follow_no_redirects() -> None:
@@ -498,10 +500,12 @@ def _options(deployment: Deployment, request: Request) -> dict[str, Any]:
         exclude_none=True,
         by_alias=True,
     )
+    if "tools" not in options:
+        options.pop("tool_choice", None)  # only "none" can be left, and a provider refuses it without tools
     if deployment.model.startswith("anthropic/") and "tools" not in options:
         # Anthropic refuses a history with tool calls unless the request defines tools.
         called = {call.function.name: None for message in request.messages for call in message.tool_calls or ()}
-        if called:
+        if called:  # whatever the choice was: there is nothing to choose from
             parameters = {"type": "object", "properties": {}}
             options["tools"] = [
                 {"type": "function", "function": {"name": name, "parameters": parameters}} for name in called

@@ -80,12 +80,14 @@ class Fault:
         detail: "HTTP 429", "within 120 s": what an operator wants beside the kind; never a provider's text.
         reason: the provider's own reason, cleaned; only for the request's own faults.
         retry_after_s: seconds that the provider asks to wait, if it does.
+        waited_s: how long an answer was waited for, where the wait itself is the fault.
     """
 
     kind: FaultKind
     detail: str = ""
     reason: str = ""
     retry_after_s: float | None = None
+    waited_s: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.kind.value} ({self.detail})" if self.detail else self.kind.value
@@ -101,11 +103,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Ask this deployment, in the name of `group`, after waiting `wait_s` seconds."""
+    """Ask this deployment, in the name of `group`, after waiting `wait_s` seconds, and for `limit_s` at most."""
 
     deployment: Deployment
     group: str
-    wait_s: float = 0.0
+    wait_s: float
+    limit_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,7 @@ class Routes:
         health = self._health[deployment.id]
         if (left := self.cooling(deployment)) > 0:
             return "cooling_down", f"{health.last_fault}; tried again in {max(1, round(left))} s"
-        if (limit := self._limit_reached(deployment, health)) is not None:
+        if (limit := self.limit_reached(deployment)) is not None:
             return "cooling_down", limit
         return "ready", None
 
@@ -262,11 +265,13 @@ class Routes:
         now = self._clock()
         health.last_fault = str(fault)
         if fault.kind is FaultKind.TIMEOUT:
-            health.latencies.append(deployment.timeout_s)
+            health.latencies.append(max(fault.waited_s, health.latency))
         health.failed_at.append(now)
         while health.failed_at[0] < now - _FAILURE_WINDOW_S:
             health.failed_at.popleft()
-        if len(health.failed_at) > self._config.allowed_fails:
+        # One that hung for its whole time-out has cost its caller most of all, and would cost the next one as much.
+        hung = fault.kind is FaultKind.TIMEOUT and fault.waited_s >= deployment.timeout_s
+        if hung or len(health.failed_at) > self._config.allowed_fails:
             self.cool(deployment, deployment.cooldown_s)
 
     def cool(self, deployment: Deployment, seconds: float) -> None:
@@ -290,7 +295,9 @@ class Routes:
         failed together do not come back together."""
         return min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2.0**retries) * self._rng.uniform(0.5, 1.0)
 
-    def _limit_reached(self, deployment: Deployment, health: _Health) -> str | None:
+    def limit_reached(self, deployment: Deployment) -> str | None:
+        """Which of the operator's own limits keeps it from being asked now, or None."""
+        health = self._health[deployment.id]
         while health.spent and health.spent[0][0] < self._clock() - _LIMIT_WINDOW_S:
             health.spent.popleft()
         if deployment.rpm is not None and sum(entry[1] for entry in health.spent) >= deployment.rpm:
@@ -361,24 +368,33 @@ class Walk:
         self._asked.append(deployment)
         wait = 0.0
         for retry in range(retries + 1):
-            self.waiting_for = deployment.name
-            outcome = yield Try(deployment, group.name, wait)
+            if retry:
+                self.waiting_for = f"another try of {deployment.name} ({self._faults[-1]})"
+            else:
+                self.waiting_for = deployment.name
+            # Booked before it is made, so that calls that choose at the same moment see each other.
+            self._routes.began(deployment)
+            outcome: Answer | Fault | None = None
+            try:
+                outcome = yield Try(deployment, group.name, wait, self._limit(deployment, wait))
+            finally:
+                self._routes.ended(deployment, outcome)
             if isinstance(outcome, Answer):
                 return outcome
             self._faults.append(outcome)
             if outcome.kind not in _RETRYABLE:
                 return outcome
             wait = self._routes.backoff(retry) if outcome.retry_after_s is None else outcome.retry_after_s
-            if retry == retries or self._routes.now() + wait >= self._deadline:
+            too_late = self._routes.now() + wait >= self._deadline
+            if retry == retries or too_late or self._routes.limit_reached(deployment) is not None:
                 if outcome.retry_after_s is not None:
                     self._routes.cool(deployment, wait)
                 return outcome
-            self.waiting_for = f"another try of {deployment.name} ({outcome})"
         raise AssertionError("the last try returns")  # pragma: no cover - for the type checker
 
     def _probe(self) -> Generator[Try, Answer | Fault, None]:
-        """Everything that could answer is cooling down: one call at a time may ask the first of it once. The others are
-        told so at once, so that an outage costs little, and its end is seen by the first call after it."""
+        """Everything that could answer is cooling down: a call may ask one of it once, the first that no other call is
+        asking. The rest are told so at once, so that an outage costs little, and its end is seen by the next call."""
         for group in self._chain():
             for deployment in sorted(group.deployments, key=_order):
                 if self._routes.cooling(deployment) > 0 and self._fits(deployment) and self._routes.probe(deployment):
@@ -387,6 +403,13 @@ class Walk:
                     finally:
                         self._routes.probed(deployment)
                     return
+
+    def _limit(self, deployment: Deployment, wait: float) -> float:
+        """Seconds for one try. While there is somebody behind it, a hang may take half of what is left at most, so that
+        the others are asked within the deadline."""
+        left = self._deadline - self._routes.now() - wait
+        behind = any(self._candidates(group) for group in self._chain())
+        return min(deployment.timeout_s, left / 2) if behind else deployment.timeout_s
 
     def _candidates(self, group: Group) -> list[Deployment]:
         return [

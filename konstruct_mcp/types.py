@@ -158,6 +158,12 @@ class Message(_Value):
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
 
+    @field_validator("tool_calls")
+    @classmethod
+    def _none_for_an_empty_list(cls, calls: list[ToolCall] | None) -> list[ToolCall] | None:
+        # `complete` returns an empty list, and a provider refuses it when it comes back as history.
+        return calls or None
+
     @model_validator(mode="after")
     def _has_what_its_role_needs(self) -> Self:
         if self.content is None and not (self.role == "assistant" and self.tool_calls):
@@ -259,6 +265,11 @@ class Request(_Value):
         if tenant_id is not None and not TENANT_ID.match(tenant_id):
             raise ValueError(TENANT_ID_RULE)
         return tenant_id
+
+    @field_validator("tools")
+    @classmethod
+    def _none_for_an_empty_list(cls, tools: list[Tool] | None) -> list[Tool] | None:
+        return tools or None
 
     @model_validator(mode="after")
     def _tools_agree(self) -> Self:

@@ -702,3 +702,42 @@ async def test_ollama_is_asked_in_its_openai_format_only(world: World) -> None:
         await ask.ok("fast")
     assert [request.path for request in world.ollama.requests] == ["/v1/chat/completions"]
     assert world.ollama.requests[0].body["model"] == "qwen3:32b"
+
+
+async def test_an_answer_can_be_sent_back_as_history(world: World) -> None:
+    async with world.client() as ask:
+        answer = await ask.ok("fast")
+        echo = {"role": "assistant", "content": answer["content"], "tool_calls": answer["tool_calls"]}
+        await ask.ok("fast", messages=[*HELLO, echo, *HELLO], tools=[], tool_choice="none")
+    body = world.ollama.requests[1].body
+    assert body["messages"][1] == {"role": "assistant", "content": "Hello from ollama"}
+    assert not {"tools", "tool_choice"} & set(body)
+
+
+async def test_a_flagged_input_behind_a_403_goes_nowhere_else(world: World) -> None:
+    world.anthropic.script(Status(403, "requires moderation and your input was flagged"))
+    async with world.client() as ask:
+        assert (await ask.error("quality")).startswith("content_policy: ")
+    assert world.calls() == (1, 0, 0)
+
+
+async def test_a_hang_leaves_half_of_a_short_deadline_for_the_second(world: World) -> None:
+    world.anthropic.script(Hang())
+    world.openai.script(Text("in time"))
+    async with world.client() as ask:
+        await ask.ok("fast")
+        answer = await ask.ok("quality", timeout_s=4)
+    assert (answer["content"], answer["model"]) == ("in time", GPT)
+    assert answer["attempts"][0]["error"].startswith("no answer in time (within ")
+    assert world.calls() == (1, 1, 1)
+
+
+async def test_a_tool_call_without_a_name_is_that_deployments_failure(world: World) -> None:
+    nameless = {"id": "c", "type": "function", "function": {"arguments": "{}"}}
+    choice = {"index": 0, "finish_reason": "tool_calls", "message": {"role": "assistant", "tool_calls": [nameless]}}
+    body = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    world.ollama.script(Raw(json.dumps(body).encode()))
+    async with world.client() as ask:
+        answer = await ask.ok("balanced")
+    assert reasons(answer) == [(QWEN, "unusable answer (a tool call without a name)")]
+    assert world.calls() == (1, 0, 1)

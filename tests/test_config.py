@@ -1098,3 +1098,18 @@ def test_a_host_that_is_no_name_is_a_fault(faults: Callable[..., tuple[str, ...]
     (fault,) = faults({"model_list": [entry("g", {"model": "openai/x", "api_base": "http://a..b/v1", "api_key": "k"})]})
     assert fault.startswith("model_list[0].litellm_params.api_base: ")
     assert "a..b" not in fault
+
+
+def test_a_fallback_for_every_group_is_a_default_fallback(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    names = ", ".join(f"{{model_name: {name}, litellm_params: {{model: ollama/{name}}}}}" for name in "abc")
+    path.write_text(f'model_list: [{names}]\nrouter_settings: {{fallbacks: [{{"*": [c]}}, {{a: [b]}}]}}\n')
+    config = load_config(path, {})
+    assert {name: group.fallbacks for name, group in config.groups.items()} == {"a": ("b",), "b": ("c",), "c": ()}
+
+
+def test_a_token_in_the_path_of_an_address_is_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    address = "https://gateway.example/v1/tok-SECRET/openai"
+    path.write_text(f"model_list: [{{model_name: a, litellm_params: {{model: ollama/x, api_base: {address}}}}}]\n")
+    assert "SECRET" not in str(load_config(path, {}).public)

@@ -61,6 +61,7 @@ class World:
         )
         self.asked: list[str] = []
         self.waits: list[float] = []
+        self.limits: list[float] = []
 
     def walk(
         self,
@@ -72,7 +73,7 @@ class World:
         """Walk to the end: the id of the deployment that answered, or the walk if none did."""
         walk = self.routes.walk(group, needs, self.clock.now + timeout)
         tries = walk.tries()
-        self.asked, self.waits = [], []
+        self.asked, self.waits, self.limits = [], [], []
         outcome: Outcome | None = None
         while True:
             try:
@@ -84,9 +85,8 @@ class World:
             self.asked.append(deployment.id)
             self.waits.append(attempt.wait_s)
             answer = answers.get(deployment.id, OK)
-            self.routes.began(deployment)
+            self.limits.append(attempt.limit_s)
             outcome = answer() if callable(answer) else answer
-            self.routes.ended(deployment, outcome)
             if isinstance(outcome, Fault):
                 walk.attempts.append(Attempt(deployment.name, str(outcome), 1))
 
@@ -201,7 +201,7 @@ class TestCooldown:
     def test_a_success_wipes_the_slate(self) -> None:
         world = World(quality_and_fast())
         for _ in range(5):
-            world.walk("quality", {"quality/1": Fault(K.TIMEOUT)})
+            world.walk("quality", {"quality/1": Fault(K.BAD_ANSWER)})
             world.walk("quality", {})
         assert world.walk("quality", {}) == "quality/1"
 
@@ -371,6 +371,17 @@ def test_nothing_to_call_is_said_with_each_reason() -> None:
     )
 
 
+def test_a_limit_holds_for_calls_at_once_and_for_retries() -> None:
+    world = World(conf([Group("a", "", (dep("a", 1, rpm=1),))]))
+    assert next(world.routes.walk("a", Needs(), world.clock.now + 9).tries()).deployment.id == "a/1"
+    world = World(conf([Group("a", "", (dep("a", 1, rpm=2),))]))
+    held = [world.routes.walk("a", Needs(), world.clock.now + 9).tries() for _ in range(3)]
+    assert [next(tries, None) is not None for tries in held] == [True, True, False]
+    world = World(conf([Group("a", "", (dep("a", 1, rpm=2),))]))
+    world.walk("a", {"a/1": Fault(K.SERVER_ERROR)})
+    assert world.asked == ["a/1", "a/1"]
+
+
 def test_limits_pass_a_deployment_over_until_the_minute_is_over() -> None:
     world = World(conf([Group("a", "", (dep("a", 1, rpm=2), dep("a", 2, tpm=15)))]))
     assert [world.walk("a", {}) for _ in range(4)] == ["a/1", "a/1", "a/2", "a/2"]
@@ -411,8 +422,8 @@ class TestLatencyBasedRouting:
     def test_a_time_out_counts_as_slow(self) -> None:
         world = self.world()
         self.count(world, {"a/1": 0.1, "a/2": 0.5}, 5)
-        world.walk("a", {"a/1": Fault(K.TIMEOUT)})
-        world.walk("a", {"a/1": Fault(K.TIMEOUT)})
+        world.walk("a", {"a/1": Fault(K.TIMEOUT, waited_s=20)})
+        world.walk("a", {"a/1": Fault(K.TIMEOUT, waited_s=20)})
         assert self.count(world, {"a/1": 0.1, "a/2": 0.5}, 5)["a/2"] == 5
 
     def test_calls_at_once_spread_while_nothing_is_known(self) -> None:
@@ -420,9 +431,7 @@ class TestLatencyBasedRouting:
         walks = [world.routes.walk("a", Needs(), world.clock.now + 9).tries() for _ in range(2)]
         asked = set()
         for tries in walks:
-            deployment = next(tries).deployment
-            world.routes.began(deployment)
-            asked.add(deployment.id)
+            asked.add(next(tries).deployment.id)
         assert asked == {"a/1", "a/2"}
 
 
@@ -437,9 +446,27 @@ def test_a_try_given_up_from_outside_leaves_no_trace() -> None:
     world = World(quality_and_fast())
     deployment = world.config.groups["quality"].deployments[0]
     for _ in range(9):
-        world.routes.began(deployment)
-        world.routes.ended(deployment, None)
+        tries = world.routes.walk("quality", Needs(), world.clock.now + 9).tries()
+        assert next(tries).deployment is deployment
+        tries.close()
     assert world.routes.state(deployment) == ("ready", None)
+
+
+def test_a_hang_leaves_time_for_those_behind_it() -> None:
+    world = World(quality_and_fast())
+    world.walk("quality", {"quality/1": Fault(K.TIMEOUT), "quality/2": Fault(K.TIMEOUT)}, timeout=50)
+    assert world.limits == [25, 25, 120]  # the clock stands still here; the last has nobody behind it
+    world = World(quality_and_fast())
+    world.walk("quality", {}, timeout=300)
+    assert world.limits == [120]
+
+
+def test_one_that_hung_for_its_whole_time_out_is_passed_over_at_once() -> None:
+    world = World(quality_and_fast())
+    world.walk("quality", {"quality/1": Fault(K.TIMEOUT, waited_s=120)})
+    assert world.walk("quality", {}) == "quality/2"
+    world.walk("fast", {"fast/1": Fault(K.TIMEOUT, waited_s=20)})
+    assert world.walk("fast", {}) == "fast/1"
 
 
 outcomes = st.one_of(

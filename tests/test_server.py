@@ -214,6 +214,7 @@ class TestResources:
         ("uri", "message"),
         [
             ("konstruct://groups/nope", 'unknown_group: no group "nope"; groups: balanced, fast, quality'),
+            ("konstruct://groups/", 'unknown_group: no group ""'),
             ("konstruct://nope", "Unknown resource"),
             ("file:///etc/passwd", "Unknown resource"),
         ],

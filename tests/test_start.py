@@ -36,9 +36,10 @@ def test_initialize_and_lists_are_answered_while_litellm_still_loads(config: Pat
         assert server.answer(request)["result"]["structuredContent"]["content"] == "Hello from ollama"
 
 
-def test_a_proxy_is_not_asked_for_what_is_on_this_machine(config: Path, ollama: Provider) -> None:
+@pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])
+def test_a_proxy_is_not_asked_for_what_is_on_this_machine(config: Path, ollama: Provider, spelling: str) -> None:
     nowhere = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
-    with Process(config, environ={**nowhere, "NO_PROXY": "intranet.example"}) as server:
+    with Process(config, environ={**nowhere, spelling: "intranet.example"}) as server:
         server.initialize()
         assert not server.complete("fast")["isError"]
     assert ollama.calls == 1
