@@ -9,6 +9,7 @@ from .config import Config
 from .errors import (
     AllFailedError,
     BadRequestError,
+    BudgetExceededError,
     CompletionError,
     ConfigError,
     ContentPolicyError,
@@ -18,17 +19,32 @@ from .errors import (
     InternalError,
     InvalidArgumentError,
     KonstructError,
+    LedgerError,
     RequestError,
     UnavailableError,
     UnknownGroupError,
+    UnknownTenantError,
+    UnpricedError,
     UnsupportedError,
 )
-from .types import Attempt, Completion, DeploymentStatus, GroupStatus, ToolCall, Usage
+from .types import (
+    Attempt,
+    BudgetState,
+    Completion,
+    DeploymentStatus,
+    GroupStatus,
+    Spend,
+    ToolCall,
+    Usage,
+    UsageReport,
+)
 
 __all__ = [
     "AllFailedError",
     "Attempt",
     "BadRequestError",
+    "BudgetExceededError",
+    "BudgetState",
     "Completion",
     "CompletionError",
     "Config",
@@ -43,10 +59,15 @@ __all__ = [
     "InvalidArgumentError",
     "Konstruct",
     "KonstructError",
+    "LedgerError",
     "RequestError",
+    "Spend",
     "ToolCall",
     "UnavailableError",
     "UnknownGroupError",
+    "UnknownTenantError",
+    "UnpricedError",
     "UnsupportedError",
     "Usage",
+    "UsageReport",
 ]

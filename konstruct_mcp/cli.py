@@ -5,28 +5,50 @@ Imports that cost (mcp, rich) are made by the command that needs them.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 
 import anyio
 import click
 
 from .completions import Konstruct
 from .errors import ConfigError, KonstructError, RequestError
-from .types import Completion, DeploymentStatus, GroupStatus, scrubbed
+from .types import (
+    NUSD,
+    BudgetState,
+    Completion,
+    DeploymentStatus,
+    Dimension,
+    GroupStatus,
+    Spend,
+    UsageReport,
+    dollars,
+    scrubbed,
+    summed,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+_T = TypeVar("_T")
 
 _FAILURE, _MISTAKE, _INTERRUPTED = 1, 2, 130
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_PIPE_TABLE_WIDTH = 200  # columns, of a table with bars
 _PIPE_WIDTH = 10_000  # columns: who reads a pipe reads lines, and finds one deployment on each
 
 _TERMINAL_NOTE = """\
@@ -243,6 +265,7 @@ def check(path: Path | None, live: bool) -> int:
         _print("\n".join(_faults(error)))
         return _MISTAKE
     deployments = [deployment for group in konstruct.config.groups.values() for deployment in group.deployments]
+    unpriced = konstruct.unpriced()
     if live:
         with _spinner("asking each deployment for one token"):
             verdicts = anyio.run(_ask_each, konstruct)
@@ -252,16 +275,189 @@ def check(path: Path | None, live: bool) -> int:
     rows = [(deployment.group, deployment.name, verdicts[deployment.id] or fine) for deployment in deployments]
     _table(("group", "model", "state"), *rows)
     _print(f"config: {konstruct.config.source}")
+    status = 0
+    for deployment in deployments:
+        if missing := unpriced.get(deployment.id):
+            _print(f"{deployment.group}: {deployment.name} has no {missing}, so no tenant with a budget can use it")
+            status = _FAILURE
     if failing := sum(verdict is not None for verdict in verdicts.values()):
         _print(f"{failing} of {len(rows)} deployments cannot be called; the state above says why")
         return _FAILURE
     _print(f"all {len(rows)} deployments {'answer' if live else 'are ready'}")
-    return 0
+    return status
 
 
 async def _ask_each(konstruct: Konstruct) -> dict[str, str | None]:
     async with konstruct:
         return await konstruct.check()
+
+
+_TENANT = click.option("--tenant", envvar="KONSTRUCT_TENANT_ID", help="Of this tenant alone; else of all.")
+
+
+@cli.command()
+@_TENANT
+@click.option("--group", help="What this model group answered.")
+@click.option("--since", metavar="DAY", help="The first day (UTC): a date, or 7d for seven days ago.")
+@click.option("--until", metavar="DAY", help="The last day, in the same way.")
+@click.option("--by", type=click.Choice(get_args(Dimension)), default="group", help="What a line is of.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the lines as CSV.")
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page with charts."
+)
+@click.pass_obj
+def usage(
+    path: Path | None,
+    tenant: str | None,
+    group: str | None,
+    since: str | None,
+    until: str | None,
+    by: Dimension,
+    as_json: bool,
+    as_csv: bool,
+    html: Path | None,
+) -> None:
+    """Say what tenants spent, on which groups and models, and when."""
+    if as_json + as_csv + (html is not None) > 1:
+        raise click.UsageError("--json, --csv and --html exclude each other")
+    konstruct = _open(path)
+    days = {"since": _day(since), "until": _day(until)}
+    report = _from_ledger(konstruct, lambda: konstruct.usage(tenant, group=group, **days))
+    if html is not None:
+        _write_page(report, html)
+    elif as_json:
+        _print_json(report.as_dict())
+    elif as_csv:
+        _print_csv(report, by)
+    else:
+        _print_usage(report, by)
+
+
+def _day(text: str | None) -> str | None:
+    """The ISO date of `7d`; anything else as it is."""
+    if text is None or not (match := re.fullmatch(r"(\d{1,5})d", text)):
+        return text
+    return (datetime.now(UTC).date() - timedelta(days=int(match[1]))).isoformat()
+
+
+def _from_ledger(konstruct: Konstruct, read: Callable[[], Awaitable[_T]]) -> _T:
+    async def run() -> _T:
+        try:
+            return await read()
+        finally:
+            await konstruct.aclose()
+
+    return anyio.run(run)
+
+
+def _write_page(report: UsageReport, file: Path) -> None:
+    try:
+        from .report import page
+
+        file.write_text(page(report), "utf-8")
+    except ImportError:
+        raise click.ClickException("charts need the extra `charts`: pip install 'konstruct-mcp[charts]'") from None
+    _say(f"written to {file}")
+
+
+def _print_csv(report: UsageReport, by: Dimension) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [by, *_NO_SPEND.as_dict()], lineterminator="\n")
+    writer.writeheader()
+    for line in summed(report.lines, by):
+        # As a decimal: a spreadsheet takes 1.6e-05 for a text, or for a name.
+        exact = f"{Decimal(line.cost_nusd) / NUSD:f}"
+        writer.writerow({by: getattr(line, by), **line.as_dict(), "cost_usd": exact})
+    _print(text.getvalue().removesuffix("\n"))
+
+
+def _print_usage(report: UsageReport, by: Dimension) -> None:
+    if not report.lines:
+        _print("no calls")
+    else:
+        from rich.bar import Bar
+
+        lines, [total] = summed(report.lines, by), summed(report.lines)
+        most = max(line.cost_nusd for line in lines) or 1
+        table = _grid(by, *_COLUMNS, "")
+        for line in lines:
+            table.add_row(
+                _cell(getattr(line, by) or "(nobody answered)"), *_figures(line), Bar(most, 0, line.cost_nusd)
+            )
+        table.add_section()
+        table.add_row("total", *_figures(total))
+        _print_grid(table)
+        if total.unpriced:
+            _print(f"the cost of {total.unpriced} of {total.calls} calls is unknown, and not in these sums")
+    if report.budgets:
+        _print("")
+        _print_budgets(report.budgets)
+
+
+_COLUMNS = ("calls", "failed", "tokens in", "out", "cached", "cost")
+_NO_SPEND = Spend("", "", "", "")
+
+
+def _figures(line: Spend) -> list[str]:
+    counts = (line.calls, line.failed, line.input_tokens, line.output_tokens, line.cached_tokens)
+    return [*(f"{count:,}" for count in counts), dollars(line.cost_nusd)]
+
+
+@cli.command()
+@_TENANT
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@click.pass_obj
+def budgets(path: Path | None, tenant: str | None, as_json: bool) -> None:
+    """List the budgets: what is spent, reserved and left."""
+    konstruct = _open(path)
+    states = _from_ledger(konstruct, lambda: konstruct.budgets(tenant))
+    if as_json:
+        _print_json({"budgets": [state.as_dict() for state in states]})
+    elif states:
+        _print_budgets(states)
+    else:
+        _print("no budgets")
+
+
+def _print_budgets(states: Sequence[BudgetState]) -> None:
+    from rich.bar import Bar
+
+    table = _grid("tenant", "budget", "spent", "reserved", "left", "renews", "", left=2)
+    for state in states:
+        amounts = (dollars(nusd) for nusd in (state.spent_nusd, state.reserved_nusd, state.left_nusd))
+        used = min(state.limit_nusd, state.spent_nusd + state.reserved_nusd)
+        renews = state.renews_at[:10] if state.renews_at else "never"
+        bar = Bar(state.limit_nusd or 1, 0, used if state.limit_nusd else 1)
+        table.add_row(_cell(state.tenant), _cell(state.name), *amounts, renews, bar)
+    _print_grid(table)
+
+
+def _grid(*columns: str, left: int = 1) -> Table:
+    """A table whose last column holds a bar; the first ones are text, the others numbers."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="", show_edge=False)
+    for position, column in enumerate(columns[:-1]):
+        table.add_column(column, justify="left" if position < left else "right", overflow="fold")
+    table.add_column(columns[-1], width=20)
+    return table
+
+
+def _cell(text: str) -> Text:
+    """As it is: rich would read a name in brackets as a style."""
+    from rich.text import Text
+
+    return Text(text)
+
+
+def _print_grid(table: Table) -> None:
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_TABLE_WIDTH, highlight=False)
+    with console.capture() as printed:
+        console.print(table)
+    _print("\n".join(line.rstrip() for line in printed.get().splitlines()))
 
 
 def _faults(error: ConfigError) -> list[str]:

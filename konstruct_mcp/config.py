@@ -12,6 +12,8 @@ collected, not raised, until all of it has been read.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import importlib.util
 import itertools
 import json
 import os
@@ -19,6 +21,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
@@ -39,9 +42,10 @@ from pydantic import (
 )
 
 from . import embedded
+from .accounts import Budget
 from .errors import LONGEST_NAME, ConfigError, EmbeddedError, cut, quoted
-from .source import read_source
-from .types import TENANT_ID, TENANT_ID_RULE, flaws
+from .source import data_folder, read_source
+from .types import NUSD, TENANT_ID, TENANT_ID_RULE, Per, flaws
 
 RoutingStrategy = Literal["latency-based-routing", "simple-shuffle"]
 
@@ -103,6 +107,25 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Tenant:
+    """Somebody on whose account calls are made: the groups they may use, in the file's order, and their budgets."""
+
+    id: str
+    groups: tuple[str, ...]
+    budgets: tuple[Budget, ...] = ()
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPlace:
+    """Where the accounts are kept: a SQLAlchemy URL, which may hold a password, and the folder for what cannot be
+    written there."""
+
+    url: str = field(repr=False)
+    spool: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The effective configuration.
 
@@ -111,6 +134,13 @@ class Config:
         groups: by name, in the file's order.
         default_group: the group of a call that names none; a key of `groups`.
         default_tenant: the tenant of a call that names none.
+        known_tenant: whose server this is, where the environment or the config says so.
+        tenants: those that are named, by id.
+        allow_unknown: whether there are others.
+        budgets: of every tenant that has none of its own.
+        budget_fallback: the group whose free deployments may answer where a budget does not afford the call.
+        min_answer_tokens: an answer that a budget affords no more than this many tokens of is not worth asking for.
+        ledger: where the accounts are kept.
         timeout_s: the deadline of a whole call, in seconds.
         allowed_fails: failed tries within a minute that a deployment may have before it cools down.
         routing_strategy: how to choose among deployments of equal order.
@@ -122,6 +152,13 @@ class Config:
     groups: Mapping[str, Group]
     default_group: str
     default_tenant: str
+    known_tenant: str | None
+    tenants: Mapping[str, Tenant]
+    allow_unknown: bool
+    budgets: tuple[Budget, ...]
+    budget_fallback: str | None
+    min_answer_tokens: int
+    ledger: LedgerPlace
     timeout_s: float
     allowed_fails: int
     routing_strategy: RoutingStrategy
@@ -301,7 +338,13 @@ class _KonstructSettings(_Section):
     default_group: str | None = None
     groups: dict[str, Any] = {}
     timeout_s: _Seconds = 300.0
-    default_tenant: str = "default"
+    default_tenant: str | None = None
+    tenants: dict[str, Any] | None = None
+    allow_unknown: bool = False
+    budgets: list[Any] = []
+    budget_fallback: str | None = None
+    min_answer_tokens: _Count = 256
+    ledger_url: str | None = None
 
     @field_validator("default_tenant")
     @classmethod
@@ -309,6 +352,22 @@ class _KonstructSettings(_Section):
         if not TENANT_ID.match(tenant):
             raise ValueError(TENANT_ID_RULE)
         return tenant
+
+
+class _TenantSettings(_Section):
+    model_config = ConfigDict(extra="forbid")
+
+    groups: list[str] | None = None
+    budgets: list[Any] | None = None
+    note: Annotated[str, Field(max_length=500), AfterValidator(_one_line)] | None = None
+
+
+class _BudgetSettings(_Section):
+    model_config = ConfigDict(extra="forbid")
+
+    usd: Annotated[Decimal, _Number, Field(ge=0, le=10**9)]
+    per: Per
+    groups: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class _GroupSettings(_Section):
@@ -411,6 +470,8 @@ _KEYS = {
     "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
 }
 _DEFAULTS = {"OLLAMA_BASE_URL": "http://localhost:11434"}  # of environment variables
+_DEFAULT_TENANT = "default"
+_SCHEME = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?\Z")
 _UNEXPANDED = re.compile(r"\$\{[^}]*\}\Z|\$[A-Za-z_][A-Za-z0-9_]*\Z|%[A-Za-z_][A-Za-z0-9_]*%\Z")
 _WINDOWS = {"embedded": embedded.CONTEXT_TOKENS}  # of the servers that we start
 _BARE = ((re.compile(r"gpt-|o\d|chatgpt-"), "openai"), (re.compile(r"claude-"), "anthropic"))
@@ -483,9 +544,18 @@ class _Reading:
             default_group = "balanced" if "balanced" in self._known else next(iter(self._known), "")
         elif default_group not in self._known:
             self._fault("konstruct.default_group", self._no_group(default_group))
-        tenant = self._value("KONSTRUCT_TENANT_ID") or konstruct.default_tenant
-        if not TENANT_ID.match(tenant):
-            self._fault("KONSTRUCT_TENANT_ID", TENANT_ID_RULE)
+        budgets = self._budgets(konstruct.budgets, "konstruct.budgets")
+        tenants = self._tenants(konstruct.tenants or {}, budgets)
+        allow_unknown = konstruct.tenants is None or konstruct.allow_unknown
+        known_tenant = self._known_tenant(konstruct.default_tenant, None if allow_unknown else tenants)
+        fallback = konstruct.budget_fallback
+        if (
+            fallback is not None
+            and self._is_group("konstruct.budget_fallback", fallback)
+            and fallback in self._embedded
+        ):
+            self._fault("konstruct.budget_fallback", f"{quoted(fallback)} is the embedded model, too weak for that")
+        ledger = self._ledger(konstruct.ledger_url)
         if self.faults:
             return None
 
@@ -514,8 +584,19 @@ class _Reading:
             },
             "konstruct": {
                 "default_group": default_group,
-                "default_tenant": tenant,
+                "default_tenant": known_tenant or _DEFAULT_TENANT,
                 "timeout_s": konstruct.timeout_s,
+                "allow_unknown": allow_unknown,
+                "tenants": {
+                    # One tenant never sees another's: where this is a tenant's server, its own entry is all there is.
+                    tenant.id: _shown_tenant(tenant)
+                    for tenant in tenants.values()
+                    if known_tenant in (None, tenant.id)
+                },
+                "budgets": [_shown_budget(budget) for budget in budgets],
+                "budget_fallback": fallback,
+                "min_answer_tokens": konstruct.min_answer_tokens,
+                "ledger_url": _masked_url(ledger.url),
                 "groups": {name: {"description": group.description} for name, group in groups.items()},
             },
         }
@@ -523,7 +604,14 @@ class _Reading:
             source=source,
             groups=MappingProxyType(groups),
             default_group=default_group,
-            default_tenant=tenant,
+            default_tenant=known_tenant or _DEFAULT_TENANT,
+            known_tenant=known_tenant,
+            tenants=MappingProxyType(tenants),
+            allow_unknown=allow_unknown,
+            budgets=budgets,
+            budget_fallback=fallback,
+            min_answer_tokens=konstruct.min_answer_tokens,
+            ledger=ledger,
             timeout_s=konstruct.timeout_s,
             allowed_fails=setting("allowed_fails", 2),
             routing_strategy=router.routing_strategy,
@@ -592,6 +680,90 @@ class _Reading:
             settings = self._parse(_GroupSettings, {} if value is None else value, place)
             found[name] = settings.description if settings else None
         return found
+
+    # -- tenants and their budgets
+
+    def _tenants(self, entries: Mapping[str, Any], defaults: tuple[Budget, ...]) -> dict[str, Tenant]:
+        found = {}
+        for name, value in entries.items():
+            place = f"konstruct.tenants.{cut(name)}"
+            if name in _KonstructSettings.model_fields and not isinstance(value, dict | None):
+                self._fault(place, f"belongs one level up: konstruct.{name}")
+                continue
+            if not TENANT_ID.match(name):
+                self._fault(place, TENANT_ID_RULE)
+            settings = self._parse(_TenantSettings, {} if value is None else value, place)
+            if settings is None:
+                continue
+            groups = tuple(self._known) if settings.groups is None else self._allowed(settings.groups, place)
+            own = None if settings.budgets is None else self._budgets(settings.budgets, f"{place}.budgets")
+            found[name] = Tenant(name, groups, defaults if own is None else own, settings.note)
+        return found
+
+    def _allowed(self, names: Sequence[str], place: str) -> tuple[str, ...]:
+        allowed = {name for i, name in enumerate(names) if self._is_group(f"{place}.groups[{i}]", name)}
+        if not names:
+            self._fault(f"{place}.groups", "should name a group; without this key the tenant may use all of them")
+        return tuple(name for name in self._known if name in allowed)
+
+    def _budgets(self, entries: Sequence[Any], place: str) -> tuple[Budget, ...]:
+        found: list[Budget] = []
+        for position, entry in enumerate(entries):
+            here = f"{place}[{position}]"
+            settings = self._parse(_BudgetSettings, entry, here)
+            if settings is None:
+                continue
+            groups = tuple(settings.groups or ())
+            known = [self._is_group(f"{here}.groups[{i}]", name) for i, name in enumerate(groups)]
+            if all(known):
+                # Rounded down: a budget is never more than what is written.
+                found.append(Budget(int(settings.usd * NUSD), settings.per, groups))
+        return tuple(found)
+
+    def _known_tenant(self, default: str | None, named: Mapping[str, Tenant] | None) -> str | None:
+        """Whose server this is; `named` are the tenants there are, None where there may be others."""
+        place, tenant = "KONSTRUCT_TENANT_ID", self._value("KONSTRUCT_TENANT_ID")
+        if tenant is None:
+            place, tenant = "konstruct.default_tenant", default
+        elif not TENANT_ID.match(tenant):
+            self._fault(place, TENANT_ID_RULE)
+            return None
+        if tenant is not None and named is not None and tenant not in named:
+            self._fault(place, "is no tenant of konstruct.tenants")
+        return tenant
+
+    def _ledger(self, given: str | None) -> LedgerPlace:
+        """The ledger that the environment, else the config names, else a file in the user's data folder."""
+        place, url = "KONSTRUCT_LEDGER_URL", self._value("KONSTRUCT_LEDGER_URL")
+        if url is None:
+            place, url = "konstruct.ledger_url", (given or "").strip()
+            if name := _reference(url):
+                place, url = f"{place} ({cut(name)})", self._value(name) or ""
+                if not url:
+                    self._fault(place, "is not set")
+        folder = data_folder(self._environ)
+        if not url:
+            if folder is None:
+                self._fault("KONSTRUCT_LEDGER_URL", "is needed: this user has no data folder for the ledger")
+                return LedgerPlace("", Path())
+            file = folder / "ledger.sqlite3"
+            return LedgerPlace(f"sqlite:///{file}", file.with_name(f"{file.name}.spool"))
+        scheme, separator, rest = url.partition("://")
+        if not separator or not _SCHEME.match(scheme):
+            self._fault(place, "should be a SQLAlchemy URL, like sqlite:////absolute/path or postgresql://host/name")
+        elif scheme.startswith("sqlite"):
+            file = Path(rest.partition("?")[0].removeprefix("/"))
+            if not file.is_absolute():  # the current folder is whatever a client has started the server in
+                self._fault(place, "should name an absolute path: sqlite:////absolute/path/ledger.sqlite3")
+            return LedgerPlace(url, file.with_name(f"{file.name}.spool") if file.name else file)
+        elif scheme in ("postgres", "postgresql", "postgresql+psycopg"):
+            url = f"postgresql+psycopg://{rest}"
+            if importlib.util.find_spec("psycopg") is None:
+                self._fault(place, "needs the extra `postgres`: pip install 'konstruct-mcp[postgres]'")
+        if folder is None:
+            self._fault(place, "this user has no data folder, which is needed beside a database server")
+            return LedgerPlace(url, Path())
+        return LedgerPlace(url, folder / f"ledger-{hashlib.sha256(url.encode()).hexdigest()[:16]}.spool")
 
     # -- the groups and who is behind them
 
@@ -844,6 +1016,26 @@ def _masked(entry: Mapping[str, Any]) -> dict[str, Any]:
         if entry[section]:
             shown[section] = {k: _shown(k, value) for k, value in entry[section].items() if value is not None}
     return shown
+
+
+def _masked_url(url: str) -> str:
+    """Without user, password and query, which can hold either, and without the folders of a file."""
+    scheme, _, rest = url.partition("://")
+    authority, _, path = rest.partition("/")
+    host = authority.rpartition("@")[2]
+    root = "/" if path.startswith("/") else ""
+    folders, slash, name = path.partition("?")[0].removeprefix("/").rpartition("/")
+    return f"{scheme}://{'***@' if host != authority else ''}{host}/{root}{'***' if folders else ''}{slash}{name}"
+
+
+def _shown_budget(budget: Budget) -> dict[str, Any]:
+    shown = {"usd": budget.limit_nusd / NUSD, "per": budget.per}
+    return shown | ({"groups": list(budget.groups)} if budget.groups else {})
+
+
+def _shown_tenant(tenant: Tenant) -> dict[str, Any]:
+    shown = {"groups": list(tenant.groups), "budgets": [_shown_budget(budget) for budget in tenant.budgets]}
+    return shown | ({"note": tenant.note} if tenant.note else {})
 
 
 def _describe(deployments: Iterable[Deployment]) -> str:

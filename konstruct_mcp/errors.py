@@ -3,18 +3,22 @@
     KonstructError                      code, message; str() is the one line "code: message"
     ├── ConfigError          config           the config file or environment is wrong (all faults at once)
     ├── EmbeddedError        embedded         the embedded model cannot run here
+    ├── LedgerError          ledger           the ledger cannot be used, and the call needs it
     ├── InternalError        internal         our own defect
     ├── RequestError                          the request is at fault: the same call will fail again
     │   ├── InvalidArgumentError  invalid_argument   an argument is missing, unknown or ill-typed
-    │   ├── UnknownGroupError     unknown_group      no such model group
+    │   ├── UnknownTenantError    unknown_tenant     no such tenant
+    │   ├── UnknownGroupError     unknown_group      no such model group, or none for this tenant
     │   ├── UnsupportedError      unsupported        no deployment of the group can do what is asked
     │   ├── BadRequestError       bad_request        a provider refused the request itself
     │   ├── ContextOverflowError  context_overflow   too long for every candidate's window
     │   └── ContentPolicyError    content_policy     a provider refused the content
-    └── CompletionError                       the providers are at fault: the same call may succeed later
+    └── CompletionError                       no provider answered: the same call may succeed later
         ├── UnavailableError      unavailable        nothing of the group can be called (no key, cooling down)
         ├── AllFailedError        all_failed         every deployment that was tried failed
-        └── DeadlineError         timeout            the deadline passed first
+        ├── DeadlineError         timeout            the deadline passed first
+        ├── BudgetExceededError   budget_exceeded    a budget of the tenant does not afford the call
+        └── UnpricedError         unpriced           the tenant has a budget, and the deployment no price
 
 Messages are written for whoever reads them: an assistant through a tool error, a person through
 the command line. They say what happened and what to do next, in one line, and never hold a
@@ -75,6 +79,12 @@ class EmbeddedError(KonstructError):
     code = "embedded"
 
 
+class LedgerError(KonstructError):
+    """The ledger cannot be used: a newer version wrote it, or a budget cannot be checked while it is out of reach."""
+
+    code = "ledger"
+
+
 class InternalError(KonstructError):
     """A defect of ours. The cause is in the log, not in the message."""
 
@@ -91,8 +101,14 @@ class InvalidArgumentError(RequestError):
     code = "invalid_argument"
 
 
+class UnknownTenantError(RequestError):
+    """No such tenant; the message names no other."""
+
+    code = "unknown_tenant"
+
+
 class UnknownGroupError(RequestError):
-    """No model group of that name; the message lists those there are."""
+    """No model group of that name that the tenant may use; the message lists those there are."""
 
     code = "unknown_group"
 
@@ -145,3 +161,15 @@ class DeadlineError(CompletionError):
     """The deadline of the whole call passed; the message says what was being waited for."""
 
     code = "timeout"
+
+
+class BudgetExceededError(CompletionError):
+    """A budget does not afford the call; the message says what is spent and reserved, and when the budget renews."""
+
+    code = "budget_exceeded"
+
+
+class UnpricedError(CompletionError):
+    """The tenant has a budget, and what could answer has no price; the message says which key is missing."""
+
+    code = "unpriced"

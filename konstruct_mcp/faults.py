@@ -89,8 +89,8 @@ def _silent_fault(chain: list[BaseException], deployment: Deployment, secrets: C
     if any(isinstance(link, httpx.TimeoutException) for link in chain):
         return Fault(FaultKind.TIMEOUT, f"within {deployment.timeout_s:g} s")
     if any(isinstance(link, httpx.TransportError | OSError) for link in chain):
-        known = (words for kind, words in _BREAKS for link in chain if isinstance(link, kind))
-        return Fault(FaultKind.CONNECTION, next(known, "dropped"))
+        known = next((words for kind, words in _BREAKS for link in chain if isinstance(link, kind)), None)
+        return Fault(FaultKind.CONNECTION, known or "dropped", sent=known is None)
     if type(chain[0]).__name__ == "UnsupportedParamsError":
         # LiteLLM's own words, up to its advice on LiteLLM's settings.
         words = str(getattr(chain[0], "message", "")).rpartition("Error: ")[2].partition("To drop")[0]

@@ -22,26 +22,28 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from .accounts import Quote, to_nusd
 from .config import Config, Deployment
 from .embedded import EmbeddedServer
-from .errors import EmbeddedError, InternalError, KonstructError
+from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
 from .faults import fault_of, secrets_in
 from .routing import Answer, Facts, Fault, FaultKind, Needs, Routes, Try, Walk
 from .types import (
-    Attempt,
-    Completion,
     DeploymentStatus,
     FinishReason,
     FunctionCall,
     GroupStatus,
     Message,
     Request,
+    ResponseFormat,
+    Tool,
     ToolCall,
     Usage,
 )
@@ -54,6 +56,7 @@ _loading = threading.Lock()
 # counts per read, so an answer that dribbles would outlive it.
 _BACKSTOP_S = 5.0
 _DRAIN_S = 1.0  # for LiteLLM's own log of the last calls, which nobody reads
+_MOST_TOKENS, _MOST_USD = 10**9, 10**6  # of one try: more is no count, and no price that anybody would pay
 _CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
 _LEADING_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
 _FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -66,14 +69,29 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
+class Reply:
     """What a provider's response holds for us."""
 
     content: str
     tool_calls: tuple[ToolCall, ...]
     finish_reason: FinishReason
-    usage: Usage
-    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How one try went.
+
+    Attributes:
+        outcome: for routing.
+        reply: the answer; None where the outcome is a fault.
+        usage: the tokens that the provider counted; None where it counted none. An unusable answer can have some.
+        cost_usd: what they cost; None means unknown.
+    """
+
+    outcome: Answer | Fault
+    reply: Reply | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
 
 
 class ModelRouter:
@@ -106,79 +124,68 @@ class ModelRouter:
 
     # -- one completion ----------------------------------------------------------------------------------------------
 
-    def walk(self, request: Request, group: str, deadline: float) -> Walk:
-        """Open the walk of a request. `deadline` is a reading of `time.monotonic`."""
+    def walk(self, request: Request, group: str, deadline: float, allowed: Collection[str] | None = None) -> Walk:
+        """Open the walk of a request through the `allowed` groups. `deadline` is a reading of `time.monotonic`."""
         needs = Needs(
             tools=bool(request.tools),
             vision=request.has_images,
             structured_output=request.response_format is not None and request.response_format.type == "json_schema",
             tokens=sum(map(_length, request.messages)) // _CHARS_PER_TOKEN + (request.max_tokens or 0),
         )
-        return self._routes.walk(group, needs, deadline)
+        return self._routes.walk(group, needs, deadline, allowed)
 
-    async def complete(self, walk: Walk, request: Request, group: str, tenant: str) -> Completion:
-        """The first answer on the walk.
+    async def ready(self) -> None:
+        """Wait until providers can be asked: until LiteLLM is loaded."""
+        await self._loaded()
+
+    def quote(self, deployment: Deployment, request: Request) -> Quote | None:
+        """The most that this request can cost there; None for a deployment that costs nothing.
 
         Raises:
-            RequestError: the request is at fault.
-            CompletionError: no deployment answered.
+            UnpricedError: naming the price that is missing.
         """
-        started = time.monotonic()
-        walk.waiting_for = "LiteLLM to load"
-        engine = await self._loaded()
-        # Closed however this ends: a walk may hold the one probe of a deployment that is cooling down.
-        with contextlib.closing(walk.tries()) as tries:
-            attempt = next(tries, None)
-            while attempt is not None:
-                await asyncio.sleep(attempt.wait_s)
-                began = time.monotonic()
-                reply, outcome = await self._try(engine, attempt, request, tenant)
-                if reply is not None:
-                    with contextlib.suppress(StopIteration):
-                        tries.send(outcome)
-                    return Completion(
-                        content=reply.content,
-                        tool_calls=reply.tool_calls,
-                        finish_reason=reply.finish_reason,
-                        model_group=group,
-                        served_group=attempt.group,
-                        model=attempt.deployment.model,
-                        attempts=tuple(walk.attempts),
-                        usage=reply.usage,
-                        cost_usd=reply.cost_usd,
-                        duration_ms=_ms_since(started),
-                    )
-                walk.attempts.append(Attempt(attempt.deployment.name, str(outcome), _ms_since(began)))
-                _log.info("%s: %s", attempt.deployment.name, outcome)
-                try:
-                    attempt = tries.send(outcome)
-                except StopIteration:
-                    attempt = None
-        raise walk.failure()
+        facts = self._routes.facts(deployment)
+        if facts.free:
+            return None
+        if missing := facts.missing_prices:
+            raise UnpricedError(f"{deployment.name} has no price ({', '.join(missing)}), which a budget needs")
+        return _quote(deployment, facts, request)
 
-    async def _try(
-        self, engine: _Engine, attempt: Try, request: Request, tenant: str
-    ) -> tuple[_Reply | None, Answer | Fault]:
-        """Ask one deployment once. Raises nothing but cancellation."""
+    def free(self, deployment: Deployment) -> bool:
+        """Whether it costs nothing."""
+        return self._routes.facts(deployment).free
+
+    def missing_prices(self, deployment: Deployment) -> tuple[str, ...]:
+        """The keys that would have to be in the config for its cost to be known."""
+        return self._routes.facts(deployment).missing_prices
+
+    async def ask(self, attempt: Try, request: Request, tenant: str, max_tokens: int | None = None) -> Tried:
+        """Ask one deployment once, for at most `max_tokens` where the request leaves that open.
+
+        Raises nothing but cancellation.
+        """
         deployment = attempt.deployment
+        engine = await self._loaded()
         async with self._slots.get(deployment.id) or contextlib.nullcontext():
             began = time.monotonic()
             try:
                 async with asyncio.timeout(attempt.limit_s):
-                    response = await engine.ask(deployment, request, tenant, await self._address(deployment))
+                    address = await self._address(deployment)
+                    response = await engine.ask(deployment, request, tenant, max_tokens, address)
                 return engine.read(response, self._routes.facts(deployment), time.monotonic() - began)
             except TimeoutError:
-                return None, Fault(FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s)
+                fault = Fault(FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s)
             except EmbeddedError as error:
-                return None, Fault(FaultKind.UNREADY, error.message)
+                fault = Fault(FaultKind.UNREADY, error.message)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise
                 # A provider client's own cancellation, gone astray: nobody asked this call to end.
-                return None, Fault(FaultKind.CONNECTION, "call broken off")
+                fault = Fault(FaultKind.CONNECTION, "call broken off")
             except Exception as error:
-                return None, fault_of(error, deployment, self._secrets)
+                fault = fault_of(error, deployment, self._secrets)
+            return Tried(fault)
 
     async def _address(self, deployment: Deployment) -> dict[str, str]:
         """Where to call and with which key, for a deployment whose server is started on first use."""
@@ -186,13 +193,6 @@ class ModelRouter:
             return {}
         endpoint = await self._embedded.endpoint()
         return {"api_base": endpoint.base_url, "api_key": endpoint.api_key.get_secret_value()}
-
-    async def ask_once(self, deployment: Deployment, tenant: str) -> Fault | None:
-        """Ask this deployment for one token; None if it answers, else why not."""
-        request = Request.parse({"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 1})
-        attempt = Try(deployment, deployment.group, 0, deployment.timeout_s)
-        reply, outcome = await self._try(await self._loaded(), attempt, request, tenant)
-        return outcome if reply is None and isinstance(outcome, Fault) else None
 
     # -- what users see of the groups --------------------------------------------------------------------------------
 
@@ -338,27 +338,40 @@ class _Engine:
                 await router.acompletion(model=name, messages=messages, client=client, metadata={})
         await self._drain_log()
 
-    async def ask(self, deployment: Deployment, request: Request, tenant: str, address: Mapping[str, str]) -> Any:
+    async def ask(
+        self,
+        deployment: Deployment,
+        request: Request,
+        tenant: str,
+        max_tokens: int | None,
+        address: Mapping[str, str],
+    ) -> Any:
         """One provider call; whatever LiteLLM returns or raises."""
         self._open.add(self)
+        key = "max_completion_tokens" if "max_completion_tokens" in deployment.params else "max_tokens"
+        longest = {} if max_tokens is None else {key: max_tokens}
         return await self._router.acompletion(
             model=deployment.id,
             messages=[_plain(message) for message in request.messages],
             # LiteLLM writes into it, so each call gets its own.
             metadata={"tenant_id": tenant},
-            **_options(deployment, request),
+            **(_options(deployment, request) | longest),
             **address,
         )
 
-    def read(self, response: Any, facts: Facts, latency_s: float) -> tuple[_Reply | None, Answer | Fault]:
+    def read(self, response: Any, facts: Facts, latency_s: float) -> Tried:
         """What a response says, or the fault that it is."""
+        usage = _usage(getattr(response, "usage", None))
+        cost = _cost(response, facts) if usage is not None else None
         try:
-            reply = self._reply(response, facts)
+            reply = self._reply(response)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            return None, Fault(FaultKind.BAD_ANSWER, str(error) if isinstance(error, _UnusableError) else "malformed")
-        return reply, Answer(latency_s, reply.usage.input_tokens + reply.usage.output_tokens)
+            why = str(error) if isinstance(error, _UnusableError) else "malformed"
+            return Tried(Fault(FaultKind.BAD_ANSWER, why), None, usage, cost)
+        tokens = 0 if usage is None else usage.input_tokens + usage.output_tokens
+        return Tried(Answer(latency_s, tokens), reply, usage, cost)
 
-    def _reply(self, response: Any, facts: Facts) -> _Reply:
+    def _reply(self, response: Any) -> Reply:
         if not response.choices:
             raise _UnusableError("no choices")
         choice = response.choices[0]
@@ -379,14 +392,10 @@ class _Engine:
         refusal = (getattr(message, "provider_specific_fields", None) or {}).get("refusal")
         if refusal and not content:
             content, finish_reason = str(refusal), "content_filter"
-        usage = getattr(response, "usage", None)
-        tokens = Usage(_count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
-        return _Reply(
+        return Reply(
             content=_without_thought(content, message),
             tool_calls=calls,
             finish_reason="tool_calls" if calls and finish_reason == "stop" else finish_reason,
-            usage=tokens,
-            cost_usd=_cost(response, facts) if usage is not None else None,
         )
 
     async def _drain_log(self) -> None:
@@ -544,10 +553,7 @@ _CAPABILITIES = {
 
 def _facts(deployment: Deployment) -> Facts:
     """What the config says of the model, and what LiteLLM's map says where the config is silent."""
-    provider, _, name = deployment.model.partition("/")
-    known = _model_map().get(deployment.model, {})
-    if not known and _model_map().get(name, {}).get("litellm_provider") == provider:
-        known = _model_map()[name]
+    known = _known(deployment)
     supports = {ours: bool(known.get(theirs, False)) for ours, theirs in _CAPABILITIES.items()} if known else {}
     return Facts(
         input_cost=_first(deployment.input_cost, known.get("input_cost_per_token")),
@@ -555,6 +561,88 @@ def _facts(deployment: Deployment) -> Facts:
         context_window=_first(deployment.context_window, known.get("max_input_tokens")),
         supports=supports | dict(deployment.supports),
     )
+
+
+# What makes a price apply is in the response, so each that could apply counts. Not those of other ways to ask.
+_OTHER_WAYS = re.compile(r"_(batches|flex|priority|above_1hr.*)\Z")
+_ABOVE = re.compile(r"_above_(\d+)k_tokens\Z")
+_INPUT_PRICES = re.compile(r"(input_cost_per_token|cache_creation_input_token_cost)(?![a-z_]*(audio|image|cache_hit))")
+_OUTPUT_PRICES = re.compile(r"output_cost_per_(reasoning_)?token(?!_batches)")
+
+# Tokens that a provider adds to what was sent; each more than any is known to. What is no prose (tools, schemas) counts
+# twice, as each provider writes it for its model in its own way.
+_PER_MESSAGE, _PER_TOOL, _FOR_TOOLS, _FOR_FORMAT, _PER_IMAGE = 16, 64, 1024, 1024, 40_000
+_UNKNOWN_LONGEST = 4096  # tokens of an answer where nobody says how long the model's can be
+
+
+def _quote(deployment: Deployment, facts: Facts, request: Request) -> Quote:
+    """Bounded from above without counting: a token is at least one byte, in every tokenizer that providers use."""
+    tokens = sum(_PER_MESSAGE + _bytes(message) for message in request.messages)
+    if request.tools:
+        tokens += _FOR_TOOLS + sum(_PER_TOOL + 2 * _bytes(tool) for tool in request.tools)
+    if request.response_format is not None:
+        tokens += _FOR_FORMAT + 2 * _bytes(request.response_format)
+    known = _known(deployment)
+    # Prices in the config replace the map's, tiers and all.
+    priced = deployment.params if deployment.input_cost is not None or deployment.output_cost is not None else known
+    written = "".join(map(str, deployment.params))
+    prices = {key: price for key, price in priced.items() if isinstance(price, int | float)}
+    factor = max([1.0, *(f for way, f in _factors(known) if way != "fast" or "speed" in written)])
+    longest = deployment.params.get("max_completion_tokens", deployment.params.get("max_tokens"))
+    if request.max_tokens is not None:
+        longest = request.max_tokens
+    elif not isinstance(longest, int) or isinstance(longest, bool) or longest < 1:
+        longest = known.get("max_output_tokens") or _UNKNOWN_LONGEST
+
+    def highest(pattern: re.Pattern[str], base: float | None) -> Fraction:
+        found = [base or 0.0]
+        for key, price in prices.items():
+            above = _ABOVE.search(key)
+            applies = above is None or tokens > int(above[1]) * 1000
+            if pattern.match(key) and applies and ("tier" in written or not _OTHER_WAYS.search(key)):
+                found.append(price)
+        return to_nusd(max(found)) * Fraction(repr(factor))
+
+    price = highest(_INPUT_PRICES, facts.input_cost)
+    return Quote(
+        input_nusd=price * tokens,
+        token_nusd=highest(_OUTPUT_PRICES, facts.output_cost),
+        max_tokens=int(longest),
+        fixed=request.max_tokens is not None,
+    )
+
+
+def _factors(known: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """By what the provider multiplies its prices where it answers in a certain way: faster, or in one country."""
+    entry = known.get("provider_specific_entry")
+    for way, factor in (entry if isinstance(entry, dict) else {}).items():
+        if isinstance(factor, int | float):
+            yield way, float(factor)
+
+
+def _bytes(part: Message | Tool | ResponseFormat) -> int:
+    """The most tokens that its text can be. An image counts as many as the greediest provider makes of one."""
+    if not isinstance(part, Message):
+        return len(part.model_dump_json(exclude_none=True, by_alias=True).encode())
+    images = 0
+    texts = [part.content] if isinstance(part.content, str) else []
+    for piece in part.content if isinstance(part.content, list) else ():
+        images += piece.image_url is not None
+        texts.append(piece.text or "")
+    for call in part.tool_calls or ():
+        texts += [call.id, call.function.name, call.function.arguments]
+    texts.append(part.tool_call_id or "")
+    spaces = _PER_MESSAGE * len(texts)  # what stands between the pieces
+    return sum(len(text.encode()) for text in texts) + spaces + _PER_IMAGE * images
+
+
+def _known(deployment: Deployment) -> Mapping[str, Any]:
+    """The model's entry in LiteLLM's map; empty where it has none."""
+    provider, _, name = deployment.model.partition("/")
+    known = _model_map().get(deployment.model, {})
+    if not known and _model_map().get(name, {}).get("litellm_provider") == provider:
+        known = _model_map()[name]
+    return known
 
 
 def _first(ours: _T | None, theirs: _T | None) -> _T | None:
@@ -566,19 +654,24 @@ def _per_million(cost: float | None) -> float | None:
     return None if cost is None else float(f"{cost * 1_000_000:.10g}")
 
 
+def _usage(usage: Any) -> Usage | None:
+    """What the provider counted; None where it says nothing, or nothing that is a count."""
+    if usage is None:
+        return None
+    details = getattr(usage, "prompt_tokens_details", None)
+    read = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), _count(details, "cached_tokens")
+    return Usage(*read) if any(read) else None
+
+
 def _count(usage: Any, name: str) -> int:
     value = getattr(usage, name, 0)
-    return max(0, value) if isinstance(value, int) else 0
+    return min(max(0, value), _MOST_TOKENS) if isinstance(value, int) else 0
 
 
 def _cost(response: Any, facts: Facts) -> float | None:
     """US dollars. LiteLLM says 0 both for what is free and for what it has no price of."""
     cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
-    if isinstance(cost, int | float) and math.isfinite(cost) and cost > 0:
+    if isinstance(cost, int | float) and math.isfinite(cost) and 0 < cost < _MOST_USD:
         return float(f"{cost:.10g}")  # without what binary fractions add
     free = facts.input_cost == 0 and facts.output_cost == 0
     return 0.0 if free else None
-
-
-def _ms_since(moment: float) -> int:
-    return round((time.monotonic() - moment) * 1000)

@@ -21,17 +21,19 @@ import random
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .config import Config, Deployment, Group
 from .errors import (
     AllFailedError,
     BadRequestError,
+    BudgetExceededError,
     ContentPolicyError,
     ContextOverflowError,
     KonstructError,
     UnavailableError,
+    UnpricedError,
     UnsupportedError,
 )
 from .types import Attempt, DeploymentState
@@ -64,11 +66,16 @@ class FaultKind(enum.Enum):
     CONTEXT_OVERFLOW = "context too long"
     CONTENT_POLICY = "refused by content policy"
     BAD_REQUEST = "request refused"
+    BUDGET = "not within budget"
+    UNPRICED = "unpriced"
 
 
 _RETRYABLE = frozenset({FaultKind.RATE_LIMITED, FaultKind.SERVER_ERROR, FaultKind.CONNECTION})
+_UNFINISHED = frozenset({FaultKind.TIMEOUT, FaultKind.CONNECTION, FaultKind.BAD_ANSWER})
+# A budget spoke before the provider was asked.
+_UNASKED = frozenset({FaultKind.BUDGET, FaultKind.UNPRICED})
 # The request's own faults say nothing about the health of the deployment that named them.
-_REQUEST_FAULTS = frozenset({FaultKind.CONTEXT_OVERFLOW, FaultKind.CONTENT_POLICY, FaultKind.BAD_REQUEST})
+_REQUEST_FAULTS = _UNASKED | frozenset({FaultKind.CONTEXT_OVERFLOW, FaultKind.CONTENT_POLICY, FaultKind.BAD_REQUEST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +85,10 @@ class Fault:
     Attributes:
         kind: what routing goes by.
         detail: "HTTP 429", "within 120 s": what an operator wants beside the kind; never a provider's text.
-        reason: the provider's own reason, cleaned; only for the request's own faults.
+        reason: the provider's own reason, cleaned, or the budget's; only for the request's own faults.
         retry_after_s: seconds that the provider asks to wait, if it does.
         waited_s: how long an answer was waited for, where the wait itself is the fault.
+        sent: whether the request may have reached the provider.
     """
 
     kind: FaultKind
@@ -88,6 +96,12 @@ class Fault:
     reason: str = ""
     retry_after_s: float | None = None
     waited_s: float = 0.0
+    sent: bool = True
+
+    @property
+    def may_be_billed(self) -> bool:
+        """Whether the provider may have answered, and counts it, although no answer has come."""
+        return self.sent and self.kind in _UNFINISHED
 
     def __str__(self) -> str:
         return f"{self.kind.value} ({self.detail})" if self.detail else self.kind.value
@@ -123,6 +137,16 @@ class Facts:
     output_cost: float | None = None
     context_window: int | None = None
     supports: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def free(self) -> bool:
+        return self.input_cost == 0 and self.output_cost == 0
+
+    @property
+    def missing_prices(self) -> tuple[str, ...]:
+        """The keys of the config that would give them."""
+        prices = {"input_cost_per_token": self.input_cost, "output_cost_per_token": self.output_cost}
+        return tuple(key for key, price in prices.items() if price is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +215,10 @@ class Routes:
                 self._health[deployment.id] = twin or _Health()
                 known.append((deployment, self._health[deployment.id]))
 
-    def walk(self, group: str, needs: Needs, deadline: float) -> Walk:
-        """Open the walk of one request. `deadline` is a reading of the clock."""
-        return Walk(self, self._config.groups[group], needs, deadline)
+    def walk(self, group: str, needs: Needs, deadline: float, allowed: Collection[str] | None = None) -> Walk:
+        """Open the walk of one request. `deadline` is a reading of the clock; `allowed` are the groups that the tenant
+        may use, None for all."""
+        return Walk(self, self._config.groups[group], needs, deadline, allowed)
 
     def state(self, deployment: Deployment) -> tuple[DeploymentState, str | None]:
         """The state users see, and its reason unless it is `ready`."""
@@ -218,8 +243,14 @@ class Routes:
     def facts(self, deployment: Deployment) -> Facts:
         return self._facts[deployment.id]
 
-    def group(self, name: str) -> Group:
-        return self._config.groups[name]
+    def groups(self, names: Iterable[str], allowed: Collection[str] | None) -> list[Group]:
+        """The groups of these names that are allowed."""
+        return [self._config.groups[name] for name in names if allowed is None or name in allowed]
+
+    @property
+    def budget_fallback(self) -> tuple[str, ...]:
+        """The groups to fall back to where a budget refuses."""
+        return () if self._config.budget_fallback is None else (self._config.budget_fallback,)
 
     def same(self, one: Deployment, other: Deployment) -> bool:
         """Whether a call that has asked one need not ask the other."""
@@ -260,6 +291,9 @@ class Routes:
             health.spent.append((self._clock(), 0, outcome.tokens))
         elif outcome is not None and outcome.kind not in _REQUEST_FAULTS:
             self._failed(deployment, health, outcome)
+        elif outcome is not None and outcome.kind in _UNASKED:
+            # It was never asked, so it does not count towards `rpm`.
+            health.spent.remove(next(entry for entry in reversed(health.spent) if entry[1]))
 
     def _failed(self, deployment: Deployment, health: _Health, fault: Fault) -> None:
         now = self._clock()
@@ -319,11 +353,15 @@ class Walk:
         waiting_for: one phrase saying what is being waited for, for the deadline's error.
     """
 
-    def __init__(self, routes: Routes, group: Group, needs: Needs, deadline: float) -> None:
+    def __init__(
+        self, routes: Routes, group: Group, needs: Needs, deadline: float, allowed: Collection[str] | None
+    ) -> None:
         self._routes = routes
         self._group = group
         self._needs = needs
         self._deadline = deadline
+        self._allowed = allowed
+        self._free_only = False
         self._asked: list[Deployment] = []
         self._faults: list[Fault] = []
         self._window_needed = 0
@@ -357,7 +395,11 @@ class Walk:
                         needed = window + 1 if window is not None else self._needs.tokens
                         self._window_needed = max(self._window_needed, needed)
                         behind = (*group.context_window_fallbacks, *group.fallbacks)
-            groups[:0] = [self._routes.group(name) for name in behind]
+            if any(fault.kind in _UNASKED for fault in self._faults):
+                # Others of the group may have cost less. What is behind it is another matter: a tenant whose money has
+                # run out is told so, unless the operator has said what may answer for nothing instead.
+                groups, behind, self._free_only = [], self._routes.budget_fallback, True
+            groups[:0] = self._routes.groups(behind, self._allowed)
         if not self._asked:
             yield from self._probe()
 
@@ -424,13 +466,16 @@ class Walk:
         facts = self._routes.facts(deployment)
         if self._needs.missing(facts) is not None:
             return False
+        if self._free_only and not facts.free:
+            return False
         return not self._window_needed or (facts.context_window or 0) >= self._window_needed
 
     def _chain(self) -> list[Group]:
         """The group asked for and every fallback behind it, nearest first."""
         chain = [self._group]
         for group in chain:
-            chain += [self._routes.group(name) for name in group.fallbacks if all(g.name != name for g in chain)]
+            behind = [name for name in group.fallbacks if all(g.name != name for g in chain)]
+            chain += self._routes.groups(behind, self._allowed)
         return chain
 
     def failure(self) -> KonstructError:
@@ -442,6 +487,8 @@ class Walk:
         who = self._asked[-1].name
         if last.kind is FaultKind.BAD_REQUEST:
             return BadRequestError(f"{who} refused the request: {last.reason or last.detail}")
+        if last.kind in _UNASKED:
+            return self._refusal()
         if last.kind is FaultKind.CONTENT_POLICY:
             return ContentPolicyError(f"{who} refused the content under its content policy; rephrase it")
         if all(fault.kind is FaultKind.CONTEXT_OVERFLOW for fault in self._faults):
@@ -454,6 +501,14 @@ class Walk:
             "try again later or use another group",
             self.attempts,
         )
+
+    def _refusal(self) -> KonstructError:
+        """The error of a walk that ended at a budget: its own words, and then what had failed for another reason."""
+        unaffordable = [fault.reason for fault in self._faults if fault.kind is FaultKind.BUDGET]
+        unpriced = [fault.reason for fault in self._faults if fault.kind is FaultKind.UNPRICED]
+        others = [str(fault) for fault in self._faults if fault.kind not in _UNASKED]
+        reasons = "; ".join([*dict.fromkeys(unaffordable + unpriced), *dict.fromkeys(others)])
+        return (BudgetExceededError if unaffordable else UnpricedError)(reasons, self.attempts)
 
     def _tried(self) -> str:
         """Each deployment that was tried and why it failed, once each, then those that were passed over."""

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote, unquote
@@ -22,14 +23,24 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
 from .completions import Konstruct
-from .errors import InternalError, InvalidArgumentError, KonstructError, UnknownGroupError
+from .errors import (
+    InternalError,
+    InvalidArgumentError,
+    KonstructError,
+    RequestError,
+    UnknownTenantError,
+    quoted,
+)
 from .types import Request, scrubbed
 
 _log = logging.getLogger(__name__)
 
 _GROUPS_URI = "konstruct://groups"
 _CONFIG_URI = "konstruct://config"
+_USAGE_URI = "konstruct://usage"
 _GROUP_TEMPLATE = "konstruct://groups/{name}"
+_USAGE_TEMPLATE = "konstruct://usage/{tenant_id}"
+_USAGE_DAYS = 30  # an assistant reads all of it
 # Lists change only with the config, which is read once: a client may keep them for the while it is likely to run.
 _LISTS_FRESH_MS = 3_600_000
 _COMPLETION_LIMIT = 100  # values in one answer, by the protocol
@@ -63,11 +74,11 @@ def make_server(konstruct: Konstruct) -> Server[dict[str, Any]]:
 
 
 def _instructions(konstruct: Konstruct) -> str:
-    groups = "\n".join(f"- {group.name}: {group.description}" for group in konstruct.config.groups.values())
+    groups = "\n".join(f"- {group.name}: {group.description}" for group in konstruct.model_groups)
     return (
         "Asks other language models for completions. Choose a model_group by what the task is worth:\n"
         f"{groups}\n"
-        f"Leave it out for {konstruct.config.default_group}. Each call stands alone: send the whole conversation in "
+        f"Leave it out for {konstruct.default_group}. Each call stands alone: send the whole conversation in "
         "messages. served_group and model say who answered; a group that is down falls back to the next by itself. "
         "When a call fails, the error says why; list_groups shows what can be called now."
     )
@@ -120,7 +131,7 @@ class _Face:
 
     def _groups(self) -> dict[str, Any]:
         return {
-            "default_group": self._konstruct.config.default_group,
+            "default_group": self._konstruct.default_group,
             "groups": [group.as_dict() for group in self._konstruct.groups()],
         }
 
@@ -133,6 +144,12 @@ class _Face:
                     uri=_GROUPS_URI,
                     name="groups",
                     description="The model groups, their deployments and the state of each.",
+                    mime_type="application/json",
+                ),
+                types.Resource(
+                    uri=_USAGE_URI,
+                    name="usage",
+                    description=f"Spend, calls and tokens of the last {_USAGE_DAYS} days, and the budgets.",
                     mime_type="application/json",
                 ),
                 types.Resource(
@@ -154,7 +171,13 @@ class _Face:
                     name="group",
                     description="One model group, its deployments and the state of each.",
                     mime_type="application/json",
-                )
+                ),
+                types.ResourceTemplate(
+                    uri_template=_USAGE_TEMPLATE,
+                    name="tenant_usage",
+                    description="The same of one tenant.",
+                    mime_type="application/json",
+                ),
             ]
         )
 
@@ -165,24 +188,40 @@ class _Face:
         if uri == _CONFIG_URI:
             text = yaml.safe_dump(_plain(self._konstruct.config.public), sort_keys=False, allow_unicode=True)
             return _document(uri, "application/yaml", text)
-        if uri.startswith(f"{_GROUPS_URI}/"):
-            try:
+        try:
+            if uri.startswith(f"{_GROUPS_URI}/"):
                 group = self._konstruct.group(unquote(uri.removeprefix(f"{_GROUPS_URI}/")))
-            except UnknownGroupError as error:
-                raise MCPError(types.INVALID_PARAMS, str(error)) from None
-            return _document(uri, "application/json", _json(group.as_dict()))
-        raise MCPError(
-            types.INVALID_PARAMS, f"Unknown resource; there are {_GROUPS_URI}, {_GROUP_TEMPLATE} and {_CONFIG_URI}"
-        )
+                return _document(uri, "application/json", _json(group.as_dict()))
+            if uri == _USAGE_URI or uri.startswith(f"{_USAGE_URI}/"):
+                tenant = unquote(uri.removeprefix(_USAGE_URI).removeprefix("/"))
+                return _document(uri, "application/json", _json(await self._usage(tenant or None)))
+        except RequestError as error:
+            raise MCPError(types.INVALID_PARAMS, str(error)) from None
+        except KonstructError as error:
+            raise MCPError(types.INTERNAL_ERROR, str(error)) from None
+        known = ", ".join((_GROUPS_URI, _GROUP_TEMPLATE, _USAGE_URI, _USAGE_TEMPLATE, _CONFIG_URI))
+        raise MCPError(types.INVALID_PARAMS, f"Unknown resource; there are {known}")
+
+    async def _usage(self, tenant: str | None) -> dict[str, Any]:
+        """Of the tenant whose server this is, and of no other; an operator's server has everybody's."""
+        own = self._konstruct.config.known_tenant
+        if own is not None and tenant not in (None, own):
+            raise UnknownTenantError(f"no account of {quoted(str(tenant))} here; read {_USAGE_URI}")
+        since = datetime.now(UTC).date() - timedelta(days=_USAGE_DAYS - 1)
+        return (await self._konstruct.usage(tenant or own, since=since.isoformat())).as_dict()
 
     async def complete_argument(self, ctx: _Context, params: types.CompleteRequestParams) -> types.CompleteResult:
-        values: list[str] = []
-        of_ours = isinstance(params.ref, types.ResourceTemplateReference) and params.ref.uri == _GROUP_TEMPLATE
-        if of_ours and params.argument.name == "name":
-            typed = params.argument.value.casefold()
-            names = [name for name in self._konstruct.config.groups if name.casefold().startswith(typed)]
-            # Quoted, because the client puts the value into the URI as it is.
-            values = [quote(name, safe="") for name in names]
+        names: list[str] = []
+        if isinstance(params.ref, types.ResourceTemplateReference):
+            asked = params.ref.uri, params.argument.name
+            if asked == (_GROUP_TEMPLATE, "name"):
+                names = [group.name for group in self._konstruct.model_groups]
+            elif asked == (_USAGE_TEMPLATE, "tenant_id"):
+                own = self._konstruct.config.known_tenant
+                names = list(self._konstruct.config.tenants) if own is None else [own]
+        typed = params.argument.value.casefold()
+        # Quoted, because the client puts the value into the URI as it is.
+        values = [quote(name, safe="") for name in names if name.casefold().startswith(typed)]
         shown = values[:_COMPLETION_LIMIT]
         return types.CompleteResult(
             completion=types.Completion(values=shown, total=len(values), has_more=len(values) > len(shown))
@@ -225,7 +264,7 @@ def _plain(value: Any) -> Any:
 
 
 def _complete_tool(konstruct: Konstruct) -> types.Tool:
-    groups = konstruct.config.groups.values()
+    groups = konstruct.model_groups
     return types.Tool(
         name="complete",
         title="Ask another model",
@@ -260,7 +299,7 @@ def _complete_tool(konstruct: Konstruct) -> types.Tool:
                 "model_group": {
                     "type": "string",
                     "enum": [group.name for group in groups],
-                    "default": konstruct.config.default_group,
+                    "default": konstruct.default_group,
                     "description": "\n".join(f"{group.name}: {group.description}" for group in groups),
                 },
                 "tools": {"type": "array", "items": {"type": "object"}, "description": "OpenAI function tools"},

@@ -73,6 +73,15 @@ def _locate(path: Path | None, environ: Mapping[str, str]) -> tuple[str, Path | 
     return "the built-in config", None
 
 
+def data_folder(environ: Mapping[str, str]) -> Path | None:
+    """Where this user's data is kept; None for a user without a home."""
+    if given := environ.get("XDG_DATA_HOME"):
+        folder = Path(given, "konstruct-mcp")
+    else:
+        folder = platformdirs.user_data_path("konstruct-mcp")
+    return folder if folder.is_absolute() else None
+
+
 def _read(path: Path, origin: str) -> tuple[str, str]:
     """The absolute path and the text of a file."""
     try:

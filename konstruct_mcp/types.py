@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -28,6 +29,9 @@ from .errors import InvalidArgumentError, cut
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 DeploymentState = Literal["ready", "cooling_down", "unavailable"]
+Dimension = Literal["day", "group", "model", "tenant"]
+Per = Literal["day", "month", "total"]
+NUSD = 1_000_000_000  # nano-dollars in a dollar: accounts are kept in whole ones
 
 TENANT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 TENANT_ID_RULE = "should be 1 to 128 letters, digits or any of . _ : @ -"
@@ -309,10 +313,12 @@ class Request(_Value):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that the provider counted, its hidden reasoning included in the output."""
+    """Tokens that the provider counted: its hidden reasoning is part of the output, and what it found in its cache
+    part of the input."""
 
     input_tokens: int
     output_tokens: int
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,8 +359,10 @@ class Completion:
     duration_ms: int
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form; `attempts` is absent when there are none."""
+        """The JSON form; `attempts` is absent when there are none, `usage.cached_tokens` when it is 0."""
         answer = asdict(self)
+        if not self.usage.cached_tokens:
+            del answer["usage"]["cached_tokens"]
         answer["tool_calls"] = [call.model_dump() for call in self.tool_calls]
         answer["attempts"] = list(answer["attempts"])
         if not answer["attempts"]:
@@ -403,3 +411,138 @@ class GroupStatus:
             "fallbacks": list(self.fallbacks),
             "deployments": [deployment.as_dict() for deployment in self.deployments],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What was spent under one day (UTC), tenant, group and model; or summed over some of them, which are "" then.
+
+    Attributes:
+        day: ISO date on which the calls ended.
+        group: the one that answered; for a call that nobody answered, the one that was asked for.
+        model: `provider/model`; "" for calls that nobody answered.
+        calls: how many, however they ended.
+        failed: how many of them ended without an answer.
+        unpriced: how many of them have an unknown cost.
+        cost_nusd: nano-dollars, of the calls whose cost is known.
+    """
+
+    day: str
+    tenant: str
+    group: str
+    model: str
+    calls: int = 0
+    failed: int = 0
+    unpriced: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost_nusd: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form of its figures, without what they are summed over."""
+        figures = {name: getattr(self, name) for name in _SPEND_FIGURES}
+        return {**figures, "cost_usd": self.cost_nusd / NUSD}
+
+
+_SPEND_FIGURES = ("calls", "failed", "unpriced", "input_tokens", "output_tokens", "cached_tokens")
+
+
+def summed(lines: Iterable[Spend], by: Dimension | None = None) -> list[Spend]:
+    """One line for each value of a dimension, the days in order and anything else by cost; one in all for None."""
+    sums: dict[str, list[Spend]] = {}
+    for line in lines:
+        sums.setdefault(getattr(line, by) if by else "", []).append(line)
+    total = []
+    for value, of_value in sums.items():
+        figures = {name: sum(getattr(line, name) for line in of_value) for name in (*_SPEND_FIGURES, "cost_nusd")}
+        kept = {by: value} if by else {}
+        total.append(Spend(**{"day": "", "tenant": "", "group": "", "model": "", **kept}, **figures))  # type: ignore[arg-type]
+    if by == "day":
+        return sorted(total, key=lambda line: line.day)
+    return sorted(total, key=lambda line: (-line.cost_nusd, -line.calls, getattr(line, by or "day")))
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """A budget of a tenant and what is left of it, in nano-dollars.
+
+    Attributes:
+        per: `day`, `month` (of the calendar, UTC) or `total`.
+        groups: the groups whose calls count towards it; empty means all.
+        reserved_nusd: the most that calls under way may cost.
+        renews_at: when its window ends (UTC), ISO; None for one that does not renew.
+    """
+
+    tenant: str
+    limit_nusd: int
+    per: Per
+    groups: tuple[str, ...]
+    spent_nusd: int
+    reserved_nusd: int
+    renews_at: str | None
+
+    @property
+    def left_nusd(self) -> int:
+        return max(0, self.limit_nusd - self.spent_nusd - self.reserved_nusd)
+
+    @property
+    def name(self) -> str:
+        """`$5 per day for quality`."""
+        window = "in total" if self.per == "total" else f"per {self.per}"
+        return f"{dollars(self.limit_nusd)} {window}" + (f" for {', '.join(self.groups)}" if self.groups else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "tenant": self.tenant,
+            "usd": self.limit_nusd / NUSD,
+            "per": self.per,
+            "groups": list(self.groups),
+            "spent_usd": self.spent_nusd / NUSD,
+            "reserved_usd": self.reserved_nusd / NUSD,
+            "left_usd": self.left_nusd / NUSD,
+            "renews_at": self.renews_at,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """What was spent between two days (UTC, both included; None is open), and the state of the budgets.
+
+    `tenant` is None in an operator's report, which is of all tenants.
+    """
+
+    tenant: str | None
+    since: str | None
+    until: str | None
+    lines: tuple[Spend, ...]
+    budgets: tuple[BudgetState, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: the total, and the same by group, model and day; by tenant too where it is of all."""
+        dimensions: tuple[Dimension, ...] = ("group", "model", "day") if self.tenant else _ALL_DIMENSIONS
+        [total] = summed(self.lines) or [Spend("", "", "", "")]
+        return {
+            "tenant": self.tenant,
+            "since": self.since,
+            "until": self.until,
+            "total": total.as_dict(),
+            **{f"by_{by}": self.by(by) for by in dimensions},
+            "budgets": [budget.as_dict() for budget in self.budgets],
+        }
+
+    def by(self, dimension: Dimension) -> list[dict[str, Any]]:
+        """One object for each day, group, model or tenant."""
+        return [{dimension: getattr(line, dimension), **line.as_dict()} for line in summed(self.lines, dimension)]
+
+
+_ALL_DIMENSIONS: tuple[Dimension, ...] = ("group", "model", "day", "tenant")
+
+
+def dollars(nusd: int) -> str:
+    """`$5`, `$0.25`, `$0.000163`: to the micro-dollar, and never less than it is by rounding it away."""
+    if 0 < nusd < NUSD // 1_000_000:
+        return "<$0.000001"
+    text = f"{Decimal(nusd) / NUSD:,.6f}".rstrip("0").rstrip(".")
+    whole, _, cents = text.partition(".")
+    return f"${whole}.{cents:0<2}" if cents else f"${whole}"

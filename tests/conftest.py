@@ -15,12 +15,14 @@ for _name in list(os.environ):
         ("KONSTRUCT_", "OLLAMA_", "FORCE_COLOR")
     ):
         del os.environ[_name]
-# Nor is the config of whoever runs the tests.
-os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="konstruct-tests-")
+# Nor are the config and the ledger of whoever runs the tests.
+os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="konstruct-tests-")
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from databases import Database, PostgreSQL, sqlite
 from providers import Provider
 
 
@@ -40,3 +42,22 @@ def openai() -> Iterator[Provider]:
 def ollama() -> Iterator[Provider]:
     with Provider("ollama") as provider:
         yield provider
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A server of our own, started when a test first asks for it."""
+    with PostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database for one test, on each kind of server in turn."""
+    if request.param == "sqlite":
+        made = sqlite(tmp_path)
+    else:
+        server: PostgreSQL = request.getfixturevalue("postgresql")
+        made = server.create()
+    yield made
+    made.engine.dispose()

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from forked import Nursery
+
 SERVER = [sys.executable, "-m", "konstruct_mcp"]
 CHUNK = 2**16  # bytes, what a pipe holds
 WAIT_S = 60  # for one line: the first answer of a model waits for the import of litellm
@@ -25,18 +27,28 @@ MODERN = {
 
 
 class Process:
-    """A running server. Reads its output as it comes; all waits are bounded."""
+    """A running server, in a process of its own or forked from a nursery.
+
+    Reads its output as it comes; all waits are bounded.
+    """
 
     def __init__(
-        self, config: Path, *, environ: Mapping[str, str] = {}, command: Sequence[str] = tuple(SERVER)
+        self,
+        config: Path,
+        *,
+        environ: Mapping[str, str] = {},
+        command: Sequence[str] = tuple(SERVER),
+        nursery: Nursery | None = None,
     ) -> None:
-        kept = {name: os.environ[name] for name in os.environ if name.startswith(("PATH", "HOME", "COV", "PYTHON"))}
-        self.process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**kept, "KONSTRUCT_CONFIG": str(config), **environ},
+        kept = {
+            name: os.environ[name] for name in os.environ if name.startswith(("PATH", "HOME", "XDG", "COV", "PYTHON"))
+        }
+        environ = {**kept, "KONSTRUCT_CONFIG": str(config), **environ}
+        pipe = subprocess.PIPE
+        self.process = (
+            nursery.start(environ)
+            if nursery
+            else subprocess.Popen(list(command), env=environ, stdin=pipe, stdout=pipe, stderr=pipe)
         )
         self._unread = bytearray()
         self._next_id = 0
@@ -49,6 +61,9 @@ class Process:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         # Politely first: a process that is killed writes no coverage.
         try:
             self.close_stdin()
@@ -99,6 +114,20 @@ class Process:
         assert message["jsonrpc"] == "2.0"
         return dict(message)
 
+    def has_line(self) -> bool:
+        """Whether `line` would return at once; False also at the end of stdout."""
+        assert self.process.stdout is not None
+        output = self.process.stdout.fileno()
+        while b"\n" not in self._unread and select.select([output], [], [], 0)[0]:
+            chunk = os.read(output, CHUNK)
+            if not chunk:
+                break
+            self._unread += chunk
+        return b"\n" in self._unread
+
+    def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        self.send_raw(json.dumps({"jsonrpc": "2.0", "method": method, "params": dict(params)}).encode())
+
     def answer(self, request_id: Any) -> dict[str, Any]:
         """The answer to this request; those to others are kept for their turn."""
         while request_id not in self._answers:
@@ -120,6 +149,10 @@ class Process:
 
     def complete(self, group: str, **arguments: Any) -> dict[str, Any]:
         return self.ask("tools/call", call(group, **arguments))
+
+    def send_call(self, group: str, **arguments: Any) -> Any:
+        """Ask for a completion and do not wait; its id, for `answer`."""
+        return self.send("tools/call", call(group, **arguments))
 
     def close_stdin(self) -> None:
         assert self.process.stdin is not None

@@ -1,10 +1,23 @@
-"""Processes that a test did not start itself: the embedded model's, found by their parent."""
+"""Processes beside the test: what they bring about, and those it did not start itself (the embedded model's)."""
 
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections.abc import Callable
 
 import psutil
+
+WAIT_S = 60
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Wait for something that another process or thread does, and that has no other way to tell."""
+    until, never = time.monotonic() + WAIT_S, threading.Event()
+    while not holds():
+        assert time.monotonic() < until, "waited in vain"
+        never.wait(0.005)
 
 
 def embedded_children(parent: int | None = None) -> list[psutil.Process]:

@@ -41,6 +41,7 @@ CLAUDE, GPT, QWEN = "anthropic/claude-sonnet-4-6", "openai/gpt-4o", "ollama/qwen
 CODES = {
     "AllFailedError": "all_failed",
     "BadRequestError": "bad_request",
+    "BudgetExceededError": "budget_exceeded",
     "ConfigError": "config",
     "ContentPolicyError": "content_policy",
     "ContextOverflowError": "context_overflow",
@@ -48,8 +49,11 @@ CODES = {
     "EmbeddedError": "embedded",
     "InternalError": "internal",
     "InvalidArgumentError": "invalid_argument",
+    "LedgerError": "ledger",
     "UnavailableError": "unavailable",
     "UnknownGroupError": "unknown_group",
+    "UnknownTenantError": "unknown_tenant",
+    "UnpricedError": "unpriced",
     "UnsupportedError": "unsupported",
 }
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
@@ -66,13 +70,14 @@ def test_the_public_names_are_these() -> None:
             *CODES,
             *("CompletionError", "KonstructError", "RequestError"),
             *("Attempt", "Completion", "Config", "DeploymentStatus", "GroupStatus", "Konstruct", "ToolCall", "Usage"),
+            *("BudgetState", "Spend", "UsageReport"),
         ]
     )
     assert all(hasattr(konstruct_mcp, name) for name in konstruct_mcp.__all__)
 
 
 def test_importing_the_package_imports_neither_litellm_nor_mcp() -> None:
-    program = "import sys, konstruct_mcp; print({'litellm', 'openai', 'mcp', 'rich'} & set(sys.modules))"
+    program = "import sys, konstruct_mcp; print({'litellm', 'openai', 'mcp', 'rich', 'sqlalchemy'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
     assert (ran.stdout, ran.stderr) == ("set()\n", "")
 

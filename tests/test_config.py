@@ -935,6 +935,12 @@ def test_the_public_form_shows_what_is_known_to_be_harmless_and_masks_the_rest(l
             "default_group": "g",
             "default_tenant": "default",
             "timeout_s": 300.0,
+            "allow_unknown": True,
+            "tenants": {},
+            "budgets": [],
+            "budget_fallback": None,
+            "min_answer_tokens": 256,
+            "ledger_url": "sqlite:////***/ledger.sqlite3",
             "groups": {
                 "g": {"description": "good"},
                 "h": {"description": "groq/x"},

@@ -19,12 +19,18 @@ def test_no_way_to_install_builds_llama_cpp() -> None:
     assert UV["dependency-metadata"] == [{"name": name, "version": version, "requires-dist": []}]
 
 
-def test_uv_trusts_the_systems_certificates_and_installs_the_embedded_model() -> None:
+def test_uv_trusts_the_systems_certificates_and_installs_what_needs_no_setting_up() -> None:
     assert UV["system-certs"] is True
-    assert UV["default-groups"] == ["embedded"]
+    assert UV["default-groups"] == ["embedded", "charts"]
+
+
+def test_an_extra_has_the_bounds_of_its_group() -> None:
+    extras, groups = PROJECT["project"]["optional-dependencies"], PROJECT["dependency-groups"]
+    assert extras["charts"] == groups["charts"]
+    assert set(extras["postgres"]) <= set(groups["dev"])
 
 
 def test_every_dependency_has_bounds() -> None:
-    groups = PROJECT["dependency-groups"]
-    for requirement in [*PROJECT["project"]["dependencies"], *groups["embedded"], *groups["dev"]]:
+    groups = PROJECT["dependency-groups"].values()
+    for requirement in [*PROJECT["project"]["dependencies"], *(one for group in groups for one in group)]:
         assert "==" in requirement or (">=" in requirement and "<" in requirement), requirement

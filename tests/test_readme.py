@@ -51,7 +51,10 @@ SERVER = [
     "/ABSOLUTE/PATH/TO/konstruct_mcp",
     "konstruct-mcp",
 ]  # what every client is told to start
-HOUSE_KEY = {"HOUSE_MODEL_KEY": "sk-house-test-1c9d"}
+HOUSE = {  # what the example refers to
+    "HOUSE_MODEL_KEY": "sk-house-test-1c9d",
+    "HOUSE_LEDGER_URL": "postgresql://konstruct:hunter2-1c9d@db.example/ledger",
+}
 
 
 # -- the README's parts ----------------------------------------------------------------------------------------------
@@ -163,7 +166,7 @@ class Reader:
 
     def runs_bare(self, line: str) -> Ran:
         """The same with the built-in config and no key."""
-        return self._main(line, {"KONSTRUCT_CONFIG": "", "XDG_CONFIG_HOME": str(self.folder)}, "")
+        return self._main(line, {"KONSTRUCT_CONFIG": "", **at_home(self.folder)}, "")
 
     def _main(self, command: str, environ: Mapping[str, str], stdin: str) -> Ran:
         script, *arguments = shlex.split(command)
@@ -203,6 +206,11 @@ def uv_here() -> dict[str, str]:
     return {"UV_PROJECT_ENVIRONMENT": sys.prefix, "UV_NO_SYNC": "1", "UV_OFFLINE": "1"}
 
 
+def at_home(folder: Path) -> dict[str, str]:
+    """Neither the config nor the ledger of whoever runs the tests."""
+    return {"XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+
+
 @pytest.fixture
 def reader(tmp_path: Path, anthropic: Provider, openai: Provider, ollama: Provider) -> Reader:
     addresses = {"anthropic": anthropic.url, "openai": openai.url, "ollama": ollama.url}
@@ -217,7 +225,9 @@ def reader(tmp_path: Path, anthropic: Provider, openai: Provider, ollama: Provid
         {"model_name": "embedded", "litellm_params": {"model": "embedded/SmolLM2-135M-Instruct", "temperature": 0}}
     )
     (tmp_path / "groups.yaml").write_text(yaml.safe_dump(groups), "utf-8")
-    return Reader(tmp_path, {**KEYS, **HOUSE_KEY, "KONSTRUCT_CONFIG": str(tmp_path / "groups.yaml")})
+    ledger = f"sqlite:///{tmp_path}/house.sqlite3"
+    own = {"HOUSE_LEDGER_URL": ledger, "KONSTRUCT_CONFIG": str(tmp_path / "groups.yaml"), **at_home(tmp_path)}
+    return Reader(tmp_path, {**KEYS, **HOUSE, **own})
 
 
 SHOWN = [line for block in of("text") if block.before for line in block.before.text.splitlines()]
@@ -235,13 +245,19 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
             assert line.endswith(f" run {TRY}")
         case ["python3", "-m", "uv", "run", "--group", "dev", "pytest", "-n", "0", file]:
             assert (REPOSITORY / file).is_file()
+        case ["python3", "-m", "uv", "run", "--group", "dev", "pytest", "-m", marker]:
+            assert any(told.startswith(f"{marker}:") for told in PROJECT["tool"]["pytest"]["ini_options"]["markers"])
+        case ["python3", "-m", "uv", "run", "--group", "dev", "python", benchmark]:
+            ran = reader.starts(sys.executable, str(REPOSITORY / benchmark), "--calls", "4", "--rounds", "1")
+            assert (ran.status, ran.errors) == (0, ""), ran
+            assert "ms" in ran.out
         case ["python3", "-m", "uv", "run", "printenv", "UV"]:
             ran = reader.starts(uv(), *words[3:], cwd=REPOSITORY)
             assert Path(ran.out.strip()).name == "uv", ran
         case ["pwd"]:
             pass
-        case ["python3", "-m", "pip", "install", ".[embedded]"]:
-            assert "embedded" in PROJECT["project"]["optional-dependencies"]
+        case ["python3", "-m", "pip", "install", ".[embedded]" | ".[postgres]" as extra]:
+            assert extra[2:-1] in PROJECT["project"]["optional-dependencies"]
         case ["python3", "-m", "pip", "install", "--no-deps", requirement]:
             assert requirement in PROJECT["dependency-groups"]["embedded"]
         case ["claude" | "codex" | "gemini" | "code", *_]:
@@ -255,7 +271,10 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
         case _ if "konstruct-mcp" in words:
             ran = reader.runs(line)
             assert (ran.status, "warning" in ran.errors) == (0, False), ran
-            assert ran.out.strip()
+            if "--html" in words:
+                assert (reader.folder / words[-1]).read_text("utf-8").startswith("<!doctype html>")
+            else:
+                assert ran.out.strip()
             if "--json" in words:
                 assert json.loads(ran.out)
         case _:
@@ -383,7 +402,8 @@ async def tools_of(command: str, arguments: list[str], environ: Mapping[str, str
 
 async def listed(folder: Path) -> tuple[dict[str, types.Tool], dict[str, Any], list[str]]:
     """The tools by name, what `list_groups` gives, and the addresses of the resources."""
-    async with opened(folder, yaml.safe_load(of("yaml")[0].text), {}) as konstruct, connected(konstruct) as client:
+    own = {"HOUSE_LEDGER_URL": f"sqlite:///{folder}/house.sqlite3"}
+    async with opened(folder, yaml.safe_load(of("yaml")[0].text), own) as konstruct, connected(konstruct) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         groups = (await client.call_tool("list_groups", {})).structured_content
         addresses = [str(resource.uri) for resource in (await client.list_resources()).resources]
@@ -427,7 +447,7 @@ def test_every_error_code_is_told() -> None:
     assert dict(rows) == coded
     assert len(rows) == len(coded)
     at_fault = [name for name, kind in rows if issubclass(getattr(konstruct_mcp, kind), konstruct_mcp.RequestError)]
-    assert at_fault == [name for name, _ in rows[:6]]
+    assert at_fault == [name for name, _ in rows[:7]]
 
 
 async def test_the_call_gives_the_result(
@@ -452,7 +472,7 @@ async def test_the_call_gives_the_result(
 
 def built_in(environ: Mapping[str, str] = KEYS) -> Config:
     # A folder for configs that is none, so that the user's own cannot be met.
-    return load_config(environ={**environ, "XDG_CONFIG_HOME": os.devnull})
+    return load_config(environ={**environ, **at_home(Path(os.devnull))})
 
 
 def models(config: Config) -> set[str]:
@@ -480,7 +500,7 @@ def test_the_example_config_loads_without_a_word(tmp_path: Path) -> None:
     path = tmp_path / "konstruct.yaml"
     path.write_text(of("yaml")[0].text, "utf-8")
 
-    config = load_config(path, {**KEYS, **HOUSE_KEY})
+    config = load_config(path, {**KEYS, **HOUSE, **at_home(tmp_path)})
 
     assert config.warnings == ()
     assert all(d.unavailable is None for group in config.groups.values() for d in group.deployments)
@@ -495,17 +515,23 @@ def test_every_key_of_the_config_is_told_and_in_the_example() -> None:
     example = yaml.safe_load(of("yaml")[0].text)
     told = {
         "konstruct": set(names("key", "default", after="**`konstruct:`**")),
+        "tenants": set(names("key", "left out", after="**`tenants:`**")),
+        "budgets": set(names("key", after="**`budgets:`**")),
         "router_settings": set(names("key", "default", after="**`router_settings:`**")),
         "litellm_params": set(names("key", after="**`litellm_params:`**")),
     }
     shown = {
         "konstruct": set(example["konstruct"]),
+        "tenants": {key for tenant in example["konstruct"]["tenants"].values() for key in tenant},
+        "budgets": {key for budget in example["konstruct"]["budgets"] for key in budget},
         "router_settings": set(example["router_settings"]),
         "litellm_params": {key for entry in example["model_list"] for key in entry["litellm_params"]},
     }
     read = {
         # What a section may hold, which no public name lists.
         "konstruct": set(config._KonstructSettings.model_fields),
+        "tenants": set(config._TenantSettings.model_fields),
+        "budgets": set(config._BudgetSettings.model_fields),
         "router_settings": set(config._RouterSettings.model_fields),
         "litellm_params": set(config._Params.model_fields),
     }
@@ -532,7 +558,7 @@ def documented_variables() -> set[str]:
 
 def test_every_environment_variable_is_told() -> None:
     sources = "".join(path.read_text("utf-8") for path in (REPOSITORY / "konstruct_mcp").glob("*.py"))
-    ours = set(re.findall(r"\b(KONSTRUCT_[A-Z_]+|OLLAMA_[A-Z_]+|XDG_CONFIG_HOME)\b", sources))
+    ours = set(re.findall(r"\b(KONSTRUCT_[A-Z_]+|OLLAMA_[A-Z_]+|XDG_[A-Z]+_HOME)\b", sources))
     providers = {name for names_ in config._KEYS.values() for name in names_}
 
     assert documented_variables() == ours | providers

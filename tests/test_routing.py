@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from konstruct_mcp import errors
-from konstruct_mcp.config import Config, Deployment, Group
+from konstruct_mcp.config import Config, Deployment, Group, LedgerPlace
 from konstruct_mcp.routing import Answer, Facts, Fault, FaultKind, Needs, Routes, Walk
 from konstruct_mcp.types import Attempt
 
@@ -40,6 +41,13 @@ def conf(groups: Sequence[Group], **fields: object) -> Config:
         groups={group.name: group for group in groups},
         default_group=groups[0].name,
         default_tenant="default",
+        known_tenant=None,
+        tenants={},
+        allow_unknown=True,
+        budgets=(),
+        budget_fallback=None,
+        min_answer_tokens=256,
+        ledger=LedgerPlace("sqlite:////dev/null/none", Path("/dev/null/none")),
         timeout_s=300,
         allowed_fails=2,
         routing_strategy="latency-based-routing",

@@ -193,10 +193,14 @@ class TestResources:
         async with opened(tmp_path, config) as konstruct, connected(konstruct, era) as client:
             assert [str(r.uri) for r in (await client.list_resources()).resources] == [
                 "konstruct://groups",
+                "konstruct://usage",
                 "konstruct://config",
             ]
-            (template,) = (await client.list_resource_templates()).resource_templates
-            assert template.uri_template == "konstruct://groups/{name}"
+            templates = (await client.list_resource_templates()).resource_templates
+            assert [t.uri_template for t in templates] == [
+                "konstruct://groups/{name}",
+                "konstruct://usage/{tenant_id}",
+            ]
 
     async def test_groups_are_what_the_tool_lists(self, era: str, config: dict[str, Any], tmp_path: Path) -> None:
         config["model_list"].append(entry("a/b ü", {"model": "ollama/x"}))

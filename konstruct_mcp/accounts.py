@@ -1,0 +1,154 @@
+"""What is kept account of: calls and their charges, budgets, and what a call can cost at most.
+
+Pure code: no I/O, and no clock but the one it is given.
+
+All amounts are whole nano-dollars. What may be spent is rounded down and what a call can cost is rounded up, so that
+rounding never adds to what a budget allows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+
+from .types import NUSD, BudgetState, Per
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a tenant may spend in a window of the UTC calendar: on every group, or on `groups` together."""
+
+    limit_nusd: int
+    per: Per
+    groups: tuple[str, ...] = ()
+
+    def covers(self, group: str) -> bool:
+        return not self.groups or group in self.groups
+
+    def first_day(self, now: datetime) -> str:
+        """ISO date on which the present window began; "" sorts before every date."""
+        match self.per:
+            case "day":
+                return now.date().isoformat()
+            case "month":
+                return now.date().replace(day=1).isoformat()
+            case "total":
+                return ""
+
+    def renews_at(self, now: datetime) -> str | None:
+        """When the present window ends."""
+        midnight = datetime(now.year, now.month, now.day, tzinfo=UTC)
+        match self.per:
+            case "day":
+                return (midnight + timedelta(days=1)).isoformat()
+            case "month":
+                return (midnight.replace(day=1) + timedelta(days=32)).replace(day=1).isoformat()
+            case "total":
+                return None
+
+    def state(self, tenant: str, spent_nusd: int, reserved_nusd: int, now: datetime) -> BudgetState:
+        return BudgetState(
+            tenant, self.limit_nusd, self.per, self.groups, spent_nusd, reserved_nusd, self.renews_at(now)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The most that a call can cost at one deployment.
+
+    Attributes:
+        input_nusd: for the request itself, however the provider counts its tokens.
+        token_nusd: for each token of the answer, at the highest price that can apply.
+        max_tokens: how long the answer may be.
+        fixed: whether `max_tokens` is the caller's word; if not, a shorter answer will do.
+    """
+
+    input_nusd: Fraction
+    token_nusd: Fraction
+    max_tokens: int
+    fixed: bool
+
+    def most_nusd(self, max_tokens: int) -> int:
+        return math.ceil(self.input_nusd + self.token_nusd * max_tokens)
+
+    def affordable(self, left_nusd: int) -> int:
+        """The longest answer, in tokens, that so much pays for; negative where it does not pay for the request."""
+        left = Fraction(left_nusd) - self.input_nusd
+        if left < 0:
+            return -1
+        return self.max_tokens if not self.token_nusd else min(self.max_tokens, math.floor(left / self.token_nusd))
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a provider counted for one try."""
+
+    group: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost_nusd: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as it ended: a row of the ledger.
+
+    Attributes:
+        time: when it ended, ISO 8601 in UTC with microseconds.
+        group_served, model: who answered; None where nobody did.
+        charges: one for each try that a provider counted, the answer's last.
+        cost_nusd: of all of them together; None where the cost is unknown.
+        outcome: `ok`, an error's code, or `cancelled`.
+        attempts: how many tries were made, the answer's included.
+        reserved: whether it has held a reservation.
+    """
+
+    id: str
+    time: str
+    tenant: str
+    group_asked: str
+    group_served: str | None
+    model: str | None
+    charges: tuple[Charge, ...]
+    cost_nusd: int | None
+    duration_ms: int
+    outcome: str
+    attempts: int
+    reserved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """A call that wants to be asked of a group: what it can cost there, and the budgets that must afford it.
+
+    Attributes:
+        attempt: which of the call's tries this is; its earlier reservations are given up, but for those in `kept`.
+        min_tokens: an answer that may not even be this long is not worth asking for.
+    """
+
+    call_id: str
+    attempt: int
+    kept: tuple[int, ...]
+    owner: str
+    tenant: str
+    group: str
+    quote: Quote
+    budgets: tuple[Budget, ...]
+    min_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """It is reserved: the amount, and how many tokens of an answer that pays for."""
+
+    amount_nusd: int
+    max_tokens: int
+
+
+def to_nusd(usd: float) -> Fraction:
+    """Nano-dollars of a price that was written in decimals, without what a binary fraction added."""
+    return Fraction(repr(usd)) * NUSD

@@ -1,0 +1,373 @@
+"""The ledger: every call accounted for, before its answer leaves, and budgets that hold.
+
+One thread writes, and takes all that waits in one transaction: the more calls there are at once, the fewer transactions
+each of them costs. What the database does not take goes to the spool, and into the database when it is back.
+
+SQLAlchemy is imported by that thread, beside the start of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .accounts import Budget, Call, Charge, Grant, Reserve
+from .errors import LedgerError
+from .spool import Spool
+from .types import BudgetState, Spend
+
+if TYPE_CHECKING:
+    from .store import Store
+
+_log = logging.getLogger(__name__)
+
+_PATIENCE_S = 5.0  # for the database to answer, or for another process to give its lock
+_RETRY_S = 1.0  # between looks whether a database that was out of reach is back
+_RENEW_S = 20.0  # well within what a reservation is good for
+_MOST_AT_ONCE = 500  # rows in one transaction, so that none keeps the lock for long
+_OUT_OF_REACH = "the ledger is out of reach; try again later"
+
+
+@dataclass(slots=True)
+class _Job:
+    """What somebody waits for: a call to be recorded, a reservation, or something to be read; or nothing, to wake."""
+
+    call: Call | None = None
+    wanted: Reserve | None = None
+    read: Callable[[Store], Any] | None = None
+    done: asyncio.Future[Any] | None = None
+
+
+class Ledger:
+    """The accounts at one SQLAlchemy URL, with a spool beside them. `start` begins to open them, `aclose` ends."""
+
+    def __init__(self, url: str, spool: Path) -> None:
+        self._url = url
+        self._spool = Spool(spool)
+        self._owner = str(uuid.uuid4())
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closing: threading.Thread | None = None
+        self._store: Store | None = None
+        self._looked: Future[None] = Future()  # done when it is known whether the ledger can be used
+        self._refusal: str | None = None
+        self._holding: set[str] = set()  # calls that have a reservation, of which only the thread knows
+        self._renewed = self._looked_at = 0.0
+        self._broken = self._warned = False
+        self._spooled = False  # since the spool was last folded in
+        self._unwritten: dict[str, Call] = {}  # handed over to the thread
+        self._stranded: dict[str, Call] = {}  # neither the database nor the spool has taken them
+
+    def start(self) -> None:
+        """Begin to open the ledger in its thread; returns at once."""
+        if self._thread is None:
+            self._looked = Future()
+            # A daemon, so that a process told to end does not wait for an import.
+            self._thread = threading.Thread(target=self._run, args=(self._closing,), name="ledger", daemon=True)
+            self._thread.start()
+
+    async def opened(self) -> None:
+        """Wait until it is known whether the ledger can be used. One that is out of reach now can be used later.
+
+        Raises:
+            LedgerError: never by this version, or not with this URL.
+        """
+        self.start()
+        if not self._looked.done():
+            await asyncio.shield(asyncio.wrap_future(self._looked))
+        if self._refusal is not None:
+            raise LedgerError(self._refusal)
+
+    async def reserve(self, wanted: Reserve) -> Grant | list[BudgetState]:
+        """Set aside what a call can cost; the state of its budgets where they do not afford it.
+
+        Raises:
+            LedgerError: the budgets cannot be checked now.
+        """
+        granted: Grant | list[BudgetState] = await self._ask(_Job(wanted=replace(wanted, owner=self._owner)))
+        return granted
+
+    async def record(self, call: Call) -> None:
+        """Put a call on the account: when this returns, it is on the disk. Raises nothing.
+
+        Once it has begun it ends, even if whoever waits for it is cancelled.
+        """
+        self.start()
+        if self._looked.done() and self._store is None:
+            # Beside the thread, which may be waiting for the database.
+            self._unwritten[call.id] = call
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._put_aside, [call]))
+            self._jobs.put(_Job())  # in case it is back since
+        else:
+            self._unwritten[call.id] = call
+            await asyncio.shield(self._ask(_Job(call=call)))
+
+    async def lines(self, **which: str | None) -> list[Spend]:
+        """What was spent; see `Store.lines`.
+
+        Raises:
+            LedgerError: the ledger is out of reach.
+        """
+        found: list[Spend] = await self._ask(_Job(read=lambda store: store.lines(**which)))
+        return found
+
+    async def tenants(self) -> list[str]:
+        """All that have ever made a call.
+
+        Raises:
+            LedgerError: the ledger is out of reach.
+        """
+        found: list[str] = await self._ask(_Job(read=lambda store: store.tenants()))
+        return found
+
+    async def states(self, budgets: Sequence[tuple[str, Budget]]) -> list[BudgetState]:
+        """The state of each tenant's budget.
+
+        Raises:
+            LedgerError: the ledger is out of reach.
+        """
+        found: list[BudgetState] = await self._ask(_Job(read=lambda store: store.states(budgets)))
+        return found
+
+    def _ask(self, job: _Job) -> asyncio.Future[Any]:
+        job.done = asyncio.get_running_loop().create_future()
+        self.start()
+        self._jobs.put(job)
+        return job.done
+
+    async def aclose(self) -> None:
+        """Write what waits, and close; safe to call twice. What comes later opens it again."""
+        if (thread := self._thread) is not None:
+            self._thread, self._closing = None, thread
+            self._jobs.put(None)
+            await asyncio.to_thread(thread.join, 2 * _PATIENCE_S)
+            if thread.is_alive():  # the database does not answer
+                self.kill()
+
+    def kill(self) -> None:
+        """Bring what is not written yet to the spool, at once: for the way out of a dying process."""
+        self._put_aside([*self._unwritten.values(), *self._stranded.values()])
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def _run(self, earlier: threading.Thread | None) -> None:
+        if earlier is not None:
+            earlier.join()  # there is one at a time
+        self._open()
+        self._looked.set_result(None)
+        ended = False
+        while not ended:
+            jobs, ended = self._next_jobs()
+            try:
+                self._keep_up()
+                self._work(jobs)
+            except Exception:
+                _log.exception("a defect of the ledger")
+                self._put_aside([job.call for job in jobs if job.call is not None])
+                _answer_all([(job, LedgerError("a defect in konstruct_mcp; its log has the details")) for job in jobs])
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def _keep_up(self) -> None:
+        """What is due beside the jobs."""
+        now = time.monotonic()
+        if self._store is None and self._refusal is None and now >= self._looked_at + _RETRY_S:
+            self._open()
+        if self._spooled:
+            self._with_store(self._fold)
+        if self._holding and now >= self._renewed + _RENEW_S:
+            self._renewed = now
+            self._with_store(lambda store: store.renew(self._owner))
+
+    def _next_jobs(self) -> tuple[list[_Job], bool]:
+        """All that waits, at least one unless something else is due; and whether that is the end."""
+        patience = _RETRY_S if self._store is None else _RENEW_S if self._holding else None
+        jobs: list[_Job] = []
+        with contextlib.suppress(queue.Empty):
+            job = self._jobs.get(timeout=patience)
+            while job is not None:
+                jobs.append(job)
+                if len(jobs) == _MOST_AT_ONCE:
+                    return jobs, False
+                job = self._jobs.get_nowait()
+            return jobs, True
+        return jobs, False
+
+    def _open(self) -> None:
+        """Open the database, and fold in what could not be written before."""
+        try:
+            from .store import Store
+
+            self._store = Store(self._url, _PATIENCE_S)
+        except LedgerError as error:
+            self._refusal = error.message
+        except Exception as error:
+            self._lost(error)
+        else:
+            self._spool.prepare()
+            self._with_store(self._fold)
+        self._looked_at = time.monotonic()
+
+    def _fold(self, store: Store) -> None:
+        """Write what waits in memory and in the spool."""
+        self._spooled = False
+        if stranded := list(self._stranded.values()):
+            store.write(stranded, [], again=True)
+            self._written(stranded)
+        rows = [(file, call) for file, row in self._spool.rows() if (call := self._read(file, row)) is not None]
+        folded = 0
+        for start in range(0, len(rows), _MOST_AT_ONCE):
+            some = rows[start : start + _MOST_AT_ONCE]
+            try:
+                store.write([call for _, call in some], [], again=True)
+                folded += len(some)
+            except Exception as error:
+                if not store.is_to_blame(error):
+                    raise
+                folded += sum(self._fold_one(store, file, call) for file, call in some)
+            for file, _ in some:
+                self._spool.drop(file)
+        if folded:
+            _log.warning("%d calls from the spool are in the ledger now", folded)
+
+    def _fold_one(self, store: Store, file: Path, call: Call) -> bool:
+        """Whether it could be; one that never can is put aside, so that it does not stand in the way of the others."""
+        try:
+            store.write([call], [], again=True)
+        except Exception as error:
+            if not store.is_to_blame(error):
+                raise
+            self._spool.put_aside(file)
+            return False
+        return True
+
+    def _read(self, file: Path, row: dict[str, Any]) -> Call | None:
+        try:
+            return Call(**row | {"charges": tuple(Charge(**charge) for charge in row["charges"])})
+        except (TypeError, KeyError):
+            self._spool.put_aside(file)
+            return None
+
+    def _work(self, jobs: list[_Job]) -> None:
+        calls = [job.call for job in jobs if job.call is not None]
+        # A reservation that nobody waits for any more would never be given up: its call may be recorded already.
+        wanting = [job for job in jobs if job.wanted is not None and job.done is not None and not job.done.cancelled()]
+        wanted = [job.wanted for job in wanting if job.wanted is not None]
+        answers: list[tuple[_Job, Any]] = [(job, None) for job in jobs if job.call is not None]
+        granted = self._write(calls, wanted) if calls or wanted else []
+        if granted is None:
+            self._put_aside(calls)
+            answers += [(job, LedgerError(self._unusable())) for job in wanting]
+        else:
+            self._written(calls)
+            answers += list(zip(wanting, granted, strict=True))
+            self._holding |= {
+                reserve.call_id for reserve, grant in zip(wanted, granted, strict=True) if isinstance(grant, Grant)
+            }
+        self._holding -= {call.id for call in calls}
+        for job in jobs:
+            if job.read is not None:
+                answers.append((job, self._answer(job.read)))
+        _answer_all(answers)
+
+    def _answer(self, read: Callable[[Store], Any]) -> Any:
+        """What was read, or why it was not."""
+        if self._store is None and self._refusal is None:
+            self._open()  # somebody is looking at it now
+        else:
+            self._with_store(self._fold)
+        found: list[Any] = []
+        self._with_store(lambda store: found.append(read(store)))
+        return found[0] if found else LedgerError(self._unusable())
+
+    def _write(self, calls: list[Call], wanted: list[Reserve]) -> list[Grant | list[BudgetState]] | None:
+        """What was granted, or None where nothing was written."""
+        granted: list[Any] = []
+        if self._with_store(lambda store: granted.append(store.write(calls, wanted))):
+            return list(granted[0])
+        if self._broken:
+            # The connection was cut, as a server does that is started again. A new one will tell; whether the old one
+            # has committed is unknown.
+            self._open()
+            if self._with_store(lambda store: granted.append(store.write(calls, wanted, again=True))):
+                return list(granted[0])
+        return None
+
+    def _with_store(self, act: Callable[[Store], None]) -> bool:
+        """Whether it was done. If not, the database counts as out of reach until it has been opened again."""
+        if self._store is None:
+            return False
+        try:
+            act(self._store)
+        except Exception as error:
+            self._lost(error)
+            return False
+        return True
+
+    def _lost(self, error: Exception) -> None:
+        self._broken = bool(getattr(error, "connection_invalidated", False))
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())[:200]
+        if not self._warned:
+            self._warned = True
+            _log.warning("the ledger cannot be written (%s); calls go to its spool until it can", reason)
+        if self._store is not None:
+            with contextlib.suppress(Exception):
+                self._store.close()
+        self._store = None
+        self._looked_at = time.monotonic()
+
+    def _unusable(self) -> str:
+        return self._refusal or _OUT_OF_REACH
+
+    def _written(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            self._unwritten.pop(call.id, None)
+            self._stranded.pop(call.id, None)
+        if self._warned:
+            self._warned = False
+            _log.warning("the ledger is written again")
+
+    def _put_aside(self, calls: Sequence[Call]) -> None:
+        """Into the spool; what does not even fit there stays in memory and is written when the database is back."""
+        for call in calls:
+            try:
+                self._spool.put(call.id, asdict(call))
+            except OSError as error:
+                self._stranded[call.id] = call
+                _log.error("a call is kept in memory only, its spool cannot be written: %s", error.strerror)
+            else:
+                self._stranded.pop(call.id, None)
+                self._spooled = True
+            self._unwritten.pop(call.id, None)
+
+
+def _answer_all(answers: Sequence[tuple[_Job, Any]]) -> None:
+    """Tell all who wait, each on its own event loop and all of one at once."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for job, answer in answers:
+        if job.done is not None:
+            loops.setdefault(job.done.get_loop(), []).append((job.done, answer))
+    for loop, ready in loops.items():
+        with contextlib.suppress(RuntimeError):  # it is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, ready)
+
+
+def _settle(ready: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, answer in ready:
+        if future.done():
+            continue
+        if isinstance(answer, LedgerError):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

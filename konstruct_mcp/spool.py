@@ -1,0 +1,102 @@
+"""Where rows of the ledger wait while it cannot be written: a folder with one file for each.
+
+A file is written whole under another name, brought to the disk and then renamed; it is never changed, and removed only
+after its row is in the ledger. A row carries its id, so whoever folds it in, and however often, it counts once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+_BALLAST_BYTES = 1 << 20  # kept free for the rows of about 250 calls, for the day when the disk is full
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Spool:
+    """The rows that wait in one folder, which several processes may share. Its methods block."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ballast = folder / "ballast"
+
+    def prepare(self) -> None:
+        """Make the folder, and in it a file that only takes up room, which a full disk would not give us."""
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+            if not self._ballast.exists():
+                part = self._folder / f"ballast.{os.getpid()}.part"
+                try:
+                    # Random, since a file system may compress or leave out what is all the same.
+                    part.write_bytes(os.urandom(_BALLAST_BYTES))
+                    part.replace(self._ballast)
+                finally:
+                    part.unlink(missing_ok=True)
+
+    def put(self, row_id: str, row: dict[str, Any]) -> None:
+        """Bring a row to the disk.
+
+        Raises:
+            OSError: it cannot be; not even in the room of the ballast.
+        """
+        try:
+            self._write(row_id, row)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self._ballast.unlink(missing_ok=True)
+            self._write(row_id, row)
+
+    def _write(self, row_id: str, row: dict[str, Any]) -> None:
+        self._folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+        part = self._folder / f"{row_id}.part"
+        try:
+            with part.open("wb") as file:
+                file.write(json.dumps(row).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self._folder / f"{row_id}.json")
+        except BaseException:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+
+    def rows(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Each row that waits, and its file; what cannot be read is put aside."""
+        try:
+            files = sorted(self._folder.glob("*.json"))
+        except OSError:
+            return
+        for file in files:
+            try:
+                row = json.loads(file.read_bytes())
+                if not isinstance(row, dict):
+                    raise ValueError("no row")  # noqa: TRY004  as what JSON raises
+            except FileNotFoundError:
+                continue  # another process has folded it in
+            except ValueError:
+                self.put_aside(file)
+            except OSError as error:
+                _log.warning("a row of the spool cannot be read: %s", error.strerror)
+            else:
+                yield file, row
+
+    def put_aside(self, file: Path) -> None:
+        """Keep a row that can never be folded in, for somebody to look at."""
+        _log.error("a row of the spool is damaged and is put aside: %s", file.name)
+        with contextlib.suppress(OSError):
+            file.replace(file.with_suffix(".bad"))
+
+    def drop(self, file: Path) -> None:
+        """Its row is in the ledger."""
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)

@@ -1,0 +1,351 @@
+"""The ledger's tables, and what is done to them in one transaction: the only module that knows SQLAlchemy.
+
+Plain SQL that every database speaks. What makes it safe for several processes at once is one lock: SQLite gives its
+only writer's lock with BEGIN IMMEDIATE, others lock the row of each tenant that a transaction touches, in the order
+of their ids. Under it, reading what is spent, comparing and adding to it are one step.
+
+    konstruct_calls         one row per call
+    konstruct_spend         its sums by day, tenant, group and model: what budgets and reports read
+    konstruct_reservations  what calls under way can cost at most; a row lapses unless its process renews it
+    konstruct_tenants       a row to lock
+
+All amounts are whole nano-dollars; times are UTC.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from .accounts import Budget, Call, Grant, Reserve
+from .errors import LedgerError
+from .types import BudgetState, Spend
+
+HEAD = "0002"  # the newest migration: what this version reads and writes
+_VERSION_TABLE = "konstruct_version"
+_MIGRATION_LOCK = 0x6B6F6E73747275  # any number that no other program uses for a PostgreSQL advisory lock
+LEASE_S = 120  # what a reservation is good for unless it is renewed
+
+# Whatever a provider claims, the sums stay within 64 bits.
+_MOST_NUSD = 10**15
+
+metadata = sa.MetaData()
+_id = sa.String(36)
+_tenant = sa.String(128)
+_name = sa.String(512)
+
+calls = sa.Table(
+    "konstruct_calls",
+    metadata,
+    sa.Column("id", _id, primary_key=True),
+    sa.Column("time", sa.String(27), nullable=False),  # ISO 8601, UTC: sorts by time in every database
+    sa.Column("tenant", _tenant, nullable=False),
+    sa.Column("group_asked", _name, nullable=False),
+    sa.Column("group_served", _name),
+    sa.Column("model", _name),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cached_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost_nusd", sa.BigInteger),
+    sa.Column("duration_ms", sa.BigInteger, nullable=False),
+    sa.Column("outcome", sa.String(32), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+)
+spend = sa.Table(
+    "konstruct_spend",
+    metadata,
+    sa.Column("tenant", _tenant, primary_key=True),
+    sa.Column("day", sa.String(10), primary_key=True),
+    sa.Column("group", _name, primary_key=True),
+    sa.Column("model", _name, primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+    sa.Column("failed", sa.BigInteger, nullable=False),
+    sa.Column("unpriced", sa.BigInteger, nullable=False),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cached_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost_nusd", sa.BigInteger, nullable=False),
+)
+tenants = sa.Table("konstruct_tenants", metadata, sa.Column("id", _tenant, primary_key=True))
+reservations = sa.Table(
+    "konstruct_reservations",
+    metadata,
+    sa.Column("call_id", _id, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("owner", _id, nullable=False, index=True),
+    sa.Column("tenant", _tenant, nullable=False, index=True),
+    sa.Column("group", _name, nullable=False),
+    sa.Column("amount_nusd", sa.BigInteger, nullable=False),
+    sa.Column("lapses_at", sa.BigInteger, nullable=False, index=True),  # seconds since 1970
+)
+_FIGURES = ("calls", "failed", "unpriced", "input_tokens", "output_tokens", "cached_tokens", "cost_nusd")
+
+
+class Store:
+    """An open ledger. Its methods block; each is one transaction, or two where it says so.
+
+    Raises:
+        LedgerError: the URL cannot be used at all, or a newer version wrote the ledger.
+        sqlalchemy.exc.DBAPIError: it is out of reach now. So does every method.
+    """
+
+    def __init__(self, url: str, patience_s: float) -> None:
+        try:
+            self._url = sa.make_url(url)
+            self._engine = sa.create_engine(self._url, connect_args=_connect_args(self._url, patience_s))
+        except (sa.exc.ArgumentError, ImportError, ValueError) as error:
+            what = "driver is not installed" if isinstance(error, ImportError) else "URL cannot be used"
+            raise LedgerError(f"the ledger's {what}; see konstruct.ledger_url and KONSTRUCT_LEDGER_URL") from None
+        self._introduced: set[str] = set()
+        self._sqlite = self._url.get_backend_name() == "sqlite"
+        if self._sqlite:
+            sa.event.listen(self._engine, "connect", _set_up_sqlite)
+            sa.event.listen(self._engine, "begin", _begin_sqlite)
+            self._make_room()
+        try:
+            self._migrate()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @staticmethod
+    def is_to_blame(error: Exception) -> bool:
+        """Whether it is what was to be written that is wrong, and not the database."""
+        return isinstance(error, sa.exc.IntegrityError | sa.exc.DataError | TypeError | ValueError) or (
+            isinstance(error, sa.exc.StatementError) and not isinstance(error, sa.exc.DBAPIError)
+        )
+
+    def _make_room(self) -> None:
+        """The file's folder and the file, for nobody else to read."""
+        file = Path(self._url.database or "")
+        with contextlib.suppress(OSError):  # SQLite says what is wrong
+            file.parent.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+            file.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+
+    def _migrate(self) -> None:
+        with self._engine.connect() as connection:
+            if self._revision(connection.execution_options(reading=True)) == HEAD:
+                return
+        with self._engine.begin() as connection:
+            if self._url.get_backend_name() == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            if self._revision(connection) != HEAD:  # else another process was here first
+                from .migrations import upgrade
+
+                upgrade(connection, _VERSION_TABLE)
+
+    def _revision(self, connection: sa.Connection) -> str | None:
+        if not sa.inspect(connection).has_table(_VERSION_TABLE):
+            return None
+        revision = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}"))  # noqa: S608  our constant
+        if revision is not None and revision > HEAD:
+            raise LedgerError(
+                f"the ledger was written by a newer version of konstruct-mcp (its revision is {revision}, and this "
+                f"version knows those up to {HEAD}); upgrade konstruct-mcp, or name another ledger"
+            )
+        return None if revision is None else str(revision)
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def write(
+        self, recorded: Sequence[Call], wanted: Sequence[Reserve], *, again: bool = False
+    ) -> list[Grant | list[BudgetState]]:
+        """Record these calls, then reserve for those: all, or nothing where it raises.
+
+        `again` says that some of the calls may be recorded already; each is recorded once.
+
+        Returns: for each reservation the grant, or the state of its budgets where they do not afford it.
+        """
+        names = {call.tenant for call in recorded} | {reserve.tenant for reserve in wanted}
+        self._introduce(names)
+        with self._engine.begin() as connection:
+            self._lock(connection, names)
+            if recorded:
+                _record(connection, recorded, again=again)
+            if not wanted:
+                return []
+            now = datetime.now(UTC)
+            connection.execute(sa.delete(reservations).where(reservations.c.lapses_at < int(now.timestamp())))
+            return [_reserve(connection, reserve, now) for reserve in wanted]
+
+    def _lock(self, connection: sa.Connection, names: set[str]) -> None:
+        if not self._sqlite:  # whose lock is held since BEGIN IMMEDIATE
+            query = sa.select(tenants.c.id).where(tenants.c.id.in_(names)).order_by(tenants.c.id)
+            connection.execute(query.with_for_update()).all()
+
+    def _introduce(self, names: set[str]) -> None:
+        """Give each new tenant the row to lock; in a transaction of its own: inserting waits for others' locks."""
+        if new := names - self._introduced:
+            with self._engine.begin() as connection:
+                query = sa.select(tenants.c.id).where(tenants.c.id.in_(new))
+                for name in sorted(new - set(connection.scalars(query))):
+                    with contextlib.suppress(sa.exc.IntegrityError), connection.begin_nested():
+                        connection.execute(sa.insert(tenants), {"id": name})
+            self._introduced |= new
+
+    def renew(self, owner: str) -> None:
+        """Keep this process's reservations from lapsing."""
+        lapses_at = int(datetime.now(UTC).timestamp()) + LEASE_S
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(reservations).where(reservations.c.owner == owner).values(lapses_at=lapses_at))
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._engine.connect() as connection:
+            yield connection.execution_options(reading=True)
+
+    def lines(
+        self, tenant: str | None = None, group: str | None = None, since: str | None = None, until: str | None = None
+    ) -> list[Spend]:
+        """What was spent, of one tenant or all, on one group or all, between two days (both included)."""
+        query = sa.select(*(spend.c[name] for name in ("day", "tenant", "group", "model", *_FIGURES)))
+        if tenant is not None:
+            query = query.where(spend.c.tenant == tenant)
+        if group is not None:
+            query = query.where(spend.c.group == group)
+        if since is not None:
+            query = query.where(spend.c.day >= since)
+        if until is not None:
+            query = query.where(spend.c.day <= until)
+        with self._reading() as connection:
+            found = connection.execute(query.order_by(*spend.primary_key.columns))
+            return [Spend(**{key: _plain(value) for key, value in row._mapping.items()}) for row in found]
+
+    def tenants(self) -> list[str]:
+        """All that have ever made a call."""
+        with self._reading() as connection:
+            return list(connection.scalars(sa.select(tenants.c.id).order_by(tenants.c.id)))
+
+    def states(self, budgets: Sequence[tuple[str, Budget]]) -> list[BudgetState]:
+        """The state of each tenant's budget."""
+        now = datetime.now(UTC)
+        with self._reading() as connection:
+            return [_state(connection, tenant, budget, now) for tenant, budget in budgets]
+
+
+def _connect_args(url: sa.URL, patience_s: float) -> dict[str, Any]:
+    match url.get_backend_name():
+        case "sqlite":
+            return {"timeout": patience_s}
+        case "postgresql":
+            milliseconds = round(patience_s * 1000)
+            limits = f"-c lock_timeout={milliseconds} -c statement_timeout={milliseconds}"
+            return {"connect_timeout": max(2, round(patience_s)), "options": limits, "tcp_user_timeout": milliseconds}
+        case _:
+            return {}
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # else the driver begins transactions of its own kind
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")  # on the disk, and not only on its way there
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # The writer's lock at once: one that is taken over halfway can be refused to both who want it.
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")
+
+
+def _record(connection: sa.Connection, recorded: Sequence[Call], *, again: bool) -> None:
+    if again:
+        ids = [call.id for call in recorded]
+        there = set(connection.scalars(sa.select(calls.c.id).where(calls.c.id.in_(ids))))
+        recorded = [call for call in recorded if call.id not in there]
+        if not recorded:
+            return
+    connection.execute(sa.insert(calls), [_row(call) for call in recorded])
+    if held := [call.id for call in recorded if call.reserved]:
+        connection.execute(sa.delete(reservations).where(reservations.c.call_id.in_(held)))
+    sums: defaultdict[tuple[str, str, str, str], list[int]] = defaultdict(lambda: [0] * len(_FIGURES))
+    for call in recorded:
+        for key, figures in _entries(call):
+            sums[key] = [a + b for a, b in zip(sums[key], figures, strict=True)]
+    for key in sorted(sums):
+        where = sa.and_(*(column == value for column, value in zip(spend.primary_key.columns, key, strict=True)))
+        added = {name: spend.c[name] + n for name, n in zip(_FIGURES, sums[key], strict=True)}
+        if not connection.execute(sa.update(spend).where(where).values(added)).rowcount:
+            names = (*(column.name for column in spend.primary_key.columns), *_FIGURES)
+            connection.execute(sa.insert(spend), dict(zip(names, (*key, *sums[key]), strict=True)))
+
+
+def _row(call: Call) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "time": call.time,
+        "tenant": call.tenant,
+        "group_asked": call.group_asked,
+        "group_served": call.group_served,
+        "model": call.model,
+        "input_tokens": sum(charge.input_tokens for charge in call.charges),
+        "output_tokens": sum(charge.output_tokens for charge in call.charges),
+        "cached_tokens": sum(charge.cached_tokens for charge in call.charges),
+        "cost_nusd": None if call.cost_nusd is None else min(call.cost_nusd, _MOST_NUSD),
+        "duration_ms": call.duration_ms,
+        "outcome": call.outcome,
+        "attempts": call.attempts,
+    }
+
+
+def _entries(call: Call) -> Iterator[tuple[tuple[str, str, str, str], list[int]]]:
+    """What a call adds to which sums: itself where it was answered, and each charge where it was made."""
+    day = call.time[:10]
+    counted = [1, int(call.outcome != "ok"), int(call.cost_nusd is None), 0, 0, 0, 0]
+    yield (call.tenant, day, call.group_served or call.group_asked, call.model or ""), counted
+    for charge in call.charges:
+        tokens = [charge.input_tokens, charge.output_tokens, charge.cached_tokens]
+        figures = [0, 0, 0, *tokens, min(charge.cost_nusd or 0, _MOST_NUSD)]
+        yield (call.tenant, day, charge.group, charge.model), figures
+
+
+def _reserve(connection: sa.Connection, wanted: Reserve, now: datetime) -> Grant | list[BudgetState]:
+    earlier = reservations.c.call_id == wanted.call_id
+    connection.execute(sa.delete(reservations).where(earlier, reservations.c.attempt.not_in(wanted.kept)))
+    states = [_state(connection, wanted.tenant, budget, now) for budget in wanted.budgets]
+    left = min(state.left_nusd for state in states)
+    tokens = wanted.quote.affordable(left)
+    if tokens < (wanted.quote.max_tokens if wanted.quote.fixed else min(wanted.min_tokens, wanted.quote.max_tokens)):
+        return states
+    amount = wanted.quote.most_nusd(tokens)
+    connection.execute(
+        sa.insert(reservations),
+        {
+            "call_id": wanted.call_id,
+            "attempt": wanted.attempt,
+            "owner": wanted.owner,
+            "tenant": wanted.tenant,
+            "group": wanted.group,
+            "amount_nusd": amount,
+            "lapses_at": int(now.timestamp()) + LEASE_S,
+        },
+    )
+    return Grant(amount, tokens)
+
+
+def _state(connection: sa.Connection, tenant: str, budget: Budget, now: datetime) -> BudgetState:
+    spent = sa.select(sa.func.sum(spend.c.cost_nusd)).where(
+        spend.c.tenant == tenant, spend.c.day >= budget.first_day(now)
+    )
+    reserved = sa.select(sa.func.sum(reservations.c.amount_nusd)).where(
+        reservations.c.tenant == tenant, reservations.c.lapses_at >= int(now.timestamp())
+    )
+    if budget.groups:
+        spent = spent.where(spend.c.group.in_(budget.groups))
+        reserved = reserved.where(reservations.c.group.in_(budget.groups))
+    return budget.state(tenant, int(connection.scalar(spent) or 0), int(connection.scalar(reserved) or 0), now)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) else int(value)  # a database may count in decimals

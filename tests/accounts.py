@@ -1,0 +1,35 @@
+"""A config whose calls cost what a test can reckon: an answer of the fake is 11 + 7 tokens, 25,000 nano-dollars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from databases import Database
+from providers import Provider
+from worlds import entry
+
+INPUT_NUSD, OUTPUT_NUSD = 1_000, 2_000  # nano-dollars per token
+COST_NUSD = 11 * INPUT_NUSD + 7 * OUTPUT_NUSD
+PRICES = {"input_cost_per_token": INPUT_NUSD / 1e9, "output_cost_per_token": OUTPUT_NUSD / 1e9}
+
+
+def accounted(
+    database: Database | None, openai: Provider, anthropic: Provider, ollama: Provider, **konstruct: Any
+) -> dict[str, Any]:
+    """Groups `paid` (openai), `strong` (anthropic, at its list price), `free` (ollama), and `unpriced` (openai)."""
+    house = {"api_base": openai.url, "api_key": "sk-test"}
+    claude = {"model": "anthropic/claude-sonnet-4-6", "api_base": anthropic.url, "api_key": "sk-test"}
+    return {
+        "model_list": [
+            entry("paid", {"model": "openai/paid", **house, **PRICES}),
+            entry("strong", claude),
+            entry("free", {"model": "ollama/qwen3:8b", "api_base": ollama.url}),
+            entry("unpriced", {"model": "openai/unpriced", **house}),
+        ],
+        "router_settings": {"num_retries": 0, "fallbacks": [{"strong": ["paid"]}, {"paid": ["free"]}]},
+        "konstruct": {
+            "default_group": "paid",
+            **({} if database is None else {"ledger_url": database.url}),
+            **konstruct,
+        },
+    }

@@ -1,0 +1,396 @@
+"""Budgets hold: whatever runs at once, what is spent and reserved is never more than a budget, and a refusal says why.
+
+Where it matters that a database keeps two processes apart, a test runs on SQLite and on a PostgreSQL server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import subprocess
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from accounts import COST_NUSD, INPUT_NUSD, OUTPUT_NUSD, accounted
+from databases import Database, sqlite
+from lines import SERVER, Process
+from processes import WAIT_S
+from providers import Gate, Hang, Provider, Raw, Status, Text
+from worlds import HELLO, opened, write
+
+from konstruct_mcp import (
+    AllFailedError,
+    BudgetExceededError,
+    LedgerError,
+    UnpricedError,
+)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Database:
+    return sqlite(tmp_path)
+
+
+class World:
+    """A config with budgets over fakes: `opened(usd=…, per=…)` for one budget of everybody's."""
+
+    def __init__(self, folder: Path, database: Database, *providers: Provider) -> None:
+        self.folder, self.database = folder, database
+        self.openai, self.anthropic, self.ollama = providers
+
+    def config(self, *budgets: Mapping[str, Any], **konstruct: Any) -> dict[str, Any]:
+        return accounted(
+            self.database, self.openai, self.anthropic, self.ollama, budgets=[dict(b) for b in budgets], **konstruct
+        )
+
+    def opened(self, *budgets: Mapping[str, Any], **konstruct: Any) -> Any:
+        return opened(self.folder, self.config(*budgets, **konstruct))
+
+    def sent(self, provider: Provider) -> Any:
+        return provider.requests[-1].body
+
+
+@pytest.fixture
+def world(tmp_path: Path, ledger: Database, openai: Provider, anthropic: Provider, ollama: Provider) -> World:
+    return World(tmp_path, ledger, openai, anthropic, ollama)
+
+
+def usd(nusd: int) -> float:
+    return nusd / 1e9
+
+
+DAY = {"usd": 1, "per": "day"}
+BROKE = {"usd": usd(COST_NUSD), "per": "day"}  # affords less than any call can cost
+
+
+class TestACall:
+    async def test_reserves_the_most_that_it_can_cost_and_is_charged_what_it_did(self, world: World) -> None:
+        world.openai.script(Gate("held"))
+        async with world.opened(DAY) as konstruct:
+            call = asyncio.ensure_future(konstruct.complete(HELLO, max_tokens=100))
+            await world.openai.until(lambda: world.openai.in_flight == 1)
+            reserved = world.database.reserved("default")
+            world.openai.release()
+            await call
+            [state] = await konstruct.budgets("default")
+
+        # At least a token for each byte of the message, and all of the answer.
+        assert 5 * INPUT_NUSD + 100 * OUTPUT_NUSD <= reserved <= 200 * INPUT_NUSD + 100 * OUTPUT_NUSD
+        assert (state.spent_nusd, state.reserved_nusd) == (COST_NUSD, 0)
+        assert world.database.reserved("default") == 0
+
+    @pytest.mark.parametrize("how", ["refused", "cancelled", "timed out"])
+    async def test_gives_its_reservation_back(self, world: World, how: str) -> None:
+        world.openai.script(Status(400) if how == "refused" else Hang())
+        async with world.opened(DAY) as konstruct:
+            call = asyncio.ensure_future(konstruct.complete(HELLO, timeout_s=1 if how == "timed out" else None))
+            if how == "cancelled":
+                await world.openai.until(lambda: world.openai.in_flight == 1)
+                assert world.database.reserved("default") > 0
+                call.cancel()
+            await asyncio.wait({call})
+            assert world.database.reserved("default") == 0
+            [state] = await konstruct.budgets("default")
+
+        assert state.left_nusd == state.limit_nusd == 10**9
+
+    async def test_gets_the_max_tokens_that_the_budget_affords(self, world: World) -> None:
+        async with world.opened({"usd": usd(1000 * OUTPUT_NUSD), "per": "day"}) as konstruct:
+            await konstruct.complete(HELLO)
+
+        sent = world.sent(world.openai)["max_tokens"]
+        assert 900 <= sent < 1000
+        assert world.database.spent("default") == COST_NUSD
+
+    async def test_gets_all_it_could_want_where_the_budget_affords_it(self, world: World) -> None:
+        async with world.opened(DAY) as konstruct:
+            await konstruct.complete(HELLO, model_group="strong")
+            await konstruct.complete(HELLO)
+
+        assert world.sent(world.anthropic)["max_tokens"] == 64000  # as LiteLLM's map says
+        assert world.sent(world.openai)["max_tokens"] == 4096  # nobody says how long its answers can be
+
+    async def test_is_not_touched_where_no_budget_applies(self, world: World) -> None:
+        async with world.opened({**BROKE, "groups": ["strong"]}) as konstruct:
+            await konstruct.complete(HELLO)
+
+        assert "max_tokens" not in world.sent(world.openai)
+
+    async def test_is_refused_where_the_answer_would_be_too_short_to_be_useful(self, world: World) -> None:
+        enough = {"usd": usd(256 * OUTPUT_NUSD), "per": "day"}
+        async with world.opened(enough) as konstruct:
+            with pytest.raises(BudgetExceededError, match="with 256 tokens of an answer"):
+                await konstruct.complete(HELLO)
+        async with world.opened(enough, min_answer_tokens=100) as konstruct:
+            assert (await konstruct.complete(HELLO)).content
+
+    async def test_that_is_refused_says_what_would_fit(self, world: World) -> None:
+        async with world.opened({"usd": usd(1000 * OUTPUT_NUSD), "per": "day"}) as konstruct:
+            with pytest.raises(BudgetExceededError) as refused:
+                await konstruct.complete(HELLO, max_tokens=5000)
+            words = refused.value.message.split("max_tokens of ")[1]
+            fits = int(words.split()[0])
+            with pytest.raises(BudgetExceededError):
+                await konstruct.complete(HELLO, max_tokens=fits + 1)
+            assert (await konstruct.complete(HELLO, max_tokens=fits)).content
+
+    async def test_may_go_on_to_a_cheaper_deployment_of_its_group(self, world: World) -> None:
+        config = world.config({"usd": 0.01, "per": "day"})
+        config["model_list"].append({**config["model_list"][0], "model_name": "strong"})
+        async with opened(world.folder, config) as konstruct:
+            completion = await konstruct.complete(HELLO, model_group="strong", max_tokens=2000)
+
+        assert completion.model == "openai/paid"
+        assert "not within budget" in completion.attempts[0].error
+
+    async def test_is_charged_the_most_where_the_provider_does_not_count(self, world: World) -> None:
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}
+        body = {"id": "x", "object": "chat.completion", "created": 0, "model": "paid", "choices": [choice]}
+        world.openai.script(Raw(json.dumps(body).encode()))
+        async with world.opened(DAY) as konstruct:
+            assert (await konstruct.complete(HELLO, max_tokens=100)).cost_usd is None
+
+        assert world.database.spent("default") >= 100 * OUTPUT_NUSD
+
+    async def test_that_is_answered_uselessly_is_charged_all_the_same(self, world: World) -> None:
+        body = {"id": "m", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn"}
+        tool = {"type": "tool_use", "id": "t", "name": "", "input": {}}
+        usage = {"input_tokens": 10, "output_tokens": 10}
+        world.anthropic.script(Raw(json.dumps(body | {"content": [tool], "usage": usage}).encode()))
+        world.openai.script(Gate("held"))
+        async with world.opened(DAY) as konstruct:
+            call = asyncio.ensure_future(konstruct.complete(HELLO, model_group="strong", max_tokens=100))
+            await world.openai.until(lambda: world.openai.in_flight == 1)
+            # Both are held: what the first has counted is not on the account yet.
+            assert len(world.database.rows("SELECT * FROM konstruct_reservations")) == 2
+            world.openai.release()
+            await call
+
+        assert world.database.spent("default") == 10 * 3_000 + 10 * 15_000 + COST_NUSD
+        assert world.database.reserved("default") == 0
+
+
+class TestWhatACallCanCost:
+    """Never less than what it does cost, as LiteLLM reckons it, if the provider keeps to `max_tokens`."""
+
+    @pytest.mark.parametrize("text", ["a" * 500, "日本語" * 300, "\U0001f600" * 200])
+    @pytest.mark.parametrize("extra", [{}, {"tools": True}, {"schema": True}])
+    async def test_at_one_token_for_each_byte(self, world: World, text: str, extra: Mapping[str, Any]) -> None:
+        arguments: dict[str, Any] = {}
+        if "tools" in extra:
+            function = {"name": "look", "description": text, "parameters": {"type": "object", "properties": {}}}
+            arguments["tools"] = [{"type": "function", "function": function}]
+        if "schema" in extra:
+            schema = {"name": "answer", "schema": {"type": "object", "description": text}}
+            arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
+        messages = [{"role": "user", "content": text}]
+        sent = len(json.dumps([messages, *arguments.values()], ensure_ascii=False).encode())
+        world.anthropic.script(Gate("Hi", usage=(sent, 50)))
+        async with world.opened(DAY) as konstruct:
+            call = asyncio.ensure_future(konstruct.complete(messages, model_group="strong", max_tokens=50, **arguments))
+            await world.anthropic.until(lambda: world.anthropic.in_flight == 1)
+            reserved = world.database.reserved("default")
+            world.anthropic.release()
+            await call
+
+        assert sent * 3_000 + 50 * 15_000 == world.database.spent("default") <= reserved
+
+    async def test_at_the_price_of_a_long_prompt(self, world: World) -> None:
+        """Beyond 200,000 tokens Anthropic's price doubles."""
+        world.anthropic.script(Text("Hi", usage=(250_000, 1000)))
+        async with world.opened({"usd": 10, "per": "day"}) as konstruct:
+            long = [{"role": "user", "content": "word " * 50_000}]
+            await konstruct.complete(long, model_group="strong", max_tokens=1000)
+
+        assert world.database.spent("default") == 250_000 * 6_000 + 1000 * 22_500
+
+
+class TestABudget:
+    async def test_that_is_used_up_refuses_until_it_renews(self, world: World) -> None:
+        async with world.opened(DAY, tenants=None) as konstruct:
+            await konstruct.complete(HELLO, tenant_id="acme")
+            world.database.run("UPDATE konstruct_spend SET cost_nusd = 999999000")
+            with pytest.raises(BudgetExceededError) as refused:
+                await konstruct.complete(HELLO, tenant_id="acme")
+            assert (await konstruct.complete(HELLO, tenant_id="other")).content
+
+            today = datetime.datetime.now(datetime.UTC).date()
+            tomorrow = today + datetime.timedelta(days=1)
+            message = str(refused.value)
+            assert message.startswith("budget_exceeded: the budget of $1 per day does not afford openai/paid: ")
+            for words in ("spent $0.999999", "calls under way $0", f"left $0.000001; it renews at {tomorrow}T00:00:00"):
+                assert words in message
+            assert "\n" not in message
+            assert "other" not in message
+
+            yesterday = today - datetime.timedelta(days=1)
+            world.database.run(f"UPDATE konstruct_spend SET day = '{yesterday}' WHERE tenant = 'acme'")
+            assert (await konstruct.complete(HELLO, tenant_id="acme")).content
+        assert world.openai.calls == 3
+
+    @pytest.mark.parametrize(("per", "renews"), [("month", True), ("total", False)])
+    async def test_of_a_longer_window_counts_earlier_days(self, world: World, per: str, renews: bool) -> None:
+        async with world.opened({"usd": 1, "per": per}) as konstruct:
+            await konstruct.complete(HELLO)
+            first = datetime.datetime.now(datetime.UTC).date().replace(day=1)
+            earlier = first if per == "month" else datetime.date(2001, 1, 1)
+            world.database.run(f"UPDATE konstruct_spend SET cost_nusd = 999999000, day = '{earlier}'")
+            with pytest.raises(BudgetExceededError, match="it renews at" if renews else "does not renew"):
+                await konstruct.complete(HELLO)
+            [state] = await konstruct.budgets("default")
+            assert state.spent_nusd == 999_999_000
+            if renews:
+                following = (first + datetime.timedelta(days=32)).replace(day=1)
+                assert state.renews_at == f"{following}T00:00:00+00:00"
+                before = first - datetime.timedelta(days=1)
+                world.database.run(f"UPDATE konstruct_spend SET day = '{before}'")
+                assert (await konstruct.complete(HELLO)).content
+
+    async def test_on_groups_counts_those_alone(self, world: World) -> None:
+        async with world.opened({**BROKE, "groups": ["strong"]}) as konstruct:
+            for _ in range(3):
+                await konstruct.complete(HELLO)
+            with pytest.raises(BudgetExceededError, match="per day for strong"):
+                await konstruct.complete(HELLO, model_group="strong")
+
+    async def test_of_several_the_tightest_decides(self, world: World) -> None:
+        async with world.opened(DAY, {"usd": 0.002, "per": "month"}) as konstruct:
+            with pytest.raises(BudgetExceededError, match=r"\$0.002 per month"):
+                await konstruct.complete(HELLO, max_tokens=4000)
+
+    async def test_of_a_tenant_stands_in_place_of_the_default(self, world: World) -> None:
+        tenants = {"rich": {"budgets": [{"usd": 100, "per": "day"}]}, "free": {"budgets": []}, "plain": None}
+        async with world.opened(BROKE, tenants=tenants) as konstruct:
+            for tenant in ("rich", "free"):
+                assert (await konstruct.complete(HELLO, tenant_id=tenant)).content
+            with pytest.raises(BudgetExceededError):
+                await konstruct.complete(HELLO, tenant_id="plain")
+
+    async def test_does_not_stand_in_the_way_of_what_costs_nothing(self, world: World) -> None:
+        async with world.opened({"usd": 0, "per": "total"}) as konstruct:
+            assert (await konstruct.complete(HELLO, model_group="free")).content
+
+    async def test_falls_back_only_where_the_config_says_so(self, world: World) -> None:
+        async with world.opened(BROKE) as konstruct:
+            with pytest.raises(BudgetExceededError):  # although `paid` falls back to `free` when it is down
+                await konstruct.complete(HELLO)
+        async with world.opened(BROKE, budget_fallback="free") as konstruct:
+            completion = await konstruct.complete(HELLO)
+        assert (completion.served_group, completion.cost_usd) == ("free", 0)
+        assert "not within budget" in completion.attempts[0].error
+
+    async def test_never_falls_back_to_what_costs_something(self, world: World) -> None:
+        async with world.opened({**BROKE, "groups": ["paid"]}, budget_fallback="strong") as konstruct:
+            with pytest.raises(BudgetExceededError):
+                await konstruct.complete(HELLO)
+        assert world.anthropic.calls == 0
+
+    async def test_says_so_too_where_its_fallback_is_down(self, world: World) -> None:
+        world.ollama.stop()
+        async with world.opened(BROKE, budget_fallback="free") as konstruct:
+            with pytest.raises(AllFailedError, match="openai/paid: not within budget"):
+                await konstruct.complete(HELLO)
+
+    async def test_shows_what_its_deployment_has_no_price_for(self, world: World) -> None:
+        async with world.opened(DAY) as konstruct:
+            with pytest.raises(UnpricedError) as refused:
+                await konstruct.complete(HELLO, model_group="unpriced")
+        assert str(refused.value) == (
+            "unpriced: openai/unpriced has no price (input_cost_per_token, output_cost_per_token), which a budget needs"
+        )
+        assert world.openai.calls == 0
+
+    async def test_does_not_count_what_it_refused_against_the_deployment(self, world: World) -> None:
+        config = world.config(BROKE, tenants={"broke": None, "rich": {"budgets": []}})
+        config["model_list"][0]["litellm_params"]["rpm"] = 2
+        async with opened(world.folder, config) as konstruct:
+            for _ in range(5):
+                with pytest.raises(BudgetExceededError):
+                    await konstruct.complete(HELLO, tenant_id="broke")
+            assert (await konstruct.complete(HELLO, tenant_id="rich")).served_group == "paid"
+
+    async def test_that_cannot_be_checked_refuses(self, world: World) -> None:
+        async with world.opened(DAY) as konstruct:
+            await konstruct.complete(HELLO)
+            with world.database.locked():
+                with pytest.raises(LedgerError, match="out of reach; try again later"):
+                    await konstruct.complete(HELLO)
+                assert (await konstruct.complete(HELLO, model_group="free")).content
+        assert world.openai.calls == 1
+
+
+class TestTheCommands:
+    def test_check_names_the_missing_price(self, world: World) -> None:
+        path = write(world.folder, world.config(DAY))
+        ran = subprocess.run([*SERVER, "--config", str(path), "check"], capture_output=True, text=True, timeout=WAIT_S)
+
+        missing = "openai/unpriced has no input_cost_per_token, output_cost_per_token"
+        assert f"unpriced: {missing}, so no tenant with a budget can use it" in ran.stdout
+        assert ran.returncode == 1
+
+    def test_check_does_not_where_no_tenant_with_a_budget_may_use_it(self, world: World) -> None:
+        tenants = {"acme": {"groups": ["paid"]}, "other": {"budgets": []}}
+        path = write(world.folder, world.config(DAY, tenants=tenants))
+        ran = subprocess.run([*SERVER, "--config", str(path), "check"], capture_output=True, text=True, timeout=WAIT_S)
+
+        assert "input_cost_per_token" not in ran.stdout
+        assert ran.returncode == 0
+
+
+# -- several processes -----------------------------------------------------------------------------------------------
+
+
+def test_200_calls_at_once_from_four_processes_never_exceed_it(
+    tmp_path: Path, database: Database, openai: Provider, anthropic: Provider, ollama: Provider
+) -> None:
+    """It affords about half of them."""
+    limit = 100 * COST_NUSD
+    budgets = [{"usd": usd(limit), "per": "day"}]
+    config = write(tmp_path, accounted(database, openai, anthropic, ollama, budgets=budgets))
+    with ExitStack() as stack:
+        servers = [stack.enter_context(Process(config)) for _ in range(4)]
+        for server in servers:
+            server.initialize()
+        with ThreadPoolExecutor(len(servers)) as threads:
+            list(threads.map(lambda server: server.complete("free"), servers))  # LiteLLM is loaded
+            asked = list(
+                threads.map(lambda server: [server.send_call("paid", max_tokens=7) for _ in range(50)], servers)
+            )
+            answers = [
+                server.answer(number)["result"]
+                for server, numbers in zip(servers, asked, strict=True)
+                for number in numbers
+            ]
+
+    refused = [answer["content"][0]["text"] for answer in answers if answer["isError"]]
+    assert all(text.startswith("budget_exceeded: ") for text in refused)
+    assert database.spent("default") == (200 - len(refused)) * COST_NUSD == openai.calls * COST_NUSD
+    assert 0 < database.spent("default") <= limit
+    assert database.reserved("default") == 0
+
+
+async def test_the_reservation_of_a_dead_process_lapses(
+    tmp_path: Path, database: Database, openai: Provider, anthropic: Provider, ollama: Provider
+) -> None:
+    openai.script(Gate("held"))
+    limit = {"usd": usd(300 * OUTPUT_NUSD), "per": "day"}
+    config = accounted(database, openai, anthropic, ollama, budgets=[limit])
+    with Process(write(tmp_path, config)) as server:
+        server.initialize()
+        server.send_call("paid", max_tokens=200)
+        await openai.until(lambda: openai.in_flight == 1)
+        server.process.kill()
+        server.wait()
+    openai.script(Text("Hi"))
+    async with opened(tmp_path, config) as konstruct:
+        with pytest.raises(BudgetExceededError):
+            await konstruct.complete(HELLO, max_tokens=200)
+        # Two minutes later.
+        database.run("UPDATE konstruct_reservations SET lapses_at = lapses_at - 121")
+        assert (await konstruct.complete(HELLO, max_tokens=200)).content
+    assert database.reserved("default") == 0

@@ -1,0 +1,464 @@
+"""Every call accounted for: what is in the ledger after calls that ended in every way a call can end.
+
+Each test runs on SQLite and on a PostgreSQL server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import sqlalchemy as sa
+from accounts import COST_NUSD, accounted
+from databases import Database
+from lines import SERVER, Process
+from processes import WAIT_S, wait_for
+from providers import Drop, Gate, Hang, Provider, Raw, Status, Text
+from worlds import HELLO, connected, opened, write
+
+from konstruct_mcp import KonstructError
+from konstruct_mcp.store import HEAD
+
+World = Callable[..., Any]
+
+
+@pytest.fixture
+def config(database: Database, openai: Provider, anthropic: Provider, ollama: Provider) -> dict[str, Any]:
+    return accounted(database, openai, anthropic, ollama)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, config: Mapping[str, Any]) -> Callable[[], Any]:
+    return lambda: opened(tmp_path, config)
+
+
+def only(database: Database) -> dict[str, Any]:
+    [row] = database.rows()
+    return row
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    await asyncio.to_thread(wait_for, holds)
+
+
+class TestARow:
+    async def test_of_an_answered_call(self, ledger: World, database: Database) -> None:
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO, tenant_id="acme")
+
+        row = only(database)
+        assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", row.pop("id"))
+        assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", row.pop("time"))
+        assert row.pop("duration_ms") >= 0
+        assert row == {
+            "tenant": "acme",
+            "group_asked": "paid",
+            "group_served": "paid",
+            "model": "openai/paid",
+            "input_tokens": 11,
+            "output_tokens": 7,
+            "cached_tokens": 0,
+            "cost_nusd": COST_NUSD,
+            "outcome": "ok",
+            "attempts": 1,
+        }
+
+    async def test_holds_no_word_of_prompt_or_answer(self, ledger: World, database: Database, openai: Provider) -> None:
+        openai.script(Text("the secret answer"))
+        async with ledger() as konstruct:
+            await konstruct.complete([{"role": "user", "content": "the secret question"}])
+
+        tables = ("calls", "spend", "tenants", "reservations")
+        assert "secret" not in str([database.rows(f"SELECT * FROM konstruct_{table}") for table in tables])
+
+    async def test_costs_nothing_where_nobody_could_be_reached(
+        self, ledger: World, database: Database, openai: Provider
+    ) -> None:
+        openai.stop()
+        async with ledger() as konstruct:
+            with pytest.raises(KonstructError, match="refused"):
+                await konstruct.complete(HELLO, model_group="unpriced")
+
+        assert only(database)["cost_nusd"] == 0
+
+    async def test_is_there_before_the_answer(self, ledger: World, database: Database) -> None:
+        async with ledger() as konstruct:
+            for count in (1, 2, 3):
+                await konstruct.complete(HELLO)
+                assert database.value("SELECT count(*) FROM konstruct_calls") == count
+
+    async def test_of_what_costs_nothing(self, ledger: World, database: Database) -> None:
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO, model_group="free")
+
+        assert only(database)["cost_nusd"] == 0
+
+    async def test_of_what_has_no_price(self, ledger: World, database: Database) -> None:
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO, model_group="unpriced")
+
+        row = only(database)
+        assert (row["cost_nusd"], row["input_tokens"], row["outcome"]) == (None, 11, "ok")
+
+    async def test_counts_cached_tokens(self, ledger: World, database: Database, openai: Provider) -> None:
+        details = {"prompt_tokens": 11, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 5}}
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}
+        body = {"id": "x", "object": "chat.completion", "created": 0, "model": "paid", "choices": [choice]}
+        openai.script(Raw(json.dumps(body | {"usage": details}).encode()))
+        async with ledger() as konstruct:
+            completion = await konstruct.complete(HELLO)
+
+        assert only(database)["cached_tokens"] == completion.usage.cached_tokens == 5
+        assert completion.as_dict()["usage"] == {"input_tokens": 11, "output_tokens": 7, "cached_tokens": 5}
+
+    async def test_of_a_provider_that_does_not_count(self, ledger: World, database: Database, openai: Provider) -> None:
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}
+        body = {"id": "x", "object": "chat.completion", "created": 0, "model": "paid", "choices": [choice]}
+        openai.script(Raw(json.dumps(body).encode()))
+        async with ledger() as konstruct:
+            assert (await konstruct.complete(HELLO)).cost_usd is None
+
+        row = only(database)
+        assert (row["cost_nusd"], row["outcome"]) == (None, "ok")
+
+    async def test_of_a_provider_that_counts_absurdly(
+        self, ledger: World, database: Database, openai: Provider
+    ) -> None:
+        openai.script(Text("Hi", usage=(10**30, 10**30)), Text("Hi", usage=(-5, 7)), Text("Hi"))
+        async with ledger() as konstruct:
+            for _ in range(3):
+                await konstruct.complete(HELLO)
+
+        assert database.value("SELECT count(*) FROM konstruct_calls WHERE outcome = 'ok'") == 3
+        assert database.rows()[-1]["cost_nusd"] == COST_NUSD
+
+    async def test_of_an_answer_after_a_fallback(self, ledger: World, database: Database, anthropic: Provider) -> None:
+        anthropic.script(Status(500))
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO, model_group="strong")
+
+        row = only(database)
+        assert (row["group_asked"], row["group_served"], row["model"]) == ("strong", "paid", "openai/paid")
+        assert (row["cost_nusd"], row["attempts"]) == (COST_NUSD, 2)
+
+    async def test_counts_what_a_useless_answer_cost(
+        self, ledger: World, database: Database, anthropic: Provider
+    ) -> None:
+        body = {"id": "m", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn"}
+        usage = {"input_tokens": 1000, "output_tokens": 100}
+        tool = {"type": "tool_use", "id": "t", "name": "", "input": {}}
+        anthropic.script(Raw(json.dumps(body | {"content": [tool], "usage": usage}).encode()))
+        async with ledger() as konstruct:
+            completion = await konstruct.complete(HELLO, model_group="strong")
+
+        assert "unusable answer" in completion.attempts[0].error
+        row = only(database)
+        useless = 1000 * 3_000 + 100 * 15_000
+        assert row["cost_nusd"] == useless + COST_NUSD
+        assert (row["input_tokens"], row["output_tokens"], row["attempts"]) == (1011, 107, 2)
+        spend = database.rows('SELECT "group", model, calls, cost_nusd FROM konstruct_spend ORDER BY model')
+        assert spend == [
+            {"group": "strong", "model": "anthropic/claude-sonnet-4-6", "calls": 0, "cost_nusd": useless},
+            {"group": "paid", "model": "openai/paid", "calls": 1, "cost_nusd": COST_NUSD},
+        ]
+
+    @pytest.mark.parametrize(
+        ("answer", "outcome", "cost"),
+        [
+            (Status(400), "bad_request", 0),
+            (Status(500), "all_failed", 0),
+            (Drop(), "all_failed", None),  # it may have counted what we never saw
+            (Hang(), "timeout", None),
+        ],
+    )
+    async def test_of_a_call_that_nobody_answered(
+        self, ledger: World, database: Database, openai: Provider, answer: Any, outcome: str, cost: Any
+    ) -> None:
+        openai.script(answer)
+        async with ledger() as konstruct:
+            with pytest.raises(KonstructError, match=outcome):
+                await konstruct.complete(HELLO, model_group="unpriced", timeout_s=1 if cost is None else None)
+
+        row = only(database)
+        assert (row["outcome"], row["cost_nusd"], row["group_served"], row["model"]) == (outcome, cost, None, None)
+
+    async def test_of_a_call_that_its_client_cancels(self, ledger: World, database: Database, openai: Provider) -> None:
+        openai.script(Gate("late"))
+        async with ledger() as konstruct, connected(konstruct) as client:
+            with anyio.move_on_after(WAIT_S):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(client.call_tool, "complete", {"messages": HELLO})
+                    await openai.until(lambda: openai.in_flight == 1)
+                    tasks.cancel_scope.cancel()
+            await until(lambda: database.value("SELECT count(*) FROM konstruct_calls") == 1)
+
+        row = only(database)
+        assert (row["outcome"], row["cost_nusd"], row["input_tokens"]) == ("cancelled", None, 0)
+
+    async def test_of_a_call_that_is_cancelled_after_the_provider_answered(
+        self, ledger: World, database: Database, openai: Provider
+    ) -> None:
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO, tenant_id="first")
+            with database.locked():
+                call = asyncio.ensure_future(konstruct.complete(HELLO, tenant_id="acme"))
+                await openai.until(lambda: openai.calls == 2 and openai.in_flight == 0)
+                done, _ = await asyncio.wait({call}, timeout=0.2)
+                assert not done  # it waits for the ledger
+                call.cancel()
+                await asyncio.wait({call}, timeout=0.1)
+            await asyncio.wait({call})
+
+        [row] = [row for row in database.rows() if row["tenant"] == "acme"]
+        assert (row["cost_nusd"], row["model"], row["input_tokens"]) == (COST_NUSD, "openai/paid", 11)
+
+    async def test_of_a_live_check(self, ledger: World, database: Database) -> None:
+        async with ledger() as konstruct:
+            await konstruct.check()
+
+        by_group = {row["group_asked"]: row for row in database.rows()}
+        assert set(by_group) == {"paid", "strong", "free", "unpriced"}
+        assert by_group["paid"]["cost_nusd"] == COST_NUSD
+
+
+class TestSums:
+    async def test_are_those_of_the_calls(self, ledger: World, database: Database, openai: Provider) -> None:
+        answers = [Text("Hi", usage=(n, 2 * n)) for n in range(1, 21)]
+        openai.script(*answers, Status(400))
+        async with ledger() as konstruct:
+
+            async def call(n: int) -> None:
+                await konstruct.complete(HELLO, tenant_id=f"t{n % 3}", model_group=("paid", "unpriced")[n % 2])
+
+            async with anyio.create_task_group() as tasks:
+                for n in range(20):
+                    tasks.start_soon(call, n)
+            with pytest.raises(KonstructError):
+                await konstruct.complete(HELLO, tenant_id="t0")
+            report = await konstruct.usage()
+
+        for figure in ("input_tokens", "output_tokens", "cost_nusd"):
+            total = database.value(f"SELECT sum({figure}) FROM konstruct_calls")
+            assert database.value(f"SELECT sum({figure}) FROM konstruct_spend") == total
+            assert sum(getattr(line, figure) for line in report.lines) == total
+        assert database.value("SELECT sum(input_tokens) FROM konstruct_calls") == sum(range(1, 21))
+        [total] = [report.as_dict()["total"]]
+        assert (total["calls"], total["failed"], total["unpriced"]) == (21, 1, 10)
+        assert {line["tenant"] for line in report.by("tenant")} == {"t0", "t1", "t2"}
+
+    async def test_by_day_and_of_one_tenant(self, ledger: World, database: Database) -> None:
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO, tenant_id="acme")
+            await konstruct.complete(HELLO, tenant_id="other")
+            database.run("UPDATE konstruct_spend SET day = '2020-02-29' WHERE tenant = 'acme'")
+
+            [line] = (await konstruct.usage("acme")).lines
+            assert (line.day, line.tenant, line.group, line.model) == ("2020-02-29", "acme", "paid", "openai/paid")
+            assert [it.tenant for it in (await konstruct.usage(since="2020-03-01")).lines] == ["other"]
+            assert [it.tenant for it in (await konstruct.usage(until="2020-02-29")).lines] == ["acme"]
+            assert (await konstruct.usage(group="free")).lines == ()
+            assert (await konstruct.usage("nobody")).as_dict()["total"]["calls"] == 0
+
+
+class TestAVersion:
+    async def test_that_is_older_is_migrated_at_start(self, ledger: World, database: Database) -> None:
+        with database.engine.begin() as connection:
+            from konstruct_mcp.migrations import upgrade
+
+            upgrade(connection, "konstruct_version", "0001")
+        old = "'1', '2020-01-01T00:00:00.000000Z', 'acme', 'paid', 'paid', 'openai/paid', 1, 2, 0, 300, 10, 'ok', 1"
+        database.run(
+            f"INSERT INTO konstruct_calls VALUES ({old})",
+            "INSERT INTO konstruct_spend VALUES ('acme', '2020-01-01', 'paid', 'openai/paid', 1, 0, 0, 1, 2, 0, 300)",
+        )
+
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO, tenant_id="acme")
+            report = await konstruct.usage("acme")
+
+        assert sum(line.cost_nusd for line in report.lines) == 300 + COST_NUSD
+        assert database.value("SELECT version_num FROM konstruct_version") == HEAD
+        assert database.rows("SELECT id FROM konstruct_tenants") == [{"id": "acme"}]
+
+    async def test_that_is_newer_is_refused_in_one_line(
+        self, ledger: World, database: Database, openai: Provider, tmp_path: Path
+    ) -> None:
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO)
+        database.run("UPDATE konstruct_version SET version_num = '9999'")
+
+        async with ledger() as konstruct, connected(konstruct) as client:
+            refused = await client.call_tool("complete", {"messages": HELLO})
+        command = [*SERVER, "--config", str(tmp_path / "konstruct.yaml"), "usage"]
+        ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=WAIT_S)
+
+        [content] = refused.content
+        line = "ledger: the ledger was written by a newer version of konstruct-mcp"
+        assert content.text.startswith(line)  # type: ignore[union-attr]
+        assert "\n" not in content.text  # type: ignore[union-attr]
+        assert (ran.returncode, ran.stdout) == (1, "")
+        assert ran.stderr.startswith(f"error: {line}")
+        assert ran.stderr.count("\n") == 1
+        assert openai.calls == 1
+
+    async def test_has_the_tables_that_the_code_reads(self, ledger: World, database: Database) -> None:
+        """The newest migration and the tables in `store` are two descriptions of one thing."""
+        from alembic.autogenerate import compare_metadata
+        from alembic.migration import MigrationContext
+
+        from konstruct_mcp.store import metadata
+
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO)
+        with database.engine.connect() as connection:
+            ours = {"include_name": lambda name, kind, _: kind != "table" or name != "konstruct_version"}
+            assert compare_metadata(MigrationContext.configure(connection, opts=ours), metadata) == []
+        with database.engine.connect() as connection:
+            assert sa.inspect(connection).has_table("konstruct_version")
+
+    def test_opens_once_however_many_begin_with_an_empty_database(
+        self, config: Mapping[str, Any], database: Database, tmp_path: Path
+    ) -> None:
+        write(tmp_path, config)
+        command = [*SERVER, "--config", str(tmp_path / "konstruct.yaml"), "usage", "--json"]
+        started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+        for process in started:
+            out, errors = process.communicate(timeout=WAIT_S)
+            assert (process.returncode, errors) == (0, b"")
+            assert json.loads(out)["total"]["calls"] == 0
+        assert database.rows("SELECT version_num FROM konstruct_version") == [{"version_num": HEAD}]
+
+
+def spooled(folder: Path, kind: str = "json") -> list[Path]:
+    return sorted(folder.glob(f"**/*.spool/*.{kind}"))
+
+
+class TestTheSpool:
+    @pytest.fixture(autouse=True)
+    def _own_data_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+    async def test_takes_the_rows_of_a_locked_database(
+        self, ledger: World, database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO, tenant_id="acme")
+            with database.locked():
+                for _ in range(5):
+                    assert (await konstruct.complete(HELLO, tenant_id="acme")).content
+                assert len(spooled(tmp_path)) == 5
+                assert "the ledger cannot be written" in caplog.text
+            await until(lambda: database.value("SELECT count(*) FROM konstruct_calls") == 6)
+            assert database.spent("acme") == 6 * COST_NUSD
+            await until(lambda: not spooled(tmp_path))
+        assert caplog.text.count("cannot be written") == 1
+
+    async def test_is_folded_in_by_whoever_comes_next_and_once(
+        self, ledger: World, database: Database, tmp_path: Path
+    ) -> None:
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO, tenant_id="acme")
+            with database.locked():
+                await konstruct.complete(HELLO, tenant_id="acme")
+                [row] = spooled(tmp_path)
+                kept = tmp_path / "kept"
+                shutil.copy(row, kept)
+        for _ in range(2):
+            # As after a crash between writing the row and removing the file.
+            shutil.copy(kept, row)
+            async with ledger() as konstruct:
+                assert (await konstruct.usage("acme")).as_dict()["total"]["calls"] == 2
+            assert not spooled(tmp_path)
+        assert database.spent("acme") == 2 * COST_NUSD
+
+    async def test_puts_aside_what_it_cannot_read(self, ledger: World, database: Database, tmp_path: Path) -> None:
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO, tenant_id="acme")
+            with database.locked():
+                await konstruct.complete(HELLO, tenant_id="acme")
+                [good] = spooled(tmp_path)
+                row = json.loads(good.read_bytes())
+                bad = [b"", b"half a ro", b"[1]", b"{}", b"\xff", json.dumps(row | {"id": None}).encode()]
+                bad.append(json.dumps(row | {"id": "x", "time": 5}).encode())
+                bad.append(json.dumps(row | {"id": "y", "charges": "z"}).encode())
+                for n, text in enumerate(bad):
+                    good.with_name(f"bad-{n}.json").write_bytes(text)
+        async with ledger() as konstruct:
+            assert (await konstruct.usage("acme")).as_dict()["total"]["calls"] == 2
+
+        assert len(spooled(tmp_path, "bad")) == len(bad)
+        assert database.spent("acme") == 2 * COST_NUSD
+
+    async def test_serves_a_database_that_is_not_there_at_start(
+        self, database: Database, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
+    ) -> None:
+        if database.kind == "sqlite":
+            place = tmp_path / "later"
+            place.write_text("no folder")
+            database.url = f"sqlite:///{place}/ledger.sqlite3"
+        else:
+            database.url = "postgresql://127.0.0.1:1/nowhere"
+        config = accounted(database, openai, anthropic, ollama)
+        async with opened(tmp_path, config) as konstruct:
+            assert (await konstruct.complete(HELLO)).content
+            with pytest.raises(KonstructError, match="ledger: the ledger is out of reach"):
+                await konstruct.usage()
+            if database.kind == "sqlite":
+                place.unlink()
+                assert (await konstruct.usage()).as_dict()["total"]["calls"] == 1  # the spool's
+
+    async def test_fits_on_a_disk_that_is_full(
+        self, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
+    ) -> None:
+        """A file system of two megabytes that is filled to the last byte while the server runs."""
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        database = Database(f"sqlite:///{disk}/ledger.sqlite3", sa.create_engine("sqlite://"))
+        config = write(tmp_path, accounted(database, openai, anthropic, ollama))
+        with Process(config, command=on_a_small_disk(disk)) as server:
+            server.initialize()
+            assert not server.complete("free")["isError"]
+            fill(server.process.pid, disk)
+            for _ in range(20):
+                assert not server.complete("paid", tenant_id="acme")["isError"]
+            waiting = inside(server.process.pid, disk, "ls ledger.sqlite3.spool/*.json")
+            assert len(waiting.split()) == 20
+            inside(server.process.pid, disk, "rm filling")
+            used = server.ask("resources/read", {"uri": "konstruct://usage/acme"})
+            while json.loads(used["contents"][0]["text"])["total"]["calls"] < 20:
+                used = server.ask("resources/read", {"uri": "konstruct://usage/acme"})
+            assert json.loads(used["contents"][0]["text"])["total"]["calls"] == 20
+        assert b"the ledger cannot be written" in server.errors
+        assert b"Traceback" not in server.errors
+
+
+def on_a_small_disk(folder: Path) -> list[str]:
+    """The server, with a small file system of its own mounted there."""
+    mount = f"mount -t tmpfs -o size=2m tmpfs {shlex.quote(str(folder))} && exec {shlex.join(SERVER)}"
+    return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount]
+
+
+def inside(pid: int, folder: Path, command: str) -> str:
+    """What a command prints that runs in this process's file systems."""
+    enter = ["nsenter", f"--target={pid}", "--user", "--mount", "--preserve-credentials", "sh", "-c"]
+    done = subprocess.run([*enter, f"cd {folder} && {command}"], capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+def fill(pid: int, folder: Path) -> None:
+    inside(
+        pid,
+        folder,
+        "dd if=/dev/zero of=filling bs=1k count=4096 2>/dev/null;"
+        "dd if=/dev/zero of=filling bs=1 count=9999 oflag=append conv=notrunc 2>/dev/null; true",
+    )
