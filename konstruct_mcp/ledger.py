@@ -110,7 +110,7 @@ class Ledger:
             self._jobs.put(_Job())  # in case it is back since
         else:
             self._unwritten[call.id] = call
-            await asyncio.shield(self._ask(_Job(call=call)))
+            await self._ask(_Job(call=call))
 
     async def lines(self, **which: str | None) -> list[Spend]:
         """What was spent; see `Store.lines`.

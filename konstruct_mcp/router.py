@@ -22,8 +22,9 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -55,7 +56,7 @@ _loading = threading.Lock()
 # LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
 # counts per read, so an answer that dribbles would outlive it.
 _BACKSTOP_S = 5.0
-_DRAIN_S = 1.0  # for LiteLLM's own log of the last calls, which nobody reads
+_ours: ContextVar[bool] = ContextVar("_ours", default=False)  # whether a call of LiteLLM's is one of these here
 _MOST_TOKENS, _MOST_USD = 10**9, 10**6  # of one try: more is no count, and no price that anybody would pay
 _CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
 _LEADING_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
@@ -279,6 +280,7 @@ class _Engine:
         # Anthropic's word for a content-policy refusal, which LiteLLM would turn into an ordinary "stop".
         _FINISH_REASON_MAP["refusal"] = "content_filter"
         _follow_no_redirects()
+        _log_nothing_of_ours()
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             # It logs a traceback for every failed call; the fault is reported by us, in one line.
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -328,6 +330,7 @@ class _Engine:
                 {"model_name": "anthropic", "litellm_params": {"model": "anthropic/warm-up", "api_key": "none"}},
             ]
         )
+        _ours.set(True)
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
             handler = AsyncHTTPHandler()
             await handler.client.aclose()
@@ -336,7 +339,6 @@ class _Engine:
             for name, client in clients.items():
                 messages = [{"role": "user", "content": ""}]
                 await router.acompletion(model=name, messages=messages, client=client, metadata={})
-        await self._drain_log()
 
     async def ask(
         self,
@@ -348,6 +350,7 @@ class _Engine:
     ) -> Any:
         """One provider call; whatever LiteLLM returns or raises."""
         self._open.add(self)
+        _ours.set(True)
         key = "max_completion_tokens" if "max_completion_tokens" in deployment.params else "max_tokens"
         longest = {} if max_tokens is None else {key: max_tokens}
         return await self._router.acompletion(
@@ -398,23 +401,11 @@ class _Engine:
             finish_reason="tool_calls" if calls and finish_reason == "stop" else finish_reason,
         )
 
-    async def _drain_log(self) -> None:
-        """End LiteLLM's logging task, which otherwise dies with the loop and says so on stderr."""
-        from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
-
-        queue = GLOBAL_LOGGING_WORKER._queue
-        if queue is not None:
-            # Its own `flush` does not wait for what has left the queue and is not done.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(queue.join(), _DRAIN_S)
-        await GLOBAL_LOGGING_WORKER.stop()
-
     async def aclose(self) -> None:
         """Close LiteLLM's connections, which all Routers of a process share, if this is the last one."""
         if self not in self._open:
             return
         self._open.discard(self)
-        await self._drain_log()
         if self._open:
             return
         import openai
@@ -425,6 +416,24 @@ class _Engine:
                 await client.close()
         await self._litellm.close_litellm_async_clients()
         clients.flush_cache()  # else a closed client is handed to the next user on this loop
+
+
+def _log_nothing_of_ours() -> None:
+    """Keep LiteLLM from preparing what it logs of each answer: nobody reads it, it takes milliseconds, and the answer
+    would wait for it as soon as it waits for the ledger. Others in this process may well read what it logs of theirs.
+    """
+    from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER, LoggingWorker
+
+    if "ensure_initialized_and_enqueue" in vars(GLOBAL_LOGGING_WORKER):
+        return
+
+    def enqueue(async_coroutine: Coroutine[Any, Any, None]) -> None:
+        if _ours.get():
+            async_coroutine.close()
+        else:
+            LoggingWorker.ensure_initialized_and_enqueue(GLOBAL_LOGGING_WORKER, async_coroutine)
+
+    GLOBAL_LOGGING_WORKER.ensure_initialized_and_enqueue = enqueue  # type: ignore[method-assign]
 
 
 def _without_thought(content: str, message: Any) -> str:

@@ -86,6 +86,39 @@ reservations = sa.Table(
     sa.Column("lapses_at", sa.BigInteger, nullable=False, index=True),  # seconds since 1970
 )
 _FIGURES = ("calls", "failed", "unpriced", "input_tokens", "output_tokens", "cached_tokens", "cost_nusd")
+_KEY = tuple(column.name for column in spend.primary_key.columns)
+_OF, _MORE = [f"of_{name}" for name in _KEY], [f"more_{name}" for name in _FIGURES]
+
+# What every call executes, made once: to make it takes SQLAlchemy longer than the database takes for it.
+_INSERT_CALL = sa.insert(calls)
+_INSERT_SPEND = sa.insert(spend)
+_ADD_SPEND = (
+    sa.update(spend)
+    .where(*(spend.c[name] == sa.bindparam(of) for name, of in zip(_KEY, _OF, strict=True)))
+    .values({name: spend.c[name] + sa.bindparam(more) for name, more in zip(_FIGURES, _MORE, strict=True)})
+)
+_FIND_CALLS = sa.select(calls.c.id).where(calls.c.id.in_(sa.bindparam("ids", expanding=True)))
+_LOCK = (
+    sa.select(tenants.c.id)
+    .where(tenants.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(tenants.c.id)
+    .with_for_update()
+)
+_LAPSE = sa.delete(reservations).where(reservations.c.lapses_at < sa.bindparam("now"))
+_INSERT_RESERVATION = sa.insert(reservations)
+_GIVE_UP = sa.delete(reservations).where(reservations.c.call_id.in_(sa.bindparam("ids", expanding=True)))
+_GIVE_UP_BUT = sa.delete(reservations).where(
+    reservations.c.call_id == sa.bindparam("id"),
+    reservations.c.attempt.not_in(sa.bindparam("kept", expanding=True)),
+)
+_SPENT = sa.select(sa.func.sum(spend.c.cost_nusd)).where(
+    spend.c.tenant == sa.bindparam("tenant"), spend.c.day >= sa.bindparam("since")
+)
+_SPENT_ON = _SPENT.where(spend.c.group.in_(sa.bindparam("groups", expanding=True)))
+_RESERVED = sa.select(sa.func.sum(reservations.c.amount_nusd)).where(
+    reservations.c.tenant == sa.bindparam("tenant"), reservations.c.lapses_at >= sa.bindparam("now")
+)
+_RESERVED_ON = _RESERVED.where(reservations.c.group.in_(sa.bindparam("groups", expanding=True)))
 
 
 class Store:
@@ -109,14 +142,25 @@ class Store:
             sa.event.listen(self._engine, "connect", _set_up_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
             self._make_room()
+        self._writer: sa.Connection | None = None
         try:
             self._migrate()
+            # Kept: to take one from the pool for each transaction would take as long as what is done in it.
+            self._writer = self._engine.connect()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
         self._engine.dispose()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        assert self._writer is not None  # noqa: S101  # or there is no store
+        with self._writer.begin():
+            yield self._writer
 
     @staticmethod
     def is_to_blame(error: Exception) -> bool:
@@ -162,31 +206,30 @@ class Store:
     ) -> list[Grant | list[BudgetState]]:
         """Record these calls, then reserve for those: all, or nothing where it raises.
 
-        `again` says that some of the calls may be recorded already; each is recorded once.
+        `again` says that some of it may have been written already; each counts once.
 
         Returns: for each reservation the grant, or the state of its budgets where they do not afford it.
         """
         names = {call.tenant for call in recorded} | {reserve.tenant for reserve in wanted}
         self._introduce(names)
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             self._lock(connection, names)
             if recorded:
                 _record(connection, recorded, again=again)
             if not wanted:
                 return []
             now = datetime.now(UTC)
-            connection.execute(sa.delete(reservations).where(reservations.c.lapses_at < int(now.timestamp())))
-            return [_reserve(connection, reserve, now) for reserve in wanted]
+            connection.execute(_LAPSE, {"now": int(now.timestamp())})
+            return [_reserve(connection, reserve, now, again=again) for reserve in wanted]
 
     def _lock(self, connection: sa.Connection, names: set[str]) -> None:
         if not self._sqlite:  # whose lock is held since BEGIN IMMEDIATE
-            query = sa.select(tenants.c.id).where(tenants.c.id.in_(names)).order_by(tenants.c.id)
-            connection.execute(query.with_for_update()).all()
+            connection.execute(_LOCK, {"ids": sorted(names)}).all()
 
     def _introduce(self, names: set[str]) -> None:
         """Give each new tenant the row to lock; in a transaction of its own: inserting waits for others' locks."""
         if new := names - self._introduced:
-            with self._engine.begin() as connection:
+            with self._writing() as connection:
                 query = sa.select(tenants.c.id).where(tenants.c.id.in_(new))
                 for name in sorted(new - set(connection.scalars(query))):
                     with contextlib.suppress(sa.exc.IntegrityError), connection.begin_nested():
@@ -196,7 +239,7 @@ class Store:
     def renew(self, owner: str) -> None:
         """Keep this process's reservations from lapsing."""
         lapses_at = int(datetime.now(UTC).timestamp()) + LEASE_S
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(sa.update(reservations).where(reservations.c.owner == owner).values(lapses_at=lapses_at))
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -251,7 +294,7 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # else the driver begins transactions of its own kind
     if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")  # on the disk, and not only on its way there
+    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
@@ -261,24 +304,21 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 def _record(connection: sa.Connection, recorded: Sequence[Call], *, again: bool) -> None:
     if again:
-        ids = [call.id for call in recorded]
-        there = set(connection.scalars(sa.select(calls.c.id).where(calls.c.id.in_(ids))))
+        there = set(connection.scalars(_FIND_CALLS, {"ids": [call.id for call in recorded]}))
         recorded = [call for call in recorded if call.id not in there]
         if not recorded:
             return
-    connection.execute(sa.insert(calls), [_row(call) for call in recorded])
+    connection.execute(_INSERT_CALL, [_row(call) for call in recorded])
     if held := [call.id for call in recorded if call.reserved]:
-        connection.execute(sa.delete(reservations).where(reservations.c.call_id.in_(held)))
+        connection.execute(_GIVE_UP, {"ids": held})
     sums: defaultdict[tuple[str, str, str, str], list[int]] = defaultdict(lambda: [0] * len(_FIGURES))
     for call in recorded:
         for key, figures in _entries(call):
             sums[key] = [a + b for a, b in zip(sums[key], figures, strict=True)]
     for key in sorted(sums):
-        where = sa.and_(*(column == value for column, value in zip(spend.primary_key.columns, key, strict=True)))
-        added = {name: spend.c[name] + n for name, n in zip(_FIGURES, sums[key], strict=True)}
-        if not connection.execute(sa.update(spend).where(where).values(added)).rowcount:
-            names = (*(column.name for column in spend.primary_key.columns), *_FIGURES)
-            connection.execute(sa.insert(spend), dict(zip(names, (*key, *sums[key]), strict=True)))
+        values = dict(zip((*_OF, *_MORE), (*key, *sums[key]), strict=True))
+        if not connection.execute(_ADD_SPEND, values).rowcount:
+            connection.execute(_INSERT_SPEND, dict(zip((*_KEY, *_FIGURES), (*key, *sums[key]), strict=True)))
 
 
 def _row(call: Call) -> dict[str, Any]:
@@ -310,9 +350,9 @@ def _entries(call: Call) -> Iterator[tuple[tuple[str, str, str, str], list[int]]
         yield (call.tenant, day, charge.group, charge.model), figures
 
 
-def _reserve(connection: sa.Connection, wanted: Reserve, now: datetime) -> Grant | list[BudgetState]:
-    earlier = reservations.c.call_id == wanted.call_id
-    connection.execute(sa.delete(reservations).where(earlier, reservations.c.attempt.not_in(wanted.kept)))
+def _reserve(connection: sa.Connection, wanted: Reserve, now: datetime, *, again: bool) -> Grant | list[BudgetState]:
+    if wanted.attempt > 1 or again:
+        connection.execute(_GIVE_UP_BUT, {"id": wanted.call_id, "kept": wanted.kept})
     states = [_state(connection, wanted.tenant, budget, now) for budget in wanted.budgets]
     left = min(state.left_nusd for state in states)
     tokens = wanted.quote.affordable(left)
@@ -320,7 +360,7 @@ def _reserve(connection: sa.Connection, wanted: Reserve, now: datetime) -> Grant
         return states
     amount = wanted.quote.most_nusd(tokens)
     connection.execute(
-        sa.insert(reservations),
+        _INSERT_RESERVATION,
         {
             "call_id": wanted.call_id,
             "attempt": wanted.attempt,
@@ -335,16 +375,12 @@ def _reserve(connection: sa.Connection, wanted: Reserve, now: datetime) -> Grant
 
 
 def _state(connection: sa.Connection, tenant: str, budget: Budget, now: datetime) -> BudgetState:
-    spent = sa.select(sa.func.sum(spend.c.cost_nusd)).where(
-        spend.c.tenant == tenant, spend.c.day >= budget.first_day(now)
+    on = {"groups": budget.groups} if budget.groups else {}
+    spent = connection.scalar(_SPENT_ON if on else _SPENT, {"tenant": tenant, "since": budget.first_day(now)} | on)
+    reserved = connection.scalar(
+        _RESERVED_ON if on else _RESERVED, {"tenant": tenant, "now": int(now.timestamp())} | on
     )
-    reserved = sa.select(sa.func.sum(reservations.c.amount_nusd)).where(
-        reservations.c.tenant == tenant, reservations.c.lapses_at >= int(now.timestamp())
-    )
-    if budget.groups:
-        spent = spent.where(spend.c.group.in_(budget.groups))
-        reserved = reserved.where(reservations.c.group.in_(budget.groups))
-    return budget.state(tenant, int(connection.scalar(spent) or 0), int(connection.scalar(reserved) or 0), now)
+    return budget.state(tenant, int(spent or 0), int(reserved or 0), now)
 
 
 def _plain(value: Any) -> Any:

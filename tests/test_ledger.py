@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import anyio
 import pytest
 import sqlalchemy as sa
 from accounts import COST_NUSD, accounted
-from databases import Database
+from databases import Database, sqlite
 from lines import SERVER, Process
 from processes import WAIT_S, wait_for
 from providers import Drop, Gate, Hang, Provider, Raw, Status, Text
@@ -324,6 +325,19 @@ class TestAVersion:
             assert compare_metadata(MigrationContext.configure(connection, opts=ours), metadata) == []
         with database.engine.connect() as connection:
             assert sa.inspect(connection).has_table("konstruct_version")
+
+    async def test_opens_beside_others_of_the_same_process(
+        self, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
+    ) -> None:
+        folders = [tmp_path / f"{n}" for n in range(8)]
+        async with AsyncExitStack() as stack:
+            for folder in folders:
+                folder.mkdir()
+                config = accounted(sqlite(folder), openai, anthropic, ollama)
+                konstruct = await stack.enter_async_context(opened(folder, config))
+                stack.push_async_callback(konstruct.complete, HELLO)
+
+        assert [sqlite(folder).value("SELECT count(*) FROM konstruct_calls") for folder in folders] == [1] * 8
 
     def test_opens_once_however_many_begin_with_an_empty_database(
         self, config: Mapping[str, Any], database: Database, tmp_path: Path

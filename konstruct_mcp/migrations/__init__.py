@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+
+_one_at_a_time = threading.Lock()  # what Alembic works on is known to the whole process, and not to a thread alone
 
 
 def upgrade(connection: sa.Connection, version_table: str, revision: str = "head") -> None:
@@ -16,4 +19,5 @@ def upgrade(connection: sa.Connection, version_table: str, revision: str = "head
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes |= {"connection": connection, "version_table": version_table}
-    command.upgrade(config, revision)
+    with _one_at_a_time:
+        command.upgrade(config, revision)
