@@ -358,6 +358,8 @@ def _write_page(report: UsageReport, file: Path) -> None:
         file.write_text(page(report), "utf-8")
     except ImportError:
         raise click.ClickException("charts need the extra `charts`: pip install 'konstruct-mcp[charts]'") from None
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be written: {error.strerror}") from None
     _say(f"written to {file}")
 
 
@@ -367,7 +369,7 @@ def _print_csv(report: UsageReport, by: Dimension) -> None:
     writer.writeheader()
     for line in summed(report.lines, by):
         # As a decimal: a spreadsheet takes 1.6e-05 for a text, or for a name.
-        exact = f"{Decimal(line.cost_nusd) / NUSD:f}"
+        exact = "" if line.is_unknown else f"{Decimal(line.cost_nusd) / NUSD:f}"
         writer.writerow({by: getattr(line, by), **line.as_dict(), "cost_usd": exact})
     _print(text.getvalue().removesuffix("\n"))
 
@@ -389,7 +391,7 @@ def _print_usage(report: UsageReport, by: Dimension) -> None:
         table.add_row("total", *_figures(total))
         _print_grid(table)
         if total.unpriced:
-            _print(f"the cost of {total.unpriced} of {total.calls} calls is unknown, and not in these sums")
+            _print(f"the cost of {total.unpriced:,} of {total.calls:,} calls is unknown, and not in these sums")
     if report.budgets:
         _print("")
         _print_budgets(report.budgets)
@@ -401,7 +403,7 @@ _NO_SPEND = Spend("", "", "", "")
 
 def _figures(line: Spend) -> list[str]:
     counts = (line.calls, line.failed, line.input_tokens, line.output_tokens, line.cached_tokens)
-    return [*(f"{count:,}" for count in counts), dollars(line.cost_nusd)]
+    return [*(f"{count:,}" for count in counts), line.cost]
 
 
 @cli.command()

@@ -295,6 +295,8 @@ class Konstruct:
         for name, day in (("since", since), ("until", until)):
             if day is not None and not _is_date(day):
                 raise InvalidArgumentError(f"{name}: should be a date like 2026-01-31")
+        if since is not None and until is not None and since > until:
+            raise InvalidArgumentError(f"since: {since} is after until, {until}")
         await self._ledger.opened()
         lines = await self._ledger.lines(tenant=tenant_id, group=group, since=since, until=until)
         return UsageReport(tenant_id, since, until, tuple(lines), tuple(await self.budgets(tenant_id)))
@@ -314,8 +316,9 @@ class Konstruct:
         return await ledger.states([(name, budget) for name in names for budget in self._budgets_of(name)])
 
     def _budgets_of(self, name: str) -> tuple[Budget, ...]:
-        tenant = self.config.tenants.get(name)
-        return self.config.budgets if tenant is None else tenant.budgets
+        if (tenant := self.config.tenants.get(name)) is not None:
+            return tenant.budgets
+        return self.config.budgets if self.config.allow_unknown else ()
 
     def unpriced(self) -> dict[str, str]:
         """Deployments that a tenant with a budget cannot use: deployment id → which prices are missing."""

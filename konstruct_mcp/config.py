@@ -19,7 +19,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
@@ -568,12 +568,16 @@ class _Reading:
             )
             for name, deployments in self._groups.items()
         }
+        # One tenant never sees another's: where this is a tenant's server, its own entry and groups are all there is.
+        own = tenants.get(known_tenant or "")
+        visible = [name for name in groups if own is None or name in own.groups]
         fallbacks = {
-            kind: [{name: list(lists[name])} for name in groups if lists.get(name)] for kind, lists in chains.items()
+            kind: [{name: to} for name in visible if (to := [one for one in lists.get(name, ()) if one in visible])]
+            for kind, lists in chains.items()
         }
         public = {
             "source": origin,
-            "model_list": [_masked(entry) for entry in self._shown],
+            "model_list": [_masked(entry) for entry in self._shown if entry["model_name"] in visible],
             "router_settings": {
                 "routing_strategy": router.routing_strategy,
                 "num_retries": defaults.num_retries,
@@ -583,21 +587,20 @@ class _Reading:
                 **fallbacks,
             },
             "konstruct": {
-                "default_group": default_group,
+                "default_group": default_group if default_group in visible else visible[0],
                 "default_tenant": known_tenant or _DEFAULT_TENANT,
                 "timeout_s": konstruct.timeout_s,
                 "allow_unknown": allow_unknown,
                 "tenants": {
-                    # One tenant never sees another's: where this is a tenant's server, its own entry is all there is.
-                    tenant.id: _shown_tenant(tenant)
+                    tenant.id: _shown_tenant(tenant, visible)
                     for tenant in tenants.values()
                     if known_tenant in (None, tenant.id)
                 },
-                "budgets": [_shown_budget(budget) for budget in budgets],
-                "budget_fallback": fallback,
+                "budgets": _shown_budgets(budgets, visible),
+                "budget_fallback": fallback if fallback in visible else None,
                 "min_answer_tokens": konstruct.min_answer_tokens,
                 "ledger_url": _masked_url(ledger.url),
-                "groups": {name: {"description": group.description} for name, group in groups.items()},
+                "groups": {name: {"description": groups[name].description} for name in visible},
             },
         }
         return Config(
@@ -1028,13 +1031,18 @@ def _masked_url(url: str) -> str:
     return f"{scheme}://{'***@' if host != authority else ''}{host}/{root}{'***' if folders else ''}{slash}{name}"
 
 
-def _shown_budget(budget: Budget) -> dict[str, Any]:
-    shown = {"usd": budget.limit_nusd / NUSD, "per": budget.per}
-    return shown | ({"groups": list(budget.groups)} if budget.groups else {})
+def _shown_budgets(budgets: Iterable[Budget], seen: Collection[str]) -> list[dict[str, Any]]:
+    """Those that are on a group that is seen."""
+    shown = []
+    for budget in budgets:
+        groups = [name for name in budget.groups if name in seen]
+        if groups or not budget.groups:
+            shown.append({"usd": budget.limit_nusd / NUSD, "per": budget.per, **({"groups": groups} if groups else {})})
+    return shown
 
 
-def _shown_tenant(tenant: Tenant) -> dict[str, Any]:
-    shown = {"groups": list(tenant.groups), "budgets": [_shown_budget(budget) for budget in tenant.budgets]}
+def _shown_tenant(tenant: Tenant, seen: Collection[str]) -> dict[str, Any]:
+    shown = {"groups": list(tenant.groups), "budgets": _shown_budgets(tenant.budgets, seen)}
     return shown | ({"note": tenant.note} if tenant.note else {})
 
 

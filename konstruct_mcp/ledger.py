@@ -1,7 +1,8 @@
 """The ledger: every call accounted for, before its answer leaves, and budgets that hold.
 
 One thread writes, and takes all that waits in one transaction: the more calls there are at once, the fewer transactions
-each of them costs. What the database does not take goes to the spool, and into the database when it is back.
+each of them costs. What the database does not take goes to the spool, and into the database when it is back. Reports
+are read beside that thread, so that no call waits for one.
 
 SQLAlchemy is imported by that thread, beside the start of the server.
 """
@@ -19,7 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .accounts import Budget, Call, Charge, Grant, Reserve
 from .errors import LedgerError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 _PATIENCE_S = 5.0  # for the database to answer, or for another process to give its lock
 _RETRY_S = 1.0  # between looks whether a database that was out of reach is back
@@ -40,11 +42,11 @@ _OUT_OF_REACH = "the ledger is out of reach; try again later"
 
 @dataclass(slots=True)
 class _Job:
-    """What somebody waits for: a call to be recorded, a reservation, or something to be read; or nothing, to wake."""
+    """What somebody waits for: a call to be recorded, a reservation, or a store to read; or nothing, to wake."""
 
     call: Call | None = None
     wanted: Reserve | None = None
-    read: Callable[[Store], Any] | None = None
+    reading: bool = False
     done: asyncio.Future[Any] | None = None
 
 
@@ -118,8 +120,7 @@ class Ledger:
         Raises:
             LedgerError: the ledger is out of reach.
         """
-        found: list[Spend] = await self._ask(_Job(read=lambda store: store.lines(**which)))
-        return found
+        return await self._report(lambda store: store.lines(**which))
 
     async def tenants(self) -> list[str]:
         """All that have ever made a call.
@@ -127,8 +128,7 @@ class Ledger:
         Raises:
             LedgerError: the ledger is out of reach.
         """
-        found: list[str] = await self._ask(_Job(read=lambda store: store.tenants()))
-        return found
+        return await self._report(lambda store: store.tenants())
 
     async def states(self, budgets: Sequence[tuple[str, Budget]]) -> list[BudgetState]:
         """The state of each tenant's budget.
@@ -136,8 +136,15 @@ class Ledger:
         Raises:
             LedgerError: the ledger is out of reach.
         """
-        found: list[BudgetState] = await self._ask(_Job(read=lambda store: store.states(budgets)))
-        return found
+        return await self._report(lambda store: store.states(budgets))
+
+    async def _report(self, read: Callable[[Store], _T]) -> _T:
+        store: Store = await self._ask(_Job(reading=True))
+        try:
+            return await asyncio.to_thread(read, store)
+        except Exception as error:
+            _log.warning("the ledger cannot be read (%s)", _reason(error))
+            raise LedgerError(_OUT_OF_REACH) from None
 
     def _ask(self, job: _Job) -> asyncio.Future[Any]:
         job.done = asyncio.get_running_loop().create_future()
@@ -171,6 +178,8 @@ class Ledger:
             try:
                 self._keep_up()
                 self._work(jobs)
+                if self._jobs.empty():
+                    self._with_store(lambda store: store.sync())
             except Exception:
                 _log.exception("a defect of the ledger")
                 self._put_aside([job.call for job in jobs if job.call is not None])
@@ -265,6 +274,8 @@ class Ledger:
         wanting = [job for job in jobs if job.wanted is not None and job.done is not None and not job.done.cancelled()]
         wanted = [job.wanted for job in wanting if job.wanted is not None]
         answers: list[tuple[_Job, Any]] = [(job, None) for job in jobs if job.call is not None]
+        if wanted:
+            self._with_store(self._fold)  # what another process could not write is spent all the same
         granted = self._write(calls, wanted) if calls or wanted else []
         if granted is None:
             self._put_aside(calls)
@@ -277,19 +288,17 @@ class Ledger:
             }
         self._holding -= {call.id for call in calls}
         for job in jobs:
-            if job.read is not None:
-                answers.append((job, self._answer(job.read)))
+            if job.reading:
+                answers.append((job, self._readable()))
         _answer_all(answers)
 
-    def _answer(self, read: Callable[[Store], Any]) -> Any:
-        """What was read, or why it was not."""
+    def _readable(self) -> Store | LedgerError:
+        """The store, with all that waits in it, or why there is none."""
         if self._store is None and self._refusal is None:
             self._open()  # somebody is looking at it now
         else:
             self._with_store(self._fold)
-        found: list[Any] = []
-        self._with_store(lambda store: found.append(read(store)))
-        return found[0] if found else LedgerError(self._unusable())
+        return self._store or LedgerError(self._unusable())
 
     def _write(self, calls: list[Call], wanted: list[Reserve]) -> list[Grant | list[BudgetState]] | None:
         """What was granted, or None where nothing was written."""
@@ -317,10 +326,9 @@ class Ledger:
 
     def _lost(self, error: Exception) -> None:
         self._broken = bool(getattr(error, "connection_invalidated", False))
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())[:200]
         if not self._warned:
             self._warned = True
-            _log.warning("the ledger cannot be written (%s); calls go to its spool until it can", reason)
+            _log.warning("the ledger cannot be written (%s); calls go to its spool until it can", _reason(error))
         if self._store is not None:
             with contextlib.suppress(Exception):
                 self._store.close()
@@ -350,6 +358,11 @@ class Ledger:
                 self._stranded.pop(call.id, None)
                 self._spooled = True
             self._unwritten.pop(call.id, None)
+
+
+def _reason(error: Exception) -> str:
+    """The database's own words, in one line."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())[:200]
 
 
 def _answer_all(answers: Sequence[tuple[_Job, Any]]) -> None:

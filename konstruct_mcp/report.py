@@ -100,12 +100,6 @@ def _text(text: str, longest: int = _LONGEST) -> str:
     return escape(cut(text, longest), quote=False)
 
 
-def _cost(line: Spend) -> str:
-    if line.unpriced and not line.cost_nusd:
-        return "unknown"
-    return _text(("≥ " if line.unpriced else "") + dollars(line.cost_nusd))
-
-
 def _renewal(budget: BudgetState) -> str:
     return f"renews {budget.renews_at[:10]}" if budget.renews_at else "does not renew"
 
@@ -125,7 +119,7 @@ def _span(report: UsageReport) -> str:
 def _headline(lines: Sequence[Spend]) -> str:
     [total] = summed(lines) or [Spend("", "", "", "")]
     figures = {
-        "cost": _cost(total),
+        "cost": _text(total.cost),
         "calls": f"{total.calls:,}",
         "failed": f"{total.failed:,}",
         **({"of unknown cost": f"{total.unpriced:,}"} if total.unpriced else {}),
@@ -252,7 +246,7 @@ def _day_trace(days: Sequence[Spend], name: str) -> dict[str, Any]:
         "name": _text(name, _LABEL),
         "x": [line.day for line in days],
         "y": [line.cost_nusd / NUSD for line in days],
-        "customdata": [_cost(line) for line in days],
+        "customdata": [_text(line.cost) for line in days],
         "hovertemplate": "%{customdata}",
     }
 
@@ -262,13 +256,13 @@ def _bars(parts: _Parts, colours: Sequence[str] = (_PLAIN_COLOUR,) * (_MOST + 1)
     sums = [sum_ for _, lines in parts for sum_ in summed(lines)]
     texts = []
     for row, ((name, _), line) in enumerate(zip(parts, sums, strict=True)):
-        texts += [_label(row, _text(name, _LABEL)), _label(row, _cost(line), x=1)]
+        texts += [_label(row, _text(name, _LABEL)), _label(row, _text(line.cost), x=1)]
     trace: dict[str, Any] = {
         "x": [line.cost_nusd / NUSD for line in sums],
         "y": list(range(len(sums))),
         "marker": {"color": colours[: len(sums)]},
         "customdata": [
-            f"{_text(name, _LINE)}<br>{line.calls:,} calls, {line.failed:,} failed<br>{_cost(line)}"
+            f"{_text(name, _LINE)}<br>{line.calls:,} calls, {line.failed:,} failed<br>{_text(line.cost)}"
             for (name, _), line in zip(parts, sums, strict=True)
         ],
         "hovertemplate": "%{customdata}<extra></extra>",
@@ -346,7 +340,7 @@ def _tables(report: UsageReport) -> str:
         ("day", "model", "cost", "calls", "failed", "cost unknown", "tokens in", "cached", "tokens out"),
         [
             (
-                *(day, _text(_name(line.model)), _cost(line)),
+                *(day, _text(_name(line.model)), _text(line.cost)),
                 *(f"{count:,}" for count in (line.calls, line.failed, line.unpriced)),
                 *(f"{count:,}" for count in (line.input_tokens, line.cached_tokens, line.output_tokens)),
             )

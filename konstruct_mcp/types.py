@@ -439,10 +439,22 @@ class Spend:
     cached_tokens: int = 0
     cost_nusd: int = 0
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing is known of the cost, which is not to be taken for $0."""
+        return bool(self.unpriced) and not self.cost_nusd
+
+    @property
+    def cost(self) -> str:
+        """`$1.25`; `≥ $1.25` where calls of unknown cost are not in it; `unknown`."""
+        if self.is_unknown:
+            return "unknown"
+        return ("≥ " if self.unpriced else "") + dollars(self.cost_nusd)
+
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form of its figures, without what they are summed over."""
+        """The JSON form of its figures, without what they are summed over; `cost_usd` is null where it is unknown."""
         figures = {name: getattr(self, name) for name in _SPEND_FIGURES}
-        return {**figures, "cost_usd": self.cost_nusd / NUSD}
+        return {**figures, "cost_usd": None if self.is_unknown else self.cost_nusd / NUSD}
 
 
 _SPEND_FIGURES = ("calls", "failed", "unpriced", "input_tokens", "output_tokens", "cached_tokens")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,17 +57,20 @@ class Database:
         return int(self.value("SELECT coalesce(sum(cost_nusd), 0) FROM konstruct_spend WHERE tenant = :t", t=tenant))
 
     def reserved(self, tenant: str) -> int:
-        return int(
-            self.value("SELECT coalesce(sum(amount_nusd), 0) FROM konstruct_reservations WHERE tenant = :t", t=tenant)
-        )
+        """What calls under way can cost: of reservations that have not lapsed."""
+        query = """
+            SELECT coalesce(sum(amount_nusd), 0) FROM konstruct_reservations WHERE tenant = :t AND lapses_at >= :now
+        """
+        return int(self.value(query, t=tenant, now=int(time.time())))
 
     def taken(self, tenant: str) -> int:
         """What is spent and what is reserved, as of one moment."""
         query = """
             SELECT (SELECT coalesce(sum(cost_nusd), 0) FROM konstruct_spend WHERE tenant = :t)
-                 + (SELECT coalesce(sum(amount_nusd), 0) FROM konstruct_reservations WHERE tenant = :t)
+                 + (SELECT coalesce(sum(amount_nusd), 0) FROM konstruct_reservations
+                    WHERE tenant = :t AND lapses_at >= :now)
         """
-        return int(self.value(query, t=tenant))
+        return int(self.value(query, t=tenant, now=int(time.time())))
 
 
 def sqlite(folder: Path) -> Database:

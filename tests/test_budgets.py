@@ -323,6 +323,24 @@ class TestABudget:
                 assert (await konstruct.complete(HELLO, model_group="free")).content
         assert world.openai.calls == 1
 
+    async def test_counts_what_another_server_could_not_write(self, world: World) -> None:
+        """Its row waits in the spool when the database is back, and its reservation may have lapsed."""
+        spool = world.folder / "ledger.sqlite3.spool"
+        async with world.opened(DAY) as konstruct:
+            await konstruct.complete(HELLO)
+            with world.database.locked():
+                await konstruct.complete(HELLO, model_group="free")
+                [file] = spool.glob("*.json")
+                row = json.loads(file.read_bytes())
+        async with world.opened(DAY) as konstruct:
+            await konstruct.complete(HELLO)
+            charge = row["charges"][0] | {"group": "paid", "model": "openai/paid", "cost_nusd": 10**9}
+            row |= {"id": "another server's", "charges": [charge], "cost_nusd": 10**9}
+            (spool / "another.json").write_text(json.dumps(row))
+            with pytest.raises(BudgetExceededError, match=r"spent \$1\.00005"):
+                await konstruct.complete(HELLO)
+        assert world.openai.calls == 2
+
 
 class TestTheCommands:
     def test_check_names_the_missing_price(self, world: World) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import shutil
@@ -96,6 +97,23 @@ class TestARow:
             for count in (1, 2, 3):
                 await konstruct.complete(HELLO)
                 assert database.value("SELECT count(*) FROM konstruct_calls") == count
+
+    async def test_is_brought_to_the_disk_itself_right_after(
+        self, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Which a power cut shows, and no test can: so it is the system's call that is watched."""
+        synced: list[int] = []
+        to_disk = os.fsync
+
+        def watched(descriptor: int) -> None:
+            synced.append(os.fstat(descriptor).st_ino)
+            to_disk(descriptor)
+
+        monkeypatch.setattr(os, "fsync", watched)
+        async with opened(tmp_path, accounted(sqlite(tmp_path), openai, anthropic, ollama)) as konstruct:
+            for count in (1, 2):
+                await konstruct.complete(HELLO)
+                await until(lambda: synced == [(tmp_path / "ledger.sqlite3-wal").stat().st_ino] * count)  # noqa: B023
 
     async def test_of_what_costs_nothing(self, ledger: World, database: Database) -> None:
         async with ledger() as konstruct:
