@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
+from typing import Any, NamedTuple, NoReturn, TypeVar, get_args
 
 import anyio
 import click
@@ -39,16 +39,13 @@ from .types import (
     summed,
 )
 
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
-
 _T = TypeVar("_T")
 
 _FAILURE, _MISTAKE, _INTERRUPTED = 1, 2, 130
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PIPE_TABLE_WIDTH = 200  # columns, of a table with bars
+_BAR_WIDTH, _LEAST_BAR_WIDTH, _LEAST_TEXT_WIDTH = 20, 6, 12
 _PIPE_WIDTH = 10_000  # columns: who reads a pipe reads lines, and finds one deployment on each
 
 _TERMINAL_NOTE = """\
@@ -187,7 +184,7 @@ def complete(
         async with konstruct:
             return await konstruct.complete(messages, model_group=group, tenant_id=tenant)
 
-    with _spinner(f"waiting for {group or konstruct.config.default_group}"):
+    with _spinner(f"waiting for {group or konstruct.default_group}"):
         completion = anyio.run(run)
     if as_json:
         _print_json(completion.as_dict())
@@ -220,7 +217,7 @@ def _print_json(value: dict[str, Any]) -> None:
 def groups(path: Path | None, as_json: bool) -> None:
     """List the groups, their deployments, and what can be called."""
     konstruct = _open(path)
-    statuses, default = konstruct.groups(), konstruct.config.default_group
+    statuses, default = konstruct.groups(), konstruct.default_group
     if as_json:
         _print_json({"default_group": default, "groups": [group.as_dict() for group in statuses]})
         return
@@ -359,7 +356,7 @@ def _write_page(report: UsageReport, file: Path) -> None:
     except ImportError:
         raise click.ClickException("charts need the extra `charts`: pip install 'konstruct-mcp[charts]'") from None
     except OSError as error:
-        raise click.ClickException(f"{file} cannot be written: {error.strerror}") from None
+        raise click.FileError(str(file), error.strerror) from None
     _say(f"written to {file}")
 
 
@@ -378,18 +375,12 @@ def _print_usage(report: UsageReport, by: Dimension) -> None:
     if not report.lines:
         _print("no calls")
     else:
-        from rich.bar import Bar
-
         lines, [total] = summed(report.lines, by), summed(report.lines)
         most = max(line.cost_nusd for line in lines) or 1
-        table = _grid(by, *_COLUMNS, "")
-        for line in lines:
-            table.add_row(
-                _cell(getattr(line, by) or "(nobody answered)"), *_figures(line), Bar(most, 0, line.cost_nusd)
-            )
-        table.add_section()
-        table.add_row("total", *_figures(total))
-        _print_grid(table)
+        rows = [
+            _Row((getattr(line, by) or "(nobody answered)", *_figures(line)), line.cost_nusd / most) for line in lines
+        ]
+        _print_table((by, *_COLUMNS), [*rows, _Row(("total", *_figures(total)))])
         if total.unpriced:
             _print(f"the cost of {total.unpriced:,} of {total.calls:,} calls is unknown, and not in these sums")
     if report.budgets:
@@ -423,42 +414,51 @@ def budgets(path: Path | None, tenant: str | None, as_json: bool) -> None:
 
 
 def _print_budgets(states: Sequence[BudgetState]) -> None:
-    from rich.bar import Bar
-
-    table = _grid("tenant", "budget", "spent", "reserved", "left", "renews", "", left=2)
+    rows = []
     for state in states:
         amounts = (dollars(nusd) for nusd in (state.spent_nusd, state.reserved_nusd, state.left_nusd))
-        used = min(state.limit_nusd, state.spent_nusd + state.reserved_nusd)
         renews = state.renews_at[:10] if state.renews_at else "never"
-        bar = Bar(state.limit_nusd or 1, 0, used if state.limit_nusd else 1)
-        table.add_row(_cell(state.tenant), _cell(state.name), *amounts, renews, bar)
-    _print_grid(table)
+        used = (state.spent_nusd + state.reserved_nusd) / state.limit_nusd if state.limit_nusd else 1.0
+        rows.append(_Row((state.tenant, state.name, *amounts, renews), min(1.0, used)))
+    _print_table(("tenant", "budget", "spent", "reserved", "left", "renews"), rows, texts=2)
 
 
-def _grid(*columns: str, left: int = 1) -> Table:
-    """A table whose last column holds a bar; the first ones are text, the others numbers."""
+class _Row(NamedTuple):
+    """The cells of a line, and how much of its bar is filled."""
+
+    cells: Sequence[str]
+    bar: float = 0.0
+
+
+def _print_table(header: Sequence[str], rows: Sequence[_Row], *, texts: int = 1) -> None:
+    """With a bar at the end of each line, if there is room. The first columns are text, the others figures: where the
+    terminal is narrow, texts are folded, and figures go beyond its edge rather than being cut."""
+    from rich.bar import Bar
+    from rich.cells import cell_len
+    from rich.console import Console
     from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="", show_edge=False)
-    for position, column in enumerate(columns[:-1]):
-        table.add_column(column, justify="left" if position < left else "right", overflow="fold")
-    table.add_column(columns[-1], width=20)
-    return table
-
-
-def _cell(text: str) -> Text:
-    """As it is: rich would read a name in brackets as a style."""
     from rich.text import Text
 
-    return Text(text)
-
-
-def _print_grid(table: Table) -> None:
-    from rich.console import Console
+    def table(bar_width: int) -> Table:
+        made = Table(box=None, pad_edge=False, header_style="", show_edge=False)
+        for position, column in enumerate(header):
+            longest = max(map(cell_len, (column, *(row.cells[position] for row in rows))))
+            is_text = position < texts
+            least = min(longest, _LEAST_TEXT_WIDTH) if is_text else longest
+            made.add_column(column, justify="left" if is_text else "right", overflow="fold", min_width=least)
+        if bar_width:
+            made.add_column("", width=bar_width)
+        for row in rows:
+            # As text: rich would read a name in brackets as a style.
+            made.add_row(*map(Text, row.cells), *([Bar(1, 0, row.bar)] if bar_width else []))
+        return made
 
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_TABLE_WIDTH, highlight=False)
+    needed = console.measure(table(0), options=console.options.update_width(_PIPE_WIDTH))
+    console.width = max(console.width, needed.minimum)
+    room = min(_BAR_WIDTH, console.width - needed.maximum - 2)
     with console.capture() as printed:
-        console.print(table)
+        console.print(table(room if room >= _LEAST_BAR_WIDTH else 0))
     _print("\n".join(line.rstrip() for line in printed.get().splitlines()))
 
 

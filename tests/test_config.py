@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from konstruct_mcp import embedded
 from konstruct_mcp.config import Config, Deployment, load_config
 from konstruct_mcp.errors import ConfigError
+from konstruct_mcp.types import TENANT_ID_RULE
 
 SECRET = "sk-s3cr3t-never-shown"
 OURS = "use latency-based-routing or simple-shuffle"
@@ -448,6 +449,56 @@ def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
             {"konstruct": {"default_tenant": "a b"}},
             "konstruct.default_tenant: should be 1 to 128 letters, digits or any of . _ : @ -",
         ),
+        ({"konstruct": {"tenants": ["a"]}}, "konstruct.tenants: should be an object"),
+        ({"konstruct": {"tenants": {"a b": None}}}, f"konstruct.tenants.a b: {TENANT_ID_RULE}"),
+        ({"konstruct": {"tenants": {"a": "x"}}}, "konstruct.tenants.a: should be an object"),
+        (
+            {"konstruct": {"tenants": {"a": {"group": ["g"]}}}},
+            "konstruct.tenants.a.group: unknown key; did you mean groups?",
+        ),
+        (
+            {"konstruct": {"tenants": {"a": {"groups": ["fats"]}}}},
+            'konstruct.tenants.a.groups[0]: no group "fats"; groups: g',
+        ),
+        (
+            {"konstruct": {"tenants": {"a": {"groups": []}}}},
+            "konstruct.tenants.a.groups: should name a group; without this key the tenant may use all of them",
+        ),
+        (
+            {"konstruct": {"tenants": {"a": {"budgets": [{"usd": 1}]}}}},
+            "konstruct.tenants.a.budgets[0].per: required, but missing",
+        ),
+        (
+            {"konstruct": {"tenants": {"allow_unknown": True}}},
+            "konstruct.tenants.allow_unknown: belongs one level up: konstruct.allow_unknown",
+        ),
+        (
+            {"konstruct": {"tenants": {"a": {"note": "two\nlines"}}}},
+            "konstruct.tenants.a.note: should be one line of printable characters",
+        ),
+        ({"konstruct": {"budgets": {"usd": 1, "per": "day"}}}, "konstruct.budgets: should be a valid list"),
+        ({"konstruct": {"budgets": [5]}}, "konstruct.budgets[0]: should be an object"),
+        (
+            {"konstruct": {"budgets": [{"usd": -1, "per": "day"}]}},
+            "konstruct.budgets[0].usd: should be greater than or equal to 0",
+        ),
+        ({"konstruct": {"budgets": [{"usd": True, "per": "day"}]}}, "konstruct.budgets[0].usd: should be a number"),
+        (
+            {"konstruct": {"budgets": [{"usd": 1, "per": "week"}]}},
+            "konstruct.budgets[0].per: should be 'day', 'month' or 'total'",
+        ),
+        (
+            {"konstruct": {"budgets": [{"usd": 1, "per": "day", "groups": ["fats"]}]}},
+            'konstruct.budgets[0].groups[0]: no group "fats"; groups: g',
+        ),
+        ({"konstruct": {"budget_fallback": "fats"}}, 'konstruct.budget_fallback: no group "fats"; groups: g'),
+        ({"konstruct": {"min_answer_tokens": 0}}, "konstruct.min_answer_tokens: should be greater than or equal to 1"),
+        ({"konstruct": {"ledger_url": "nonsense"}}, "konstruct.ledger_url: should be a SQLAlchemy URL, like "),
+        (
+            {"konstruct": {"ledger_url": "sqlite:///ledger.sqlite3"}},
+            "konstruct.ledger_url: should name an absolute path: sqlite:////absolute/path/ledger.sqlite3",
+        ),
+        ({"konstruct": {"ledger_url": "os.environ/NOPE"}}, "konstruct.ledger_url (NOPE): is not set"),
         ({"router_settings": {"num_retries": -1}}, "router_settings.num_retries: should be greater than or equal to 0"),
         ({"litellm_settings": {"cooldown_time": "1e999"}}, "litellm_settings.cooldown_time: should be a finite number"),
         (
@@ -973,6 +1024,7 @@ KEY_WORDS = """
     model_list router_settings litellm_settings konstruct model_name litellm_params model_info model api_base base_url
     api_key order timeout num_retries fallbacks default_fallbacks context_window_fallbacks routing_strategy groups
     description default_group default_tenant timeout_s mode max_tokens weight rpm extra_headers stream a b
+    tenants budgets usd per allow_unknown budget_fallback min_answer_tokens ledger_url note
 """
 KNOWN_KEYS = st.sampled_from(KEY_WORDS.split())
 VALUES = st.recursive(
@@ -992,7 +1044,13 @@ WELL_MADE: dict[str, Any] = {
     ],
     "router_settings": {"num_retries": 1, "fallbacks": [{"a": ["b"]}], "routing_strategy": "simple-shuffle"},
     "litellm_settings": {"request_timeout": 3, "default_fallbacks": ["b"]},
-    "konstruct": {"default_tenant": "t", "timeout_s": 3},
+    "konstruct": {
+        "default_tenant": "t",
+        "timeout_s": 3,
+        "tenants": {"t": {"groups": ["a"], "budgets": [{"usd": 1, "per": "day"}]}},
+        "budgets": [{"usd": 1, "per": "total", "groups": ["b"]}],
+        "ledger_url": "postgresql://u:p@h/x",
+    },
     "general_settings": {"master_key": "x"},
 }  # fmt: skip
 
@@ -1044,7 +1102,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 # Places whose values are names, and meant to be shown.
-NAMES = {"model_name", "model", "fallbacks", "default_fallbacks", "default_tenant", "order"}
+NAMES = {"model_name", "model", "fallbacks", "default_fallbacks", "default_tenant", "order", "groups"}
 
 
 @FILES
