@@ -274,8 +274,8 @@ def check(path: Path | None, live: bool) -> int:
     _print(f"config: {konstruct.config.source}")
     status = 0
     for deployment in deployments:
-        if missing := unpriced.get(deployment.id):
-            _print(f"{deployment.group}: {deployment.name} has no {missing}, so no tenant with a budget can use it")
+        if why := unpriced.get(deployment.id):
+            _print(f"{deployment.group}: {deployment.name} {why}; no tenant with a budget can use it")
             status = _FAILURE
     if failing := sum(verdict is not None for verdict in verdicts.values()):
         _print(f"{failing} of {len(rows)} deployments cannot be called; the state above says why")

@@ -212,11 +212,10 @@ class Konstruct:
         try:
             await asyncio.wait({asking})
         finally:
-            with anyio.CancelScope(shield=True):
-                if not asking.done():
-                    await asyncio.wait({asking}, timeout=_GRACE_S)
-                    asking.cancel()
-                    await asyncio.wait({asking})
+            if not asking.done():
+                await _ended(asking, within_s=_GRACE_S)
+                asking.cancel()
+                await _ended(asking)
             tried = None if asking.cancelled() else asking.result()
             account.add(attempt, tried, free=self._router.free(attempt.deployment), grant=grant)
         if tried is None:  # only a cancellation gets here without an outcome, and goes on by itself
@@ -321,15 +320,15 @@ class Konstruct:
         return self.config.budgets if self.config.allow_unknown else ()
 
     def unpriced(self) -> dict[str, str]:
-        """Deployments that a tenant with a budget cannot use: deployment id → which prices are missing."""
+        """Deployments that a tenant with a budget cannot use: deployment id → why, as the end of a sentence."""
         allowed = [(tenant.groups, tenant.budgets) for tenant in self.config.tenants.values()]
         if self.config.allow_unknown:
             allowed.append((tuple(self.config.groups), self.config.budgets))
         return {
-            deployment.id: ", ".join(missing)
+            deployment.id: why
             for name, group in self.config.groups.items()
             for deployment in group.deployments
-            if (missing := self._router.missing_prices(deployment))
+            if (why := self._router.why_no_budget(deployment))
             and any(name in groups and any(b.covers(name) for b in budgets) for groups, budgets in allowed)
         }
 
@@ -504,7 +503,7 @@ class _Account:
         """The call as a row of the ledger."""
         costs = [charge.cost_nusd for charge in self._charges]
         known = [cost for cost in costs if cost is not None]
-        unknown = len(known) < len(costs) or (not costs and self._unknown)
+        unknown = self._unknown or len(known) < len(costs)
         group_served, model = self._served
         return Call(
             id=self._id,
@@ -548,6 +547,15 @@ def _is_date(text: str) -> bool:
         return date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
+
+
+async def _ended(task: asyncio.Future[Any], within_s: float | None = None) -> None:
+    """Wait for a task although whoever waits has been cancelled, perhaps more than once: what it has cost must be
+    known. Only on the way out of a cancellation, which is the one that goes on."""
+    waiting = asyncio.ensure_future(asyncio.wait({task}, timeout=within_s))
+    while not waiting.done():
+        with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(waiting)
 
 
 def _ms_since(moment: float) -> int:

@@ -367,7 +367,7 @@ class _BudgetSettings(_Section):
 
     usd: Annotated[Decimal, _Number, Field(ge=0, le=10**9)]
     per: Per
-    groups: Annotated[list[str], Field(min_length=1)] | None = None
+    groups: list[str] | None = None
 
 
 class _GroupSettings(_Section):
@@ -592,7 +592,7 @@ class _Reading:
                 "timeout_s": konstruct.timeout_s,
                 "allow_unknown": allow_unknown,
                 "tenants": {
-                    tenant.id: _shown_tenant(tenant, visible)
+                    tenant.id: _shown_tenant(tenant, visible, with_note=known_tenant is None)
                     for tenant in tenants.values()
                     if known_tenant in (None, tenant.id)
                 },
@@ -698,16 +698,18 @@ class _Reading:
             settings = self._parse(_TenantSettings, {} if value is None else value, place)
             if settings is None:
                 continue
-            groups = tuple(self._known) if settings.groups is None else self._allowed(settings.groups, place)
+            groups = tuple(self._known) if settings.groups is None else self._groups_of(settings.groups, place)
             own = None if settings.budgets is None else self._budgets(settings.budgets, f"{place}.budgets")
             found[name] = Tenant(name, groups, defaults if own is None else own, settings.note)
         return found
 
-    def _allowed(self, names: Sequence[str], place: str) -> tuple[str, ...]:
-        allowed = {name for i, name in enumerate(names) if self._is_group(f"{place}.groups[{i}]", name)}
-        if not names:
-            self._fault(f"{place}.groups", "should name a group; without this key the tenant may use all of them")
-        return tuple(name for name in self._known if name in allowed)
+    def _groups_of(self, names: Sequence[str], place: str) -> tuple[str, ...]:
+        """Those of these names, in the file's order. There has to be one: none means all of them elsewhere."""
+        faults = len(self.faults)
+        found = {name for i, name in enumerate(names) if self._is_group(f"{place}.groups[{i}]", name)}
+        if not found and len(self.faults) == faults:
+            self._fault(f"{place}.groups", "should name a group that can be asked; without this key it is all of them")
+        return tuple(name for name in self._known if name in found)
 
     def _budgets(self, entries: Sequence[Any], place: str) -> tuple[Budget, ...]:
         found: list[Budget] = []
@@ -716,11 +718,12 @@ class _Reading:
             settings = self._parse(_BudgetSettings, entry, here)
             if settings is None:
                 continue
-            groups = tuple(settings.groups or ())
-            known = [self._is_group(f"{here}.groups[{i}]", name) for i, name in enumerate(groups)]
-            if all(known):
-                # Rounded down: a budget is never more than what is written.
-                found.append(Budget(int(settings.usd * NUSD), settings.per, groups))
+            # Rounded down: a budget is never more than what is written.
+            limit = int(settings.usd * NUSD)
+            if settings.groups is None:
+                found.append(Budget(limit, settings.per))
+            elif groups := self._groups_of(settings.groups, here):
+                found.append(Budget(limit, settings.per, groups))
         return tuple(found)
 
     def _known_tenant(self, default: str | None, named: Mapping[str, Tenant] | None) -> str | None:
@@ -766,7 +769,9 @@ class _Reading:
         if folder is None:
             self._fault(place, "this user has no data folder, which is needed beside a database server")
             return LedgerPlace(url, Path())
-        return LedgerPlace(url, folder / f"ledger-{hashlib.sha256(url.encode()).hexdigest()[:16]}.spool")
+        # The same folder after a change of the password, which may be why it holds something.
+        which = hashlib.sha256(_without_secrets(url).encode()).hexdigest()[:16]
+        return LedgerPlace(url, folder / f"ledger-{which}.spool")
 
     # -- the groups and who is behind them
 
@@ -1021,14 +1026,21 @@ def _masked(entry: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _masked_url(url: str) -> str:
-    """Without user, password and query, which can hold either, and without the folders of a file."""
+def _without_secrets(url: str) -> str:
+    """A database's URL without user, password and query, each of which can hold a secret."""
     scheme, _, rest = url.partition("://")
-    authority, _, path = rest.partition("/")
-    host = authority.rpartition("@")[2]
-    root = "/" if path.startswith("/") else ""
-    folders, slash, name = path.partition("?")[0].removeprefix("/").rpartition("/")
-    return f"{scheme}://{'***@' if host != authority else ''}{host}/{root}{'***' if folders else ''}{slash}{name}"
+    # A password may hold any character but @; SQLAlchemy takes it to end at the first, and we at the last.
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def _masked_url(url: str) -> str:
+    """As a person is to see it: without the folders of a file, too."""
+    scheme, _, rest = _without_secrets(url).partition("://")
+    if "@" in url.partition("?")[2]:  # it is hard to say what of it is no secret
+        return f"{scheme}://***"
+    host, slash, path = rest.partition("/")
+    folders, last_slash, name = path.rpartition("/")
+    return f"{scheme}://{'***@' if '@' in url else ''}{host}{slash}{'/***' if folders else ''}{last_slash}{name}"
 
 
 def _shown_budgets(budgets: Iterable[Budget], seen: Collection[str]) -> list[dict[str, Any]]:
@@ -1041,9 +1053,9 @@ def _shown_budgets(budgets: Iterable[Budget], seen: Collection[str]) -> list[dic
     return shown
 
 
-def _shown_tenant(tenant: Tenant, seen: Collection[str]) -> dict[str, Any]:
+def _shown_tenant(tenant: Tenant, seen: Collection[str], *, with_note: bool) -> dict[str, Any]:
     shown = {"groups": list(tenant.groups), "budgets": _shown_budgets(tenant.budgets, seen)}
-    return shown | ({"note": tenant.note} if tenant.note else {})
+    return shown | ({"note": tenant.note} if tenant.note and with_note else {})
 
 
 def _describe(deployments: Iterable[Deployment]) -> str:

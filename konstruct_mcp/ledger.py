@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _PATIENCE_S = 5.0  # for the database to answer, or for another process to give its lock
+_LONGEST_S = _PATIENCE_S + 1  # for an answer of the thread: a database that hangs may keep none of its own limits
 _RETRY_S = 1.0  # between looks whether a database that was out of reach is back
 _RENEW_S = 20.0  # well within what a reservation is good for
 _MOST_AT_ONCE = 500  # rows in one transaction, so that none keeps the lock for long
@@ -65,6 +66,7 @@ class Ledger:
         self._refusal: str | None = None
         self._holding: set[str] = set()  # calls that have a reservation, of which only the thread knows
         self._renewed = self._looked_at = 0.0
+        self._busy_since: float | None = None  # while the thread works
         self._broken = self._warned = False
         self._spooled = False  # since the spool was last folded in
         self._unwritten: dict[str, Call] = {}  # handed over to the thread
@@ -96,23 +98,31 @@ class Ledger:
         Raises:
             LedgerError: the budgets cannot be checked now.
         """
-        granted: Grant | list[BudgetState] = await self._ask(_Job(wanted=replace(wanted, owner=self._owner)))
+        granted: Grant | list[BudgetState] = await self._answer(_Job(wanted=replace(wanted, owner=self._owner)))
         return granted
 
     async def record(self, call: Call) -> None:
-        """Put a call on the account: when this returns, it is on the disk. Raises nothing.
+        """Put a call on the account: when this returns, it is written. Raises nothing.
 
         Once it has begun it ends, even if whoever waits for it is cancelled.
         """
         self.start()
+        self._unwritten[call.id] = call
+        if not self._is_held_up():
+            written = self._ask(_Job(call=call))
+            await asyncio.wait({written}, timeout=_LONGEST_S)
+            if written.done():
+                return
+        # Beside the thread, which waits for the database. Should that take the row yet, it counts once.
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._put_aside, [call]))
+        self._jobs.put(_Job())  # in case it is back since
+
+    def _is_held_up(self) -> bool:
+        """Whether the database is known to be out of reach, or has not answered for long."""
         if self._looked.done() and self._store is None:
-            # Beside the thread, which may be waiting for the database.
-            self._unwritten[call.id] = call
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._put_aside, [call]))
-            self._jobs.put(_Job())  # in case it is back since
-        else:
-            self._unwritten[call.id] = call
-            await self._ask(_Job(call=call))
+            return True
+        busy_since = self._busy_since
+        return busy_since is not None and time.monotonic() > busy_since + _LONGEST_S
 
     async def lines(self, **which: str | None) -> list[Spend]:
         """What was spent; see `Store.lines`.
@@ -139,11 +149,17 @@ class Ledger:
         return await self._report(lambda store: store.states(budgets))
 
     async def _report(self, read: Callable[[Store], _T]) -> _T:
-        store: Store = await self._ask(_Job(reading=True))
+        store: Store = await self._answer(_Job(reading=True))
         try:
             return await asyncio.to_thread(read, store)
         except Exception as error:
             _log.warning("the ledger cannot be read (%s)", _reason(error))
+            raise LedgerError(_OUT_OF_REACH) from None
+
+    async def _answer(self, job: _Job) -> Any:
+        try:
+            return await asyncio.wait_for(self._ask(job), _LONGEST_S)
+        except TimeoutError:
             raise LedgerError(_OUT_OF_REACH) from None
 
     def _ask(self, job: _Job) -> asyncio.Future[Any]:
@@ -174,7 +190,9 @@ class Ledger:
         self._looked.set_result(None)
         ended = False
         while not ended:
+            self._busy_since = None
             jobs, ended = self._next_jobs()
+            self._busy_since = time.monotonic()
             try:
                 self._keep_up()
                 self._work(jobs)
@@ -183,7 +201,8 @@ class Ledger:
             except Exception:
                 _log.exception("a defect of the ledger")
                 self._put_aside([job.call for job in jobs if job.call is not None])
-                _answer_all([(job, LedgerError("a defect in konstruct_mcp; its log has the details")) for job in jobs])
+                defect = LedgerError("a defect in konstruct_mcp; its log has the details")
+                _answer_all([(job, None if job.call is not None else defect) for job in jobs])
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -195,8 +214,9 @@ class Ledger:
             self._open()
         if self._spooled:
             self._with_store(self._fold)
-        if self._holding and now >= self._renewed + _RENEW_S:
-            self._renewed = now
+        # By the clock on the wall, which goes on while a machine sleeps, as the leases do.
+        if self._holding and abs(time.time() - self._renewed) >= _RENEW_S:
+            self._renewed = time.time()
             self._with_store(lambda store: store.renew(self._owner))
 
     def _next_jobs(self) -> tuple[list[_Job], bool]:
@@ -215,17 +235,23 @@ class Ledger:
 
     def _open(self) -> None:
         """Open the database, and fold in what could not be written before."""
+        store = None
         try:
             from .store import Store
 
-            self._store = Store(self._url, _PATIENCE_S)
+            store = Store(self._url, _PATIENCE_S)
+            if self._warned:
+                store.write([], [])  # that it can be opened does not say that it can be written again
+            self._spool.prepare()
+            self._fold(store)
         except LedgerError as error:
             self._refusal = error.message
         except Exception as error:
+            if store is not None:
+                store.close()
             self._lost(error)
         else:
-            self._spool.prepare()
-            self._with_store(self._fold)
+            self._store = store
         self._looked_at = time.monotonic()
 
     def _fold(self, store: Store) -> None:
@@ -342,7 +368,7 @@ class Ledger:
         for call in calls:
             self._unwritten.pop(call.id, None)
             self._stranded.pop(call.id, None)
-        if self._warned:
+        if calls and self._warned:
             self._warned = False
             _log.warning("the ledger is written again")
 

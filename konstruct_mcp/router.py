@@ -28,7 +28,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from .accounts import Quote, to_nusd
 from .config import Config, Deployment
@@ -37,6 +37,7 @@ from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
 from .faults import fault_of, secrets_in
 from .routing import Answer, Facts, Fault, FaultKind, Needs, Routes, Try, Walk
 from .types import (
+    NUSD,
     DeploymentStatus,
     FinishReason,
     FunctionCall,
@@ -50,7 +51,6 @@ from .types import (
 )
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 _loading = threading.Lock()
 
 # LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
@@ -143,22 +143,22 @@ class ModelRouter:
         """The most that this request can cost there; None for a deployment that costs nothing.
 
         Raises:
-            UnpricedError: naming the price that is missing.
+            UnpricedError: nobody can say; it says why.
         """
         facts = self._routes.facts(deployment)
         if facts.free:
             return None
-        if missing := facts.missing_prices:
-            raise UnpricedError(f"{deployment.name} has no price ({', '.join(missing)}), which a budget needs")
+        if why := facts.why_no_budget:
+            raise UnpricedError(f"{deployment.name} {why}")
         return _quote(deployment, facts, request)
 
     def free(self, deployment: Deployment) -> bool:
         """Whether it costs nothing."""
         return self._routes.facts(deployment).free
 
-    def missing_prices(self, deployment: Deployment) -> tuple[str, ...]:
-        """The keys that would have to be in the config for its cost to be known."""
-        return self._routes.facts(deployment).missing_prices
+    def why_no_budget(self, deployment: Deployment) -> str:
+        """Why a tenant with a budget cannot use it, as the end of a sentence; empty where one can."""
+        return self._routes.facts(deployment).why_no_budget
 
     async def ask(self, attempt: Try, request: Request, tenant: str, max_tokens: int | None = None) -> Tried:
         """Ask one deployment once, for at most `max_tokens` where the request leaves that open.
@@ -173,7 +173,7 @@ class ModelRouter:
                 async with asyncio.timeout(attempt.limit_s):
                     address = await self._address(deployment)
                     response = await engine.ask(deployment, request, tenant, max_tokens, address)
-                return engine.read(response, self._routes.facts(deployment), time.monotonic() - began)
+                return engine.read(response, deployment, self._routes.facts(deployment), time.monotonic() - began)
             except TimeoutError:
                 fault = Fault(FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s)
             except EmbeddedError as error:
@@ -362,10 +362,10 @@ class _Engine:
             **address,
         )
 
-    def read(self, response: Any, facts: Facts, latency_s: float) -> Tried:
+    def read(self, response: Any, deployment: Deployment, facts: Facts, latency_s: float) -> Tried:
         """What a response says, or the fault that it is."""
         usage = _usage(getattr(response, "usage", None))
-        cost = _cost(response, facts) if usage is not None else None
+        cost = _cost(response, deployment, facts) if usage is not None else None
         try:
             reply = self._reply(response)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -498,7 +498,8 @@ def _length(message: Message) -> int:
 
 
 def _litellm_params(deployment: Deployment) -> dict[str, Any]:
-    params = dict(deployment.params)
+    # Prices are reckoned with here: LiteLLM notes them under the model's name, for every deployment in the process.
+    params = {key: value for key, value in deployment.params.items() if not _is_price(key)}
     provider, _, name = deployment.model.partition("/")
     if provider == "ollama":
         # Through Ollama's OpenAI endpoint: LiteLLM's own Ollama providers lose tool history, emulate tools in the
@@ -562,40 +563,84 @@ _CAPABILITIES = {
 
 def _facts(deployment: Deployment) -> Facts:
     """What the config says of the model, and what LiteLLM's map says where the config is silent."""
-    known = _known(deployment)
+    known, prices = _known(deployment), _prices(deployment)
     supports = {ours: bool(known.get(theirs, False)) for ours, theirs in _CAPABILITIES.items()} if known else {}
     return Facts(
-        input_cost=_first(deployment.input_cost, known.get("input_cost_per_token")),
-        output_cost=_first(deployment.output_cost, known.get("output_cost_per_token")),
-        context_window=_first(deployment.context_window, known.get("max_input_tokens")),
+        input_cost=prices.get("input_cost_per_token"),
+        output_cost=prices.get("output_cost_per_token"),
+        context_window=deployment.context_window or known.get("max_input_tokens") or known.get("max_tokens"),
         supports=supports | dict(deployment.supports),
+        unboundable=_unboundable(deployment, known),
     )
 
 
+def _is_price(key: str) -> bool:
+    return "_cost" in key
+
+
+def _own_prices(deployment: Deployment) -> dict[str, float]:
+    """What the config says of its prices; empty where that is nothing."""
+    return {key: price for key, price in deployment.params.items() if _is_price(key) and _is_number(price)}
+
+
+def _prices(deployment: Deployment) -> dict[str, float]:
+    """Those by which a call is charged: the config's, and the map's for what the config leaves open."""
+    known = {key: price for key, price in _known(deployment).items() if _is_price(key) and _is_number(price)}
+    if not (own := _own_prices(deployment)):
+        return known
+    for key, price in known.items():
+        # A price in the config stands in place of all that the map says of that side, its tiers and discounts too.
+        if (deployment.output_cost if key.startswith("output_") else deployment.input_cost) is None:
+            own.setdefault(key, price)
+    return own
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# With these in its litellm_params a deployment answers at more length, or at other prices, than we ask for.
+_OPEN_ENDED = (
+    "additional_drop_params",
+    "allowed_openai_params",
+    "audio",
+    "extra_body",
+    "modalities",
+    "web_search_options",
+)
+_SEARCHES = re.compile(r"perplexity/|[^/]+/(.*/)?[^/]*-search\b")  # models that look things up, and bill it, unasked
+
+
+def _unboundable(deployment: Deployment, known: Mapping[str, Any]) -> str:
+    """Why nobody can say what a call to it can cost at most; empty where that can be said."""
+    if given := [key for key in _OPEN_ENDED if key in deployment.params]:
+        return f"has {' and '.join(given)} in its litellm_params, with which a call may cost anything"
+    if _SEARCHES.match(deployment.model) or "citation_cost_per_token" in known:
+        return "searches the web unasked, so that a call may cost anything"
+    return ""
+
+
 # What makes a price apply is in the response, so each that could apply counts. Not those of other ways to ask.
-_OTHER_WAYS = re.compile(r"_(batches|flex|priority|above_1hr.*)\Z")
+_OTHER_WAYS = re.compile(r"_(batches|flex|above_1hr.*)\Z")
 _ABOVE = re.compile(r"_above_(\d+)k_tokens\Z")
 _INPUT_PRICES = re.compile(r"(input_cost_per_token|cache_creation_input_token_cost)(?![a-z_]*(audio|image|cache_hit))")
 _OUTPUT_PRICES = re.compile(r"output_cost_per_(reasoning_)?token(?!_batches)")
 
 # Tokens that a provider adds to what was sent; each more than any is known to. What is no prose (tools, schemas) counts
 # twice, as each provider writes it for its model in its own way.
-_PER_MESSAGE, _PER_TOOL, _FOR_TOOLS, _FOR_FORMAT, _PER_IMAGE = 16, 64, 1024, 1024, 40_000
+_PER_MESSAGE, _PER_TOOL, _FOR_TOOLS, _FOR_FORMAT, _PER_IMAGE = 16, 64, 1024, 1024, 50_000
 _UNKNOWN_LONGEST = 4096  # tokens of an answer where nobody says how long the model's can be
 
 
 def _quote(deployment: Deployment, facts: Facts, request: Request) -> Quote:
     """Bounded from above without counting: a token is at least one byte, in every tokenizer that providers use."""
     tokens = sum(_PER_MESSAGE + _bytes(message) for message in request.messages)
-    if request.tools:
-        tokens += _FOR_TOOLS + sum(_PER_TOOL + 2 * _bytes(tool) for tool in request.tools)
+    if request.tools or any(message.tool_calls for message in request.messages):  # for whose sake some get tools
+        tokens += _FOR_TOOLS + sum(_PER_TOOL + 2 * _bytes(tool) for tool in request.tools or ())
     if request.response_format is not None:
         tokens += _FOR_FORMAT + 2 * _bytes(request.response_format)
-    known = _known(deployment)
-    # Prices in the config replace the map's, tiers and all.
-    priced = deployment.params if deployment.input_cost is not None or deployment.output_cost is not None else known
+    known, prices = _known(deployment), _prices(deployment)
     written = "".join(map(str, deployment.params))
-    prices = {key: price for key, price in priced.items() if isinstance(price, int | float)}
     factor = max([1.0, *(f for way, f in _factors(known) if way != "fast" or "speed" in written)])
     longest = deployment.params.get("max_completion_tokens", deployment.params.get("max_tokens"))
     if request.max_tokens is not None:
@@ -646,16 +691,14 @@ def _bytes(part: Message | Tool | ResponseFormat) -> int:
 
 
 def _known(deployment: Deployment) -> Mapping[str, Any]:
-    """The model's entry in LiteLLM's map; empty where it has none."""
+    """The model's entry in LiteLLM's map; empty where it has none. A `base_model` is what LiteLLM prices by."""
+    models = _model_map()
+    if known := models.get(str(deployment.params.get("base_model"))):
+        return known
     provider, _, name = deployment.model.partition("/")
-    known = _model_map().get(deployment.model, {})
-    if not known and _model_map().get(name, {}).get("litellm_provider") == provider:
-        known = _model_map()[name]
-    return known
-
-
-def _first(ours: _T | None, theirs: _T | None) -> _T | None:
-    return ours if ours is not None else theirs
+    if deployment.model in models:
+        return models[deployment.model]
+    return models[name] if models.get(name, {}).get("litellm_provider") == provider else {}
 
 
 def _per_million(cost: float | None) -> float | None:
@@ -677,10 +720,40 @@ def _count(usage: Any, name: str) -> int:
     return min(max(0, value), _MOST_TOKENS) if isinstance(value, int) else 0
 
 
-def _cost(response: Any, facts: Facts) -> float | None:
-    """US dollars. LiteLLM says 0 both for what is free and for what it has no price of."""
+def _cost(response: Any, deployment: Deployment, facts: Facts) -> float | None:
+    """US dollars."""
+    if facts.free:
+        return 0.0
+    if _own_prices(deployment):
+        return None if facts.missing_prices else _own_cost(response.usage, _prices(deployment))
     cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
     if isinstance(cost, int | float) and math.isfinite(cost) and 0 < cost < _MOST_USD:
         return float(f"{cost:.10g}")  # without what binary fractions add
-    free = facts.input_cost == 0 and facts.output_cost == 0
-    return 0.0 if free else None
+    return None  # LiteLLM says 0 of what it has no price of
+
+
+def _own_cost(usage: Any, prices: Mapping[str, float]) -> float | None:
+    """What the counted tokens cost at these prices."""
+    sent, answered = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    read = min(sent, _count(getattr(usage, "prompt_tokens_details", None), "cached_tokens"))
+    written = min(sent - read, _count(usage, "cache_creation_input_tokens"))
+    reasoned = min(answered, _count(getattr(usage, "completion_tokens_details", None), "reasoning_tokens"))
+
+    def price(key: str, otherwise: Fraction) -> Fraction:
+        found = {0: to_nusd(prices[key])} if key in prices else {0: otherwise}
+        for tier, of_tier in prices.items():
+            if tier.startswith(f"{key}_above_") and (above := _ABOVE.search(tier)):
+                found[int(above[1]) * 1000] = to_nusd(of_tier)
+        return found[max(tokens for tokens in found if tokens == 0 or tokens < sent)]
+
+    of_input = price("input_cost_per_token", Fraction(0))
+    of_output = price("output_cost_per_token", Fraction(0))
+    nusd = (
+        (sent - read - written) * of_input
+        + read * price("cache_read_input_token_cost", of_input)
+        + written * price("cache_creation_input_token_cost", of_input)
+        + (answered - reasoned) * of_output
+        + reasoned * price("output_cost_per_reasoning_token", of_output)
+    )
+    usd = nusd / NUSD
+    return float(usd) if usd < _MOST_USD else None

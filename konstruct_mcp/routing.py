@@ -130,13 +130,15 @@ class Facts:
     """What is known of a deployment's model, from the config first and LiteLLM's model map second.
 
     Costs are US dollars per token, the window is in tokens; None is unknown. `supports` holds a capability (`tools`,
-    `vision`, `structured_output`) only where it is known either way.
+    `vision`, `structured_output`) only where it is known either way. `unboundable` says why nobody can tell what a call
+    can cost at most, whatever its prices, as the end of a sentence; empty where that can be told.
     """
 
     input_cost: float | None = None
     output_cost: float | None = None
     context_window: int | None = None
     supports: Mapping[str, bool] = field(default_factory=dict)
+    unboundable: str = ""
 
     @property
     def free(self) -> bool:
@@ -147,6 +149,13 @@ class Facts:
         """The keys of the config that would give them."""
         prices = {"input_cost_per_token": self.input_cost, "output_cost_per_token": self.output_cost}
         return tuple(key for key, price in prices.items() if price is None)
+
+    @property
+    def why_no_budget(self) -> str:
+        """Why no budget can hold here, as the end of a sentence; empty where one can."""
+        if missing := self.missing_prices:
+            return f"has no price ({', '.join(missing)}), which a budget needs"
+        return "" if self.free else self.unboundable
 
 
 @dataclass(frozen=True, slots=True)

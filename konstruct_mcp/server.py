@@ -208,7 +208,8 @@ class _Face:
         if own is not None and tenant not in (None, own):
             raise UnknownTenantError(f"no account of {quoted(str(tenant))} here; read {_USAGE_URI}")
         since = datetime.now(UTC).date() - timedelta(days=_USAGE_DAYS - 1)
-        return (await self._konstruct.usage(tenant or own, since=since.isoformat())).as_dict()
+        report = await self._konstruct.usage(tenant or own, since=since.isoformat())
+        return await asyncio.to_thread(report.as_dict)  # a long ledger is summed up beside the calls
 
     async def complete_argument(self, ctx: _Context, params: types.CompleteRequestParams) -> types.CompleteResult:
         names: list[str] = []

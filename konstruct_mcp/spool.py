@@ -65,10 +65,19 @@ class Spool:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self._folder / f"{row_id}.json")
+            self._sync_folder()
         except BaseException:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
+
+    def _sync_folder(self) -> None:
+        if os.name == "posix":  # elsewhere a folder cannot be opened, nor need it be
+            folder = os.open(self._folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def rows(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Each row that waits, and its file; what cannot be read is put aside."""

@@ -105,7 +105,9 @@ _LOCK = (
     .order_by(tenants.c.id)
     .with_for_update()
 )
-_LAPSE = sa.delete(reservations).where(reservations.c.lapses_at < sa.bindparam("now"))
+# Its own a process never takes for lapsed: it is there, though its machine may have slept.
+_IS_LAPSED = sa.and_(reservations.c.lapses_at < sa.bindparam("now"), reservations.c.owner != sa.bindparam("owner"))
+_LAPSE = sa.delete(reservations).where(_IS_LAPSED)
 _INSERT_RESERVATION = sa.insert(reservations)
 _GIVE_UP = sa.delete(reservations).where(reservations.c.call_id.in_(sa.bindparam("ids", expanding=True)))
 _GIVE_UP_BUT = sa.delete(reservations).where(
@@ -117,7 +119,7 @@ _SPENT = sa.select(sa.func.sum(spend.c.cost_nusd)).where(
 )
 _SPENT_ON = _SPENT.where(spend.c.group.in_(sa.bindparam("groups", expanding=True)))
 _RESERVED = sa.select(sa.func.sum(reservations.c.amount_nusd)).where(
-    reservations.c.tenant == sa.bindparam("tenant"), reservations.c.lapses_at >= sa.bindparam("now")
+    reservations.c.tenant == sa.bindparam("tenant"), sa.not_(_IS_LAPSED)
 )
 _RESERVED_ON = _RESERVED.where(reservations.c.group.in_(sa.bindparam("groups", expanding=True)))
 
@@ -133,7 +135,7 @@ class Store:
     def __init__(self, url: str, patience_s: float) -> None:
         try:
             self._url = sa.make_url(url)
-            self._engine = sa.create_engine(self._url, connect_args=_connect_args(self._url, patience_s))
+            self._engine = sa.create_engine(self._url, **_engine_arguments(self._url, patience_s))
         except (sa.exc.ArgumentError, ImportError, ValueError) as error:
             what = "driver is not installed" if isinstance(error, ImportError) else "URL cannot be used"
             raise LedgerError(f"the ledger's {what}; see konstruct.ledger_url and KONSTRUCT_LEDGER_URL") from None
@@ -210,6 +212,9 @@ class Store:
 
         `again` says that some of it may have been written already; each counts once.
 
+        Args:
+            wanted: all of one owner.
+
         Returns: for each reservation the grant, or the state of its budgets where they do not afford it.
         """
         names = {call.tenant for call in recorded} | {reserve.tenant for reserve in wanted}
@@ -222,7 +227,7 @@ class Store:
             if not wanted:
                 return []
             now = datetime.now(UTC)
-            connection.execute(_LAPSE, {"now": int(now.timestamp())})
+            connection.execute(_LAPSE, {"now": int(now.timestamp()), "owner": wanted[0].owner})
             return [_reserve(connection, reserve, now, again=again) for reserve in wanted]
 
     def _lock(self, connection: sa.Connection, names: set[str]) -> None:
@@ -297,16 +302,20 @@ class Store:
             return [_state(connection, tenant, budget, now) for tenant, budget in budgets]
 
 
-def _connect_args(url: sa.URL, patience_s: float) -> dict[str, Any]:
-    match url.get_backend_name():
-        case "sqlite":
-            return {"timeout": patience_s}
-        case "postgresql":
-            milliseconds = round(patience_s * 1000)
-            limits = f"-c lock_timeout={milliseconds} -c statement_timeout={milliseconds}"
-            return {"connect_timeout": max(2, round(patience_s)), "options": limits, "tcp_user_timeout": milliseconds}
-        case _:
-            return {}
+def _engine_arguments(url: sa.URL, patience_s: float) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": patience_s}}
+    # Whatever the server's default: what is read under the lock has to be what the one before has written.
+    arguments: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
+    if url.get_backend_name() == "postgresql":
+        milliseconds = round(patience_s * 1000)
+        limits = f"-c lock_timeout={milliseconds} -c statement_timeout={milliseconds}"
+        arguments["connect_args"] = {
+            "connect_timeout": max(2, round(patience_s)),
+            "options": f"{limits} {url.query.get('options', '')}".strip(),
+            "tcp_user_timeout": milliseconds,
+        }
+    return arguments
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
@@ -374,7 +383,7 @@ def _entries(call: Call) -> Iterator[tuple[tuple[str, str, str, str], list[int]]
 def _reserve(connection: sa.Connection, wanted: Reserve, now: datetime, *, again: bool) -> Grant | list[BudgetState]:
     if wanted.attempt > 1 or again:
         connection.execute(_GIVE_UP_BUT, {"id": wanted.call_id, "kept": wanted.kept})
-    states = [_state(connection, wanted.tenant, budget, now) for budget in wanted.budgets]
+    states = [_state(connection, wanted.tenant, budget, now, wanted.owner) for budget in wanted.budgets]
     left = min(state.left_nusd for state in states)
     tokens = wanted.quote.affordable(left)
     if tokens < (wanted.quote.max_tokens if wanted.quote.fixed else min(wanted.min_tokens, wanted.quote.max_tokens)):
@@ -395,11 +404,11 @@ def _reserve(connection: sa.Connection, wanted: Reserve, now: datetime, *, again
     return Grant(amount, tokens)
 
 
-def _state(connection: sa.Connection, tenant: str, budget: Budget, now: datetime) -> BudgetState:
+def _state(connection: sa.Connection, tenant: str, budget: Budget, now: datetime, owner: str = "") -> BudgetState:
     on = {"groups": budget.groups} if budget.groups else {}
     spent = connection.scalar(_SPENT_ON if on else _SPENT, {"tenant": tenant, "since": budget.first_day(now)} | on)
     reserved = connection.scalar(
-        _RESERVED_ON if on else _RESERVED, {"tenant": tenant, "now": int(now.timestamp())} | on
+        _RESERVED_ON if on else _RESERVED, {"tenant": tenant, "now": int(now.timestamp()), "owner": owner} | on
     )
     return budget.state(tenant, int(spent or 0), int(reserved or 0), now)
 

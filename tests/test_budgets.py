@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from accounts import COST_NUSD, INPUT_NUSD, OUTPUT_NUSD, accounted
-from databases import Database, sqlite
+from accounts import COST_NUSD, INPUT_NUSD, OUTPUT_NUSD, PRICES, accounted
+from databases import Database, PostgreSQL, sqlite
 from lines import SERVER, Process
-from processes import WAIT_S
+from processes import WAIT_S, wait_for
 from providers import Gate, Hang, Provider, Raw, Status, Text
-from worlds import HELLO, opened, write
+from worlds import HELLO, entry, opened, write
 
 from konstruct_mcp import (
     AllFailedError,
@@ -209,6 +209,98 @@ class TestWhatACallCanCost:
 
         assert world.database.spent("default") == 250_000 * 6_000 + 1000 * 22_500
 
+    async def test_of_each_deployment_goes_by_its_own_prices(self, world: World) -> None:
+        """Whichever of one model's deployments is asked first."""
+        config = world.config(DAY)
+        house = config["model_list"][0]["litellm_params"]
+        config["model_list"] = [
+            entry(
+                "list", {**house, "model": "openai/gpt-4o", "input_cost_per_token": None, "output_cost_per_token": None}
+            ),
+            entry("cheap", {**house, "model": "openai/gpt-4o"}),
+            entry("gift", {**house, "model": "openai/gpt-4o", "input_cost_per_token": 0, "output_cost_per_token": 0}),
+        ]
+        config["router_settings"] = {}
+        config["konstruct"]["default_group"] = "list"
+        async with opened(world.folder, config) as konstruct:
+            for group in ("cheap", "list", "gift", "list", "cheap"):
+                await konstruct.complete(HELLO, model_group=group, max_tokens=10)
+
+        at_list_price = 11 * 2_500 + 7 * 10_000
+        costs = [(row["group_served"], row["cost_nusd"]) for row in world.database.rows()]
+        assert costs == [
+            ("cheap", COST_NUSD),
+            ("list", at_list_price),
+            ("gift", 0),
+            ("list", at_list_price),
+            ("cheap", COST_NUSD),
+        ]
+
+    @pytest.mark.parametrize(
+        ("own", "cost"),
+        [
+            ({"input_cost_per_token": 1e-6}, 11 * 1_000 + 7 * 10_000),
+            ({"output_cost_per_token": 1e-6}, 6 * 2_500 + 5 * 1_250 + 7 * 1_000),
+            (PRICES, COST_NUSD),  # what the provider's cache held costs as much as the rest
+            ({**PRICES, "cache_read_input_token_cost": 1e-7}, COST_NUSD - 5 * 900),
+        ],
+    )
+    async def test_has_from_the_map_what_the_config_leaves_open(
+        self, world: World, own: Mapping[str, float], cost: int
+    ) -> None:
+        config = world.config(DAY)
+        params = config["model_list"][0]["litellm_params"]
+        for key in PRICES:
+            del params[key]
+        params |= {"model": "openai/gpt-4o", **own}
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}
+        usage = {"prompt_tokens": 11, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 5}}
+        body = {"id": "x", "object": "chat.completion", "created": 0, "model": "gpt-4o", "choices": [choice]}
+        world.openai.script(Raw(json.dumps(body | {"usage": usage}).encode()))
+        async with opened(world.folder, config) as konstruct:
+            await konstruct.complete(HELLO, max_tokens=10)
+        assert world.database.spent("default") == cost
+
+    async def test_is_that_of_the_base_model(self, world: World) -> None:
+        config = world.config(DAY)
+        params = config["model_list"][3]["litellm_params"]
+        config["model_list"][3] = {**entry("unpriced", params), "model_info": {"base_model": "gpt-4o"}}
+        async with opened(world.folder, config) as konstruct:
+            await konstruct.complete(HELLO, model_group="unpriced", max_tokens=10)
+        assert world.database.spent("default") == 11 * 2_500 + 7 * 10_000
+
+    async def test_is_unknown_with_one_price_alone(self, world: World) -> None:
+        config = world.config()
+        del config["model_list"][0]["litellm_params"]["output_cost_per_token"]
+        async with opened(world.folder, config) as konstruct:
+            assert (await konstruct.complete(HELLO)).cost_usd is None
+
+    @pytest.mark.parametrize(
+        ("params", "why"),
+        [
+            ({"extra_body": {"n": 5}}, "has extra_body in its litellm_params, with which a call may cost anything"),
+            (
+                {"additional_drop_params": ["max_tokens"], "modalities": ["text"]},
+                "has additional_drop_params and modalities in its litellm_params, with which a call may cost anything",
+            ),
+            (
+                {"model": "openai/gpt-4o-search-preview"},
+                "searches the web unasked, so that a call may cost anything",
+            ),
+            ({"model": "perplexity/sonar-pro"}, "searches the web unasked, so that a call may cost anything"),
+        ],
+    )
+    async def test_that_nobody_can_tell_needs_a_tenant_without_a_budget(
+        self, world: World, params: Mapping[str, Any], why: str
+    ) -> None:
+        config = world.config(DAY, tenants={"default": None, "rich": {"budgets": []}})
+        config["model_list"][0]["litellm_params"] |= params
+        async with opened(world.folder, config) as konstruct:
+            with pytest.raises(UnpricedError, match=why):
+                await konstruct.complete(HELLO)
+            assert world.openai.calls == 0
+            assert (await konstruct.complete(HELLO, tenant_id="rich")).content
+
 
 class TestABudget:
     async def test_that_is_used_up_refuses_until_it_renews(self, world: World) -> None:
@@ -314,6 +406,42 @@ class TestABudget:
                     await konstruct.complete(HELLO, tenant_id="broke")
             assert (await konstruct.complete(HELLO, tenant_id="rich")).served_group == "paid"
 
+    async def test_holds_after_the_machine_has_slept(self, world: World) -> None:
+        """Its own reservation a server does not take for lapsed."""
+        world.openai.script(Gate("held"))
+        async with world.opened({"usd": usd(300 * OUTPUT_NUSD), "per": "day"}) as konstruct:
+            call = asyncio.ensure_future(konstruct.complete(HELLO, max_tokens=200))
+            await world.openai.until(lambda: world.openai.in_flight == 1)
+            world.database.run("UPDATE konstruct_reservations SET lapses_at = lapses_at - 121")
+            with pytest.raises(BudgetExceededError):
+                await konstruct.complete(HELLO, max_tokens=200)
+            world.openai.release()
+            await call
+        assert world.database.spent("default") == COST_NUSD
+
+    async def test_holds_whatever_isolation_a_server_defaults_to(
+        self, postgresql: PostgreSQL, tmp_path: Path, openai: Provider, anthropic: Provider, ollama: Provider
+    ) -> None:
+        """What another server reserves while this one waits for the lock is reserved."""
+        database = postgresql.create()
+        name = database.engine.url.database
+        database.run(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+        config = accounted(database, openai, anthropic, ollama, budgets=[DAY])
+        async with opened(tmp_path, config) as konstruct:
+            await konstruct.complete(HELLO)
+            with database.engine.connect() as connection:
+                connection.exec_driver_sql("SELECT id FROM konstruct_tenants WHERE id = 'default' FOR UPDATE")
+                call = asyncio.ensure_future(konstruct.complete(HELLO))
+                waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = :n"
+                await asyncio.to_thread(wait_for, lambda: database.value(waiting, n=name) == 1)
+                columns = 'call_id, attempt, owner, tenant, "group", amount_nusd, lapses_at'
+                values = f"'c', 1, 'another', 'default', 'paid', {10**9}, {2**33}"
+                connection.exec_driver_sql(f"INSERT INTO konstruct_reservations ({columns}) VALUES ({values})")
+                connection.commit()
+            with pytest.raises(BudgetExceededError):
+                await call
+        database.engine.dispose()
+
     async def test_that_cannot_be_checked_refuses(self, world: World) -> None:
         async with world.opened(DAY) as konstruct:
             await konstruct.complete(HELLO)
@@ -347,8 +475,8 @@ class TestTheCommands:
         path = write(world.folder, world.config(DAY))
         ran = subprocess.run([*SERVER, "--config", str(path), "check"], capture_output=True, text=True, timeout=WAIT_S)
 
-        missing = "openai/unpriced has no input_cost_per_token, output_cost_per_token"
-        assert f"unpriced: {missing}, so no tenant with a budget can use it" in ran.stdout
+        missing = "openai/unpriced has no price (input_cost_per_token, output_cost_per_token), which a budget needs"
+        assert f"unpriced: {missing}; no tenant with a budget can use it\n" in ran.stdout
         assert ran.returncode == 1
 
     def test_check_does_not_where_no_tenant_with_a_budget_may_use_it(self, world: World) -> None:

@@ -461,10 +461,6 @@ def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
             'konstruct.tenants.a.groups[0]: no group "fats"; groups: g',
         ),
         (
-            {"konstruct": {"tenants": {"a": {"groups": []}}}},
-            "konstruct.tenants.a.groups: should name a group; without this key the tenant may use all of them",
-        ),
-        (
             {"konstruct": {"tenants": {"a": {"budgets": [{"usd": 1}]}}}},
             "konstruct.tenants.a.budgets[0].per: required, but missing",
         ),
@@ -493,7 +489,10 @@ def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
         ),
         ({"konstruct": {"budget_fallback": "fats"}}, 'konstruct.budget_fallback: no group "fats"; groups: g'),
         ({"konstruct": {"min_answer_tokens": 0}}, "konstruct.min_answer_tokens: should be greater than or equal to 1"),
-        ({"konstruct": {"ledger_url": "nonsense"}}, "konstruct.ledger_url: should be a SQLAlchemy URL, like "),
+        (
+            {"konstruct": {"ledger_url": "nonsense"}},
+            "konstruct.ledger_url: should be a SQLAlchemy URL, like sqlite:////absolute/path or postgresql://host/name",
+        ),
         (
             {"konstruct": {"ledger_url": "sqlite:///ledger.sqlite3"}},
             "konstruct.ledger_url: should name an absolute path: sqlite:////absolute/path/ledger.sqlite3",
@@ -1001,6 +1000,60 @@ def test_the_public_form_shows_what_is_known_to_be_harmless_and_masks_the_rest(l
     }
     assert SECRET not in repr(config) + str(config) + repr(config.groups["g"].deployments)
     assert config.groups["g"].deployments[0].params["api_version"] == SECRET
+
+
+EMBED = {"model_name": "embed", "litellm_params": GPT, "model_info": {"mode": "embedding"}}
+
+
+def test_a_budget_on_a_group_that_is_passed_over_is_one_on_the_others(load: Callable[..., Config]) -> None:
+    budgets = [{"usd": 1, "per": "day", "groups": ["embed", "g"]}]
+    config = load({"model_list": [entry("g"), EMBED], "konstruct": {"budgets": budgets}})
+    assert [budget.groups for budget in config.budgets] == [("g",)]
+
+
+@pytest.mark.parametrize(
+    ("konstruct", "place"),
+    [
+        ({"budgets": [{"usd": 1, "per": "day", "groups": ["embed"]}]}, "konstruct.budgets[0].groups"),
+        ({"tenants": {"t": {"groups": ["embed"]}}}, "konstruct.tenants.t.groups"),
+        ({"budgets": [{"usd": 1, "per": "day", "groups": []}]}, "konstruct.budgets[0].groups"),
+    ],
+)
+def test_groups_without_one_that_can_be_asked_are_a_fault(
+    load: Callable[..., Config], konstruct: Mapping[str, Any], place: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load({"model_list": [entry("g"), EMBED], "konstruct": konstruct})
+    assert refused.value.faults == (
+        f"{place}: should name a group that can be asked; without this key it is all of them",
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:hunter2@db.example.org:5432/led", "postgresql+psycopg://***@db.example.org:5432/led"),
+        ("postgresql://u:hun/ter2@db.example.org/led", "postgresql+psycopg://***@db.example.org/led"),
+        ("postgresql://u:hun@ter2@db.example.org/led", "postgresql+psycopg://***@db.example.org/led"),
+        ("postgresql://u:hun?ter2@db.example.org/led", "postgresql+psycopg://***"),
+        ("postgresql://db.example.org/led?password=hunter2", "postgresql+psycopg://db.example.org/led"),
+        ("postgresql://db.example.org/led?password=hun@ter2", "postgresql+psycopg://***"),
+        ("sqlite:////home/hunter2/ledger.sqlite3", "sqlite:////***/ledger.sqlite3"),
+    ],
+)
+def test_where_the_ledger_is_is_shown_without_a_secret(load: Callable[..., Config], url: str, shown: str) -> None:
+    config = load({"model_list": [entry("g")], "konstruct": {"ledger_url": url}})
+    assert config.public["konstruct"]["ledger_url"] == shown
+    assert "ter2" not in str(config.public)
+
+
+def test_a_new_password_leads_to_the_same_spool(load: Callable[..., Config]) -> None:
+    def spool(url: str) -> Path:
+        return load({"model_list": [entry("g")], "konstruct": {"ledger_url": url}}).ledger.spool
+
+    first = spool("postgresql://u:old@h/led")
+    assert first == spool("postgresql://u:new@h/led") == spool("postgresql://u:new@h/led?sslmode=require")
+    assert first not in (spool("postgresql://u:old@h/other"), spool("postgresql://u:old@i/led"))
 
 
 def test_the_public_form_loads_again_to_the_same_routing(load: Callable[..., Config]) -> None:

@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -21,7 +22,7 @@ import anyio
 import pytest
 import sqlalchemy as sa
 from accounts import COST_NUSD, accounted
-from databases import Database, sqlite
+from databases import Database, PostgreSQL, sqlite
 from lines import SERVER, Process
 from processes import WAIT_S, wait_for
 from providers import Drop, Gate, Hang, Provider, Raw, Status, Text
@@ -169,6 +170,18 @@ class TestARow:
         assert (row["group_asked"], row["group_served"], row["model"]) == ("strong", "paid", "openai/paid")
         assert (row["cost_nusd"], row["attempts"]) == (COST_NUSD, 2)
 
+    async def test_does_not_know_what_it_cost_where_a_try_was_broken_off(
+        self, ledger: World, database: Database, anthropic: Provider
+    ) -> None:
+        """Although the answer has a price: what the first try cost nobody has said."""
+        anthropic.script(Drop())
+        async with ledger() as konstruct:
+            assert (await konstruct.complete(HELLO, model_group="strong")).cost_usd == COST_NUSD / 1e9
+            total = (await konstruct.usage()).as_dict()["total"]
+
+        assert (only(database)["cost_nusd"], only(database)["outcome"]) == (None, "ok")
+        assert (total["unpriced"], total["cost_usd"]) == (1, COST_NUSD / 1e9)
+
     async def test_counts_what_a_useless_answer_cost(
         self, ledger: World, database: Database, anthropic: Provider
     ) -> None:
@@ -239,6 +252,20 @@ class TestARow:
 
         [row] = [row for row in database.rows() if row["tenant"] == "acme"]
         assert (row["cost_nusd"], row["model"], row["input_tokens"]) == (COST_NUSD, "openai/paid", 11)
+
+    async def test_of_a_call_that_is_cancelled_twice(self, ledger: World, database: Database, openai: Provider) -> None:
+        openai.script(Gate("late"))
+        async with ledger() as konstruct:
+            call = asyncio.ensure_future(konstruct.complete(HELLO))
+            await openai.until(lambda: openai.in_flight == 1)
+            for _ in range(3):
+                call.cancel()
+                await asyncio.wait({call}, timeout=0.001)
+            await asyncio.wait({call})
+            await openai.until(lambda: openai.disconnected == 1)
+
+        row = only(database)
+        assert (row["outcome"], row["cost_nusd"], row["attempts"]) == ("cancelled", None, 1)
 
     async def test_of_a_live_check(self, ledger: World, database: Database) -> None:
         async with ledger() as konstruct:
@@ -370,6 +397,18 @@ class TestAVersion:
         assert database.rows("SELECT version_num FROM konstruct_version") == [{"version_num": HEAD}]
 
 
+async def test_an_operators_own_options_for_postgresql_are_kept(
+    postgresql: PostgreSQL, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
+) -> None:
+    database = postgresql.create()
+    database.run("CREATE SCHEMA house")
+    database.url += "&options=-csearch_path%3Dhouse"
+    async with opened(tmp_path, accounted(database, openai, anthropic, ollama)) as konstruct:
+        await konstruct.complete(HELLO)
+    assert database.value("SELECT count(*) FROM house.konstruct_calls") == 1
+    database.engine.dispose()
+
+
 def spooled(folder: Path, kind: str = "json") -> list[Path]:
     return sorted(folder.glob(f"**/*.spool/*.{kind}"))
 
@@ -389,6 +428,7 @@ class TestTheSpool:
                     assert (await konstruct.complete(HELLO, tenant_id="acme")).content
                 assert len(spooled(tmp_path)) == 5
                 assert "the ledger cannot be written" in caplog.text
+                assert "the ledger is written again" not in caplog.text
             await until(lambda: database.value("SELECT count(*) FROM konstruct_calls") == 6)
             assert database.spent("acme") == 6 * COST_NUSD
             await until(lambda: not spooled(tmp_path))
@@ -447,6 +487,30 @@ class TestTheSpool:
             if database.kind == "sqlite":
                 place.unlink()
                 assert (await konstruct.usage()).as_dict()["total"]["calls"] == 1  # the spool's
+
+    async def test_takes_the_row_of_a_database_that_hangs(
+        self, postgresql: PostgreSQL, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
+    ) -> None:
+        """The server's process for our connection is stopped, so that it keeps none of its own limits. The answer goes
+        out, and the row counts once, although both the spool and the database have it in the end."""
+        database = postgresql.create()
+        async with opened(tmp_path, accounted(database, openai, anthropic, ollama)) as konstruct:
+            await konstruct.complete(HELLO, tenant_id="acme")
+            others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            [backend] = [row["pid"] for row in database.rows(others)]
+            os.kill(backend, signal.SIGSTOP)
+            try:
+                assert (await konstruct.complete(HELLO, tenant_id="acme")).content
+                assert (await konstruct.complete(HELLO, tenant_id="acme")).content
+                assert len(spooled(tmp_path)) == 2
+                with pytest.raises(KonstructError, match="out of reach"):
+                    await konstruct.usage()
+            finally:
+                os.kill(backend, signal.SIGCONT)
+            await until(lambda: not spooled(tmp_path))
+            assert database.value("SELECT count(*) FROM konstruct_calls") == 3
+            assert database.spent("acme") == 3 * COST_NUSD
+        database.engine.dispose()
 
     async def test_fits_on_a_disk_that_is_full(
         self, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path

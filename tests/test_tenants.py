@@ -194,7 +194,7 @@ class TestATenantsServer:
         for where, text in shown.items():
             for word in OTHERS:
                 assert word not in text, (where, word, text)
-        assert "our first" in shown["konstruct://config"]
+        assert "our first" not in shown["konstruct://config"]  # a note is between the operator and the file
         assert json.loads(shown["konstruct://usage"])["total"]["calls"] == 0
 
     async def test_names_its_groups_in_the_schema(self, world: World, era: str) -> None:
@@ -216,7 +216,6 @@ class TestATenantsServer:
             "acme": {
                 "groups": ["paid", "free"],
                 "budgets": [{"usd": 5.0, "per": "day", "groups": ["paid"]}],
-                "note": "our first",
             }
         }
 
@@ -266,6 +265,13 @@ class TestAnOperatorsServer:
         assert (globex["tenant"], globex["total"]["calls"]) == ("globex", 2)
         assert "by_tenant" not in globex
         assert "acme" not in json.dumps(globex)
+
+    async def test_shows_a_config_of_all(self, world: World, era: str) -> None:
+        async with world.opened() as konstruct, connected(konstruct, era) as client:
+            shown = yaml.safe_load(await read(client, "konstruct://config"))
+        assert list(shown["konstruct"]["tenants"]) == list(TENANTS)
+        assert shown["konstruct"]["tenants"]["globex"]["note"] == "pays late"
+        assert [entry["model_name"] for entry in shown["model_list"]] == ["paid", "strong", "free", "unpriced"]
 
     async def test_offers_the_ids_of_all(self, world: World, era: str) -> None:
         template = types.ResourceTemplateReference(uri="konstruct://usage/{tenant_id}")
