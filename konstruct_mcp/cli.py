@@ -15,7 +15,7 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar, get_args
@@ -45,7 +45,7 @@ _FAILURE, _MISTAKE, _INTERRUPTED = 1, 2, 130
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PIPE_TABLE_WIDTH = 200  # columns, of a table with bars
-_BAR_WIDTH, _LEAST_BAR_WIDTH, _LEAST_TEXT_WIDTH = 20, 6, 12
+_BAR_WIDTH, _LEAST_BAR_WIDTH, _LEAST_TEXT_WIDTH, _GAP = 20, 6, 12, 2
 _PIPE_WIDTH = 10_000  # columns: who reads a pipe reads lines, and finds one deployment on each
 
 _TERMINAL_NOTE = """\
@@ -263,6 +263,7 @@ def check(path: Path | None, live: bool) -> int:
         return _MISTAKE
     deployments = [deployment for group in konstruct.config.groups.values() for deployment in group.deployments]
     unpriced = konstruct.unpriced()
+    ledger_fault = _from_ledger(konstruct, konstruct.ledger_fault)
     if live:
         with _spinner("asking each deployment for one token"):
             verdicts = anyio.run(_ask_each, konstruct)
@@ -272,16 +273,18 @@ def check(path: Path | None, live: bool) -> int:
     rows = [(deployment.group, deployment.name, verdicts[deployment.id] or fine) for deployment in deployments]
     _table(("group", "model", "state"), *rows)
     _print(f"config: {konstruct.config.source}")
-    status = 0
+    _print(f"ledger: {konstruct.config.ledger.shown}{f'; {ledger_fault}' if ledger_fault else ''}")
     for deployment in deployments:
         if why := unpriced.get(deployment.id):
             _print(f"{deployment.group}: {deployment.name} {why}; no tenant with a budget can use it")
-            status = _FAILURE
+    all_fine = f"all {len(rows)} deployments {'answer' if live else 'are ready'}"
     if failing := sum(verdict is not None for verdict in verdicts.values()):
         _print(f"{failing} of {len(rows)} deployments cannot be called; the state above says why")
-        return _FAILURE
-    _print(f"all {len(rows)} deployments {'answer' if live else 'are ready'}")
-    return status
+    elif unpriced:
+        _print(f"{all_fine}, but {len(unpriced)} of them not for a tenant with a budget")
+    else:
+        _print(all_fine)
+    return _FAILURE if failing or unpriced or ledger_fault else 0
 
 
 async def _ask_each(konstruct: Konstruct) -> dict[str, str | None]:
@@ -289,14 +292,38 @@ async def _ask_each(konstruct: Konstruct) -> dict[str, str | None]:
         return await konstruct.check()
 
 
-_TENANT = click.option("--tenant", envvar="KONSTRUCT_TENANT_ID", help="Of this tenant alone; else of all.")
+def _stripped(_context: click.Context, _option: click.Parameter, tenant: str | None) -> str | None:
+    return (tenant or "").strip() or None
+
+
+_TENANT = click.option(
+    "--tenant",
+    envvar="KONSTRUCT_TENANT_ID",
+    show_envvar=True,
+    callback=_stripped,
+    help="Of this tenant alone; of all, if left out or empty.",
+)
+
+
+def _day(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    """An ISO date; that of `7d` is seven days ago."""
+    if text is None:
+        return None
+    try:
+        if match := re.fullmatch(r"(\d{1,5})d", text):
+            return (datetime.now(UTC).date() - timedelta(days=int(match[1]))).isoformat()
+        if (day := date.fromisoformat(text).isoformat()) == text:
+            return day
+    except ValueError:
+        pass
+    raise click.BadParameter("should be a date like 2026-01-31, or 7d for seven days ago")
 
 
 @cli.command()
 @_TENANT
 @click.option("--group", help="What this model group answered.")
-@click.option("--since", metavar="DAY", help="The first day (UTC): a date, or 7d for seven days ago.")
-@click.option("--until", metavar="DAY", help="The last day, in the same way.")
+@click.option("--since", metavar="DAY", callback=_day, help="The first day (UTC): a date, or 7d for seven days ago.")
+@click.option("--until", metavar="DAY", callback=_day, help="The last day, in the same way.")
 @click.option("--by", type=click.Choice(get_args(Dimension)), default="group", help="What a line is of.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the lines as CSV.")
@@ -319,8 +346,7 @@ def usage(
     if as_json + as_csv + (html is not None) > 1:
         raise click.UsageError("--json, --csv and --html exclude each other")
     konstruct = _open(path)
-    days = {"since": _day(since), "until": _day(until)}
-    report = _from_ledger(konstruct, lambda: konstruct.usage(tenant, group=group, **days))
+    report = _from_ledger(konstruct, lambda: konstruct.usage(tenant, group=group, since=since, until=until))
     if html is not None:
         _write_page(report, html)
     elif as_json:
@@ -329,13 +355,6 @@ def usage(
         _print_csv(report, by)
     else:
         _print_usage(report, by)
-
-
-def _day(text: str | None) -> str | None:
-    """The ISO date of `7d`; anything else as it is."""
-    if text is None or not (match := re.fullmatch(r"(\d{1,5})d", text)):
-        return text
-    return (datetime.now(UTC).date() - timedelta(days=int(match[1]))).isoformat()
 
 
 def _from_ledger(konstruct: Konstruct, read: Callable[[], Awaitable[_T]]) -> _T:
@@ -372,6 +391,8 @@ def _print_csv(report: UsageReport, by: Dimension) -> None:
 
 
 def _print_usage(report: UsageReport, by: Dimension) -> None:
+    if report.tenant is not None:
+        _print(f"tenant {report.tenant}\n")
     if not report.lines:
         _print("no calls")
     else:
@@ -439,26 +460,27 @@ def _print_table(header: Sequence[str], rows: Sequence[_Row], *, texts: int = 1)
     from rich.table import Table
     from rich.text import Text
 
-    def table(bar_width: int) -> Table:
-        made = Table(box=None, pad_edge=False, header_style="", show_edge=False)
-        for position, column in enumerate(header):
-            longest = max(map(cell_len, (column, *(row.cells[position] for row in rows))))
-            is_text = position < texts
-            least = min(longest, _LEAST_TEXT_WIDTH) if is_text else longest
-            made.add_column(column, justify="left" if is_text else "right", overflow="fold", min_width=least)
-        if bar_width:
-            made.add_column("", width=bar_width)
-        for row in rows:
-            # As text: rich would read a name in brackets as a style.
-            made.add_row(*map(Text, row.cells), *([Bar(1, 0, row.bar)] if bar_width else []))
-        return made
-
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_TABLE_WIDTH, highlight=False)
-    needed = console.measure(table(0), options=console.options.update_width(_PIPE_WIDTH))
-    console.width = max(console.width, needed.minimum)
-    room = min(_BAR_WIDTH, console.width - needed.maximum - 2)
+    widths = [max(map(cell_len, column)) for column in zip(header, *(row.cells for row in rows), strict=True)]
+    gaps = _GAP * (len(widths) - 1)
+    bar = min(_BAR_WIDTH, console.width - sum(widths) - gaps - _GAP)
+    if bar < _LEAST_BAR_WIDTH:
+        bar = 0
+        room = console.width - sum(widths[texts:]) - gaps
+        for position in range(texts):
+            widths[position] = min(widths[position], max(_LEAST_TEXT_WIDTH, room // (texts - position)))
+            room -= widths[position]
+    console.width = max(console.width, sum(widths) + gaps)
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="", show_edge=False)
+    for position, (column, width) in enumerate(zip(header, widths, strict=True)):
+        table.add_column(column, justify="left" if position < texts else "right", overflow="fold", width=width)
+    if bar:
+        table.add_column("", width=bar)
+    for row in rows:
+        # As text: rich would read a name in brackets as a style.
+        table.add_row(*map(Text, row.cells), *([Bar(1, 0, row.bar)] if bar else []))
     with console.capture() as printed:
-        console.print(table(room if room >= _LEAST_BAR_WIDTH else 0))
+        console.print(table)
     _print("\n".join(line.rstrip() for line in printed.get().splitlines()))
 
 

@@ -29,6 +29,7 @@ from .errors import (
     InternalError,
     InvalidArgumentError,
     KonstructError,
+    LedgerError,
     UnknownGroupError,
     UnknownTenantError,
     UnpricedError,
@@ -287,10 +288,7 @@ class Konstruct:
             UnknownGroupError: listing the groups there are.
             LedgerError: the ledger cannot be read.
         """
-        if group is not None:
-            self._group_name(group, None)
-        if tenant_id is not None and not TENANT_ID.match(tenant_id):
-            raise InvalidArgumentError(f"tenant_id: {TENANT_ID_RULE}")
+        _check_tenant_id(tenant_id)
         for name, day in (("since", since), ("until", until)):
             if day is not None and not _is_date(day):
                 raise InvalidArgumentError(f"{name}: should be a date like 2026-01-31")
@@ -298,26 +296,40 @@ class Konstruct:
             raise InvalidArgumentError(f"since: {since} is after until, {until}")
         await self._ledger.opened()
         lines = await self._ledger.lines(tenant=tenant_id, group=group, since=since, until=until)
+        if group is not None and not lines:  # one that is in the config no more has its lines all the same
+            self._group_name(group, None)
         return UsageReport(tenant_id, since, until, tuple(lines), tuple(await self.budgets(tenant_id)))
 
     async def budgets(self, tenant_id: str | None = None) -> list[BudgetState]:
         """Each budget of a tenant, or of all of them for None, and what is left of it.
 
         Raises:
+            InvalidArgumentError: the id is malformed.
             LedgerError: the ledger cannot be read.
         """
+        _check_tenant_id(tenant_id)
         ledger = self._ledger
         await ledger.opened()
         if tenant_id is not None:
             names = [tenant_id]
         else:
-            names = list(dict.fromkeys([*self.config.tenants, *(await ledger.tenants())]))
+            default = [self.config.default_tenant] if self.config.allow_unknown else []
+            names = list(dict.fromkeys([*self.config.tenants, *default, *(await ledger.tenants())]))
         return await ledger.states([(name, budget) for name in names for budget in self._budgets_of(name)])
 
     def _budgets_of(self, name: str) -> tuple[Budget, ...]:
         if (tenant := self.config.tenants.get(name)) is not None:
             return tenant.budgets
         return self.config.budgets if self.config.allow_unknown else ()
+
+    async def ledger_fault(self) -> str | None:
+        """Why no account can be kept now; None where it can."""
+        try:
+            await self._ledger.opened()
+            await self._ledger.tenants()
+        except LedgerError as error:
+            return error.message
+        return None
 
     def unpriced(self) -> dict[str, str]:
         """Deployments that a tenant with a budget cannot use: deployment id → why, as the end of a sentence."""
@@ -524,12 +536,15 @@ class _Account:
 def _refusal(deployment: Deployment, quote: Quote, budget: BudgetState, min_tokens: int) -> str:
     """Why a budget refuses a try, and what would help."""
     tokens = quote.max_tokens if quote.fixed else min(min_tokens, quote.max_tokens)
-    affordable = quote.affordable(budget.left_nusd)
-    renews = f"; it renews at {budget.renews_at}" if budget.renews_at else "; it does not renew"
-    advice = f"; ask for max_tokens of {affordable} or less" if quote.fixed and affordable >= 1 else ""
+    most, affordable = quote.most_nusd(tokens), quote.affordable(budget.left_nusd)
+    if most > budget.limit_nusd:
+        renews = "; the whole of it would not"
+    else:
+        renews = f"; it renews at {budget.renews_at}" if budget.renews_at else "; it does not renew"
+    advice = f"; ask for max_tokens of {affordable} or less" if affordable >= 1 else ""
     return (
         f"the budget of {budget.name} does not afford {deployment.name}: with {tokens} tokens of an answer the call "
-        f"can cost {dollars(quote.most_nusd(tokens))}; spent {dollars(budget.spent_nusd)}, reserved by calls under way "
+        f"can cost {dollars(most)}; spent {dollars(budget.spent_nusd)}, reserved by calls under way "
         f"{dollars(budget.reserved_nusd)}, left {dollars(budget.left_nusd)}{renews}{advice}"
     )
 
@@ -540,6 +555,11 @@ def _default_group(config: Config, allowed: Sequence[str]) -> str:
 
 def _no_group(name: str, groups: Iterable[str]) -> UnknownGroupError:
     return UnknownGroupError(f"no group {quoted(name)}; groups: {', '.join(sorted(groups))}")
+
+
+def _check_tenant_id(tenant_id: str | None) -> None:
+    if tenant_id is not None and not TENANT_ID.match(tenant_id):
+        raise InvalidArgumentError(f"tenant_id: {TENANT_ID_RULE}")
 
 
 def _is_date(text: str) -> bool:

@@ -21,7 +21,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
@@ -69,7 +69,7 @@ class Deployment:
         weight: its share under `simple-shuffle`.
         rpm, tpm, max_parallel_requests: the operator's own limits, None where not given.
         input_cost, output_cost: US dollars per token, None where the config gives none.
-        context_window: tokens, None where the config gives none.
+        context_window, max_output_tokens: tokens, None where the config gives none.
         supports: capability (`tools`, `vision`, `structured_output`) → whether, for those the config settles.
         unavailable: why it cannot be called ("ANTHROPIC_API_KEY is not set"), None when it can.
     """
@@ -90,6 +90,7 @@ class Deployment:
     input_cost: float | None = None
     output_cost: float | None = None
     context_window: int | None = None
+    max_output_tokens: int | None = None
     supports: Mapping[str, bool] = field(default_factory=dict)
     unavailable: str | None = None
 
@@ -123,6 +124,13 @@ class LedgerPlace:
 
     url: str = field(repr=False)
     spool: Path
+
+    @property
+    def shown(self) -> str:
+        """For whoever runs it: a file's path, or where a database is."""
+        if self.url.startswith("sqlite"):
+            return self.url.partition("://")[2].partition("?")[0].removeprefix("/")
+        return _masked_url(self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +274,13 @@ def _not_bool(value: Any) -> Any:
     return value
 
 
+def _usd(value: Any) -> Decimal:
+    try:
+        return Decimal(str(value).strip())
+    except InvalidOperation:
+        raise ValueError("should be a number of US dollars") from None
+
+
 def _one_line(text: str) -> str:
     if not text.isprintable():
         raise ValueError("should be one line of printable characters")
@@ -340,7 +355,7 @@ class _KonstructSettings(_Section):
     timeout_s: _Seconds = 300.0
     default_tenant: str | None = None
     tenants: dict[str, Any] | None = None
-    allow_unknown: bool = False
+    allow_unknown: bool | None = None
     budgets: list[Any] = []
     budget_fallback: str | None = None
     min_answer_tokens: _Count = 256
@@ -365,7 +380,7 @@ class _TenantSettings(_Section):
 class _BudgetSettings(_Section):
     model_config = ConfigDict(extra="forbid")
 
-    usd: Annotated[Decimal, _Number, Field(ge=0, le=10**9)]
+    usd: Annotated[Decimal, BeforeValidator(_usd), Field(ge=0, le=10**9)]
     per: Per
     groups: list[str] | None = None
 
@@ -423,6 +438,7 @@ class _Info(_Prices):
     base_model: str | None = None
     max_input_tokens: _Count | None = None
     max_tokens: _Count | None = None
+    max_output_tokens: _Count | None = None
     supports_function_calling: bool | None = None
     supports_vision: bool | None = None
     supports_response_schema: bool | None = None
@@ -440,7 +456,12 @@ class _Info(_Prices):
 _SECTIONS = ("model_list", "router_settings", "litellm_settings", "konstruct")
 _ALIASES = {"api_base": "base_url", "num_retries": "max_retries"}
 _CHAT_MODES = (None, "chat", "completion", "responses")
-_LITELLM_PRICE = re.compile(r"_cost(_per_|\Z)")
+# Prices that a deployment may have beside those per token in and out, also in model_info; LiteLLM has yet others.
+_MORE_PRICES = re.compile(
+    r"((input|output)_cost_per_token|cache_(read|creation)_input_token_cost)(_above_\d+k_tokens)?"
+    r"|output_cost_per_reasoning_token"
+)
+_PRICE = re.compile(r"_cost(_per_|_above_|\Z)")
 
 # Keys of litellm_params with no effect here: each would change what is asked (the request says that), who is asked
 # after whom (routing says that), whom the call is accounted to, or whether a provider is asked at all.
@@ -546,7 +567,9 @@ class _Reading:
             self._fault("konstruct.default_group", self._no_group(default_group))
         budgets = self._budgets(konstruct.budgets, "konstruct.budgets")
         tenants = self._tenants(konstruct.tenants or {}, budgets)
-        allow_unknown = konstruct.tenants is None or konstruct.allow_unknown
+        allow_unknown = konstruct.tenants is None if konstruct.allow_unknown is None else konstruct.allow_unknown
+        if not allow_unknown and not konstruct.tenants:
+            self._fault("konstruct.tenants", "should name a tenant, or nobody is one; without this key everybody is")
         known_tenant = self._known_tenant(konstruct.default_tenant, None if allow_unknown else tenants)
         fallback = konstruct.budget_fallback
         if (
@@ -900,11 +923,13 @@ class _Reading:
         info = self._parse(
             _Info, notes, f"{place}.model_info", {key: _reference(value) for key, value in entry.model_info.items()}
         )
-        others = self._others(params, f"{place}.litellm_params") if params else {}
-        if local:
-            others.pop("custom_llm_provider", None)  # it is settled: these are reached through a client of our choice
         if params is None or info is None:
             return None
+        others = self._others(params, f"{place}.litellm_params")
+        for section, name in ((info, "model_info"), (params, "litellm_params")):
+            others |= self._more_prices(section, f"{place}.{name}")
+        if local:
+            others.pop("custom_llm_provider", None)  # it is settled: these are reached through a client of our choice
 
         input_cost, output_cost = (
             next((value for value in given if value is not None), 0.0 if local else None)
@@ -941,6 +966,7 @@ class _Reading:
             max_parallel_requests=params.max_parallel_requests,
             input_cost=input_cost,
             output_cost=output_cost,
+            max_output_tokens=info.max_output_tokens,
             context_window=info.max_input_tokens or info.max_tokens or _WINDOWS.get(provider),
             supports=MappingProxyType(self._abilities(provider) | info.supports),
             unavailable="; ".join(dict.fromkeys(reasons)) or None,
@@ -1007,15 +1033,21 @@ class _Reading:
                 return value
 
     def _others(self, params: _Params, place: str) -> dict[str, Any]:
-        """The keys that only LiteLLM reads. Prices among them as numbers, which it does not make them itself."""
+        """The keys that only LiteLLM reads."""
         others = {key: value for key, value in (params.model_extra or {}).items() if value is not None}
-        for key, value in others.items():
-            if _LITELLM_PRICE.search(key) and isinstance(value, str):
+        prices = {key for key in others if _PRICE.search(key)}
+        self._idle += [f"{place}.{cut(key)}" for key in prices if not _MORE_PRICES.fullmatch(key)]
+        return {key: value for key, value in others.items() if key not in prices}
+
+    def _more_prices(self, section: _Prices, place: str) -> dict[str, float]:
+        prices = {}
+        for key, value in (section.model_extra or {}).items():
+            if _MORE_PRICES.fullmatch(key) and value is not None:
                 try:
-                    others[key] = _DOLLARS.validate_python(value)
+                    prices[key] = _DOLLARS.validate_python(value)
                 except ValidationError:
                     self._fault(f"{place}.{cut(key)}", "should be a number of US dollars")
-        return others
+        return prices
 
 
 def _masked(entry: Mapping[str, Any]) -> dict[str, Any]:

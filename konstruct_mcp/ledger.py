@@ -37,6 +37,7 @@ _PATIENCE_S = 5.0  # for the database to answer, or for another process to give 
 _LONGEST_S = _PATIENCE_S + 1  # for an answer of the thread: a database that hangs may keep none of its own limits
 _RETRY_S = 1.0  # between looks whether a database that was out of reach is back
 _RENEW_S = 20.0  # well within what a reservation is good for
+_SYNC_S = 0.1  # at most between what is written and its way to the disk itself, under a load that never ends
 _MOST_AT_ONCE = 500  # rows in one transaction, so that none keeps the lock for long
 _OUT_OF_REACH = "the ledger is out of reach; try again later"
 
@@ -65,7 +66,7 @@ class Ledger:
         self._looked: Future[None] = Future()  # done when it is known whether the ledger can be used
         self._refusal: str | None = None
         self._holding: set[str] = set()  # calls that have a reservation, of which only the thread knows
-        self._renewed = self._looked_at = 0.0
+        self._renewed = self._looked_at = self._synced = 0.0
         self._busy_since: float | None = None  # while the thread works
         self._broken = self._warned = False
         self._spooled = False  # since the spool was last folded in
@@ -107,6 +108,8 @@ class Ledger:
         Once it has begun it ends, even if whoever waits for it is cancelled.
         """
         self.start()
+        if self._refusal is not None and not call.charges:
+            return  # refused for the ledger's sake: nobody was asked
         self._unwritten[call.id] = call
         if not self._is_held_up():
             written = self._ask(_Job(call=call))
@@ -196,8 +199,9 @@ class Ledger:
             try:
                 self._keep_up()
                 self._work(jobs)
-                if self._jobs.empty():
+                if self._jobs.empty() or time.monotonic() > self._synced + _SYNC_S:
                     self._with_store(lambda store: store.sync())
+                    self._synced = time.monotonic()
             except Exception:
                 _log.exception("a defect of the ledger")
                 self._put_aside([job.call for job in jobs if job.call is not None])

@@ -646,7 +646,7 @@ def _quote(deployment: Deployment, facts: Facts, request: Request) -> Quote:
     if request.max_tokens is not None:
         longest = request.max_tokens
     elif not isinstance(longest, int) or isinstance(longest, bool) or longest < 1:
-        longest = known.get("max_output_tokens") or _UNKNOWN_LONGEST
+        longest = deployment.max_output_tokens or known.get("max_output_tokens") or _UNKNOWN_LONGEST
 
     def highest(pattern: re.Pattern[str], base: float | None) -> Fraction:
         found = [base or 0.0]

@@ -516,7 +516,10 @@ class Walk:
         unaffordable = [fault.reason for fault in self._faults if fault.kind is FaultKind.BUDGET]
         unpriced = [fault.reason for fault in self._faults if fault.kind is FaultKind.UNPRICED]
         others = [str(fault) for fault in self._faults if fault.kind not in _UNASKED]
-        reasons = "; ".join([*dict.fromkeys(unaffordable + unpriced), *dict.fromkeys(others)])
+        advice = (
+            [] if unaffordable else ["use another group, or have `konstruct-mcp check` say what to add to the config"]
+        )
+        reasons = "; ".join([*dict.fromkeys(unaffordable + unpriced), *dict.fromkeys(others), *advice])
         return (BudgetExceededError if unaffordable else UnpricedError)(reasons, self.attempts)
 
     def _tried(self) -> str:

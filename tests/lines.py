@@ -135,6 +135,13 @@ class Process:
             self._answers[message["id"]] = message
         return self._answers.pop(request_id)
 
+    def has_answer(self, request_id: Any) -> bool:
+        """Whether `answer` would return at once."""
+        while request_id not in self._answers and self.has_line():
+            message = self.line()
+            self._answers[message["id"]] = message
+        return request_id in self._answers
+
     def ask(self, method: str, params: Mapping[str, Any] | None = None, *, modern: bool = False) -> dict[str, Any]:
         """Send a request and wait for its result."""
         answer = self.answer(self.send(method, params, modern=modern))

@@ -107,6 +107,26 @@ class TestACall:
         assert 900 <= sent < 1000
         assert world.database.spent("default") == COST_NUSD
 
+    async def test_gets_as_many_as_the_config_says_that_the_model_gives(self, world: World) -> None:
+        config = world.config(DAY)
+        config["model_list"][0]["model_info"] = {"max_output_tokens": 32_000}
+        async with opened(world.folder, config) as konstruct:
+            await konstruct.complete(HELLO)
+        assert world.sent(world.openai)["max_tokens"] == 32_000
+
+    async def test_keeps_its_reservation_however_long_it_takes(self, world: World) -> None:
+        world.openai.script(Gate("held"))
+        async with world.opened(DAY) as konstruct:
+            call = asyncio.ensure_future(konstruct.complete(HELLO, max_tokens=100))
+            await world.openai.until(lambda: world.openai.in_flight == 1)
+            world.database.run("UPDATE konstruct_reservations SET lapses_at = lapses_at - 119")
+            await konstruct.usage()  # or anything else that wakes the ledger
+            lapses = "SELECT lapses_at FROM konstruct_reservations"
+            soon = datetime.datetime.now(datetime.UTC).timestamp() + 100
+            await asyncio.to_thread(wait_for, lambda: world.database.value(lapses) > soon)
+            world.openai.release()
+            await call
+
     async def test_gets_all_it_could_want_where_the_budget_affords_it(self, world: World) -> None:
         async with world.opened(DAY) as konstruct:
             await konstruct.complete(HELLO, model_group="strong")
@@ -128,6 +148,13 @@ class TestACall:
                 await konstruct.complete(HELLO)
         async with world.opened(enough, min_answer_tokens=100) as konstruct:
             assert (await konstruct.complete(HELLO)).content
+
+    async def test_that_no_budget_would_ever_afford_is_told_so(self, world: World) -> None:
+        async with world.opened({"usd": usd(100 * OUTPUT_NUSD), "per": "day"}) as konstruct:
+            with pytest.raises(
+                BudgetExceededError, match=r"left \$0.0002; the whole of it would not; ask for max_tokens of"
+            ):
+                await konstruct.complete(HELLO)
 
     async def test_that_is_refused_says_what_would_fit(self, world: World) -> None:
         async with world.opened({"usd": usd(1000 * OUTPUT_NUSD), "per": "day"}) as konstruct:
@@ -394,6 +421,7 @@ class TestABudget:
                 await konstruct.complete(HELLO, model_group="unpriced")
         assert str(refused.value) == (
             "unpriced: openai/unpriced has no price (input_cost_per_token, output_cost_per_token), which a budget needs"
+            "; use another group, or have `konstruct-mcp check` say what to add to the config"
         )
         assert world.openai.calls == 0
 

@@ -298,7 +298,9 @@ class TestCheck:
             f"balanced  {CLAUDE}  ready\n"
             f"quality   {CLAUDE}  ready\n"
             f"quality   {GPT}                ready\n"
-            f"\nconfig: {config}\nall 5 deployments are ready\n"
+            f"\nconfig: {config}\n"
+            f"ledger: {os.environ['XDG_DATA_HOME']}/konstruct-mcp/ledger.sqlite3\n"
+            "all 5 deployments are ready\n"
         )
         assert anthropic.requests == openai.requests == ollama.requests == []
 

@@ -450,6 +450,14 @@ def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
             "konstruct.default_tenant: should be 1 to 128 letters, digits or any of . _ : @ -",
         ),
         ({"konstruct": {"tenants": ["a"]}}, "konstruct.tenants: should be an object"),
+        (
+            {"konstruct": {"tenants": {}}},
+            "konstruct.tenants: should name a tenant, or nobody is one; without this key everybody is",
+        ),
+        (
+            {"konstruct": {"allow_unknown": False}},
+            "konstruct.tenants: should name a tenant, or nobody is one; without this key everybody is",
+        ),
         ({"konstruct": {"tenants": {"a b": None}}}, f"konstruct.tenants.a b: {TENANT_ID_RULE}"),
         ({"konstruct": {"tenants": {"a": "x"}}}, "konstruct.tenants.a: should be an object"),
         (
@@ -478,7 +486,13 @@ def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
             {"konstruct": {"budgets": [{"usd": -1, "per": "day"}]}},
             "konstruct.budgets[0].usd: should be greater than or equal to 0",
         ),
-        ({"konstruct": {"budgets": [{"usd": True, "per": "day"}]}}, "konstruct.budgets[0].usd: should be a number"),
+        *(
+            (
+                {"konstruct": {"budgets": [{"usd": amount, "per": "day"}]}},
+                "konstruct.budgets[0].usd: should be a number of US dollars",
+            )
+            for amount in (True, [5], "five")
+        ),
         (
             {"konstruct": {"budgets": [{"usd": 1, "per": "week"}]}},
             "konstruct.budgets[0].per: should be 'day', 'month' or 'total'",

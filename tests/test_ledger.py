@@ -347,6 +347,7 @@ class TestAVersion:
         command = [*SERVER, "--config", str(tmp_path / "konstruct.yaml"), "usage"]
         ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=WAIT_S)
 
+        assert spooled(tmp_path) == []  # nobody was asked
         [content] = refused.content
         line = "ledger: the ledger was written by a newer version of konstruct-mcp"
         assert content.text.startswith(line)  # type: ignore[union-attr]
@@ -516,6 +517,8 @@ class TestTheSpool:
         self, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
     ) -> None:
         """A file system of two megabytes that is filled to the last byte while the server runs."""
+        if not can_mount(tmp_path) and "CI" not in os.environ:
+            pytest.skip("this machine lets nobody but root mount a small file system")
         disk = tmp_path / "disk"
         disk.mkdir()
         database = Database(f"sqlite:///{disk}/ledger.sqlite3", sa.create_engine("sqlite://"))
@@ -535,6 +538,13 @@ class TestTheSpool:
             assert json.loads(used["contents"][0]["text"])["total"]["calls"] == 20
         assert b"the ledger cannot be written" in server.errors
         assert b"Traceback" not in server.errors
+
+
+def can_mount(folder: Path) -> bool:
+    try:
+        return subprocess.run([*on_a_small_disk(folder)[:-1], "true"], timeout=WAIT_S, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def on_a_small_disk(folder: Path) -> list[str]:

@@ -27,6 +27,7 @@ SPENT: list[tuple[tuple[int, str, str, str], tuple[int, ...]]] = [
     ((3, "globex", "unpriced", "openai/unpriced"), (5, 0, 5, 100, 100, 0, 0)),
     ((0, "globex", "paid", "openai/paid"), (1, 0, 0, 11, 7, 0, 16)),
     ((0, "globex", "paid", ""), (2, 2, 1, 0, 0, 0, 0)),
+    ((50, "acme", "gone", "openai/gone"), (7, 0, 0, 70, 70, 0, 0)),
 ]
 BUDGETS = [{"usd": 5, "per": "day"}, {"usd": 20, "per": "total", "groups": ["paid"]}]
 TENANTS: dict[str, Any] = {
@@ -89,33 +90,38 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("by", "lines"),
         [
-            ("group", [("paid", 133), ("free", 1000), ("unpriced", 5)]),
+            ("group", [("paid", 133), ("free", 1000), ("gone", 7), ("unpriced", 5)]),
             (
                 "model",
-                [("openai/paid", 131), ("ollama/qwen3:8b", 1000), ("openai/unpriced", 5), ("(nobody answered)", 2)],
+                [
+                    *(("openai/paid", 131), ("ollama/qwen3:8b", 1000), ("openai/gone", 7)),
+                    *(("openai/unpriced", 5), ("(nobody answered)", 2)),
+                ],
             ),
-            ("tenant", [("acme", 1130), ("globex", 8)]),
-            ("day", [(ago(40), 1000), (ago(3), 5), (ago(1), 10), (ago(0), 123)]),
+            ("tenant", [("acme", 1137), ("globex", 8)]),
+            ("day", [(ago(50), 7), (ago(40), 1000), (ago(3), 5), (ago(1), 10), (ago(0), 123)]),
         ],
     )
     def test_has_a_line_for_each(self, config: Path, by: str, lines: list[tuple[str, int]]) -> None:
         [header, *found, total, _] = cells(ask(config, "usage", "--by", by))
         assert header[0] == by
         assert [row[:2] for row in found] == [[name, f"{calls:,}"] for name, calls in lines]
-        assert total[:2] == ["total", "1,138"]
+        assert total[:2] == ["total", "1,145"]
 
     @pytest.mark.parametrize(
         ("arguments", "calls"),
         [
-            ([], 1138),
-            (["--tenant", "acme"], 1130),
+            ([], 1145),
+            (["--tenant", "acme"], 1137),
             (["--tenant", "initech"], 0),
             (["--group", "paid"], 133),
             (["--group", "paid", "--tenant", "globex"], 3),
+            (["--group", "strong"], 0),
+            (["--group", "gone"], 7),  # from the config, but not from the ledger
             (["--since", "0d"], 123),
             (["--since", "1d"], 133),
             (["--since", "3d", "--until", "1d"], 15),
-            (["--until", "4d"], 1000),
+            (["--until", "4d"], 1007),
             (["--since", ago(40), "--until", ago(40)], 1000),
             (["--since", ago(-1)], 0),
         ],
@@ -124,8 +130,7 @@ class TestUsage:
         ran = ask(config, "usage", "--json", *arguments)
         assert (ran.code, ran.err) == (0, "")
         assert json.loads(ran.out)["total"]["calls"] == calls
-        shown = ask(config, "usage", *arguments).out.splitlines()
-        assert (shown[0] == "no calls") is (calls == 0)
+        assert ("no calls" in ask(config, "usage", *arguments).out.splitlines()) is (calls == 0)
 
     def test_as_json_is_all_of_it(self, config: Path) -> None:
         told = json.loads(ask(config, "usage", "--json", "--since", ago(30)).out)
@@ -143,13 +148,15 @@ class TestUsage:
             ("acme", 5, 1.703701, 0.25, 3.046299),
             ("acme", 20, 1.708701, 0.25, 18.041299),
             ("globex", 0.5, 0.000000016, 0, 0.499999984),
+            ("default", 5, 0, 0, 5),  # who would be on them, without a call yet
+            ("default", 20, 0, 0, 20),
         ]
 
     def test_as_csv_is_for_a_spreadsheet(self, config: Path) -> None:
         ran = ask(config, "usage", "--csv", "--by", "tenant")
         [acme, globex] = csv.DictReader(io.StringIO(ran.out))
         assert list(acme) == ["tenant", *FIGURES, "cost_usd"]
-        assert (acme["calls"], acme["cost_usd"]) == ("1130", "1.708701")
+        assert (acme["calls"], acme["cost_usd"]) == ("1137", "1.708701")
         assert globex["cost_usd"] == "0.000000016"  # no 1.6e-08
         [unknown] = csv.DictReader(io.StringIO(ask(config, "usage", "--csv", "--group", "unpriced").out))
         assert unknown["cost_usd"] == ""
@@ -161,16 +168,18 @@ class TestUsage:
         assert file.read_text("utf-8").startswith("<!doctype html>")
 
     def test_of_the_environments_tenant_is_that_ones(self, config: Path) -> None:
-        env = {"KONSTRUCT_TENANT_ID": "globex"}
+        env = {"KONSTRUCT_TENANT_ID": " globex "}
+        assert ask(config, "usage", env=env).out.startswith("tenant globex\n\ngroup")
+        assert not ask(config, "usage", "--tenant", "", env=env).out.startswith("tenant")
         assert json.loads(ask(config, "usage", "--json", env=env).out)["tenant"] == "globex"
         assert {b["tenant"] for b in json.loads(ask(config, "budgets", "--json", env=env).out)["budgets"]} == {"globex"}
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--since", "tomorrow"], "error: invalid_argument: since: should be a date like 2026-01-31"),
-            (["--until", "2026-02-30"], "error: invalid_argument: until: should be a date like 2026-01-31"),
-            (["--since", "20260131"], "error: invalid_argument: since: should be a date like 2026-01-31"),
+            (["--since", "tomorrow"], "'--since': should be a date like 2026-01-31, or 7d for seven days ago"),
+            (["--until", "2026-02-30"], "'--until': should be a date like 2026-01-31, or 7d for seven days ago"),
+            (["--since", "20260131"], "'--since': should be a date like 2026-01-31, or 7d for seven days ago"),
             (
                 ["--since", "2026-02-01", "--until", "2026-01-01"],
                 "error: invalid_argument: since: 2026-02-01 is after until, 2026-01-01",
@@ -206,14 +215,26 @@ class TestUsage:
 
     @pytest.mark.parametrize(("columns", "bar"), [(120, 20), (80, 15), (70, 0), (40, 0)])
     def test_cuts_no_figure_in_a_narrow_terminal(self, config: Path, columns: int, bar: int) -> None:
-        arguments = ("usage", "--group", "paid", "--by", "tenant")
-        with Terminal(columns) as terminal, started("--config", config, *arguments, stdout=terminal.theirs) as process:
-            terminal.hand_over()
-            shown = terminal.read_until()
-            assert ended(process).code == 0
+        shown = self.at(columns, "--config", config, "usage", "--group", "paid", "--by", "tenant")
         for figure in ("1,235,567", "236,567", "1,000", "$1.708701"):
             assert figure in shown
         assert max(line.count("█") for line in shown.splitlines()) == bar
+
+    def test_folds_a_long_name_in_a_narrow_terminal(self, config: Path, tmp_path: Path) -> None:
+        name = "openai/" + "long-" * 12 + "name"
+        sqlite(tmp_path).run(f"UPDATE konstruct_spend SET model = '{name}' WHERE model = 'openai/gone'")
+        shown = self.at(80, "--config", config, "usage", "--by", "model", "--until", "45d").split("\n\n")[0]
+        assert max(map(len, shown.splitlines())) <= 80
+        width = shown.index("calls")
+        assert name in "".join(line[:width].strip() for line in shown.splitlines())
+
+    @staticmethod
+    def at(columns: int, *arguments: str | Path) -> str:
+        with Terminal(columns) as terminal, started(*arguments, stdout=terminal.theirs) as process:
+            terminal.hand_over()
+            shown = terminal.read_until()
+            assert ended(process).code == 0
+        return shown
 
 
 class TestBudgets:
@@ -225,6 +246,8 @@ class TestBudgets:
             ["acme", "$5 per day", "$1.703701", "$0.25", "$3.046299", tomorrow],
             ["acme", "$20 in total for paid", "$1.708701", "$0.25", "$18.041299", "never"],
             ["globex", "$0.50 in total", "<$0.000001", "$0", "$0.50", "never"],
+            ["default", "$5 per day", "$0", "$0", "$5", tomorrow],
+            ["default", "$20 in total for paid", "$0", "$0", "$20", "never"],
         ]
         assert "█" in ran.out.splitlines()[1]
 
@@ -248,10 +271,35 @@ class TestBudgets:
     def test_of_nobody_are_none(self, config: Path) -> None:
         assert ask(config, "budgets", "--tenant", "umbrella").out == "no budgets\n"
 
+    @pytest.mark.parametrize("tenant", ["a b", "a/b"])
+    def test_of_what_is_no_tenant_are_the_users_mistake(self, config: Path, tenant: str) -> None:
+        ran = ask(config, "budgets", "--tenant", tenant)
+        assert (ran.code, ran.out) == (2, "")
+        assert "invalid_argument: tenant_id: should be 1 to 128 letters, digits" in ran.err
+
     def test_of_a_day_and_a_month_renew(self, config: Path) -> None:
         renews = {b["per"]: b["renews_at"] for b in json.loads(ask(config, "budgets", "--json").out)["budgets"]}
         assert date.fromisoformat(renews["day"][:10]) == TODAY + timedelta(days=1)
         assert renews["total"] is None
+
+
+class TestCheck:
+    def test_says_where_the_ledger_is(self, config: Path, tmp_path: Path) -> None:
+        assert f"\nledger: {tmp_path}/ledger.sqlite3\n" in ask(config, "check").out
+
+    @pytest.mark.parametrize(
+        ("url", "said"),
+        [
+            ("postgresql://u:hunter2@127.0.0.1:1/x", "127.0.0.1:1/x; the ledger is out of reach; try again later"),
+            ("nobase://u:hunter2@h/x", "***@h/x; the ledger's URL cannot be used; see konstruct.ledger_url and"),
+            ("mysql+nodriver://u:hunter2@h/x", "***@h/x; the ledger's URL cannot be used"),
+        ],
+    )
+    def test_says_why_there_is_none(self, config: Path, tmp_path: Path, url: str, said: str) -> None:
+        ran = ask(config, "check", env={"KONSTRUCT_LEDGER_URL": url, "XDG_DATA_HOME": str(tmp_path)})
+        assert ran.code == 1
+        assert said in ran.out
+        assert "hunter2" not in ran.out + ran.err
 
 
 def test_every_number_of_the_resource_is_that_of_the_command(config: Path) -> None:
