@@ -18,12 +18,14 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
 import anyio
 import click
 import pytest
+import sqlalchemy as sa
 import yaml
 from click.testing import CliRunner
 from mcp import Client, StdioServerParameters, types
@@ -176,6 +178,16 @@ class Reader:
                 cli.main(arguments)
             assert isinstance(end.value.code, int)
             return Ran(end.value.code, out.getvalue().decode(), errors.getvalue().decode())
+
+    def has_spent(self, figures: tuple[Any, ...]) -> None:
+        """Today, by the default tenant."""
+        assert self.runs("konstruct-mcp usage").status == 0  # makes the tables
+        engine = sa.create_engine(f"sqlite:///{self.folder}/konstruct-mcp/ledger.sqlite3")
+        with engine.begin() as connection:
+            today = datetime.now(UTC).date().isoformat()
+            values = ", ".join(repr(value) for value in ("default", today, *figures))
+            connection.exec_driver_sql(f"INSERT INTO konstruct_spend VALUES ({values})")
+        engine.dispose()
 
     def starts(self, *command: str, cwd: Path | None = None) -> Ran:
         """Any command, in a process of its own."""
@@ -333,6 +345,10 @@ def test_the_output_is_what_the_command_prints(block: Block, reader: Reader) -> 
         # Each answer is another one. Who gave it, and how that is said, is not.
         told, said = (re.sub(r"\d+(\.\d+)?", "9", text.splitlines()[-1]) for text in (block.text, ran.errors))
         assert said == told
+    elif line.startswith("konstruct-mcp usage"):
+        reader.has_spent(("quality", "openai/gpt-4o", 41, 2, 0, 96_210, 18_400, 12_000, 564_630_000))
+        reader.has_spent(("fast", "ollama/qwen3:32b", 310, 0, 0, 402_117, 88_050, 0, 0))
+        assert reader.runs(line) == Ran(0, block.text, "")
     else:
         ran = reader.runs_bare(line)
         assert ran == Ran(1 if "cannot be called" in block.text else 0, ran.out, "")
