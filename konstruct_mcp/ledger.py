@@ -275,6 +275,7 @@ class Ledger:
                 if not store.is_to_blame(error):
                     raise
                 folded += sum(self._fold_one(store, file, call) for file, call in some)
+            self._holding -= {call.id for _, call in some}
             for file, _ in some:
                 self._spool.drop(file)
         if folded:

@@ -55,15 +55,19 @@ class _Child:
 
     def __init__(self, pid: int, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> None:
         self.pid, self.stdin, self.stdout, self.stderr = pid, stdin, stdout, stderr
-        self._alive = os.pidfd_open(pid)
+        self._alive: int | None = os.pidfd_open(pid)
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._alive, signal.SIGKILL)
+        if self._alive is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._alive, signal.SIGKILL)
 
     def wait(self, timeout: float) -> int:
-        if not select.select([self._alive], [], [], timeout)[0]:
-            raise subprocess.TimeoutExpired("a forked server", timeout)
+        if self._alive is not None:
+            if not select.select([self._alive], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("a forked server", timeout)
+            os.close(self._alive)
+            self._alive = None
         return 0
 
 
