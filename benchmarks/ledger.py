@@ -1,6 +1,6 @@
 """What the ledger adds to a call: at most one millisecond to the median, on SQLite with 50 calls in flight.
 
-    python benchmarks/ledger.py [--calls IN_FLIGHT] [--rounds ROUNDS] [--check]
+    python benchmarks/ledger.py [--calls IN_FLIGHT] [--rounds ROUNDS] [--answer SECONDS] [--check]
 
 A fake provider, in a process of its own, is asked with no ledger, with one, and with one that has a budget to check:
 in turn by each of those who ask, so that all three meet the same machine. The provider is told how long to take for
@@ -29,7 +29,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 os.environ |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True"}
 
 MOST_ADDED_MS = 1.0
-ANSWER_S = (1.5, 2.5)  # as models answer; spread, so that calls do not end together
+SPREAD = 0.25  # either way of what an answer takes, so that calls do not end together
 PRICES = {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}
 
 
@@ -61,15 +61,18 @@ def provide() -> None:
         sys.stdin.read()
 
 
-async def ask(variants: Mapping[str, Any], in_flight: int, rounds: int) -> dict[str, list[float]]:
+async def ask(variants: Mapping[str, Any], in_flight: int, rounds: int, answer_s: float) -> dict[str, list[float]]:
     """What each call took beyond its provider, in milliseconds."""
     rng = random.Random(7)
     beyond: dict[str, list[float]] = {name: [] for name in variants}
 
     async def one(position: int) -> None:
-        await asyncio.sleep(rng.uniform(0, ANSWER_S[1]))
+        await asyncio.sleep(rng.uniform(0, answer_s))
         for turn in range(rounds * len(variants)):
-            name, delay = list(variants)[(position + turn) % len(variants)], rng.uniform(*ANSWER_S)
+            name, delay = (
+                list(variants)[(position + turn) % len(variants)],
+                answer_s * rng.uniform(1 - SPREAD, 1 + SPREAD),
+            )
             began = time.perf_counter()
             await variants[name].complete([{"role": "user", "content": f"{delay:.6f}"}], max_tokens=100)
             beyond[name].append((time.perf_counter() - began - delay) * 1000)
@@ -78,7 +81,7 @@ async def ask(variants: Mapping[str, Any], in_flight: int, rounds: int) -> dict[
     return beyond
 
 
-async def measure(url: str, folder: Path, in_flight: int, rounds: int) -> dict[str, list[float]]:
+async def measure(url: str, folder: Path, in_flight: int, rounds: int, answer_s: float) -> dict[str, list[float]]:
     from worlds import opened
 
     from konstruct_mcp import Konstruct
@@ -95,14 +98,15 @@ async def measure(url: str, folder: Path, in_flight: int, rounds: int) -> dict[s
         Konstruct(plain.config, ledger=NoLedger()) as bare,  # type: ignore[arg-type]  # as much of one as it takes
     ):
         variants = {"no ledger": bare, "ledger": plain, "ledger and budget": limited}
-        await ask(variants, 1, 1)  # loads what is loaded once
-        return await ask(variants, in_flight, rounds)
+        await ask(variants, 1, 1, 0.0)  # loads what is loaded once
+        return await ask(variants, in_flight, rounds, answer_s)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--calls", type=int, default=50, metavar="N", help="in flight at once (50)")
     parser.add_argument("--rounds", type=int, default=8, metavar="N", help="of three calls each (8, a minute in all)")
+    parser.add_argument("--answer", type=float, default=2.0, metavar="S", help="that an answer takes, more or less (2)")
     parser.add_argument("--check", action="store_true", help="fail when a ledger adds too much")
     parser.add_argument("--provide", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -118,7 +122,7 @@ def main() -> int:
         assert provider.stdout is not None
         try:
             url = provider.stdout.readline().strip()
-            found = asyncio.run(measure(url, Path(folder), options.calls, options.rounds))
+            found = asyncio.run(measure(url, Path(folder), options.calls, options.rounds, options.answer))
         finally:
             provider.stdin.close()
     base = statistics.median(found["no ledger"])

@@ -112,10 +112,10 @@ class Ledger:
             return  # refused for the ledger's sake: nobody was asked
         self._unwritten[call.id] = call
         if not self._is_held_up():
-            written = self._ask(_Job(call=call))
-            await asyncio.wait({written}, timeout=_LONGEST_S)
-            if written.done():
-                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LONGEST_S):
+                    await self._ask(_Job(call=call))
+                    return
         # Beside the thread, which waits for the database. Should that take the row yet, it counts once.
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._put_aside, [call]))
         self._jobs.put(_Job())  # in case it is back since
@@ -161,7 +161,8 @@ class Ledger:
 
     async def _answer(self, job: _Job) -> Any:
         try:
-            return await asyncio.wait_for(self._ask(job), _LONGEST_S)
+            async with asyncio.timeout(_LONGEST_S):
+                return await self._ask(job)
         except TimeoutError:
             raise LedgerError(_OUT_OF_REACH) from None
 

@@ -260,7 +260,7 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
         case ["python3", "-m", "uv", "run", "--group", "dev", "pytest", "-m", marker]:
             assert any(told.startswith(f"{marker}:") for told in PROJECT["tool"]["pytest"]["ini_options"]["markers"])
         case ["python3", "-m", "uv", "run", "--group", "dev", "python", benchmark]:
-            ran = reader.starts(sys.executable, str(REPOSITORY / benchmark), "--calls", "4", "--rounds", "1")
+            ran = reader.starts(sys.executable, str(REPOSITORY / benchmark), "--calls", "4", "--answer", "0.2")
             assert (ran.status, ran.errors) == (0, ""), ran
             assert "ms" in ran.out
         case ["python3", "-m", "uv", "run", "printenv", "UV"]:
