@@ -71,8 +71,10 @@ class TestEras:
 
     @pytest.mark.parametrize("mode", ["auto", "legacy"])
     async def test_the_official_client(self, config: Path, mode: Any) -> None:
+        # The client gives its server this user's home, where the ledger is not to be looked for.
+        own = {name: os.environ[name] for name in ("PATH", "XDG_DATA_HOME")}
         parameters = StdioServerParameters(
-            command=SERVER[0], args=SERVER[1:], env={"KONSTRUCT_CONFIG": str(config), "PATH": os.environ["PATH"]}
+            command=SERVER[0], args=SERVER[1:], env={"KONSTRUCT_CONFIG": str(config), **own}
         )
         async with Client(parameters, mode=mode) as client:
             assert [tool.name for tool in (await client.list_tools()).tools] == ["complete", "list_groups"]
