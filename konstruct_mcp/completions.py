@@ -538,7 +538,7 @@ def _refusal(deployment: Deployment, quote: Quote, budget: BudgetState, min_toke
     tokens = quote.max_tokens if quote.fixed else min(min_tokens, quote.max_tokens)
     most, affordable = quote.most_nusd(tokens), quote.affordable(budget.left_nusd)
     if most > budget.limit_nusd:
-        renews = "; the whole of it would not"
+        renews = "; not even the whole of it would"
     else:
         renews = f"; it renews at {budget.renews_at}" if budget.renews_at else "; it does not renew"
     advice = f"; ask for max_tokens of {affordable} or less" if affordable >= 1 else ""

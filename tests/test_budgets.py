@@ -152,7 +152,7 @@ class TestACall:
     async def test_that_no_budget_would_ever_afford_is_told_so(self, world: World) -> None:
         async with world.opened({"usd": usd(100 * OUTPUT_NUSD), "per": "day"}) as konstruct:
             with pytest.raises(
-                BudgetExceededError, match=r"left \$0.0002; the whole of it would not; ask for max_tokens of"
+                BudgetExceededError, match=r"left \$0.0002; not even the whole of it would; ask for max_tokens of"
             ):
                 await konstruct.complete(HELLO)
 
