@@ -26,7 +26,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
@@ -174,6 +174,11 @@ class Config:
     public: Mapping[str, Any]
 
 
+def is_price(key: str) -> bool:
+    """Whether this key of litellm_params, or of LiteLLM's map of models, is a price."""
+    return _PRICE.search(key) is not None
+
+
 def load_config(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
     """The effective config: from `path`, else `$KONSTRUCT_CONFIG`, the user's config folder, the built-in one.
 
@@ -297,7 +302,7 @@ _Price = Annotated[float, _Number, Field(ge=0, le=1)]  # a dollar per token is a
 _Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_one_line)]
 _Fallbacks = list[dict[str, list[str]]]
 
-_DOLLARS = TypeAdapter[float](Annotated[float, Field(ge=0, allow_inf_nan=False)])
+_DOLLARS = TypeAdapter[float](_Price)
 
 
 class _Section(BaseModel):
@@ -461,7 +466,7 @@ _MORE_PRICES = re.compile(
     r"((input|output)_cost_per_token|cache_(read|creation)_input_token_cost)(_above_\d+k_tokens)?"
     r"|output_cost_per_reasoning_token"
 )
-_PRICE = re.compile(r"_cost(_per_|_above_|\Z)")
+_PRICE = re.compile(r"_cost_per_|_token_cost(_|\Z)")
 
 # Keys of litellm_params with no effect here: each would change what is asked (the request says that), who is asked
 # after whom (routing says that), whom the call is accounted to, or whether a provider is asked at all.
@@ -792,8 +797,7 @@ class _Reading:
         if folder is None:
             self._fault(place, "this user has no data folder, which is needed beside a database server")
             return LedgerPlace(url, Path())
-        # The same folder after a change of the password, which may be why it holds something.
-        which = hashlib.sha256(_without_secrets(url).encode()).hexdigest()[:16]
+        which = hashlib.sha256(_which_database(url).encode()).hexdigest()[:16]
         return LedgerPlace(url, folder / f"ledger-{which}.spool")
 
     # -- the groups and who is behind them
@@ -1035,7 +1039,7 @@ class _Reading:
     def _others(self, params: _Params, place: str) -> dict[str, Any]:
         """The keys that only LiteLLM reads."""
         others = {key: value for key, value in (params.model_extra or {}).items() if value is not None}
-        prices = {key for key in others if _PRICE.search(key)}
+        prices = set(filter(is_price, others))
         self._idle += [f"{place}.{cut(key)}" for key in prices if not _MORE_PRICES.fullmatch(key)]
         return {key: value for key, value in others.items() if key not in prices}
 
@@ -1046,7 +1050,7 @@ class _Reading:
                 try:
                     prices[key] = _DOLLARS.validate_python(value)
                 except ValidationError:
-                    self._fault(f"{place}.{cut(key)}", "should be a number of US dollars")
+                    self._fault(f"{place}.{cut(key)}", "should be US dollars per token, from 0 to 1")
         return prices
 
 
@@ -1063,6 +1067,14 @@ def _without_secrets(url: str) -> str:
     scheme, _, rest = url.partition("://")
     # A password may hold any character but @; SQLAlchemy takes it to end at the first, and we at the last.
     return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def _which_database(url: str) -> str:
+    """What tells one from another; not the password, whose change may be why rows are waiting in the spool."""
+    credentials, _, place = url.partition("://")[2].rpartition("@")
+    query = parse_qsl(place.partition("?")[2])
+    told = sorted((key, value) for key, value in query if key in ("host", "hostaddr", "port", "dbname", "user"))
+    return f"{credentials.partition(':')[0]} {_without_secrets(url)} {told}"
 
 
 def _masked_url(url: str) -> str:

@@ -44,10 +44,12 @@ _OUT_OF_REACH = "the ledger is out of reach; try again later"
 
 @dataclass(slots=True)
 class _Job:
-    """What somebody waits for: a call to be recorded, a reservation, or a store to read; or nothing, to wake."""
+    """What somebody waits for: a call to be recorded, a reservation, or a store to read. Or what nobody waits for: a
+    reservation to be given up, or nothing, to wake."""
 
     call: Call | None = None
     wanted: Reserve | None = None
+    unwanted: Reserve | None = None
     reading: bool = False
     done: asyncio.Future[Any] | None = None
 
@@ -117,7 +119,7 @@ class Ledger:
                     await self._ask(_Job(call=call))
                     return
         # Beside the thread, which waits for the database. Should that take the row yet, it counts once.
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._put_aside, [call]))
+        await _beside(lambda: self._put_aside([call]))
         self._jobs.put(_Job())  # in case it is back since
 
     def _is_held_up(self) -> bool:
@@ -154,9 +156,10 @@ class Ledger:
     async def _report(self, read: Callable[[Store], _T]) -> _T:
         store: Store = await self._answer(_Job(reading=True))
         try:
-            return await asyncio.to_thread(read, store)
+            async with asyncio.timeout(_LONGEST_S):
+                return await _beside(lambda: read(store))
         except Exception as error:
-            _log.warning("the ledger cannot be read (%s)", _reason(error))
+            _log.warning("the ledger cannot be read (%s)", _reason(error) or "it does not answer")
             raise LedgerError(_OUT_OF_REACH) from None
 
     async def _answer(self, job: _Job) -> Any:
@@ -177,7 +180,7 @@ class Ledger:
         if (thread := self._thread) is not None:
             self._thread, self._closing = None, thread
             self._jobs.put(None)
-            await asyncio.to_thread(thread.join, 2 * _PATIENCE_S)
+            await _beside(lambda: thread.join(2 * _PATIENCE_S))
             if thread.is_alive():  # the database does not answer
                 self.kill()
 
@@ -207,7 +210,7 @@ class Ledger:
                 _log.exception("a defect of the ledger")
                 self._put_aside([job.call for job in jobs if job.call is not None])
                 defect = LedgerError("a defect in konstruct_mcp; its log has the details")
-                _answer_all([(job, None if job.call is not None else defect) for job in jobs])
+                self._answer_all([(job, None if job.call is not None else defect) for job in jobs])
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -319,10 +322,34 @@ class Ledger:
                 reserve.call_id for reserve, grant in zip(wanted, granted, strict=True) if isinstance(grant, Grant)
             }
         self._holding -= {call.id for call in calls}
-        for job in jobs:
-            if job.reading:
-                answers.append((job, self._readable()))
-        _answer_all(answers)
+        self._answer_all(answers)
+        if unwanted := [job.unwanted for job in jobs if job.unwanted is not None]:
+            self._with_store(lambda store: store.give_up(unwanted))
+            self._holding -= {reserve.call_id for reserve in unwanted}
+        if reading := [job for job in jobs if job.reading]:
+            readable = self._readable()
+            self._answer_all([(job, readable) for job in reading])
+
+    def _answer_all(self, answers: Sequence[tuple[_Job, Any]]) -> None:
+        """Tell all who wait, each on its own event loop and all of one at once."""
+        loops: dict[asyncio.AbstractEventLoop, list[tuple[_Job, Any]]] = {}
+        for job, answer in answers:
+            if job.done is not None:
+                loops.setdefault(job.done.get_loop(), []).append((job, answer))
+        for loop, ready in loops.items():
+            with contextlib.suppress(RuntimeError):  # it is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._settle, ready)
+
+    def _settle(self, ready: Sequence[tuple[_Job, Any]]) -> None:
+        for job, answer in ready:
+            assert job.done is not None  # noqa: S101  # or it has no loop
+            if job.done.done():
+                if isinstance(answer, Grant):  # its call has ended, perhaps before this was granted
+                    self._jobs.put(_Job(unwanted=job.wanted))
+            elif isinstance(answer, LedgerError):
+                job.done.set_exception(answer)
+            else:
+                job.done.set_result(answer)
 
     def _readable(self) -> Store | LedgerError:
         """The store, with all that waits in it, or why there is none."""
@@ -335,7 +362,9 @@ class Ledger:
     def _write(self, calls: list[Call], wanted: list[Reserve]) -> list[Grant | list[BudgetState]] | None:
         """What was granted, or None where nothing was written."""
         granted: list[Any] = []
-        if self._with_store(lambda store: granted.append(store.write(calls, wanted))):
+        # One that its caller has put into the spool meanwhile may have been folded in.
+        again = any(call.id not in self._unwritten for call in calls)
+        if self._with_store(lambda store: granted.append(store.write(calls, wanted, again=again))):
             return list(granted[0])
         if self._broken:
             # The connection was cut, as a server does that is started again. A new one will tell; whether the old one
@@ -397,22 +426,22 @@ def _reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "orig", None) or error).split())[:200]
 
 
-def _answer_all(answers: Sequence[tuple[_Job, Any]]) -> None:
-    """Tell all who wait, each on its own event loop and all of one at once."""
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for job, answer in answers:
-        if job.done is not None:
-            loops.setdefault(job.done.get_loop(), []).append((job.done, answer))
-    for loop, ready in loops.items():
-        with contextlib.suppress(RuntimeError):  # it is closed: nobody waits any more
-            loop.call_soon_threadsafe(_settle, ready)
+async def _beside(act: Callable[[], _T]) -> _T:
+    """Do what blocks in a thread of its own: one that hangs keeps nobody else waiting, nor the process from ending."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
 
+    def settle(finish: Callable[[Any], None], outcome: Any) -> None:
+        if not done.done():
+            finish(outcome)
 
-def _settle(ready: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, answer in ready:
-        if future.done():
-            continue
-        if isinstance(answer, LedgerError):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
+    def run() -> None:
+        try:
+            finish, outcome = done.set_result, act()
+        except BaseException as error:
+            finish, outcome = done.set_exception, error  # type: ignore[assignment]
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, finish, outcome)
+
+    threading.Thread(target=run, name="beside the ledger", daemon=True).start()
+    return await done

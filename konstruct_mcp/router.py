@@ -13,8 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib.util
-import json
 import logging
 import math
 import os
@@ -26,26 +24,22 @@ from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
 from typing import Any, ClassVar
 
-from .accounts import Quote, to_nusd
-from .config import Config, Deployment
+from .accounts import Quote
+from .config import Config, Deployment, is_price
 from .embedded import EmbeddedServer
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
 from .faults import fault_of, secrets_in
+from .prices import Tokens, facts_of, has_own_prices, own_cost, quote
 from .routing import Answer, Facts, Fault, FaultKind, Needs, Routes, Try, Walk
 from .types import (
-    NUSD,
     DeploymentStatus,
     FinishReason,
     FunctionCall,
     GroupStatus,
     Message,
     Request,
-    ResponseFormat,
-    Tool,
     ToolCall,
     Usage,
 )
@@ -121,7 +115,7 @@ class ModelRouter:
 
     @functools.cached_property
     def _routes(self) -> Routes:
-        return Routes(self._config, {deployment.id: _facts(deployment) for deployment in self._deployments()})
+        return Routes(self._config, {deployment.id: facts_of(deployment) for deployment in self._deployments()})
 
     # -- one completion ----------------------------------------------------------------------------------------------
 
@@ -150,7 +144,7 @@ class ModelRouter:
             return None
         if why := facts.why_no_budget:
             raise UnpricedError(f"{deployment.name} {why}")
-        return _quote(deployment, facts, request)
+        return quote(deployment, request)
 
     def free(self, deployment: Deployment) -> bool:
         """Whether it costs nothing."""
@@ -364,15 +358,16 @@ class _Engine:
 
     def read(self, response: Any, deployment: Deployment, facts: Facts, latency_s: float) -> Tried:
         """What a response says, or the fault that it is."""
-        usage = _usage(getattr(response, "usage", None))
-        cost = _cost(response, deployment, facts) if usage is not None else None
+        tokens = _counted(getattr(response, "usage", None), deployment)
+        usage = None if tokens is None else Usage(tokens.sent, tokens.answered, tokens.cached)
+        cost = None if tokens is None else _cost(response, tokens, deployment, facts)
         try:
             reply = self._reply(response)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             why = str(error) if isinstance(error, _UnusableError) else "malformed"
             return Tried(Fault(FaultKind.BAD_ANSWER, why), None, usage, cost)
-        tokens = 0 if usage is None else usage.input_tokens + usage.output_tokens
-        return Tried(Answer(latency_s, tokens), reply, usage, cost)
+        counted = 0 if tokens is None else tokens.sent + tokens.answered
+        return Tried(Answer(latency_s, counted), reply, usage, cost)
 
     def _reply(self, response: Any) -> Reply:
         if not response.choices:
@@ -499,7 +494,7 @@ def _length(message: Message) -> int:
 
 def _litellm_params(deployment: Deployment) -> dict[str, Any]:
     # Prices are reckoned with here: LiteLLM notes them under the model's name, for every deployment in the process.
-    params = {key: value for key, value in deployment.params.items() if not _is_price(key)}
+    params = {key: value for key, value in deployment.params.items() if not is_price(key)}
     provider, _, name = deployment.model.partition("/")
     if provider == "ollama":
         # Through Ollama's OpenAI endpoint: LiteLLM's own Ollama providers lose tool history, emulate tools in the
@@ -539,166 +534,7 @@ def _plain(message: Message) -> dict[str, Any]:
     return plain
 
 
-# -- facts of models -------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _model_map() -> Mapping[str, Mapping[str, Any]]:
-    """LiteLLM's map of models, read from its package without importing it."""
-    spec = importlib.util.find_spec("litellm")
-    folders = spec.submodule_search_locations if spec is not None else None
-    if not folders:
-        raise InternalError("litellm is not installed")
-    text = Path(folders[0], "model_prices_and_context_window_backup.json").read_text(encoding="utf-8")
-    entries: Mapping[str, Mapping[str, Any]] = json.loads(text)
-    return entries
-
-
-_CAPABILITIES = {
-    "tools": "supports_function_calling",
-    "vision": "supports_vision",
-    "structured_output": "supports_response_schema",
-}
-
-
-def _facts(deployment: Deployment) -> Facts:
-    """What the config says of the model, and what LiteLLM's map says where the config is silent."""
-    known, prices = _known(deployment), _prices(deployment)
-    supports = {ours: bool(known.get(theirs, False)) for ours, theirs in _CAPABILITIES.items()} if known else {}
-    return Facts(
-        input_cost=prices.get("input_cost_per_token"),
-        output_cost=prices.get("output_cost_per_token"),
-        context_window=deployment.context_window or known.get("max_input_tokens") or known.get("max_tokens"),
-        supports=supports | dict(deployment.supports),
-        unboundable=_unboundable(deployment, known),
-    )
-
-
-def _is_price(key: str) -> bool:
-    return "_cost" in key
-
-
-def _own_prices(deployment: Deployment) -> dict[str, float]:
-    """What the config says of its prices; empty where that is nothing."""
-    return {key: price for key, price in deployment.params.items() if _is_price(key) and _is_number(price)}
-
-
-def _prices(deployment: Deployment) -> dict[str, float]:
-    """Those by which a call is charged: the config's, and the map's for what the config leaves open."""
-    known = {key: price for key, price in _known(deployment).items() if _is_price(key) and _is_number(price)}
-    if not (own := _own_prices(deployment)):
-        return known
-    for key, price in known.items():
-        # A price in the config stands in place of all that the map says of that side, its tiers and discounts too.
-        if (deployment.output_cost if key.startswith("output_") else deployment.input_cost) is None:
-            own.setdefault(key, price)
-    return own
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-# With these in its litellm_params a deployment answers at more length, or at other prices, than we ask for.
-_OPEN_ENDED = (
-    "additional_drop_params",
-    "allowed_openai_params",
-    "audio",
-    "extra_body",
-    "modalities",
-    "web_search_options",
-)
-_SEARCHES = re.compile(r"perplexity/|[^/]+/(.*/)?[^/]*-search\b")  # models that look things up, and bill it, unasked
-
-
-def _unboundable(deployment: Deployment, known: Mapping[str, Any]) -> str:
-    """Why nobody can say what a call to it can cost at most; empty where that can be said."""
-    if given := [key for key in _OPEN_ENDED if key in deployment.params]:
-        return f"has {' and '.join(given)} in its litellm_params, with which a call may cost anything"
-    if _SEARCHES.match(deployment.model) or "citation_cost_per_token" in known:
-        return "searches the web unasked, so that a call may cost anything"
-    return ""
-
-
-# What makes a price apply is in the response, so each that could apply counts. Not those of other ways to ask.
-_OTHER_WAYS = re.compile(r"_(batches|flex|above_1hr.*)\Z")
-_ABOVE = re.compile(r"_above_(\d+)k_tokens\Z")
-_INPUT_PRICES = re.compile(r"(input_cost_per_token|cache_creation_input_token_cost)(?![a-z_]*(audio|image|cache_hit))")
-_OUTPUT_PRICES = re.compile(r"output_cost_per_(reasoning_)?token(?!_batches)")
-
-# Tokens that a provider adds to what was sent; each more than any is known to. What is no prose (tools, schemas) counts
-# twice, as each provider writes it for its model in its own way.
-_PER_MESSAGE, _PER_TOOL, _FOR_TOOLS, _FOR_FORMAT, _PER_IMAGE = 16, 64, 1024, 1024, 50_000
-_UNKNOWN_LONGEST = 4096  # tokens of an answer where nobody says how long the model's can be
-
-
-def _quote(deployment: Deployment, facts: Facts, request: Request) -> Quote:
-    """Bounded from above without counting: a token is at least one byte, in every tokenizer that providers use."""
-    tokens = sum(_PER_MESSAGE + _bytes(message) for message in request.messages)
-    if request.tools or any(message.tool_calls for message in request.messages):  # for whose sake some get tools
-        tokens += _FOR_TOOLS + sum(_PER_TOOL + 2 * _bytes(tool) for tool in request.tools or ())
-    if request.response_format is not None:
-        tokens += _FOR_FORMAT + 2 * _bytes(request.response_format)
-    known, prices = _known(deployment), _prices(deployment)
-    written = "".join(map(str, deployment.params))
-    factor = max([1.0, *(f for way, f in _factors(known) if way != "fast" or "speed" in written)])
-    longest = deployment.params.get("max_completion_tokens", deployment.params.get("max_tokens"))
-    if request.max_tokens is not None:
-        longest = request.max_tokens
-    elif not isinstance(longest, int) or isinstance(longest, bool) or longest < 1:
-        longest = deployment.max_output_tokens or known.get("max_output_tokens") or _UNKNOWN_LONGEST
-
-    def highest(pattern: re.Pattern[str], base: float | None) -> Fraction:
-        found = [base or 0.0]
-        for key, price in prices.items():
-            above = _ABOVE.search(key)
-            applies = above is None or tokens > int(above[1]) * 1000
-            if pattern.match(key) and applies and ("tier" in written or not _OTHER_WAYS.search(key)):
-                found.append(price)
-        return to_nusd(max(found)) * Fraction(repr(factor))
-
-    price = highest(_INPUT_PRICES, facts.input_cost)
-    return Quote(
-        input_nusd=price * tokens,
-        token_nusd=highest(_OUTPUT_PRICES, facts.output_cost),
-        max_tokens=int(longest),
-        fixed=request.max_tokens is not None,
-    )
-
-
-def _factors(known: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """By what the provider multiplies its prices where it answers in a certain way: faster, or in one country."""
-    entry = known.get("provider_specific_entry")
-    for way, factor in (entry if isinstance(entry, dict) else {}).items():
-        if isinstance(factor, int | float):
-            yield way, float(factor)
-
-
-def _bytes(part: Message | Tool | ResponseFormat) -> int:
-    """The most tokens that its text can be. An image counts as many as the greediest provider makes of one."""
-    if not isinstance(part, Message):
-        return len(part.model_dump_json(exclude_none=True, by_alias=True).encode())
-    images = 0
-    texts = [part.content] if isinstance(part.content, str) else []
-    for piece in part.content if isinstance(part.content, list) else ():
-        images += piece.image_url is not None
-        texts.append(piece.text or "")
-    for call in part.tool_calls or ():
-        texts += [call.id, call.function.name, call.function.arguments]
-    texts.append(part.tool_call_id or "")
-    spaces = _PER_MESSAGE * len(texts)  # what stands between the pieces
-    return sum(len(text.encode()) for text in texts) + spaces + _PER_IMAGE * images
-
-
-def _known(deployment: Deployment) -> Mapping[str, Any]:
-    """The model's entry in LiteLLM's map; empty where it has none. A `base_model` is what LiteLLM prices by."""
-    models = _model_map()
-    if known := models.get(str(deployment.params.get("base_model"))):
-        return known
-    provider, _, name = deployment.model.partition("/")
-    if deployment.model in models:
-        return models[deployment.model]
-    return models[name] if models.get(name, {}).get("litellm_provider") == provider else {}
+# -- what a provider counted -------------------------------------------------------------------------------------------
 
 
 def _per_million(cost: float | None) -> float | None:
@@ -706,13 +542,21 @@ def _per_million(cost: float | None) -> float | None:
     return None if cost is None else float(f"{cost * 1_000_000:.10g}")
 
 
-def _usage(usage: Any) -> Usage | None:
+def _counted(usage: Any, deployment: Deployment) -> Tokens | None:
     """What the provider counted; None where it says nothing, or nothing that is a count."""
-    if usage is None:
-        return None
-    details = getattr(usage, "prompt_tokens_details", None)
-    read = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), _count(details, "cached_tokens")
-    return Usage(*read) if any(read) else None
+    sent, answered = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    cached = min(sent, _count(getattr(usage, "prompt_tokens_details", None), "cached_tokens"))
+    reasoned = _count(getattr(usage, "completion_tokens_details", None), "reasoning_tokens")
+    if deployment.model.startswith("xai/"):  # which counts them beside the others
+        answered += reasoned
+    tokens = Tokens(
+        sent=sent,
+        cached=cached,
+        written=min(sent - cached, _count(usage, "cache_creation_input_tokens")),
+        answered=answered,
+        reasoned=min(answered, reasoned),
+    )
+    return tokens if sent or answered else None
 
 
 def _count(usage: Any, name: str) -> int:
@@ -720,40 +564,15 @@ def _count(usage: Any, name: str) -> int:
     return min(max(0, value), _MOST_TOKENS) if isinstance(value, int) else 0
 
 
-def _cost(response: Any, deployment: Deployment, facts: Facts) -> float | None:
-    """US dollars."""
+def _cost(response: Any, tokens: Tokens, deployment: Deployment, facts: Facts) -> float | None:
+    """US dollars; None where it is unknown."""
     if facts.free:
         return 0.0
-    if _own_prices(deployment):
-        return None if facts.missing_prices else _own_cost(response.usage, _prices(deployment))
-    cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
-    if isinstance(cost, int | float) and math.isfinite(cost) and 0 < cost < _MOST_USD:
+    if has_own_prices(deployment):
+        cost: Any = None if facts.missing_prices else own_cost(tokens, deployment)
+    else:
+        # LiteLLM says 0 of what it has no price of.
+        cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost") or None
+    if isinstance(cost, int | float) and math.isfinite(cost) and 0 <= cost < _MOST_USD:
         return float(f"{cost:.10g}")  # without what binary fractions add
-    return None  # LiteLLM says 0 of what it has no price of
-
-
-def _own_cost(usage: Any, prices: Mapping[str, float]) -> float | None:
-    """What the counted tokens cost at these prices."""
-    sent, answered = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    read = min(sent, _count(getattr(usage, "prompt_tokens_details", None), "cached_tokens"))
-    written = min(sent - read, _count(usage, "cache_creation_input_tokens"))
-    reasoned = min(answered, _count(getattr(usage, "completion_tokens_details", None), "reasoning_tokens"))
-
-    def price(key: str, otherwise: Fraction) -> Fraction:
-        found = {0: to_nusd(prices[key])} if key in prices else {0: otherwise}
-        for tier, of_tier in prices.items():
-            if tier.startswith(f"{key}_above_") and (above := _ABOVE.search(tier)):
-                found[int(above[1]) * 1000] = to_nusd(of_tier)
-        return found[max(tokens for tokens in found if tokens == 0 or tokens < sent)]
-
-    of_input = price("input_cost_per_token", Fraction(0))
-    of_output = price("output_cost_per_token", Fraction(0))
-    nusd = (
-        (sent - read - written) * of_input
-        + read * price("cache_read_input_token_cost", of_input)
-        + written * price("cache_creation_input_token_cost", of_input)
-        + (answered - reasoned) * of_output
-        + reasoned * price("output_cost_per_reasoning_token", of_output)
-    )
-    usd = nusd / NUSD
-    return float(usd) if usd < _MOST_USD else None
+    return None

@@ -130,19 +130,16 @@ class Facts:
     """What is known of a deployment's model, from the config first and LiteLLM's model map second.
 
     Costs are US dollars per token, the window is in tokens; None is unknown. `supports` holds a capability (`tools`,
-    `vision`, `structured_output`) only where it is known either way. `unboundable` says why nobody can tell what a call
-    can cost at most, whatever its prices, as the end of a sentence; empty where that can be told.
+    `vision`, `structured_output`) only where it is known either way. `free` says that every price is 0, `unboundable`
+    why nobody can tell what a call can cost at most, as the end of a sentence; it is empty where that can be told.
     """
 
     input_cost: float | None = None
     output_cost: float | None = None
     context_window: int | None = None
     supports: Mapping[str, bool] = field(default_factory=dict)
+    free: bool = False
     unboundable: str = ""
-
-    @property
-    def free(self) -> bool:
-        return self.input_cost == 0 and self.output_cost == 0
 
     @property
     def missing_prices(self) -> tuple[str, ...]:

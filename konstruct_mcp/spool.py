@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Spool:
 
     def _write(self, row_id: str, row: dict[str, Any]) -> None:
         self._folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
-        part = self._folder / f"{row_id}.part"
+        part = self._folder / f"{row_id}.{threading.get_ident()}.part"  # two threads may bring the same row
         try:
             with part.open("wb") as file:
                 file.write(json.dumps(row).encode())

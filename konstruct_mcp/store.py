@@ -110,6 +110,9 @@ _IS_LAPSED = sa.and_(reservations.c.lapses_at < sa.bindparam("now"), reservation
 _LAPSE = sa.delete(reservations).where(_IS_LAPSED)
 _INSERT_RESERVATION = sa.insert(reservations)
 _GIVE_UP = sa.delete(reservations).where(reservations.c.call_id.in_(sa.bindparam("ids", expanding=True)))
+_GIVE_UP_ONE = sa.delete(reservations).where(
+    reservations.c.call_id == sa.bindparam("id"), reservations.c.attempt == sa.bindparam("of_attempt")
+)
 _GIVE_UP_BUT = sa.delete(reservations).where(
     reservations.c.call_id == sa.bindparam("id"),
     reservations.c.attempt.not_in(sa.bindparam("kept", expanding=True)),
@@ -259,6 +262,12 @@ class Store:
                     os.fsync(wal)
                 finally:
                     os.close(wal)
+
+    def give_up(self, unwanted: Sequence[Reserve]) -> None:
+        """Take back these reservations."""
+        with self._writing() as connection:
+            for reserve in unwanted:
+                connection.execute(_GIVE_UP_ONE, {"id": reserve.call_id, "of_attempt": reserve.attempt})
 
     def renew(self, owner: str) -> None:
         """Keep this process's reservations from lapsing."""

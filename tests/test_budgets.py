@@ -26,6 +26,7 @@ from worlds import HELLO, entry, opened, write
 from konstruct_mcp import (
     AllFailedError,
     BudgetExceededError,
+    DeadlineError,
     LedgerError,
     UnpricedError,
 )
@@ -296,6 +297,26 @@ class TestWhatACallCanCost:
             await konstruct.complete(HELLO, model_group="unpriced", max_tokens=10)
         assert world.database.spent("default") == 11 * 2_500 + 7 * 10_000
 
+    async def test_is_the_providers_own_for_a_base_model(self, world: World) -> None:
+        """Azure's price of a model is not OpenAI's."""
+        azure = {"model": "azure/mine", "api_base": world.openai.url, "api_key": "sk-test"}
+        config = world.config()
+        config["model_list"].append({**entry("azure", azure), "model_info": {"base_model": "gpt-4o-2024-11-20"}})
+        async with opened(world.folder, config) as konstruct:
+            [deployment] = konstruct.group("azure").deployments
+        assert (deployment.input_usd_per_million, deployment.output_usd_per_million) == (2.75, 11.0)  # not 2.5 and 10
+
+    async def test_of_0_in_the_map_is_unknown(self, world: World) -> None:
+        """What a router of many models bills stands nowhere."""
+        config = world.config()
+        params = config["model_list"][3]["litellm_params"]
+        config["model_list"][3] = {
+            **entry("unpriced", params),
+            "model_info": {"base_model": "codestral/codestral-latest"},
+        }
+        async with opened(world.folder, config) as konstruct:
+            assert (await konstruct.complete(HELLO, model_group="unpriced")).cost_usd is None
+
     async def test_is_unknown_with_one_price_alone(self, world: World) -> None:
         config = world.config()
         del config["model_list"][0]["litellm_params"]["output_cost_per_token"]
@@ -315,6 +336,10 @@ class TestWhatACallCanCost:
                 "searches the web unasked, so that a call may cost anything",
             ),
             ({"model": "perplexity/sonar-pro"}, "searches the web unasked, so that a call may cost anything"),
+            ({"model": "openrouter/perplexity/sonar"}, "searches the web unasked"),
+            ({"model": "openrouter/auto"}, "chooses a model by itself"),
+            ({"model": "xai/grok-3-mini"}, "bills its reasoning beyond max_tokens"),
+            ({"plugins": [{"id": "web"}]}, "has plugins in its litellm_params"),
         ],
     )
     async def test_that_nobody_can_tell_needs_a_tenant_without_a_budget(
@@ -433,6 +458,20 @@ class TestABudget:
                 with pytest.raises(BudgetExceededError):
                     await konstruct.complete(HELLO, tenant_id="broke")
             assert (await konstruct.complete(HELLO, tenant_id="rich")).served_group == "paid"
+
+    async def test_is_given_back_where_its_call_did_not_wait_for_it(self, world: World) -> None:
+        """The database answers again when the call has long been refused and is on the account."""
+        async with world.opened(DAY) as konstruct:
+            await konstruct.complete(HELLO)
+            with world.database.locked():
+                call = asyncio.ensure_future(konstruct.complete(HELLO, timeout_s=0.5))
+                await asyncio.wait({call})
+            assert isinstance(call.exception(), DeadlineError)
+            rows = "SELECT count(*) FROM konstruct_calls"
+            await asyncio.to_thread(wait_for, lambda: world.database.value(rows) == 2)
+            assert world.database.reserved("default") == 0
+            await konstruct.complete(HELLO)
+        assert world.database.reserved("default") == 0
 
     async def test_holds_after_the_machine_has_slept(self, world: World) -> None:
         """Its own reservation a server does not take for lapsed."""

@@ -30,10 +30,12 @@ SPENT: list[tuple[tuple[int, str, str, str], tuple[int, ...]]] = [
     ((50, "acme", "gone", "openai/gone"), (7, 0, 0, 70, 70, 0, 0)),
 ]
 BUDGETS = [{"usd": 5, "per": "day"}, {"usd": 20, "per": "total", "groups": ["paid"]}]
+MONTHLY = [{"usd": 9, "per": "month"}]
 TENANTS: dict[str, Any] = {
     "acme": None,
     "globex": {"budgets": [{"usd": 0.5, "per": "total"}]},
     "umbrella": {"budgets": []},
+    "monthly": {"budgets": MONTHLY},
 }
 
 
@@ -148,6 +150,7 @@ class TestUsage:
             ("acme", 5, 1.703701, 0.25, 3.046299),
             ("acme", 20, 1.708701, 0.25, 18.041299),
             ("globex", 0.5, 0.000000016, 0, 0.499999984),
+            ("monthly", 9, 0, 0, 9),
             ("default", 5, 0, 0, 5),  # who would be on them, without a call yet
             ("default", 20, 0, 0, 20),
         ]
@@ -240,12 +243,13 @@ class TestUsage:
 class TestBudgets:
     def test_are_a_table_with_bars(self, config: Path) -> None:
         ran = ask(config, "budgets")
-        tomorrow = ago(-1)
+        tomorrow, next_month = ago(-1), (TODAY.replace(day=1) + timedelta(days=32)).replace(day=1).isoformat()
         assert cells(ran) == [
             ["tenant", "budget", "spent", "reserved", "left", "renews"],
             ["acme", "$5 per day", "$1.703701", "$0.25", "$3.046299", tomorrow],
             ["acme", "$20 in total for paid", "$1.708701", "$0.25", "$18.041299", "never"],
             ["globex", "$0.50 in total", "<$0.000001", "$0", "$0.50", "never"],
+            ["monthly", "$9 per month", "$0", "$0", "$9", next_month],
             ["default", "$5 per day", "$0", "$0", "$5", tomorrow],
             ["default", "$20 in total for paid", "$0", "$0", "$20", "never"],
         ]
@@ -280,6 +284,7 @@ class TestBudgets:
     def test_of_a_day_and_a_month_renew(self, config: Path) -> None:
         renews = {b["per"]: b["renews_at"] for b in json.loads(ask(config, "budgets", "--json").out)["budgets"]}
         assert date.fromisoformat(renews["day"][:10]) == TODAY + timedelta(days=1)
+        assert date.fromisoformat(renews["month"][:10]) == (TODAY.replace(day=1) + timedelta(days=32)).replace(day=1)
         assert renews["total"] is None
 
 
