@@ -138,6 +138,8 @@ _HARMLESS = re.compile(
     r"|max_tokens|max_completion_tokens|reasoning_effort|thinking|parallel_tool_calls|service_tier|speed|keep_alive"
 )
 _SEARCHES = re.compile(r"(^|/)perplexity/|-search\b|:online\b|^groq/compound")  # look things up, and bill it, unasked
+# Reason, beyond max_tokens and for money; which of them do, the map does not always say.
+_REASONS = re.compile(r"^xai/(?!.*(non-reasoning|grok-2|grok-3(?!-mini)|grok-(vision-)?beta))")
 _CHOOSES = re.compile(r"^azure_ai/model_router|^openrouter/(openrouter/)?auto\b")  # bill what another model costs
 
 
@@ -149,7 +151,7 @@ def _unboundable(deployment: Deployment, known: Mapping[str, Any]) -> str:
         return "searches the web unasked, so that a call may cost anything"
     if _CHOOSES.search(deployment.model):
         return "chooses a model by itself, so that a call may cost anything"
-    if deployment.model.startswith("xai/") and known.get("supports_reasoning"):
+    if _REASONS.search(deployment.model):
         return "bills its reasoning beyond max_tokens, so that a call may cost anything"
     return ""
 

@@ -570,6 +570,8 @@ def _cost(response: Any, tokens: Tokens, deployment: Deployment, facts: Facts) -
         return 0.0
     if has_own_prices(deployment):
         cost: Any = None if facts.missing_prices else own_cost(tokens, deployment)
+    elif deployment.model.startswith("together_ai/") and not facts.missing_prices:
+        cost = own_cost(tokens, deployment)  # LiteLLM goes by the size in the name, even of one that has a price
     else:
         # LiteLLM says 0 of what it has no price of.
         cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost") or None
