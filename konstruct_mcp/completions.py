@@ -205,7 +205,7 @@ class Konstruct:
         try:
             grant = await self._reserve(attempt, request, account)
         except UnpricedError as error:
-            return Tried(Fault(FaultKind.UNPRICED, reason=error.message))
+            return Tried(Fault(FaultKind.UNPRICED, reason=error.message, sent=False))
         if isinstance(grant, Fault):
             return Tried(grant)
         max_tokens = None if grant is None else grant.max_tokens
@@ -236,7 +236,7 @@ class Konstruct:
         tightest = min(granted, key=lambda state: state.left_nusd)
         detail = f"{tightest.name}: {dollars(tightest.left_nusd)} left"
         reason = _refusal(attempt.deployment, quote, tightest, self.config.min_answer_tokens)
-        return Fault(FaultKind.BUDGET, detail, reason)
+        return Fault(FaultKind.BUDGET, detail, reason, sent=False)
 
     @contextlib.asynccontextmanager
     async def _account(self, tenant: Tenant, group: str) -> AsyncIterator[_Account]:

@@ -546,6 +546,18 @@ class TestTheCommands:
         assert f"unpriced: {missing}; no tenant with a budget can use it\n" in ran.stdout
         assert ran.returncode == 1
 
+    def test_check_live_does_not_take_a_refusal_for_an_answer(self, world: World) -> None:
+        config = world.config(DAY)
+        config["model_list"].append(entry("grok", {"model": "xai/grok-4", "api_key": "sk-test"}))
+        path = write(world.folder, config)
+        command = [*SERVER, "--config", str(path), "check", "--live"]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S)
+
+        said = "xai/grok-4 bills its reasoning beyond max_tokens, so that a call may cost anything"
+        assert f"  unpriced: {said}\n" in ran.stdout
+        assert ran.returncode == 1
+        assert world.openai.calls == 1  # `paid` alone: the rest has no price
+
     def test_check_does_not_where_no_tenant_with_a_budget_may_use_it(self, world: World) -> None:
         tenants = {"acme": {"groups": ["paid"]}, "other": {"budgets": []}}
         path = write(world.folder, world.config(DAY, tenants=tenants))
