@@ -5,6 +5,7 @@ Imports that cost (mcp, rich) are made by the command that needs them.
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -158,9 +159,21 @@ def serve(path: Path | None) -> None:
 
     async def run() -> None:
         async with konstruct:
-            await serve_stdio(make_server(konstruct), konstruct.aclose, konstruct.kill)
+            looking = asyncio.ensure_future(_look_at_ledger(konstruct))
+            try:
+                await serve_stdio(make_server(konstruct), konstruct.aclose, konstruct.kill)
+            finally:
+                looking.cancel()
 
     anyio.run(run)
+
+
+async def _look_at_ledger(konstruct: Konstruct) -> None:
+    """Say at once that no call will be answered, for whoever reads what a server says."""
+    try:
+        await konstruct.opened()
+    except KonstructError as error:
+        _say(f"error: {error}")
 
 
 @cli.command()

@@ -322,6 +322,14 @@ class Konstruct:
             return tenant.budgets
         return self.config.budgets if self.config.allow_unknown else ()
 
+    async def opened(self) -> None:
+        """Wait until it is known whether accounts can be kept. A database that is out of reach can be used later.
+
+        Raises:
+            LedgerError: never by this version, or not with this URL: each call will be refused.
+        """
+        await self._ledger.opened()
+
     async def ledger_fault(self) -> str | None:
         """Why no account can be kept now; None where it can."""
         try:

@@ -362,6 +362,11 @@ class TestAVersion:
             await konstruct.complete(HELLO)
         database.run("UPDATE konstruct_version SET version_num = '9999'")
 
+        with Process(tmp_path / "konstruct.yaml") as server:
+            server.initialize()
+            at_start = b"the ledger was written by a newer version of konstruct-mcp"
+            await until(lambda: at_start in server.errors)
+            assert server.errors.count(b"\n") == 1
         async with ledger() as konstruct, connected(konstruct) as client:
             refused = await client.call_tool("complete", {"messages": HELLO})
         command = [*SERVER, "--config", str(tmp_path / "konstruct.yaml"), "usage"]
