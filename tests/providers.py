@@ -529,7 +529,7 @@ class _Connection:
     async def unless_gone(self, answering: Coroutine[Any, Any, None]) -> bool:
         """Run `answering` to its end; False where the client closed the connection before."""
         task = asyncio.ensure_future(answering)
-        reading = asyncio.ensure_future(self._reader.read(1))  # nobody here pipelines: it ends when the client goes
+        reading = asyncio.ensure_future(self._read_on())  # ends when the client goes
         try:
             await asyncio.wait((task, reading), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
@@ -541,6 +541,12 @@ class _Connection:
             task.cancel()
             reading.cancel()
             await asyncio.gather(task, reading, return_exceptions=True)
+
+    async def _read_on(self) -> None:
+        """Until the client goes. One that has the end of its answer may send the next request before we have noticed
+        that we are done."""
+        while early := await self._reader.read(_CHUNK):
+            self._http.receive_data(early)
 
     def reusable(self) -> bool:
         """Whether the answer was complete and the client may send another request; then ready for it."""
