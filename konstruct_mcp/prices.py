@@ -44,7 +44,7 @@ def facts_of(deployment: Deployment) -> Facts:
         input_cost=prices.get("input_cost_per_token"),
         output_cost=prices.get("output_cost_per_token"),
         free={"input_cost_per_token", "output_cost_per_token"} <= prices.keys() and not any(prices.values()),
-        context_window=deployment.context_window or known.get("max_input_tokens") or known.get("max_tokens"),
+        context_window=deployment.context_window or known.get("max_input_tokens"),
         supports=supports | dict(deployment.supports),
         unboundable=_unboundable(deployment, known),
     )

@@ -81,6 +81,13 @@ def test_no_model_costs_more_than_was_said(characters: int, monkeypatch: pytest.
     assert compared > 5000
 
 
+def test_the_longest_answer_is_no_window() -> None:
+    """The map has `max_tokens`, 1024, for this one, and no window: a longer conversation may well fit."""
+    model = "gradient_ai/anthropic-claude-3-opus"
+    deployment = Deployment("g/1", "g", model, model, {"model": model})
+    assert facts_of(deployment).context_window is None
+
+
 def test_a_price_of_the_config_may_have_tiers() -> None:
     prices = {
         "input_cost_per_token": 1e-6,
