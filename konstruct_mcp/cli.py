@@ -16,7 +16,7 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar, get_args
@@ -36,6 +36,7 @@ from .types import (
     Spend,
     UsageReport,
     dollars,
+    is_day,
     scrubbed,
     summed,
 )
@@ -276,11 +277,11 @@ def check(path: Path | None, live: bool) -> int:
         return _MISTAKE
     deployments = [deployment for group in konstruct.config.groups.values() for deployment in group.deployments]
     unpriced = konstruct.unpriced()
-    ledger_fault = _from_ledger(konstruct, konstruct.ledger_fault)
     if live:
         with _spinner("asking each deployment for one token"):
-            verdicts = anyio.run(_ask_each, konstruct)
+            ledger_fault, verdicts = anyio.run(_ask_each, konstruct)
     else:
+        ledger_fault = _from_ledger(konstruct, konstruct.ledger_fault)
         verdicts = {deployment.id: deployment.unavailable for deployment in deployments}
     fine = "answers" if live else "ready"
     rows = [(deployment.group, deployment.name, verdicts[deployment.id] or fine) for deployment in deployments]
@@ -300,9 +301,9 @@ def check(path: Path | None, live: bool) -> int:
     return _FAILURE if failing or unpriced or ledger_fault else 0
 
 
-async def _ask_each(konstruct: Konstruct) -> dict[str, str | None]:
+async def _ask_each(konstruct: Konstruct) -> tuple[str | None, dict[str, str | None]]:
     async with konstruct:
-        return await konstruct.check()
+        return await konstruct.ledger_fault(), await konstruct.check()
 
 
 def _stripped(_context: click.Context, _option: click.Parameter, tenant: str | None) -> str | None:
@@ -322,13 +323,10 @@ def _day(_context: click.Context, _option: click.Parameter, text: str | None) ->
     """An ISO date; that of `7d` is seven days ago."""
     if text is None:
         return None
-    try:
-        if match := re.fullmatch(r"(\d{1,5})d", text):
-            return (datetime.now(UTC).date() - timedelta(days=int(match[1]))).isoformat()
-        if (day := date.fromisoformat(text).isoformat()) == text:
-            return day
-    except ValueError:
-        pass
+    if match := re.fullmatch(r"(\d{1,5})d", text):
+        return (datetime.now(UTC).date() - timedelta(days=int(match[1]))).isoformat()
+    if is_day(text):
+        return text
     raise click.BadParameter("should be a date like 2026-01-31, or 7d for seven days ago")
 
 

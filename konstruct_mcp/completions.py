@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +21,7 @@ from typing import Any, Self
 import anyio
 
 from .accounts import Budget, Call, Charge, Grant, Quote, Reserve, to_nusd
-from .config import Config, Deployment, Group, Tenant, load_config
+from .config import Config, Deployment, Group, Tenant, default_among, load_config
 from .embedded import EmbeddedServer, find_model
 from .errors import (
     AllFailedError,
@@ -49,6 +49,7 @@ from .types import (
     Usage,
     UsageReport,
     dollars,
+    is_day,
 )
 
 _log = logging.getLogger(__name__)
@@ -290,7 +291,7 @@ class Konstruct:
         """
         _check_tenant_id(tenant_id)
         for name, day in (("since", since), ("until", until)):
-            if day is not None and not _is_date(day):
+            if day is not None and not is_day(day):
                 raise InvalidArgumentError(f"{name}: should be a date like 2026-01-31")
         if since is not None and until is not None and since > until:
             raise InvalidArgumentError(f"since: {since} is after until, {until}")
@@ -333,7 +334,7 @@ class Konstruct:
     async def ledger_fault(self) -> str | None:
         """Why no account can be kept now; None where it can."""
         try:
-            await self._ledger.opened()
+            await self.opened()
             await self._ledger.tenants()
         except LedgerError as error:
             return error.message
@@ -383,7 +384,7 @@ class Konstruct:
     @property
     def default_group(self) -> str:
         """The group of a call that names neither a group nor a tenant."""
-        return _default_group(self.config, self._shown_groups())
+        return default_among(self.config.default_group, self._shown_groups())
 
     def _shown_groups(self) -> tuple[str, ...]:
         """Of a call that names no tenant; all, where it has to name one."""
@@ -395,7 +396,7 @@ class Konstruct:
     def _group_name(self, name: str | None, tenant: Tenant | None) -> str:
         allowed = tuple(self.config.groups) if tenant is None else tenant.groups
         if name is None:
-            return _default_group(self.config, allowed)
+            return default_among(self.config.default_group, allowed)
         if name not in allowed:
             raise _no_group(name, allowed)
         return name
@@ -557,10 +558,6 @@ def _refusal(deployment: Deployment, quote: Quote, budget: BudgetState, min_toke
     )
 
 
-def _default_group(config: Config, allowed: Sequence[str]) -> str:
-    return config.default_group if config.default_group in allowed else allowed[0]
-
-
 def _no_group(name: str, groups: Iterable[str]) -> UnknownGroupError:
     return UnknownGroupError(f"no group {quoted(name)}; groups: {', '.join(sorted(groups))}")
 
@@ -568,13 +565,6 @@ def _no_group(name: str, groups: Iterable[str]) -> UnknownGroupError:
 def _check_tenant_id(tenant_id: str | None) -> None:
     if tenant_id is not None and not TENANT_ID.match(tenant_id):
         raise InvalidArgumentError(f"tenant_id: {TENANT_ID_RULE}")
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
 
 
 async def _ended(task: asyncio.Future[Any], within_s: float | None = None) -> None:

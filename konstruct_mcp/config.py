@@ -174,6 +174,11 @@ class Config:
     public: Mapping[str, Any]
 
 
+def default_among(default_group: str, allowed: Sequence[str]) -> str:
+    """The group of a call that names none, of a tenant who may use these."""
+    return default_group if default_group in allowed else allowed[0]
+
+
 def is_price(key: str) -> bool:
     """Whether this key of litellm_params, or of LiteLLM's map of models, is a price."""
     return _PRICE.search(key) is not None
@@ -615,7 +620,7 @@ class _Reading:
                 **fallbacks,
             },
             "konstruct": {
-                "default_group": default_group if default_group in visible else visible[0],
+                "default_group": default_among(default_group, visible),
                 "default_tenant": known_tenant or _DEFAULT_TENANT,
                 "timeout_s": konstruct.timeout_s,
                 "allow_unknown": allow_unknown,

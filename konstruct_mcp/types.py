@@ -11,6 +11,7 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
@@ -72,6 +73,14 @@ def flaws(error: ValidationError) -> list[tuple[str, str]]:
                 message = _SUBJECT.sub("", item["msg"]).replace(" after validation", "").removesuffix(" instance")
         found.append((place, message))
     return found
+
+
+def is_day(text: str) -> bool:
+    """Whether this is an ISO date, written out: `2026-01-31`."""
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def scrubbed(value: Any) -> Any:
