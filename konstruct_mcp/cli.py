@@ -5,7 +5,6 @@ Imports that cost (mcp, rich) are made by the command that needs them.
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
@@ -159,12 +158,13 @@ def serve(path: Path | None) -> None:
     from .stdio import serve_stdio
 
     async def run() -> None:
-        async with konstruct:
-            looking = asyncio.ensure_future(_look_at_ledger(konstruct))
-            try:
-                await serve_stdio(make_server(konstruct), konstruct.aclose, konstruct.kill)
-            finally:
-                looking.cancel()
+        server, served = make_server(konstruct), anyio.Event()
+        async with konstruct, anyio.create_task_group() as tasks:
+            tasks.start_soon(_look_at_ledger, konstruct)
+            tasks.start_soon(server.follow_config, served)
+            await serve_stdio(server, konstruct.aclose, konstruct.kill)
+            served.set()
+            tasks.cancel_scope.cancel()
 
     anyio.run(run)
 
@@ -196,9 +196,9 @@ def complete(
 
     async def run() -> Completion:
         async with konstruct:
-            return await konstruct.complete(messages, model_group=group, tenant_id=tenant)
+            return await konstruct.complete(messages, model_group=group, tenant_id=tenant, on_wait=show)
 
-    with _spinner(f"waiting for {group or konstruct.default_group}"):
+    with _spinner(f"waiting for {group or konstruct.default_group}") as show:
         completion = anyio.run(run)
     if as_json:
         _print_json(completion.as_dict())
@@ -512,12 +512,14 @@ def _page() -> click.HelpFormatter:
 
 
 @contextmanager
-def _spinner(text: str) -> Iterator[None]:
-    """Shows at a terminal that something is being waited for; says nothing elsewhere."""
+def _spinner(text: str) -> Iterator[Callable[[str], None] | None]:
+    """Shows at a terminal what is being waited for, and gives what changes that; says nothing elsewhere."""
     if not sys.stderr.isatty():
-        yield
+        yield None
         return
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(text):
-        yield
+    with Console(stderr=True).status(text) as status:
+        # As text: rich would read a name in brackets as a style.
+        yield lambda line: status.update(Text(line))

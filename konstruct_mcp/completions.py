@@ -11,7 +11,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,15 +21,18 @@ from typing import Any, Self
 import anyio
 
 from .accounts import Budget, Call, Charge, Grant, Quote, Reserve, to_nusd
+from .admission import Admission
 from .config import Config, Deployment, Group, Tenant, default_among, load_config
 from .embedded import EmbeddedServer, find_model
 from .errors import (
     AllFailedError,
+    ConfigError,
     DeadlineError,
     InternalError,
     InvalidArgumentError,
     KonstructError,
     LedgerError,
+    OverloadedError,
     UnknownGroupError,
     UnknownTenantError,
     UnpricedError,
@@ -37,7 +40,8 @@ from .errors import (
 )
 from .ledger import Ledger
 from .router import ModelRouter, Reply, Tried
-from .routing import Fault, FaultKind, Try, Walk
+from .routing import Answer, Fault, FaultKind, Hold, Try, Walk
+from .source import changes
 from .types import (
     TENANT_ID,
     TENANT_ID_RULE,
@@ -58,6 +62,15 @@ _log = logging.getLogger(__name__)
 _GRACE_S = 0.01
 
 
+@dataclass(eq=False, slots=True)
+class _Terms:
+    """What holds for a call to its end: the config as it was when the call came, and the router over it."""
+
+    config: Config
+    router: ModelRouter
+    calls: int = 0  # under way on these terms
+
+
 class Konstruct:
     """Completions by model group, with retries and fallback.
 
@@ -74,10 +87,14 @@ class Konstruct:
     ) -> None:
         """Prefer `from_config`. `environ` (default: the process's) says which file the embedded model is in; `ledger`
         (default: the config's) keeps the accounts."""
-        self.config = config
-        self._embedded = _embedded_server(config, os.environ if environ is None else environ)
-        self._router = ModelRouter(config, self._embedded)
+        self._environ = os.environ if environ is None else environ
+        self._path: Path | None = None  # of the config, where it was named
+        self._embedded = _embedded_server(config, self._environ)
+        self._terms = _Terms(config, ModelRouter(config, self._embedded))
+        self._earlier: list[_Terms] = []  # those that calls may still be under way on
+        self._admission = Admission(config.max_concurrency, config.max_queue)
         self._ledger = ledger or Ledger(config.ledger.url, config.ledger.spool)
+        self._config_faults: tuple[str, ...] = ()
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Self:
@@ -88,11 +105,19 @@ class Konstruct:
         Raises:
             ConfigError: naming every fault of the config at once.
         """
+        path = None if path is None else Path(path)
         environ = os.environ if environ is None else environ
-        return cls(load_config(None if path is None else Path(path), environ), environ=environ)
+        made = cls(load_config(path, environ), environ=environ)
+        made._path = path
+        return made
+
+    @property
+    def config(self) -> Config:
+        """The config that is in use now."""
+        return self._terms.config
 
     async def __aenter__(self) -> Self:
-        self._router.start()
+        self._terms.router.start()
         self._ledger.start()
         return self
 
@@ -105,7 +130,10 @@ class Konstruct:
 
     async def aclose(self) -> None:
         """Close the ledger, provider connections and the embedded model; safe to call twice."""
-        await self._router.aclose()
+        if self._embedded is not None:
+            await self._embedded.aclose()
+        for terms in (*self._earlier, self._terms):
+            await terms.router.aclose()
         await self._ledger.aclose()  # last: calls that were cut off are on the account too
 
     def kill(self) -> None:
@@ -114,6 +142,79 @@ class Konstruct:
         self._ledger.kill()
         if self._embedded is not None:
             self._embedded.kill()
+
+    # -- the config, which may change ----------------------------------------------------------------------------------
+
+    @property
+    def config_faults(self) -> tuple[str, ...]:
+        """What is wrong with the config file as it is now, where that is why an earlier state of it is in use."""
+        return self._config_faults
+
+    async def reload(self) -> bool:
+        """Take up the config file as it is now; whether anything has changed.
+
+        Groups, tenants, budgets and limits change in one step: calls under way end on what held when they came. The
+        ledger is where it was at the start.
+
+        Raises:
+            ConfigError: naming every fault of the config at once. Nothing has changed.
+        """
+        try:
+            config = await asyncio.to_thread(load_config, self._path, self._environ)
+            if self.config.file is not None and config.file != self.config.file:
+                raise ConfigError(["cannot be read: it is gone"], source="the config file")
+        except ConfigError as error:
+            self._config_faults = error.faults
+            raise
+        self._config_faults = ()
+        if config.ledger != self.config.ledger:
+            _log.warning("konstruct.ledger_url has changed, which takes effect at the next start")
+            config = config.with_ledger_of(self.config)
+        if config == self.config:
+            return False
+        if self._embedded is None:
+            self._embedded = _embedded_server(config, self._environ)
+        terms = _Terms(config, ModelRouter(config, self._embedded, earlier=self._terms.router))
+        # Before the step, so that no call waits for it.
+        await self._terms.router.ready()
+        await terms.router.ready()
+        self._earlier.append(self._terms)
+        self._terms = terms
+        self._admission.resize(config.max_concurrency, config.max_queue)
+        self._drop_earlier()
+        return True
+
+    def _drop_earlier(self) -> None:
+        """Let go of the terms that no call is under way on."""
+        for terms in [terms for terms in self._earlier if not terms.calls]:
+            self._earlier.remove(terms)
+            self._terms.router.take_over(terms.router)
+
+    async def follow_config(self, until: anyio.Event) -> AsyncIterator[None]:
+        """Take up each change of the config file until the event; yields after each, and after one that is faulty,
+        which changes nothing. Both are said in the log."""
+        file = self.config.file
+        if file is None:
+            return
+        async for _ in changes(file, until):
+            faults = self._config_faults
+            try:
+                changed = await self.reload()
+            except ConfigError as error:
+                if error.faults == faults:
+                    continue
+                _log.error("the config has changed and cannot be used, so nothing changes: %s", error.message)
+                yield
+            except KonstructError as error:
+                _log.error("the config has changed and cannot be taken up: %s", error.message)
+            else:
+                if changed or faults:
+                    _log.warning("the config has changed and is in use now; groups: %s", ", ".join(self.config.groups))
+                    for warning in self.config.warnings:
+                        _log.warning("%s", warning)
+                    yield
+
+    # -- a completion --------------------------------------------------------------------------------------------------
 
     async def complete(
         self,
@@ -127,6 +228,7 @@ class Konstruct:
         max_tokens: int | None = None,
         temperature: float | None = None,
         timeout_s: float | None = None,
+        on_wait: Callable[[str], None] | None = None,
     ) -> Completion:
         """One completion. Messages, tools, tool_choice and response_format are in OpenAI's format.
 
@@ -134,11 +236,13 @@ class Konstruct:
             messages: roles system, user, assistant and tool; images as `data:` URLs only.
             model_group: the config's default group if None.
             tenant_id: on whose account; `$KONSTRUCT_TENANT_ID`, else the config's default tenant, if None.
-            timeout_s: the deadline of the whole call in seconds, retries and fallbacks included; the config's if None.
+            timeout_s: the deadline of the whole call in seconds, from now to the answer, waiting for its turn, retries
+                and fallbacks included; the config's if None.
+            on_wait: is told in one line what is being waited for, whenever that changes.
 
         Raises:
             RequestError: the request is at fault (InvalidArgumentError, UnknownGroupError, ContextOverflowError, …).
-            CompletionError: no provider answered (AllFailedError, UnavailableError, BudgetExceededError, …).
+            CompletionError: no provider answered (AllFailedError, UnavailableError, OverloadedError, …).
             LedgerError: the call cannot be accounted for, or its budget not be checked.
         """
         arguments = {
@@ -152,96 +256,120 @@ class Konstruct:
             "temperature": temperature,
             "timeout_s": timeout_s,
         }
-        return await self.answer(Request.parse(arguments))
+        return await self.answer(Request.parse(arguments), on_wait)
 
-    async def answer(self, request: Request) -> Completion:
+    async def answer(self, request: Request, on_wait: Callable[[str], None] | None = None) -> Completion:
         """The same for a request that is parsed already."""
-        tenant = self._tenant(request.tenant_id)
-        group = self._group_name(request.model_group, tenant)
-        timeout_s = request.timeout_s or self.config.timeout_s
-        walk = self._router.walk(request, group, time.monotonic() + timeout_s, tenant.groups)
-        async with self._account(tenant, group) as account:
-            with anyio.move_on_after(timeout_s):
-                try:
-                    return await self._ask(walk, request, account)
-                except KonstructError:
-                    raise
-                except Exception:
-                    _log.exception("a completion failed in konstruct_mcp itself")
-                    raise InternalError("a defect in konstruct_mcp; its log has the details") from None
-            failed = "".join(f"; {attempt.deployment}: {attempt.error}" for attempt in walk.attempts[-3:])
-            raise DeadlineError(
-                f"no answer within {timeout_s:g} s, waiting for {walk.waiting_for}{failed}; "
-                "raise timeout_s, ask for less, or use a faster group",
-                walk.attempts,
-            )
-
-    async def _ask(self, walk: Walk, request: Request, account: _Account) -> Completion:
-        """The first answer on the walk."""
-        walk.waiting_for = "LiteLLM to load"
-        await self._router.ready()
-        walk.waiting_for = "the ledger to open"
-        await self._ledger.opened()
-        # Closed however this ends: a walk may hold the one probe of a deployment that is cooling down.
-        with contextlib.closing(walk.tries()) as tries:
-            attempt = next(tries, None)
-            while attempt is not None:
-                await anyio.sleep(attempt.wait_s)
-                began = time.monotonic()
-                tried = await self._try(attempt, request, account)
-                if tried.reply is not None:
-                    with contextlib.suppress(StopIteration):
-                        tries.send(tried.outcome)
-                    return account.completion(tried.reply, tried, attempt, walk.attempts)
-                walk.attempts.append(Attempt(attempt.deployment.name, str(tried.outcome), _ms_since(began)))
-                _log.info("%s: %s", attempt.deployment.name, tried.outcome)
-                try:
-                    attempt = tries.send(tried.outcome)
-                except StopIteration:
-                    attempt = None
-        raise walk.failure()
-
-    async def _try(self, attempt: Try, request: Request, account: _Account) -> Tried:
-        """Ask one deployment once, if the budgets afford it, and put what it counts on the account."""
+        terms = self._terms
+        tenant = _tenant(terms.config, request.tenant_id)
+        group = _group_name(terms.config, request.model_group, tenant)
+        timeout_s = request.timeout_s or terms.config.timeout_s
+        deadline = time.monotonic() + timeout_s
+        walk = terms.router.walk(request, group, deadline, tenant.groups, on_wait or _nobody)
+        terms.calls += 1
         try:
-            grant = await self._reserve(attempt, request, account)
-        except UnpricedError as error:
-            return Tried(Fault(FaultKind.UNPRICED, reason=error.message, sent=False))
-        if isinstance(grant, Fault):
-            return Tried(grant)
-        max_tokens = None if grant is None else grant.max_tokens
-        asking = asyncio.ensure_future(self._router.ask(attempt, request, account.tenant.id, max_tokens))
-        try:
-            await asyncio.wait({asking})
+            async with self._account(tenant, group, deadline) as account:
+                with anyio.move_on_after(timeout_s):
+                    try:
+                        return await self._ask(walk, request, account, terms)
+                    except KonstructError:
+                        raise
+                    except Exception:
+                        _log.exception("a completion failed in konstruct_mcp itself")
+                        raise InternalError("a defect in konstruct_mcp; its log has the details") from None
+                failed = "".join(f"; {attempt.deployment}: {attempt.error}" for attempt in walk.attempts[-3:])
+                raise DeadlineError(
+                    f"no answer within {timeout_s:g} s, waiting for {walk.waiting_for}{failed}; "
+                    "raise timeout_s, ask for less, or use a faster group",
+                    walk.attempts,
+                )
         finally:
-            if not asking.done():
-                await _ended(asking, within_s=_GRACE_S)
-                asking.cancel()
-                await _ended(asking)
-            tried = None if asking.cancelled() else asking.result()
-            account.add(attempt, tried, free=self._router.free(attempt.deployment), grant=grant)
-        if tried is None:  # only a cancellation gets here without an outcome, and goes on by itself
-            raise asyncio.CancelledError
-        return tried
+            terms.calls -= 1
+            if terms is not self._terms:
+                self._drop_earlier()
 
-    async def _reserve(self, attempt: Try, request: Request, account: _Account) -> Grant | Fault | None:
+    async def _ask(self, walk: Walk, request: Request, account: _Account, terms: _Terms) -> Completion:
+        """The first answer on the walk."""
+        walk.wait_for(f"its turn, {self._admission.waiting} calls before it")
+        async with self._admission.turn(request.chars):
+            walk.wait_for("LiteLLM to load")
+            await terms.router.ready()
+            walk.wait_for("the ledger to open")
+            await self._ledger.opened()
+            # Closed however this ends: a walk may hold the one probe of a deployment that is cooling down.
+            with contextlib.closing(walk.tries()) as tries:
+                step = next(tries, None)
+                while step is not None:
+                    outcome: Answer | Fault | None = None
+                    if isinstance(step, Hold):
+                        await step.ended.wait()
+                    else:
+                        await anyio.sleep(step.wait_s)
+                        began = time.monotonic()
+                        tried = await self._try(step, request, account, terms, walk.wait_for)
+                        outcome = tried.outcome
+                        if tried.reply is not None:
+                            with contextlib.suppress(StopIteration):
+                                tries.send(outcome)
+                            walk.wait_for("the ledger to take note of the answer")
+                            return account.completion(tried.reply, tried, step, walk.attempts)
+                        walk.attempts.append(Attempt(step.deployment.name, str(outcome), _ms_since(began)))
+                        _log.info("%s: %s", step.deployment.name, outcome)
+                    try:
+                        step = tries.send(outcome)
+                    except StopIteration:
+                        step = None
+            raise walk.failure()
+
+    async def _try(
+        self, attempt: Try, request: Request, account: _Account, terms: _Terms, wait_for: Callable[..., None]
+    ) -> Tried:
+        """Ask one deployment once, if the budgets afford it, and put what it counts on the account."""
+        router, deployment = terms.router, attempt.deployment
+        wait_for(f"its turn at {deployment.name}")
+        async with router.turn(deployment):
+            wait_for(f"the ledger, before {deployment.name} is asked")
+            try:
+                grant = await self._reserve(attempt, request, account, terms)
+            except UnpricedError as error:
+                return Tried(Fault(FaultKind.UNPRICED, reason=error.message, sent=False))
+            if isinstance(grant, Fault):
+                return Tried(grant)
+            wait_for(deployment.name, trying=True)
+            max_tokens = None if grant is None else grant.max_tokens
+            asking = asyncio.ensure_future(router.ask(attempt, request, account.tenant.id, max_tokens))
+            try:
+                await asyncio.wait({asking})
+            finally:
+                if not asking.done():
+                    await _ended(asking, within_s=_GRACE_S)
+                    asking.cancel()
+                    await _ended(asking)
+                tried = None if asking.cancelled() else asking.result()
+                account.add(attempt, tried, free=router.free(deployment), grant=grant)
+            if tried is None:  # only a cancellation gets here without an outcome, and goes on by itself
+                raise asyncio.CancelledError
+            return tried
+
+    async def _reserve(self, attempt: Try, request: Request, account: _Account, terms: _Terms) -> Grant | Fault | None:
         """What is set aside for a try; None where no budget applies or it costs nothing; else what the budgets say."""
+        min_tokens = terms.config.min_answer_tokens
         budgets = tuple(budget for budget in account.tenant.budgets if budget.covers(attempt.group))
-        quote = self._router.quote(attempt.deployment, request) if budgets else None
+        quote = terms.router.quote(attempt.deployment, request) if budgets else None
         if quote is None:
             return None
-        wanted = account.wants(attempt, quote, budgets, self.config.min_answer_tokens)
-        granted = await self._ledger.reserve(wanted)
+        granted = await self._ledger.reserve(account.wants(attempt, quote, budgets, min_tokens))
         if isinstance(granted, Grant):
             return granted
         tightest = min(granted, key=lambda state: state.left_nusd)
         detail = f"{tightest.name}: {dollars(tightest.left_nusd)} left"
-        reason = _refusal(attempt.deployment, quote, tightest, self.config.min_answer_tokens)
+        reason = _refusal(attempt.deployment, quote, tightest, min_tokens)
         return Fault(FaultKind.BUDGET, detail, reason, sent=False)
 
     @contextlib.asynccontextmanager
-    async def _account(self, tenant: Tenant, group: str) -> AsyncIterator[_Account]:
-        """One call's account: written when the block ends, however that is, and before anything leaves it."""
+    async def _account(self, tenant: Tenant, group: str, deadline: float) -> AsyncIterator[_Account]:
+        """One call's account: written when the block ends, however that is, and before anything leaves it. A call that
+        was turned away at the door has none: a flood of them is not to become one of rows."""
         account = _Account(tenant, group)
         try:
             yield account
@@ -249,27 +377,11 @@ class Konstruct:
             account.outcome = error.code if isinstance(error, KonstructError) else "cancelled"
             raise
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._ledger.record(account.closed())
+            if account.outcome != OverloadedError.code:
+                with anyio.CancelScope(shield=True):
+                    await self._ledger.record(account.closed(), within_s=deadline - time.monotonic())
 
     # -- tenants, and what they have spent ---------------------------------------------------------------------------
-
-    def _tenant(self, claimed: str | None) -> Tenant:
-        """On whose account a call is. The one place that decides it: a transport that has verified who calls passes
-        that identity here, and one that has not, what the caller says.
-
-        Raises:
-            UnknownTenantError: there is no such tenant.
-        """
-        name = self.config.default_tenant if claimed is None else claimed
-        if (tenant := self.config.tenants.get(name)) is not None:
-            return tenant
-        if not self.config.allow_unknown:
-            advice = (
-                "" if claimed is not None else ", which calls without a tenant_id are on; pass the one you were given"
-            )
-            raise UnknownTenantError(f"no tenant {quoted(name)}{advice}")
-        return Tenant(name, tuple(self.config.groups), self.config.budgets)
 
     async def usage(
         self,
@@ -298,7 +410,7 @@ class Konstruct:
         await self._ledger.opened()
         lines = await self._ledger.lines(tenant=tenant_id, group=group, since=since, until=until)
         if group is not None and not lines:  # one that is in the config no more has its lines all the same
-            self._group_name(group, None)
+            _group_name(self.config, group, None)
         return UsageReport(tenant_id, since, until, tuple(lines), tuple(await self.budgets(tenant_id)))
 
     async def budgets(self, tenant_id: str | None = None) -> list[BudgetState]:
@@ -349,7 +461,7 @@ class Konstruct:
             deployment.id: why
             for name, group in self.config.groups.items()
             for deployment in group.deployments
-            if (why := self._router.why_no_budget(deployment))
+            if (why := self._terms.router.why_no_budget(deployment))
             and any(name in groups and any(b.covers(name) for b in budgets) for groups, budgets in allowed)
         }
 
@@ -361,7 +473,7 @@ class Konstruct:
         shown = self._shown_groups()
         return [
             replace(status, fallbacks=tuple(name for name in status.fallbacks if name in shown))
-            for status in self._router.statuses()
+            for status in self._terms.router.statuses()
             if status.name in shown
         ]
 
@@ -389,17 +501,9 @@ class Konstruct:
     def _shown_groups(self) -> tuple[str, ...]:
         """Of a call that names no tenant; all, where it has to name one."""
         try:
-            return self._tenant(None).groups
+            return _tenant(self.config, None).groups
         except UnknownTenantError:
             return tuple(self.config.groups)
-
-    def _group_name(self, name: str | None, tenant: Tenant | None) -> str:
-        allowed = tuple(self.config.groups) if tenant is None else tenant.groups
-        if name is None:
-            return default_among(self.config.default_group, allowed)
-        if name not in allowed:
-            raise _no_group(name, allowed)
-        return name
 
     async def check(self) -> dict[str, str | None]:
         """Ask each deployment that can be called for one token, all at once, on the default tenant's account.
@@ -415,8 +519,10 @@ class Konstruct:
 
         async def ask(twins: list[Deployment]) -> None:
             deployment = twins[0]
-            async with self._account(tenant, deployment.group) as account:
-                tried = await self._try(Try(deployment, deployment.group, 0, deployment.timeout_s), request, account)
+            deadline = time.monotonic() + deployment.timeout_s
+            async with self._account(tenant, deployment.group, deadline) as account:
+                attempt = Try(deployment, deployment.group, 0, deployment.timeout_s)
+                tried = await self._try(attempt, request, account, self._terms, _nobody)
                 fault = tried.outcome if isinstance(tried.outcome, Fault) else None
                 account.outcome = "ok" if fault is None else AllFailedError.code
             verdict = None if fault is None else f"{fault}: {fault.reason}" if fault.reason else str(fault)
@@ -427,7 +533,7 @@ class Konstruct:
                 verdicts[twin.id] = verdict
 
         await self._ledger.opened()
-        await self._router.ready()
+        await self._terms.router.ready()
         asked: list[list[Deployment]] = []
         for group in self.config.groups.values():
             for deployment in group.deployments:
@@ -558,6 +664,32 @@ def _refusal(deployment: Deployment, quote: Quote, budget: BudgetState, min_toke
     )
 
 
+def _tenant(config: Config, claimed: str | None) -> Tenant:
+    """On whose account a call is. The one place that decides it: a transport that has verified who calls passes that
+    identity here, and one that has not, what the caller says.
+
+    Raises:
+        UnknownTenantError: there is no such tenant.
+    """
+    name = config.default_tenant if claimed is None else claimed
+    if (tenant := config.tenants.get(name)) is not None:
+        return tenant
+    if not config.allow_unknown:
+        advice = "" if claimed is not None else ", which calls without a tenant_id are on; pass the one you were given"
+        raise UnknownTenantError(f"no tenant {quoted(name)}{advice}")
+    return Tenant(name, tuple(config.groups), config.budgets)
+
+
+def _group_name(config: Config, name: str | None, tenant: Tenant | None) -> str:
+    """The group of this name, of those that a tenant, or anybody for None, may use."""
+    allowed = tuple(config.groups) if tenant is None else tenant.groups
+    if name is None:
+        return default_among(config.default_group, allowed)
+    if name not in allowed:
+        raise _no_group(name, allowed)
+    return name
+
+
 def _no_group(name: str, groups: Iterable[str]) -> UnknownGroupError:
     return UnknownGroupError(f"no group {quoted(name)}; groups: {', '.join(sorted(groups))}")
 
@@ -574,6 +706,10 @@ async def _ended(task: asyncio.Future[Any], within_s: float | None = None) -> No
     while not waiting.done():
         with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(waiting)
+
+
+def _nobody(*_: object, **__: object) -> None:
+    """Is told."""
 
 
 def _ms_since(moment: float) -> int:

@@ -20,7 +20,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -44,7 +44,7 @@ from pydantic import (
 from . import embedded
 from .accounts import Budget
 from .errors import LONGEST_NAME, ConfigError, EmbeddedError, cut, quoted
-from .source import data_folder, read_source
+from .source import Source, data_folder, read_source
 from .types import NUSD, TENANT_ID, TENANT_ID_RULE, Per, flaws
 
 RoutingStrategy = Literal["latency-based-routing", "simple-shuffle"]
@@ -139,6 +139,7 @@ class Config:
 
     Attributes:
         source: where it came from, for the operator: a path, or "the built-in config".
+        file: the absolute path of its file, None for the built-in one.
         groups: by name, in the file's order.
         default_group: the group of a call that names none; a key of `groups`.
         default_tenant: the tenant of a call that names none.
@@ -150,6 +151,9 @@ class Config:
         min_answer_tokens: an answer that a budget affords no more than this many tokens of is not worth asking for.
         ledger: where the accounts are kept.
         timeout_s: the deadline of a whole call, in seconds.
+        max_concurrency: calls under way at once.
+        max_queue: calls that may wait for their turn; more are refused.
+        max_result_chars: characters of an answer that an assistant is given at once.
         allowed_fails: failed tries within a minute that a deployment may have before it cools down.
         routing_strategy: how to choose among deployments of equal order.
         warnings: what the file holds that has no effect here, one line each.
@@ -157,6 +161,7 @@ class Config:
     """
 
     source: str
+    file: Path | None
     groups: Mapping[str, Group]
     default_group: str
     default_tenant: str
@@ -168,10 +173,18 @@ class Config:
     min_answer_tokens: int
     ledger: LedgerPlace
     timeout_s: float
+    max_concurrency: int
+    max_queue: int
+    max_result_chars: int
     allowed_fails: int
     routing_strategy: RoutingStrategy
     warnings: tuple[str, ...]
     public: Mapping[str, Any]
+
+    def with_ledger_of(self, other: Config) -> Config:
+        """The same, but for the ledger."""
+        shown = {**self.public["konstruct"], "ledger_url": other.public["konstruct"]["ledger_url"]}
+        return replace(self, ledger=other.ledger, public={**self.public, "konstruct": shown})
 
 
 def default_among(default_group: str, allowed: Sequence[str]) -> str:
@@ -195,7 +208,7 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
     if source.path is None and not embedded.installed():
         _drop_embedded(source.document)
     reading = _Reading(environ)
-    config = reading.config(source.document, source.path or source.origin, source.origin)
+    config = reading.config(source)
     if config is None:
         raise ConfigError(reading.faults, source=source.origin)
     return config
@@ -303,6 +316,7 @@ _Seconds = Annotated[float, _Number, Field(gt=0, le=86400)]  # a day, as in a re
 _Cooldown = Annotated[float, _Number, Field(ge=0, le=86400)]
 _Retries = Annotated[int, _Number, Field(ge=0, le=100)]  # more is a slip: each waits longer than the one before
 _Count = Annotated[int, _Number, Field(ge=1, le=2**53)]  # what JSON readers keep exact
+_Characters = Annotated[int, _Number, Field(ge=100, le=2**53)]  # fewer hold no sentence
 _Price = Annotated[float, _Number, Field(ge=0, le=1)]  # a dollar per token is a slip of six digits
 _Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_one_line)]
 _Fallbacks = list[dict[str, list[str]]]
@@ -363,6 +377,9 @@ class _KonstructSettings(_Section):
     default_group: str | None = None
     groups: dict[str, Any] = {}
     timeout_s: _Seconds = 300.0
+    max_concurrency: _Count = 200  # more than any one assistant has; a call under way holds its request in memory
+    max_queue: Annotated[int, _Number, Field(ge=0, le=2**53)] = 1000
+    max_result_chars: _Characters = 100_000  # some 25,000 tokens, what several clients take in one result
     default_tenant: str | None = None
     tenants: dict[str, Any] | None = None
     allow_unknown: bool | None = None
@@ -538,8 +555,9 @@ class _Reading:
         self._models: Counter[tuple[str, str]] = Counter()  # group and model → deployments so far
         self._embedded: dict[str, str] = {}  # group → place of its embedded deployment
 
-    def config(self, document: dict[str, Any], source: str, origin: str) -> Config | None:
+    def config(self, source: Source) -> Config | None:
         """The config that the document and the environment make; None when there are faults."""
+        document = source.document
         self._top_level(document)
         router = self._section(_RouterSettings, document, "router_settings")
         litellm = self._section(_LiteLLMSettings, document, "litellm_settings")
@@ -609,7 +627,7 @@ class _Reading:
             for kind, lists in chains.items()
         }
         public = {
-            "source": origin,
+            "source": source.origin,
             "model_list": [_masked(entry) for entry in self._shown if entry["model_name"] in visible],
             "router_settings": {
                 "routing_strategy": router.routing_strategy,
@@ -623,6 +641,9 @@ class _Reading:
                 "default_group": default_among(default_group, visible),
                 "default_tenant": known_tenant or _DEFAULT_TENANT,
                 "timeout_s": konstruct.timeout_s,
+                "max_concurrency": konstruct.max_concurrency,
+                "max_queue": konstruct.max_queue,
+                "max_result_chars": konstruct.max_result_chars,
                 "allow_unknown": allow_unknown,
                 "tenants": {
                     tenant.id: _shown_tenant(tenant, visible, with_note=known_tenant is None)
@@ -637,7 +658,8 @@ class _Reading:
             },
         }
         return Config(
-            source=source,
+            source=source.path or source.origin,
+            file=None if source.path is None else Path(source.path),
             groups=MappingProxyType(groups),
             default_group=default_group,
             default_tenant=known_tenant or _DEFAULT_TENANT,
@@ -649,6 +671,9 @@ class _Reading:
             min_answer_tokens=konstruct.min_answer_tokens,
             ledger=ledger,
             timeout_s=konstruct.timeout_s,
+            max_concurrency=konstruct.max_concurrency,
+            max_queue=konstruct.max_queue,
+            max_result_chars=konstruct.max_result_chars,
             allowed_fails=setting("allowed_fails", 2),
             routing_strategy=router.routing_strategy,
             warnings=self._warnings(),

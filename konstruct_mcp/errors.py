@@ -17,6 +17,7 @@
         ├── UnavailableError      unavailable        nothing of the group can be called (no key, cooling down)
         ├── AllFailedError        all_failed         every deployment that was tried failed
         ├── DeadlineError         timeout            the deadline passed first
+        ├── OverloadedError       overloaded         too many calls at once
         ├── BudgetExceededError   budget_exceeded    a budget of the tenant does not afford the call
         └── UnpricedError         unpriced           the tenant has a budget, and the deployment no price
 
@@ -161,6 +162,12 @@ class DeadlineError(CompletionError):
     """The deadline of the whole call passed; the message says what was being waited for."""
 
     code = "timeout"
+
+
+class OverloadedError(CompletionError):
+    """Too many calls are under way and waiting; this one was turned away at once."""
+
+    code = "overloaded"
 
 
 class BudgetExceededError(CompletionError):

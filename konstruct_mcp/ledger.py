@@ -104,7 +104,7 @@ class Ledger:
         granted: Grant | list[BudgetState] = await self._answer(_Job(wanted=replace(wanted, owner=self._owner)))
         return granted
 
-    async def record(self, call: Call) -> None:
+    async def record(self, call: Call, *, within_s: float | None = None) -> None:
         """Put a call on the account: when this returns, it is written. Raises nothing.
 
         Once it has begun it ends, even if whoever waits for it is cancelled.

@@ -20,6 +20,7 @@ import re
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
@@ -92,22 +93,27 @@ class Tried:
 class ModelRouter:
     """Tries the deployments of a config in routing's order.
 
-    Use within one running event loop; `start` begins to load LiteLLM, `aclose` ends all that it opened.
+    Use within one running event loop; `start` begins to load LiteLLM, `aclose` ends all that it opened. `earlier` is
+    the router of the config before this one: what is the same in both keeps its health and its limits.
     """
 
-    def __init__(self, config: Config, embedded: EmbeddedServer | None) -> None:
+    def __init__(self, config: Config, embedded: EmbeddedServer | None, *, earlier: ModelRouter | None = None) -> None:
         self._config = config
         self._embedded = embedded
+        self._earlier = earlier
         self._engine: Future[_Engine] = Future()
         self._started = False
         self._secrets = frozenset(
             secret for deployment in self._deployments() for secret in secrets_in(deployment.params)
         )
-        self._slots = {
-            deployment.id: asyncio.Semaphore(deployment.max_parallel_requests)
-            for deployment in self._deployments()
-            if deployment.max_parallel_requests is not None
-        }
+        kept = {} if earlier is None else {d.id: (d.params, d.max_parallel_requests) for d in earlier._deployments()}
+        self._slots: dict[str, asyncio.Semaphore] = {}
+        for deployment in self._deployments():
+            if (most := deployment.max_parallel_requests) is not None:
+                same = earlier is not None and kept.get(deployment.id) == (deployment.params, most)
+                self._slots[deployment.id] = (
+                    earlier._slots[deployment.id] if earlier is not None and same else asyncio.Semaphore(most)
+                )
 
     def _deployments(self) -> Iterator[Deployment]:
         for group in self._config.groups.values():
@@ -115,23 +121,45 @@ class ModelRouter:
 
     @functools.cached_property
     def _routes(self) -> Routes:
-        return Routes(self._config, {deployment.id: facts_of(deployment) for deployment in self._deployments()})
+        earlier, self._earlier = self._earlier, None  # or every config that ever was would be kept
+        return Routes(
+            self._config,
+            {deployment.id: facts_of(deployment) for deployment in self._deployments()},
+            report=_log.warning,
+            earlier=None if earlier is None else earlier._routes,
+        )
 
     # -- one completion ----------------------------------------------------------------------------------------------
 
-    def walk(self, request: Request, group: str, deadline: float, allowed: Collection[str] | None = None) -> Walk:
-        """Open the walk of a request through the `allowed` groups. `deadline` is a reading of `time.monotonic`."""
+    def walk(
+        self,
+        request: Request,
+        group: str,
+        deadline: float,
+        allowed: Collection[str] | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> Walk:
+        """Open the walk of a request through the `allowed` groups. `deadline` is a reading of `time.monotonic`; `tell`
+        is told what is being waited for."""
         needs = Needs(
             tools=bool(request.tools),
             vision=request.has_images,
             structured_output=request.response_format is not None and request.response_format.type == "json_schema",
             tokens=sum(map(_length, request.messages)) // _CHARS_PER_TOKEN + (request.max_tokens or 0),
         )
-        return self._routes.walk(group, needs, deadline, allowed)
+        return self._routes.walk(group, needs, deadline, allowed, tell)
 
     async def ready(self) -> None:
-        """Wait until providers can be asked: until LiteLLM is loaded."""
+        """Wait until providers can be asked: until LiteLLM is loaded.
+
+        Raises:
+            InternalError: it cannot be.
+        """
         await self._loaded()
+
+    def turn(self, deployment: Deployment) -> contextlib.AbstractAsyncContextManager[None]:
+        """The right to ask it, which is waited for where its `max_parallel_requests` are under way."""
+        return self._slots.get(deployment.id) or contextlib.nullcontext()
 
     def quote(self, deployment: Deployment, request: Request) -> Quote | None:
         """The most that this request can cost there; None for a deployment that costs nothing.
@@ -161,26 +189,25 @@ class ModelRouter:
         """
         deployment = attempt.deployment
         engine = await self._loaded()
-        async with self._slots.get(deployment.id) or contextlib.nullcontext():
-            began = time.monotonic()
-            try:
-                async with asyncio.timeout(attempt.limit_s):
-                    address = await self._address(deployment)
-                    response = await engine.ask(deployment, request, tenant, max_tokens, address)
-                return engine.read(response, deployment, self._routes.facts(deployment), time.monotonic() - began)
-            except TimeoutError:
-                fault = Fault(FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s)
-            except EmbeddedError as error:
-                fault = Fault(FaultKind.UNREADY, error.message)
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                # A provider client's own cancellation, gone astray: nobody asked this call to end.
-                fault = Fault(FaultKind.CONNECTION, "call broken off")
-            except Exception as error:
-                fault = fault_of(error, deployment, self._secrets)
-            return Tried(fault)
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(attempt.limit_s):
+                address = await self._address(deployment)
+                response = await engine.ask(deployment, request, tenant, max_tokens, address)
+            return engine.read(response, deployment, self._routes.facts(deployment), time.monotonic() - began)
+        except TimeoutError:
+            fault = Fault(FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s)
+        except EmbeddedError as error:
+            fault = Fault(FaultKind.UNREADY, error.message)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # A provider client's own cancellation, gone astray: nobody asked this call to end.
+            fault = Fault(FaultKind.CONNECTION, "call broken off")
+        except Exception as error:
+            fault = fault_of(error, deployment, self._secrets)
+        return Tried(fault)
 
     async def _address(self, deployment: Deployment) -> dict[str, str]:
         """Where to call and with which key, for a deployment whose server is started on first use."""
@@ -245,10 +272,12 @@ class ModelRouter:
             _log.error("LiteLLM cannot be loaded: %r", error)
             raise InternalError("LiteLLM cannot be loaded; the log says why") from None
 
+    def take_over(self, earlier: ModelRouter) -> None:
+        """Make the provider connections of an earlier one, which is asked no more, one's own. Both are `ready`."""
+        self._engine.result().take_over(earlier._engine.result())
+
     async def aclose(self) -> None:
-        """Close what was opened: provider connections and the embedded server. Safe to call twice."""
-        if self._embedded is not None:
-            await self._embedded.aclose()
+        """Close the provider connections. Safe to call twice."""
         if self._engine.done() and self._engine.exception() is None:
             await self._engine.result().aclose()
 
@@ -275,6 +304,8 @@ class _Engine:
         _FINISH_REASON_MAP["refusal"] = "content_filter"
         _follow_no_redirects()
         _log_nothing_of_ours()
+        # It makes a provider's coroutine in a thread, and drops it where the call has been cancelled meanwhile.
+        warnings.filterwarnings("ignore", r"coroutine '\w+\.acompletion\w*' was never awaited", RuntimeWarning)
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             # It logs a traceback for every failed call; the fault is reported by us, in one line.
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -396,8 +427,19 @@ class _Engine:
             finish_reason="tool_calls" if calls and finish_reason == "stop" else finish_reason,
         )
 
+    def take_over(self, earlier: _Engine) -> None:
+        """Make what an earlier one has opened one's own, to use and to close; it asks nobody any more."""
+        earlier._forget()
+        if earlier in self._open:
+            self._open.discard(earlier)
+            self._open.add(self)
+
+    def _forget(self) -> None:
+        self._router.discard()  # else LiteLLM goes on telling it how every call in this process went
+
     async def aclose(self) -> None:
         """Close LiteLLM's connections, which all Routers of a process share, if this is the last one."""
+        self._forget()
         if self not in self._open:
             return
         self._open.discard(self)

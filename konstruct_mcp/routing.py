@@ -1,27 +1,29 @@
 """Which deployment next: pure code, no I/O, no litellm, and no clock but the one it is given.
 
 A call walks. `Routes.walk` opens a `Walk` for one request; `Walk.tries` is a generator that yields each `Try` in turn
-and is sent back how it went: an `Answer` or a `Fault`. It may be closed instead, after an answer or when the call is
-given up. The whole order of tries is that one function, read from top
-to bottom:
+and is sent back how it went: an `Answer` or a `Fault`. Now and then it yields a `Hold` instead: wait until another
+call's try has ended. It may be closed at any time, after an answer or when the call is given up. The whole order of
+tries is that one function, read from top to bottom:
 
     for each group, the one asked for first, then its fallbacks:
         for each deployment of it that can be called, lower `order` first:
             the first try, then `num_retries` more for a fault that a retry can cure
+    then those that were passed over because they had failed: one try, by one call at a time
 
 What outlives a call is the health of each deployment: recent failures, cooldown, latency. Two entries of the config
 that call the same model with the same parameters share one health, and a call asks such a pair once: a dead Ollama
-behind two groups is one dead Ollama.
+behind two groups is one dead Ollama. It outlives the config too: what a new one leaves as it was keeps its health.
 """
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import random
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .config import Config, Deployment, Group
@@ -49,6 +51,9 @@ _EXPLORE_EVERY = 10
 _BACKOFF_FIRST_S, _BACKOFF_MAX_S = 0.25, 8.0
 # A retry-after is the provider's word; one longer than an hour is taken for an hour, so that no lie ends a deployment.
 _RETRY_AFTER_MAX_S = 3600.0
+# Between two looks whether one that is cooling down is back: an outage costs its calls no try each, and its end is
+# seen within two seconds.
+_PROBE_FIRST_S, _PROBE_MAX_S = 0.1, 2.0
 
 
 class FaultKind(enum.Enum):
@@ -74,6 +79,8 @@ _RETRYABLE = frozenset({FaultKind.RATE_LIMITED, FaultKind.SERVER_ERROR, FaultKin
 _UNFINISHED = frozenset({FaultKind.TIMEOUT, FaultKind.CONNECTION, FaultKind.BAD_ANSWER})
 # A budget spoke before the provider was asked.
 _UNASKED = frozenset({FaultKind.BUDGET, FaultKind.UNPRICED})
+# After these only those are asked that the operator has named for it.
+_ENDS = _UNASKED | frozenset({FaultKind.CONTENT_POLICY})
 # The request's own faults say nothing about the health of the deployment that named them.
 _REQUEST_FAULTS = _UNASKED | frozenset({FaultKind.CONTEXT_OVERFLOW, FaultKind.CONTENT_POLICY, FaultKind.BAD_REQUEST})
 
@@ -123,6 +130,13 @@ class Try:
     group: str
     wait_s: float
     limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Wait until another call has found out whether a deployment is back; nothing is sent for it."""
+
+    ended: asyncio.Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +197,10 @@ class _Health:
     failed_at: deque[float] = field(default_factory=deque)
     last_fault: str = ""
     cooling_until: float = 0.0
-    probing: bool = False
+    reported_down: bool = False
+    probing: asyncio.Event | None = None  # set when the call that asks whether it is back has ended
+    probes_failed: int = 0
+    next_probe: float = 0.0
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCY_SAMPLES))
     in_flight: int = 0
     passed_by: int = 0
@@ -198,7 +215,9 @@ class _Health:
 class Routes:
     """The deployments of a config and their health, shared by all calls.
 
-    `facts` maps a deployment's id to what is known of its model. `clock` gives seconds from any fixed point.
+    `facts` maps a deployment's id to what is known of its model. `clock` gives seconds from any fixed point. `report`
+    is told, in one line, when a deployment goes down and when it is back. `earlier` are the routes of the config before
+    this one.
     """
 
     def __init__(
@@ -208,23 +227,35 @@ class Routes:
         *,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
+        report: Callable[[str], None] = lambda line: None,
+        earlier: Routes | None = None,
     ) -> None:
         self._config = config
         self._facts = facts
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311  # spreads load, keeps no secret
+        self._report = report
         self._health: dict[str, _Health] = {}
-        known: list[tuple[Deployment, _Health]] = []
-        for group in config.groups.values():
-            for deployment in group.deployments:
-                twin = next((health for other, health in known if other.params == deployment.params), None)
-                self._health[deployment.id] = twin or _Health()
-                known.append((deployment, self._health[deployment.id]))
+        known = [] if earlier is None else earlier._known()
+        for deployment in _deployments(config):
+            twin = next((health for other, health in known if other.params == deployment.params), None)
+            self._health[deployment.id] = twin or _Health()
+            known.append((deployment, self._health[deployment.id]))
 
-    def walk(self, group: str, needs: Needs, deadline: float, allowed: Collection[str] | None = None) -> Walk:
+    def _known(self) -> list[tuple[Deployment, _Health]]:
+        return [(deployment, self._health[deployment.id]) for deployment in _deployments(self._config)]
+
+    def walk(
+        self,
+        group: str,
+        needs: Needs,
+        deadline: float,
+        allowed: Collection[str] | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> Walk:
         """Open the walk of one request. `deadline` is a reading of the clock; `allowed` are the groups that the tenant
-        may use, None for all."""
-        return Walk(self, self._config.groups[group], needs, deadline, allowed)
+        may use, None for all; `tell` is told in one line what is being waited for, whenever that changes."""
+        return Walk(self, self._config.groups[group], needs, deadline, allowed, tell)
 
     def state(self, deployment: Deployment) -> tuple[DeploymentState, str | None]:
         """The state users see, and its reason unless it is `ready`."""
@@ -293,6 +324,10 @@ class Routes:
         if isinstance(outcome, Answer):
             health.failed_at.clear()
             health.cooling_until = 0.0
+            health.probes_failed = 0
+            if health.reported_down:
+                health.reported_down = False
+                self._report(f"{deployment.name} ({deployment.group}): answers again")
             health.latencies.append(outcome.latency_s)
             health.spent.append((self._clock(), 0, outcome.tokens))
         elif outcome is not None and outcome.kind not in _REQUEST_FAULTS:
@@ -318,17 +353,38 @@ class Routes:
         """Pass this deployment over for so long."""
         health = self._health[deployment.id]
         health.cooling_until = max(health.cooling_until, self._clock() + min(seconds, _RETRY_AFTER_MAX_S))
+        if not health.reported_down:  # once, however long it lasts: who reads the log sees changes
+            health.reported_down = True
+            left = max(1, round(self.cooling(deployment)))
+            self._report(
+                f"{deployment.name} ({deployment.group}): {health.last_fault}; passed over for {left} s or until it is"
+                " back"
+            )
 
-    def probe(self, deployment: Deployment) -> bool:
-        """Claim the one try that a cooling deployment may have when a call has nothing else; False if it is taken."""
+    def failed_by_others(self, deployment: Deployment, own: int) -> bool:
+        """Whether it has failed too often lately, not counting so many failures of one's own."""
+        return len(self._health[deployment.id].failed_at) - own > self._config.allowed_fails
+
+    def probing(self, deployment: Deployment) -> asyncio.Event | None:
+        """What ends when the call that is asking whether it is back has ended; None where nobody asks."""
+        return self._health[deployment.id].probing
+
+    def may_probe(self, deployment: Deployment) -> bool:
+        """Whether it is time to look again whether it is back."""
+        return self._clock() >= self._health[deployment.id].next_probe
+
+    def begin_probe(self, deployment: Deployment) -> None:
+        self._health[deployment.id].probing = asyncio.Event()
+
+    def end_probe(self, deployment: Deployment, outcome: Answer | Fault | None) -> None:
         health = self._health[deployment.id]
-        if health.probing:
-            return False
-        health.probing = True
-        return True
-
-    def probed(self, deployment: Deployment) -> None:
-        self._health[deployment.id].probing = False
+        if health.probing is not None:
+            health.probing.set()
+            health.probing = None
+        if isinstance(outcome, Fault) and outcome.kind not in _REQUEST_FAULTS:
+            pause = min(_PROBE_MAX_S, _PROBE_FIRST_S * 2.0**health.probes_failed)
+            health.probes_failed = min(health.probes_failed + 1, 10)
+            health.next_probe = self._clock() + pause
 
     def backoff(self, retries: int) -> float:
         """Seconds to wait before the next try of the same deployment: exponential, with jitter so that calls that
@@ -347,6 +403,11 @@ class Routes:
         return None
 
 
+def _deployments(config: Config) -> Iterator[Deployment]:
+    for group in config.groups.values():
+        yield from group.deployments
+
+
 def _order(deployment: Deployment) -> float:
     return float("inf") if deployment.order is None else deployment.order
 
@@ -360,13 +421,20 @@ class Walk:
     """
 
     def __init__(
-        self, routes: Routes, group: Group, needs: Needs, deadline: float, allowed: Collection[str] | None
+        self,
+        routes: Routes,
+        group: Group,
+        needs: Needs,
+        deadline: float,
+        allowed: Collection[str] | None,
+        tell: Callable[[str], None],
     ) -> None:
         self._routes = routes
         self._group = group
         self._needs = needs
         self._deadline = deadline
         self._allowed = allowed
+        self._tell = tell
         self._free_only = False
         self._asked: list[Deployment] = []
         self._faults: list[Fault] = []
@@ -374,7 +442,15 @@ class Walk:
         self.attempts: list[Attempt] = []
         self.waiting_for = ""
 
-    def tries(self) -> Generator[Try, Answer | Fault, None]:
+    def wait_for(self, what: str, *, trying: bool = False) -> None:
+        """Take note of what is being waited for; `trying`: a deployment that is being asked."""
+        self.waiting_for = what
+        line = f"trying {what}" if trying else f"waiting for {what}"
+        if self.attempts:
+            line = f"{self.attempts[-1].deployment}: {self.attempts[-1].error}, {line}"
+        self._tell(line)
+
+    def tries(self) -> Generator[Try | Hold, Answer | Fault | None, None]:
         """Yields each try and is sent its outcome; ends after an answer or when nothing is left to try."""
         groups = [self._group]
         visited: set[str] = set()
@@ -387,46 +463,48 @@ class Walk:
             while candidates := self._candidates(group):
                 deployment = self._routes.pick(candidates)
                 outcome = yield from self._ask(deployment, group, deployment.num_retries)
-                if isinstance(outcome, Answer):
+                if self._is_final(outcome):
                     return
-                match outcome.kind:
-                    case FaultKind.BAD_REQUEST:
-                        return
-                    case FaultKind.CONTENT_POLICY:
+                match outcome:
+                    case Fault(kind=FaultKind.CONTENT_POLICY):
                         groups, behind = [], group.content_policy_fallbacks
                         break
-                    case FaultKind.CONTEXT_OVERFLOW:
-                        # From here on only a larger window will do, wherever it is.
-                        window = self._routes.facts(deployment).context_window
-                        needed = window + 1 if window is not None else self._needs.tokens
-                        self._window_needed = max(self._window_needed, needed)
+                    case Fault(kind=FaultKind.CONTEXT_OVERFLOW):
                         behind = (*group.context_window_fallbacks, *group.fallbacks)
             if any(fault.kind in _UNASKED for fault in self._faults):
                 # Others of the group may have cost less. What is behind it is another matter: a tenant whose money has
                 # run out is told so, unless the operator has said what may answer for nothing instead.
                 groups, behind, self._free_only = [], self._routes.budget_fallback, True
             groups[:0] = self._routes.groups(behind, self._allowed)
-        if not self._asked:
-            yield from self._probe()
+        if not any(fault.kind in _ENDS for fault in self._faults):
+            yield from self._look_again()
+
+    def _is_final(self, outcome: Answer | Fault) -> bool:
+        """Whether nobody else is to be asked; notes what the others must have."""
+        if isinstance(outcome, Fault) and outcome.kind is FaultKind.CONTEXT_OVERFLOW:
+            # From here on only a larger window will do, wherever it is.
+            window = self._routes.facts(self._asked[-1]).context_window
+            needed = window + 1 if window is not None else self._needs.tokens
+            self._window_needed = max(self._window_needed, needed)
+        return isinstance(outcome, Answer) or outcome.kind is FaultKind.BAD_REQUEST
 
     def _ask(
-        self, deployment: Deployment, group: Group, retries: int
-    ) -> Generator[Try, Answer | Fault, Answer | Fault]:
-        """All tries of one deployment; the outcome of the last."""
+        self, deployment: Deployment, group: Group, retries: int, *, behind: bool | None = None
+    ) -> Generator[Try | Hold, Answer | Fault | None, Answer | Fault]:
+        """All tries of one deployment; the outcome of the last. `behind`: whether somebody else could still answer."""
         self._asked.append(deployment)
         wait = 0.0
         for retry in range(retries + 1):
             if retry:
-                self.waiting_for = f"another try of {deployment.name} ({self._faults[-1]})"
-            else:
-                self.waiting_for = deployment.name
+                self.wait_for(f"another try of {deployment.name}")
             # Booked before it is made, so that calls that choose at the same moment see each other.
             self._routes.began(deployment)
             outcome: Answer | Fault | None = None
             try:
-                outcome = yield Try(deployment, group.name, wait, self._limit(deployment, wait))
+                outcome = yield Try(deployment, group.name, wait, self._limit(deployment, wait, behind))
             finally:
                 self._routes.ended(deployment, outcome)
+            assert outcome is not None  # noqa: S101  # a try is sent back how it went
             if isinstance(outcome, Answer):
                 return outcome
             self._faults.append(outcome)
@@ -434,30 +512,73 @@ class Walk:
                 return outcome
             wait = self._routes.backoff(retry) if outcome.retry_after_s is None else outcome.retry_after_s
             too_late = self._routes.now() + wait >= self._deadline
-            if retry == retries or too_late or self._routes.limit_reached(deployment) is not None:
+            # What others have found out in the meantime need not be found out again, where somebody else is left.
+            known_down = self._routes.failed_by_others(deployment, retry + 1) and self._is_anybody_behind()
+            if retry == retries or too_late or known_down or self._routes.limit_reached(deployment) is not None:
                 if outcome.retry_after_s is not None:
                     self._routes.cool(deployment, wait)
                 return outcome
         raise AssertionError("the last try returns")  # pragma: no cover - for the type checker
 
-    def _probe(self) -> Generator[Try, Answer | Fault, None]:
-        """Everything that could answer is cooling down: a call may ask one of it once, the first that no other call is
-        asking. The rest are told so at once, so that an outage costs little, and its end is seen by the next call."""
-        for group in self._chain():
-            for deployment in sorted(group.deployments, key=_order):
-                if self._routes.cooling(deployment) > 0 and self._fits(deployment) and self._routes.probe(deployment):
-                    try:
-                        yield from self._ask(deployment, group, retries=0)
-                    finally:
-                        self._routes.probed(deployment)
+    def _look_again(self) -> Generator[Try | Hold, Answer | Fault | None, None]:
+        """Nobody else is left: what was passed over because it had failed may be back. One call at a time asks it,
+        once, and the others wait for what it finds; for a moment after that nobody does, so that an outage costs
+        little."""
+        while True:
+            busy: list[tuple[Deployment, asyncio.Event]] = []
+            outcome: Answer | Fault | None = None
+            left = self._left()
+            for deployment, group in left:
+                if self._routes.state(deployment)[0] == "ready":  # as another call has found
+                    outcome = yield from self._ask(deployment, group, deployment.num_retries, behind=len(left) > 1)
+                    break
+                if self._routes.cooling(deployment) <= 0:
+                    continue  # at a limit of its own
+                if (probing := self._routes.probing(deployment)) is not None:
+                    busy.append((deployment, probing))
+                elif self._routes.may_probe(deployment):
+                    outcome = yield from self._probe(deployment, group, behind=len(left) > 1)
+                    break
+            if outcome is not None:
+                if self._is_final(outcome) or (isinstance(outcome, Fault) and outcome.kind in _ENDS):
                     return
+            elif busy:
+                deployment, probing = busy[0]
+                self.wait_for(f"word from {deployment.name}, which is cooling down")
+                yield Hold(probing)
+            else:
+                return
 
-    def _limit(self, deployment: Deployment, wait: float) -> float:
+    def _probe(
+        self, deployment: Deployment, group: Group, *, behind: bool
+    ) -> Generator[Try | Hold, Answer | Fault | None, Answer | Fault]:
+        outcome: Answer | Fault | None = None
+        self._routes.begin_probe(deployment)
+        try:
+            outcome = yield from self._ask(deployment, group, 0, behind=behind)
+        finally:
+            self._routes.end_probe(deployment, outcome)
+        return outcome
+
+    def _left(self) -> list[tuple[Deployment, Group]]:
+        """What has not been asked and could answer, if it were in health: nearest first."""
+        return [
+            (deployment, group)
+            for group in self._chain()
+            for deployment in sorted(group.deployments, key=_order)
+            if deployment.unavailable is None and self._fits(deployment) and not self._was_asked(deployment)
+        ]
+
+    def _limit(self, deployment: Deployment, wait: float, behind: bool | None) -> float:
         """Seconds for one try. While there is somebody behind it, a hang may take half of what is left at most, so that
         the others are asked within the deadline."""
         left = self._deadline - self._routes.now() - wait
-        behind = any(self._candidates(group) for group in self._chain())
+        if behind is None:
+            behind = self._is_anybody_behind()
         return min(deployment.timeout_s, left / 2) if behind else deployment.timeout_s
+
+    def _is_anybody_behind(self) -> bool:
+        return any(self._candidates(group) for group in self._chain())
 
     def _candidates(self, group: Group) -> list[Deployment]:
         return [
@@ -465,8 +586,11 @@ class Walk:
             for deployment in group.deployments
             if self._routes.state(deployment)[0] == "ready"
             and self._fits(deployment)
-            and not any(self._routes.same(deployment, asked) for asked in self._asked)
+            and not self._was_asked(deployment)
         ]
+
+    def _was_asked(self, deployment: Deployment) -> bool:
+        return any(self._routes.same(deployment, asked) for asked in self._asked)
 
     def _fits(self, deployment: Deployment) -> bool:
         facts = self._routes.facts(deployment)
@@ -534,7 +658,7 @@ class Walk:
         lines: dict[str, str] = {}
         for group in self._chain():
             for deployment in group.deployments:
-                if deployment.name not in exclude and not any(self._routes.same(deployment, a) for a in self._asked):
+                if deployment.name not in exclude and not self._was_asked(deployment):
                     missing = self._needs.missing(self._routes.facts(deployment))
                     state, reason = self._routes.state(deployment)
                     why = reason if state == "unavailable" else f"does not support {missing}" if missing else reason

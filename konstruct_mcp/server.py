@@ -1,4 +1,5 @@
-"""The MCP face: tools, resources, argument completion. Parses what comes in, words what goes out, decides nothing.
+"""The MCP face: tools, resources, argument completion, progress, notices of change. Parses what comes in, words what
+goes out, decides nothing.
 
 The low-level `Server` of the SDK is used: its high-level one parses string arguments as JSON before it looks at their
 type, ignores unknown arguments and answers bad ones with raw validation text.
@@ -9,17 +10,33 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote, unquote
 
+import anyio
 import yaml
+from cachetools import TTLCache
 from mcp import types
-from mcp.server import Server
+from mcp.server import NotificationOptions, Server
 from mcp.server.caching import CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.models import InitializationOptions
+from mcp.server.session import ServerSession
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    ListenHandler,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ToolsListChanged,
+)
 from mcp.shared.exceptions import MCPError
 
 from .completions import Konstruct
@@ -31,7 +48,7 @@ from .errors import (
     UnknownTenantError,
     quoted,
 )
-from .types import Request, scrubbed
+from .types import Completion, Request, scrubbed
 
 _log = logging.getLogger(__name__)
 
@@ -40,37 +57,96 @@ _CONFIG_URI = "konstruct://config"
 _USAGE_URI = "konstruct://usage"
 _GROUP_TEMPLATE = "konstruct://groups/{name}"
 _USAGE_TEMPLATE = "konstruct://usage/{tenant_id}"
+_COMPLETIONS_URI = "konstruct://completions"
+_COMPLETION_TEMPLATE = "konstruct://completions/{id}"
 _USAGE_DAYS = 30  # an assistant reads all of it
-# Lists change only with the config, which is read once: a client may keep them for the while it is likely to run.
-_LISTS_FRESH_MS = 3_600_000
+# Lists change with the config alone. A client that listens is told; another one looks again after five minutes.
+_LISTS_FRESH_MS = 300_000
 _COMPLETION_LIMIT = 100  # values in one answer, by the protocol
+_MOST_LISTENING = 16  # streams of notices; a client has one
+_FIRST_PROGRESS_S, _PROGRESS_S = 0.5, 2.0  # many clients start their time-out again at each
+_KEPT_S, _KEPT_CHARS = 3600.0, 64 * 2**20  # of the answers that were cut: an hour, and what fits, newest first
+_NOTICE_S = 5.0  # for a client to take a notice: one that reads nothing keeps no other from hearing
+_SENTENCE_END = re.compile(r"""[.!?…。！？]["'”’»)\]]*(?=\s|\Z)|\n""")
 
-_Context = ServerRequestContext[dict[str, Any]]
+
+@dataclass(slots=True)
+class _Peer:
+    """One connection; `session` once a client of the handshake era is ready to be told of changes."""
+
+    session: ServerSession | None = None
 
 
-def make_server(konstruct: Konstruct) -> Server[dict[str, Any]]:
+_Context = ServerRequestContext[_Peer]
+
+
+class KonstructServer(Server[_Peer]):
     """The MCP server over an open `Konstruct`."""
-    face = _Face(konstruct)
-    server: Server[dict[str, Any]] = Server(
-        "konstruct-mcp",
-        version=version("konstruct-mcp"),
-        title="Konstruct",
-        description="Completions from other language models, by model group, with fallback.",
-        instructions=_instructions(konstruct),
-        cache_hints={
-            "tools/list": CacheHint(ttl_ms=_LISTS_FRESH_MS),
-            "resources/list": CacheHint(ttl_ms=_LISTS_FRESH_MS),
-            "resources/templates/list": CacheHint(ttl_ms=_LISTS_FRESH_MS),
-        },
-        on_list_tools=face.list_tools,
-        on_call_tool=face.call_tool,
-        on_list_resources=face.list_resources,
-        on_list_resource_templates=face.list_resource_templates,
-        on_read_resource=face.read_resource,
-        on_completion=face.complete_argument,
-    )
-    server.middleware.append(_guard)
-    return server
+
+    def __init__(self, konstruct: Konstruct, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds, by which answers are kept."""
+        face = _Face(konstruct, clock)
+        self._konstruct = konstruct
+        self._peers: list[_Peer] = []
+        self._bus = InMemorySubscriptionBus()
+        super().__init__(
+            "konstruct-mcp",
+            version=version("konstruct-mcp"),
+            title="Konstruct",
+            description="Completions from other language models, by model group, with fallback.",
+            instructions=_instructions(konstruct),
+            cache_hints={
+                "tools/list": CacheHint(ttl_ms=_LISTS_FRESH_MS),
+                "resources/list": CacheHint(ttl_ms=_LISTS_FRESH_MS),
+                "resources/templates/list": CacheHint(ttl_ms=_LISTS_FRESH_MS),
+            },
+            lifespan=self._connected,
+            on_list_tools=face.list_tools,
+            on_call_tool=face.call_tool,
+            on_list_resources=face.list_resources,
+            on_list_resource_templates=face.list_resource_templates,
+            on_read_resource=face.read_resource,
+            on_completion=face.complete_argument,
+            on_subscriptions_listen=ListenHandler(self._bus, max_subscriptions=_MOST_LISTENING),
+        )
+        self.middleware.append(_guard)
+
+    @asynccontextmanager
+    async def _connected(self, _: Server[_Peer]) -> AsyncIterator[_Peer]:
+        peer = _Peer()
+        self._peers.append(peer)
+        try:
+            yield peer
+        finally:
+            self._peers.remove(peer)
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+    ) -> InitializationOptions:
+        """As the base has it, but that changes of the lists are announced."""
+        changed = notification_options or NotificationOptions(tools_changed=True, resources_changed=True)
+        return super().create_initialization_options(changed, experimental_capabilities, extensions)
+
+    async def follow_config(self, until: anyio.Event) -> None:
+        """Take up each change of the config file until the event, and tell the clients."""
+        async for _ in self._konstruct.follow_config(until):
+            self.instructions = _instructions(self._konstruct)
+            with anyio.move_on_after(_NOTICE_S):
+                for uri in (_CONFIG_URI, _GROUPS_URI):
+                    await self._bus.publish(ResourceUpdated(uri=uri))
+                await self._bus.publish(ToolsListChanged())
+                await self._bus.publish(ResourcesListChanged())
+                for session in [peer.session for peer in self._peers if peer.session is not None]:
+                    await session.send_tool_list_changed()
+                    await session.send_resource_list_changed()
+
+
+def make_server(konstruct: Konstruct, *, clock: Callable[[], float] = time.monotonic) -> KonstructServer:
+    """The MCP server over an open `Konstruct`."""
+    return KonstructServer(konstruct, clock=clock)
 
 
 def _instructions(konstruct: Konstruct) -> str:
@@ -90,6 +166,8 @@ async def _guard(ctx: ServerRequestContext[Any], call_next: CallNext) -> Handler
     A lone surrogate in an outgoing text (model output can hold one) cannot be encoded, and a cancellation that the
     client did not ask for (a provider client's own, gone astray) passes for the end of the server.
     """
+    if ctx.method == "notifications/initialized":
+        ctx.lifespan_context.session = ctx.session
     try:
         result: HandlerResult = scrubbed(await call_next(ctx))
         return result
@@ -104,20 +182,21 @@ async def _guard(ctx: ServerRequestContext[Any], call_next: CallNext) -> Handler
 class _Face:
     """The handlers. Each is `(ctx, params) -> result`, as the SDK calls it."""
 
-    def __init__(self, konstruct: Konstruct) -> None:
+    def __init__(self, konstruct: Konstruct, clock: Callable[[], float]) -> None:
         self._konstruct = konstruct
-        self._tools = [_complete_tool(konstruct), _LIST_GROUPS_TOOL]
+        self._kept: TTLCache[str, _Kept] = TTLCache(
+            _KEPT_CHARS, _KEPT_S, timer=clock, getsizeof=lambda kept: len(kept.content)
+        )
 
     async def list_tools(self, ctx: _Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=self._tools)
+        return types.ListToolsResult(tools=[_complete_tool(self._konstruct), _LIST_GROUPS_TOOL])
 
     async def call_tool(self, ctx: _Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         arguments = params.arguments or {}
         try:
             match params.name:
                 case "complete":
-                    completion = await self._konstruct.answer(Request.parse(arguments))
-                    return _result(completion.as_dict())
+                    return await self._complete(Request.parse(arguments), ctx)
                 case "list_groups":
                     if arguments:
                         raise InvalidArgumentError(f"{min(arguments)}: unknown field; list_groups takes none")
@@ -128,6 +207,45 @@ class _Face:
             _log.exception("tool %s failed in konstruct_mcp itself", params.name)
             return _error(InternalError("a defect in konstruct_mcp; its log has the details"))
         raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name[:100]}; tools: complete, list_groups")
+
+    async def _complete(self, request: Request, ctx: _Context) -> types.CallToolResult:
+        most, tenant = (
+            self._konstruct.config.max_result_chars,
+            request.tenant_id or self._konstruct.config.default_tenant,
+        )
+        async with _progress(ctx) as tell:
+            completion = await self._konstruct.answer(request, tell)
+        answer = completion.as_dict()
+        if len(completion.content) <= most:
+            return _result(answer)
+        uri = self._keep(completion, tenant)
+        answer["content"] = _cut(completion.content, most)
+        answer["truncated"] = {
+            "shown_chars": len(answer["content"]),
+            "chars": len(completion.content),
+            "uri": uri,
+        }
+        result = _result(answer)
+        if uri is not None:
+            name = uri.removeprefix("konstruct://")
+            result.content.append(types.ResourceLink(uri=uri, name=name, mime_type="text/plain"))
+        return result
+
+    def _keep(self, completion: Completion, tenant: str) -> str | None:
+        """Where the whole of an answer can be read; None if it is larger than all that is kept together."""
+        kept = str(uuid.uuid4())
+        try:
+            self._kept[kept] = _Kept(tenant, completion.content)
+        except ValueError:
+            return None
+        return f"{_COMPLETIONS_URI}/{kept}"
+
+    def _completion(self, kept_id: str) -> str:
+        kept = self._kept.get(kept_id)
+        own = self._konstruct.config.known_tenant
+        if kept is None or own not in (None, kept.tenant):
+            raise InvalidArgumentError("no such answer; one that was cut is kept for an hour, if there is room")
+        return kept.content
 
     def _groups(self) -> dict[str, Any]:
         return {
@@ -178,6 +296,12 @@ class _Face:
                     description="The same of one tenant.",
                     mime_type="application/json",
                 ),
+                types.ResourceTemplate(
+                    uri_template=_COMPLETION_TEMPLATE,
+                    name="completion",
+                    description="The whole of an answer that was cut, for an hour.",
+                    mime_type="text/plain",
+                ),
             ]
         )
 
@@ -186,8 +310,7 @@ class _Face:
         if uri == _GROUPS_URI:
             return _document(uri, "application/json", _json(self._groups()))
         if uri == _CONFIG_URI:
-            text = yaml.safe_dump(_plain(self._konstruct.config.public), sort_keys=False, allow_unicode=True)
-            return _document(uri, "application/yaml", text)
+            return _document(uri, "application/yaml", _yaml(self._config()))
         try:
             if uri.startswith(f"{_GROUPS_URI}/"):
                 group = self._konstruct.group(unquote(uri.removeprefix(f"{_GROUPS_URI}/")))
@@ -195,12 +318,21 @@ class _Face:
             if uri == _USAGE_URI or uri.startswith(f"{_USAGE_URI}/"):
                 tenant = unquote(uri.removeprefix(_USAGE_URI).removeprefix("/"))
                 return _document(uri, "application/json", _json(await self._usage(tenant or None)))
+            if uri.startswith(f"{_COMPLETIONS_URI}/"):
+                return _document(uri, "text/plain", self._completion(uri.removeprefix(f"{_COMPLETIONS_URI}/")))
         except RequestError as error:
             raise MCPError(types.INVALID_PARAMS, str(error)) from None
         except KonstructError as error:
             raise MCPError(types.INTERNAL_ERROR, str(error)) from None
-        known = ", ".join((_GROUPS_URI, _GROUP_TEMPLATE, _USAGE_URI, _USAGE_TEMPLATE, _CONFIG_URI))
+        known = ", ".join(
+            (_GROUPS_URI, _GROUP_TEMPLATE, _USAGE_URI, _USAGE_TEMPLATE, _COMPLETION_TEMPLATE, _CONFIG_URI)
+        )
         raise MCPError(types.INVALID_PARAMS, f"Unknown resource; there are {known}")
+
+    def _config(self) -> Mapping[str, Any]:
+        """The config in use; before it, what is wrong with the file if it has changed since and cannot be used."""
+        faults = self._konstruct.config_faults
+        return {"faults": list(faults), **self._konstruct.config.public} if faults else self._konstruct.config.public
 
     async def _usage(self, tenant: str | None) -> dict[str, Any]:
         """Of the tenant whose server this is, and of no other; an operator's server has everybody's."""
@@ -229,6 +361,44 @@ class _Face:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An answer that was cut, and whose it is."""
+
+    tenant: str
+    content: str
+
+
+@asynccontextmanager
+async def _progress(ctx: _Context) -> AsyncIterator[Callable[[str], None]]:
+    """What is told is reported until the block ends, to a client that has asked for it; to another it is not."""
+    began, line = time.monotonic(), ""
+
+    def tell(news: str) -> None:
+        nonlocal line
+        line = news
+
+    async def report() -> None:
+        await anyio.sleep(_FIRST_PROGRESS_S)
+        while True:
+            await ctx.session.report_progress(round(time.monotonic() - began, 3), message=scrubbed(line))
+            await anyio.sleep(_PROGRESS_S)
+
+    reporting = asyncio.ensure_future(report())
+    try:
+        yield tell
+    finally:
+        reporting.cancel()
+
+
+def _cut(text: str, most: int) -> str:
+    """The beginning of a text, up to the end of a sentence, or of a word where the last sentence is a very long one."""
+    head = text[: most + 1]  # with what follows the last character that fits: it may be the end of a word
+    ends = [match.end() for match in _SENTENCE_END.finditer(head, most // 2) if match.end() <= most]
+    end = ends[-1] if ends else head.rfind(" ", most // 2)
+    return head[: end if end > 0 else most].rstrip()
+
+
 def _result(answer: dict[str, Any]) -> types.CallToolResult:
     """The same object twice: some clients show the model only the structure, others only the text."""
     answer = scrubbed(answer)
@@ -248,6 +418,11 @@ def _document(uri: str, mime_type: str, text: str) -> types.ReadResourceResult:
 def _json(value: Any) -> str:
     # Without spaces: an assistant pays for every byte.
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _yaml(value: Any) -> str:
+    text: str = yaml.safe_dump(_plain(value), sort_keys=False, allow_unicode=True)
+    return text
 
 
 def _plain(value: Any) -> Any:
@@ -330,6 +505,7 @@ def _complete_tool(konstruct: Konstruct) -> types.Tool:
                 "usage": {"type": "object"},
                 "cost_usd": {"anyOf": [{"type": "number"}, {"type": "null"}], "description": "null: unpriced"},
                 "duration_ms": {"type": "integer"},
+                "truncated": {"type": "object", "description": "content was cut; read uri for the whole"},
             },
             "required": [
                 *("content", "tool_calls", "finish_reason", "model_group", "served_group", "model"),

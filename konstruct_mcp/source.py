@@ -6,19 +6,23 @@ its line. Any value in it may be a secret, so no message quotes one, and none ho
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
 import platformdirs
 import yaml
 
 from .errors import ConfigError, quoted
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,46 @@ def read_source(path: Path | None, environ: Mapping[str, str]) -> Source:
         return Source(origin, None, _parse((files(__package__) / "default_config.yaml").read_text("utf-8"), origin))
     source, text = _read(file, origin)
     return Source(origin, source, _parse(text, origin))
+
+
+# A file is read once nothing has happened to it for so long: an editor may empty it first and write it then.
+_SETTLED_MS = 100
+# What no notice comes of (a network drive, a change just before the watch began) is seen by a look as often as this.
+_LOOK_MS = 2000
+
+
+async def changes(file: Path, until: anyio.Event) -> AsyncIterator[None]:
+    """Yields whenever a config file may have changed, and once at the beginning, until the event.
+
+    Its folder is watched rather than the file, which editors replace; and the one that a link leads to.
+    """
+    from watchfiles import awatch  # by a server alone
+
+    seen: tuple[int, ...] | None = ()
+    try:
+        async for _ in awatch(
+            *{file.parent, file.resolve().parent},  # noqa: ASYNC240  a look at a folder, once
+            watch_filter=None,
+            recursive=False,
+            step=_SETTLED_MS,
+            rust_timeout=_LOOK_MS,
+            yield_on_timeout=True,
+            stop_event=until,
+        ):
+            if (found := _signature(file)) != seen:
+                seen = found
+                yield
+    except (OSError, RuntimeError) as error:  # the folder is gone; the system watches no more than so many
+        _log.warning("the config file cannot be watched (%s); a change takes effect at the next start", error)
+
+
+def _signature(file: Path) -> tuple[int, ...] | None:
+    """What is another after a change; None where there is no file."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 # ---- finding and reading the file ------------------------------------------------------------------------------------

@@ -311,6 +311,18 @@ class Request(_Value):
             raise InvalidArgumentError("; ".join(lines)) from None
 
     @property
+    def chars(self) -> int:
+        """Its length, in characters of what is long: what keeping it costs."""
+        count = 0
+        for message in self.messages:
+            content = message.content or ""
+            for part in content if isinstance(content, list) else ():
+                count += len(part.text or "") + (len(part.image_url.url) if part.image_url else 0)
+            count += len(content) if isinstance(content, str) else 0
+            count += sum(len(call.function.arguments) for call in message.tool_calls or ())
+        return count
+
+    @property
     def has_images(self) -> bool:
         return any(
             part.image_url is not None

@@ -53,6 +53,7 @@ class Process:
         self._unread = bytearray()
         self._next_id = 0
         self._answers: dict[Any, dict[str, Any]] = {}
+        self.notices: list[dict[str, Any]] = []
         self.errors = bytearray()
         self._errors_ended = threading.Event()
         threading.Thread(target=self._read_errors, daemon=True).start()
@@ -94,7 +95,7 @@ class Process:
         self._next_id += 1
         params = dict(params or {})
         if modern:
-            params["_meta"] = MODERN
+            params["_meta"] = {**params.get("_meta", {}), **MODERN}
         message = {"jsonrpc": "2.0", "id": self._next_id, "method": method, "params": params}
         self.send_raw(json.dumps(message).encode())
         return self._next_id
@@ -129,18 +130,30 @@ class Process:
         self.send_raw(json.dumps({"jsonrpc": "2.0", "method": method, "params": dict(params)}).encode())
 
     def answer(self, request_id: Any) -> dict[str, Any]:
-        """The answer to this request; those to others are kept for their turn."""
+        """The answer to this request; those to others are kept for their turn, and so are notices."""
         while request_id not in self._answers:
-            message = self.line()
-            self._answers[message["id"]] = message
+            self._keep(self.line())
         return self._answers.pop(request_id)
 
     def has_answer(self, request_id: Any) -> bool:
         """Whether `answer` would return at once."""
         while request_id not in self._answers and self.has_line():
-            message = self.line()
-            self._answers[message["id"]] = message
+            self._keep(self.line())
         return request_id in self._answers
+
+    def _keep(self, message: dict[str, Any]) -> None:
+        if "id" in message:
+            self._answers[message["id"]] = message
+        else:
+            self.notices.append(message)
+
+    def notice(self, method: str) -> dict[str, Any]:
+        """The next notice of this method, whatever comes before it."""
+        while not any(message["method"] == method for message in self.notices):
+            self._keep(self.line())
+        found = next(message for message in self.notices if message["method"] == method)
+        self.notices.remove(found)
+        return found
 
     def ask(self, method: str, params: Mapping[str, Any] | None = None, *, modern: bool = False) -> dict[str, Any]:
         """Send a request and wait for its result."""

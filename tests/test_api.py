@@ -50,6 +50,7 @@ CODES = {
     "InternalError": "internal",
     "InvalidArgumentError": "invalid_argument",
     "LedgerError": "ledger",
+    "OverloadedError": "overloaded",
     "UnavailableError": "unavailable",
     "UnknownGroupError": "unknown_group",
     "UnknownTenantError": "unknown_tenant",

@@ -552,7 +552,7 @@ class TestAtATerminal:
             ) as process,
         ):
             terminal.hand_over()
-            terminal.read_until(lambda: "waiting for balanced" in terminal.shown)
+            terminal.read_until(lambda: "trying ollama/qwen3:32b" in terminal.shown)
             ollama.wait_for(lambda: ollama.in_flight == 1, LIMIT_S)
             ollama.release()
             shown = terminal.read_until()

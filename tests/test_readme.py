@@ -436,7 +436,8 @@ async def test_every_tool_argument_and_result_is_told(tmp_path: Path) -> None:
     assert list(tools) == re.findall(r"^### Tool `(\w+)`$", README, re.MULTILINE)
     assert set(names("argument")) == set(complete.input_schema["properties"]) == set(Request.model_fields)
     assert complete.output_schema is not None
-    assert set(names("result")) == set(complete.output_schema["properties"]) == set(Completion.__dataclass_fields__)
+    result = {*Completion.__dataclass_fields__, "truncated"}
+    assert set(names("result")) == set(complete.output_schema["properties"]) == result
     [reasons] = [row[1] for row in table("result") if row[0] == "`finish_reason`"]
     assert code(reasons) == list(get_args(FinishReason))
     group = groups["groups"][0]
@@ -619,7 +620,8 @@ def test_the_program_runs(reader: Reader) -> None:
 def test_every_argument_of_the_tool_is_one_in_python() -> None:
     complete = Konstruct.complete.__annotations__
 
-    assert set(complete) - {"return"} == set(names("argument"))
+    assert set(complete) - {"return", "on_wait"} == set(names("argument"))
+    assert "`on_wait`" in section_of("From Python")
 
 
 def test_the_modules_are_told() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from konstruct_mcp import errors
 from konstruct_mcp.config import Config, Deployment, Group, LedgerPlace
-from konstruct_mcp.routing import Answer, Facts, Fault, FaultKind, Needs, Routes, Walk
+from konstruct_mcp.routing import Answer, Facts, Fault, FaultKind, Hold, Needs, Routes, Try, Walk
 from konstruct_mcp.types import Attempt
 
 K = FaultKind
@@ -38,6 +38,7 @@ def dep(group: str, n: int, **fields: object) -> Deployment:
 def conf(groups: Sequence[Group], **fields: object) -> Config:
     made = Config(
         source="a test",
+        file=None,
         groups={group.name: group for group in groups},
         default_group=groups[0].name,
         default_tenant="default",
@@ -49,6 +50,9 @@ def conf(groups: Sequence[Group], **fields: object) -> Config:
         min_answer_tokens=256,
         ledger=LedgerPlace("sqlite:////dev/null/none", Path("/dev/null/none")),
         timeout_s=300,
+        max_concurrency=200,
+        max_queue=1000,
+        max_result_chars=100_000,
         allowed_fails=2,
         routing_strategy="latency-based-routing",
         warnings=(),
@@ -65,8 +69,13 @@ class World:
         self.clock = Clock()
         ids = [d.id for group in config.groups.values() for d in group.deployments]
         self.routes = Routes(
-            config, {i: (facts or {}).get(i, Facts()) for i in ids}, clock=self.clock, rng=random.Random(7)
+            config,
+            {i: (facts or {}).get(i, Facts()) for i in ids},
+            clock=self.clock,
+            rng=random.Random(7),
+            report=lambda line: self.reports.append(line),
         )
+        self.reports: list[str] = []
         self.asked: list[str] = []
         self.waits: list[float] = []
         self.limits: list[float] = []
@@ -85,9 +94,10 @@ class World:
         outcome: Outcome | None = None
         while True:
             try:
-                attempt = next(tries) if outcome is None else tries.send(outcome)
+                attempt = tries.send(outcome)
             except StopIteration:
                 return self.asked[-1] if isinstance(outcome, Answer) else walk
+            assert isinstance(attempt, Try)
             deployment = attempt.deployment
             self.clock.now += attempt.wait_s
             self.asked.append(deployment.id)
@@ -97,6 +107,13 @@ class World:
             outcome = answer() if callable(answer) else answer
             if isinstance(outcome, Fault):
                 walk.attempts.append(Attempt(deployment.name, str(outcome), 1))
+
+
+def step(tries: Generator[Try | Hold, Outcome | None, None], outcome: Outcome | None = None) -> str:
+    """The id of the deployment that is to be asked next."""
+    attempt = tries.send(outcome)
+    assert isinstance(attempt, Try)
+    return attempt.deployment.id
 
 
 def quality_and_fast(**fields: object) -> Config:
@@ -235,36 +252,119 @@ class TestCooldown:
             "rate limited (HTTP 429); tried again in 30 s",
         )
 
-    def test_when_all_are_cooling_one_call_at_a_time_asks_one_of_them_once(self) -> None:
-        world = World(conf([Group("a", "", (dep("a", 1), dep("a", 2)))]))
-        down = {"a/1": Fault(K.CONNECTION), "a/2": Fault(K.CONNECTION)}
-        world.walk("a", down)
-        other = world.routes.walk("a", Needs(), world.clock.now + 300)
+    def test_it_is_reported_once_and_so_is_its_end(self) -> None:
+        world = World(quality_and_fast())
+        for _ in range(5):
+            world.walk("quality", {"quality/1": Fault(K.SERVER_ERROR, "HTTP 500")})
+            world.clock.now += 31
+        assert world.reports == [
+            "openai/quality-1 (quality): server error (HTTP 500); passed over for 30 s or until it is back"
+        ]
+        world.walk("quality", {})
+        world.walk("quality", {})
+        assert world.reports[1:] == ["openai/quality-1 (quality): answers again"]
 
-        def second_call_meanwhile() -> Outcome:
-            assert next(other.tries()).deployment.id == "a/2"
-            return Fault(K.CONNECTION)
+    def test_calls_under_way_take_the_word_of_others_while_somebody_else_is_left(self) -> None:
+        world = World(quality_and_fast())
+        down = Fault(K.SERVER_ERROR)
+        calls = [world.routes.walk("quality", Needs(), world.clock.now + 300).tries() for _ in range(10)]
+        assert [step(call) for call in calls] == ["quality/1"] * 10
+        assert [step(call, down) for call in calls] == ["quality/1"] * 3 + ["quality/2"] * 7
+        assert [step(call, down) for call in calls[:3]] == ["quality/2"] * 3
 
-        walk = world.walk("a", {"a/1": second_call_meanwhile})
-        assert isinstance(walk, Walk)
-        assert world.asked == ["a/1"]
-        assert isinstance(walk.failure(), errors.AllFailedError)
-        assert "openai/a-2: not tried, connection failed; tried again in 30 s" in str(walk.failure())
-        assert world.walk("a", {}) == "a/1"  # it is back, and the first call finds it
+    def test_a_config_that_keeps_a_deployment_keeps_its_health(self) -> None:
+        world = World(quality_and_fast())
+        world.walk("quality", {"quality/1": Fault(K.AUTH, "HTTP 401")})
+        world.walk("quality", {"quality/1": Fault(K.AUTH, "HTTP 401")})
+        world.walk("quality", {"quality/1": Fault(K.AUTH, "HTTP 401")})
+        moved = conf([Group("new", "", (dep("new", 1), dep("quality", 1)))])
+        routes = Routes(moved, {"new/1": Facts(), "quality/1": Facts()}, clock=world.clock, earlier=world.routes)
+        assert [routes.state(one)[0] for one in moved.groups["new"].deployments] == ["ready", "cooling_down"]
 
-    def test_a_probe_that_is_taken_leaves_a_clear_refusal(self) -> None:
-        world = World(conf([Group("a", "", (dep("a", 1),))]))
-        world.walk("a", {"a/1": Fault(K.CONNECTION)})
-        held = world.routes.walk("a", Needs(), world.clock.now + 300).tries()
-        next(held)
-        walk = world.walk("a", {})
-        assert isinstance(walk, Walk)
+
+class TestLookingAgain:
+    """Everything that could answer has failed and is cooling down; it may be back."""
+
+    DOWN = Fault(K.CONNECTION)
+
+    def world(self, size: int = 2) -> World:
+        world = World(conf([Group("a", "", tuple(dep("a", n + 1) for n in range(size)))]))
+        world.walk("a", {f"a/{n + 1}": self.DOWN for n in range(size)})
+        assert {world.routes.state(one)[0] for one in world.config.groups["a"].deployments} == {"cooling_down"}
+        return world
+
+    def call(self, world: World) -> Generator[Try | Hold, Outcome | None, None]:
+        return world.routes.walk("a", Needs(), world.clock.now + 300).tries()
+
+    def test_a_call_asks_each_once_in_order_and_the_first_that_is_back_answers(self) -> None:
+        world = self.world(3)
+        assert world.walk("a", {"a/1": self.DOWN}) == "a/2"
+        assert world.asked == ["a/1", "a/2"]
+
+    def test_so_does_one_that_has_seen_the_rest_fail(self) -> None:
+        world = World(quality_and_fast())
+        world.walk("quality", {"quality/1": self.DOWN})
+        down = {"quality/2": self.DOWN, "fast/1": self.DOWN}
+        assert world.walk("quality", down) == "quality/1"
+        assert world.asked == ["quality/2"] * 3 + ["fast/1"] * 3 + ["quality/1"]
+
+    def test_two_calls_ask_different_ones(self) -> None:
+        world = self.world()
+        calls = [self.call(world) for _ in range(2)]
+        assert [step(call) for call in calls] == ["a/1", "a/2"]
+
+    async def test_the_others_wait_for_what_it_finds_and_go_on_by_that(self) -> None:
+        world = self.world(1)
+        asking, waiting, third = (self.call(world) for _ in range(3))
+        assert step(asking) == "a/1"
+        holds = [waiting.send(None), third.send(None)]
+        assert all(isinstance(hold, Hold) and not hold.ended.is_set() for hold in holds)
+        with pytest.raises(StopIteration):
+            asking.send(OK)
+        assert all(isinstance(hold, Hold) and hold.ended.is_set() for hold in holds)
+        assert [step(waiting), step(third)] == ["a/1", "a/1"]
+
+    async def test_where_it_finds_it_down_they_are_told_so_at_once(self) -> None:
+        world = self.world(1)
+        walk = world.routes.walk("a", Needs(), world.clock.now + 300)
+        asking, waiting = self.call(world), walk.tries()
+        step(asking)
+        assert isinstance(next(waiting), Hold)
+        for call, outcome in ((asking, self.DOWN), (waiting, None)):
+            with pytest.raises(StopIteration):
+                call.send(outcome)
         assert str(walk.failure()) == (
             'unavailable: nothing in "a" or its fallbacks can be called now: openai/a-1: not tried, connection failed; '
             "tried again in 30 s; try again later or use another group"
         )
-        held.close()
+
+    async def test_a_call_that_is_given_up_leaves_it_to_the_next(self) -> None:
+        world = self.world(1)
+        asking, waiting = self.call(world), self.call(world)
+        step(asking)
+        assert isinstance(next(waiting), Hold)
+        asking.close()
+        assert step(waiting) == "a/1"
+
+    def test_an_outage_costs_fewer_and_fewer_tries_and_its_end_is_seen_within_two_seconds(self) -> None:
+        world = self.world(1)
+        tries = []
+        for tenth in range(100):
+            world.walk("a", {"a/1": self.DOWN})
+            if world.asked:
+                tries.append(tenth)
+            world.clock.now += 0.1
+        assert tries[:5] == [0, 1, 3, 7, 15]
+        assert len(tries) < 12
+        world.clock.now += 2
         assert world.walk("a", {}) == "a/1"
+
+    def test_it_ends_with_what_is_the_requests_own_fault(self) -> None:
+        world = self.world()
+        refused = world.walk("a", {"a/1": Fault(K.BAD_REQUEST, reason="no")})
+        assert isinstance(refused, Walk)
+        assert world.asked == ["a/1"]
+        assert isinstance(refused.failure(), errors.BadRequestError)
 
 
 class TestRetryAfter:
@@ -381,7 +481,7 @@ def test_nothing_to_call_is_said_with_each_reason() -> None:
 
 def test_a_limit_holds_for_calls_at_once_and_for_retries() -> None:
     world = World(conf([Group("a", "", (dep("a", 1, rpm=1),))]))
-    assert next(world.routes.walk("a", Needs(), world.clock.now + 9).tries()).deployment.id == "a/1"
+    assert step(world.routes.walk("a", Needs(), world.clock.now + 9).tries()) == "a/1"
     world = World(conf([Group("a", "", (dep("a", 1, rpm=2),))]))
     held = [world.routes.walk("a", Needs(), world.clock.now + 9).tries() for _ in range(3)]
     assert [next(tries, None) is not None for tries in held] == [True, True, False]
@@ -439,7 +539,7 @@ class TestLatencyBasedRouting:
         walks = [world.routes.walk("a", Needs(), world.clock.now + 9).tries() for _ in range(2)]
         asked = set()
         for tries in walks:
-            asked.add(next(tries).deployment.id)
+            asked.add(step(tries))
         assert asked == {"a/1", "a/2"}
 
 
@@ -455,7 +555,7 @@ def test_a_try_given_up_from_outside_leaves_no_trace() -> None:
     deployment = world.config.groups["quality"].deployments[0]
     for _ in range(9):
         tries = world.routes.walk("quality", Needs(), world.clock.now + 9).tries()
-        assert next(tries).deployment is deployment
+        assert step(tries) == deployment.id
         tries.close()
     assert world.routes.state(deployment) == ("ready", None)
 

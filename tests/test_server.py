@@ -58,7 +58,7 @@ class TestTools:
         assert set(complete["inputSchema"]["properties"]) == set(Request.model_fields)
         message = complete["inputSchema"]["properties"]["messages"]["items"]
         assert set(message["properties"]) == set(Message.model_fields)
-        assert set(complete["outputSchema"]["properties"]) == set(Completion.__dataclass_fields__)
+        assert set(complete["outputSchema"]["properties"]) == {*Completion.__dataclass_fields__, "truncated"}
         required = set(complete["outputSchema"]["required"])
         assert set(Completion.__dataclass_fields__) - required == {"attempts"}
 
@@ -200,6 +200,7 @@ class TestResources:
             assert [t.uri_template for t in templates] == [
                 "konstruct://groups/{name}",
                 "konstruct://usage/{tenant_id}",
+                "konstruct://completions/{id}",
             ]
 
     async def test_groups_are_what_the_tool_lists(self, era: str, config: dict[str, Any], tmp_path: Path) -> None:

@@ -1,0 +1,254 @@
+"""The config file changes while the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import litellm
+import pytest
+import yaml
+from forked import Nursery
+from lines import Process
+from processes import wait_for
+from providers import Gate, Provider, Status, Text
+from worlds import HELLO, KEYS, default_groups, entry, write
+
+from konstruct_mcp import ConfigError, Konstruct, UnknownGroupError
+
+NOTICES = ("notifications/tools/list_changed", "notifications/resources/list_changed")
+
+
+@pytest.fixture
+def config(anthropic: Provider, openai: Provider, ollama: Provider) -> dict[str, Any]:
+    return default_groups(anthropic, openai, ollama)
+
+
+@pytest.fixture
+def path(config: dict[str, Any], tmp_path: Path) -> Path:
+    (tmp_path / "folder").mkdir()
+    return write(tmp_path / "folder", config)
+
+
+def replace(path: Path, config: dict[str, Any] | str) -> None:
+    """As an editor saves: written beside it, and renamed."""
+    beside = path.with_suffix(".new")
+    beside.write_text(config if isinstance(config, str) else yaml.safe_dump(config), encoding="utf-8")
+    beside.replace(path)
+
+
+def groups(server: Process, *, modern: bool = False) -> list[str]:
+    tool = server.ask("tools/list", modern=modern)["tools"][0]
+    return list(tool["inputSchema"]["properties"]["model_group"]["enum"])
+
+
+def shown(server: Process, *, modern: bool = False) -> dict[str, Any]:
+    contents = server.ask("resources/read", {"uri": "konstruct://config"}, modern=modern)["contents"]
+    return dict(yaml.safe_load(contents[0]["text"]))
+
+
+class TestOverAPipe:
+    @pytest.fixture
+    def server(self, path: Path, nursery: Nursery | None) -> Iterator[Process]:
+        with Process(path, nursery=nursery) as server:
+            yield server
+
+    def test_a_change_is_announced_to_a_client_of_the_handshake_era(
+        self, server: Process, path: Path, config: dict[str, Any], openai: Provider
+    ) -> None:
+        capabilities = server.initialize()["capabilities"]
+        assert capabilities["tools"]["listChanged"] is capabilities["resources"]["listChanged"] is True
+        assert "house" not in groups(server)
+        config["model_list"].append(entry("house", {"model": "openai/h", "api_base": openai.url, "api_key": "k"}))
+        replace(path, config)
+        for notice in NOTICES:
+            server.notice(notice)
+        assert groups(server) == ["fast", "balanced", "quality", "house"]
+        assert "house" in str(shown(server)["model_list"])
+        assert not server.complete("house")["isError"]
+        assert b"the config has changed and is in use now; groups: fast, balanced, quality, house" in server.errors
+
+    def test_a_change_is_announced_to_a_client_of_the_modern_era_that_listens(
+        self, server: Process, path: Path, config: dict[str, Any]
+    ) -> None:
+        listed = server.ask("server/discover", modern=True)["capabilities"]
+        assert listed["tools"]["listChanged"] is listed["resources"]["listChanged"] is True
+        assert "fast" in groups(server, modern=True)
+        wanted = {
+            "toolsListChanged": True,
+            "resourcesListChanged": True,
+            "resourceSubscriptions": ["konstruct://config"],
+        }
+        listening = server.send("subscriptions/listen", {"notifications": wanted}, modern=True)
+        server.notice("notifications/subscriptions/acknowledged")
+        config["konstruct"]["groups"] = {"fast": {"description": "changed"}}
+        replace(path, config)
+        for method in (*NOTICES, "notifications/resources/updated"):
+            meta = server.notice(method)["params"]["_meta"]
+            assert meta["io.modelcontextprotocol/subscriptionId"] == listening
+        assert shown(server, modern=True)["konstruct"]["groups"]["fast"]["description"] == "changed"
+
+    def test_one_that_is_wrong_changes_nothing_and_says_what_is_wrong(
+        self, server: Process, path: Path, config: dict[str, Any]
+    ) -> None:
+        server.initialize()
+        before = shown(server)
+        replace(path, {**config, "konstruct": {"default_group": "fats", "timeout_s": 0}})
+        wait_for(lambda: "faults" in shown(server))
+        now = shown(server)
+        assert now.pop("faults") == [
+            "konstruct.timeout_s: should be greater than 0",
+            'konstruct.default_group: no group "fats"; groups: balanced, fast, quality',
+        ]
+        assert now == before
+        assert groups(server) == ["fast", "balanced", "quality"]
+        assert not server.complete("fast")["isError"]
+        (line,) = server.errors.decode().splitlines()
+        assert "cannot be used, so nothing changes: 2 faults in" in line
+        assert 'default_group: no group "fats"' in line
+        assert str(path.parent) not in line
+        replace(path, config)
+        wait_for(lambda: "faults" not in shown(server))
+        assert shown(server) == before
+
+    @pytest.mark.parametrize("way", ["in place", "in two steps", "through a link", "gone for a moment"])
+    def test_however_it_is_written(self, path: Path, config: dict[str, Any], nursery: Nursery | None, way: str) -> None:
+        home = path.parent.parent
+        if way == "through a link":
+            first = path.rename(home / "first.yaml")
+            path.symlink_to(first)
+        with Process(path, nursery=nursery) as server:
+            server.initialize()
+            assert groups(server)
+            config["konstruct"]["default_group"] = "quality"
+            text = yaml.safe_dump(config)
+            match way:
+                case "in place":
+                    path.write_text(text)
+                case "in two steps":
+                    with path.open("w") as file:
+                        file.write(text[:40])
+                        file.flush()
+                        wait_for(lambda: "faults" in shown(server))
+                        file.write(text[40:])
+                case "through a link":
+                    (home / "second.yaml").write_text(text)
+                    link = home / "link"
+                    link.symlink_to(home / "second.yaml")
+                    link.replace(path)
+                case _:
+                    path.unlink()
+                    wait_for(lambda: "faults" in shown(server))
+                    assert "cannot be read: No such file" in shown(server)["faults"][0]
+                    path.write_text(text)
+            wait_for(lambda: shown(server)["konstruct"]["default_group"] == "quality")
+            assert "faults" not in shown(server)
+
+    def test_a_folder_that_goes_away_ends_nothing(self, server: Process, path: Path) -> None:
+        server.initialize()
+        assert groups(server)
+        path.parent.rename(path.parent.with_name("elsewhere"))
+        wait_for(lambda: "faults" in shown(server))
+        assert not server.complete("fast")["isError"]
+        path.parent.with_name("elsewhere").rename(path.parent)
+        wait_for(lambda: "faults" not in shown(server))
+
+
+class TestInPython:
+    async def test_calls_under_way_end_on_what_held_when_they_came(
+        self, path: Path, config: dict[str, Any], ollama: Provider, openai: Provider
+    ) -> None:
+        ollama.script(Gate("the old one"))
+        openai.script(Text("the new one"))
+        config["model_list"] = [entry("fast", {"model": "openai/new", "api_base": openai.url, "api_key": "k"})]
+        config["router_settings"], config["konstruct"] = {}, {}
+        async with Konstruct.from_config(path, environ=KEYS) as konstruct:
+            under_way = [asyncio.create_task(konstruct.complete(HELLO, model_group=g)) for g in ("fast", "balanced")]
+            await ollama.until(lambda: ollama.in_flight == 2)
+            replace(path, config)
+            assert await konstruct.reload()
+            assert (await konstruct.complete(HELLO, model_group="fast")).content == "the new one"
+            with pytest.raises(UnknownGroupError):
+                await konstruct.complete(HELLO, model_group="balanced")
+            assert [status.name for status in konstruct.groups()] == ["fast"]
+            ollama.release()
+            assert [(await call).content for call in under_way] == ["the old one"] * 2
+            assert not await konstruct.reload()  # nothing has changed since
+
+    async def test_what_stays_keeps_its_health_and_its_limits(
+        self, path: Path, config: dict[str, Any], ollama: Provider, openai: Provider
+    ) -> None:
+        one = {"model": "ollama/one", "api_base": ollama.url, "max_parallel_requests": 1}
+        dead = {"model": "openai/dead", "api_base": openai.url, "api_key": "k", "num_retries": 0}
+        config["model_list"] += [entry("one", one), entry("dead", dead)]
+        config["router_settings"]["allowed_fails"] = 0
+        openai.script(Status(500))
+        ollama.script(Gate("held"))
+        replace(path, config)
+        async with Konstruct.from_config(path, environ=KEYS) as konstruct:
+            with pytest.raises(Exception, match="server error"):
+                await konstruct.complete(HELLO, model_group="dead")
+            held = asyncio.create_task(konstruct.complete(HELLO, model_group="one"))
+            await ollama.until(lambda: ollama.in_flight == 1)
+            config["konstruct"]["timeout_s"] = 7
+            replace(path, config)
+            assert await konstruct.reload()
+            assert konstruct.group("dead").deployments[0].state == "cooling_down"
+            second = asyncio.create_task(konstruct.complete(HELLO, model_group="one"))
+            third = asyncio.create_task(konstruct.complete(HELLO, model_group="fast"))
+            await ollama.until(lambda: ollama.in_flight == 2)
+            ollama.release()
+            await asyncio.gather(held, second, third)
+            assert ollama.most_in_flight == 2  # `one` has had one at a time
+
+    async def test_a_ledger_elsewhere_waits_for_the_next_start(
+        self, path: Path, config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with Konstruct.from_config(path, environ=KEYS) as konstruct:
+            before = konstruct.config.public["konstruct"]["ledger_url"]
+            config["konstruct"] |= {"ledger_url": f"sqlite:///{tmp_path}/other.sqlite3", "timeout_s": 7}
+            replace(path, config)
+            assert await konstruct.reload()
+            assert konstruct.config.timeout_s == 7
+            assert konstruct.config.public["konstruct"]["ledger_url"] == before
+            await konstruct.complete(HELLO, model_group="fast")
+        assert "konstruct.ledger_url has changed, which takes effect at the next start" in caplog.text
+        assert not (tmp_path / "other.sqlite3").exists()
+
+    async def test_one_that_is_wrong_is_an_error_and_changes_nothing(self, path: Path) -> None:
+        async with Konstruct.from_config(path, environ=KEYS) as konstruct:
+            before = konstruct.config
+            replace(path, "model_list: []")
+            with pytest.raises(ConfigError):
+                await konstruct.reload()
+            assert konstruct.config is before
+            assert konstruct.config_faults == ("model_list: no deployment",)
+
+    async def test_many_changes_under_load_fail_no_call_and_leave_nothing_behind(
+        self, path: Path, config: dict[str, Any]
+    ) -> None:
+        async with Konstruct.from_config(path, environ=KEYS) as konstruct:
+            await konstruct.complete(HELLO, model_group="fast")
+            listeners = len(litellm.success_callback) + len(litellm._async_success_callback)
+            done = asyncio.Event()
+            answers = 0
+
+            async def ask() -> None:
+                nonlocal answers
+                while not done.is_set():
+                    await konstruct.complete(HELLO, model_group="fast")
+                    answers += 1
+
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(5):
+                    tasks.create_task(ask())
+                for n in range(20):
+                    config["konstruct"]["timeout_s"] = 100 + n
+                    replace(path, config)
+                    assert await konstruct.reload()
+                done.set()
+            assert answers > 20
+            await konstruct.complete(HELLO, model_group="fast")
+            assert len(litellm.success_callback) + len(litellm._async_success_callback) == listeners
