@@ -301,10 +301,11 @@ class Konstruct:
                 step = next(tries, None)
                 while step is not None:
                     outcome: Answer | Fault | None = None
+                    await anyio.sleep(step.wait_s)
                     if isinstance(step, Hold):
-                        await step.ended.wait()
+                        if step.ended is not None:
+                            await step.ended.wait()
                     else:
-                        await anyio.sleep(step.wait_s)
                         began = time.monotonic()
                         tried = await self._try(step, request, account, terms, walk.wait_for)
                         outcome = tried.outcome

@@ -51,9 +51,9 @@ _EXPLORE_EVERY = 10
 _BACKOFF_FIRST_S, _BACKOFF_MAX_S = 0.25, 8.0
 # A retry-after is the provider's word; one longer than an hour is taken for an hour, so that no lie ends a deployment.
 _RETRY_AFTER_MAX_S = 3600.0
-# Between two looks whether one that is cooling down is back: an outage costs its calls no try each, and its end is
-# seen within two seconds.
-_PROBE_FIRST_S, _PROBE_MAX_S = 0.1, 2.0
+# Between two looks whether one that is cooling down is back, longer and longer while it is not: an outage costs its
+# calls no try each, and its end is seen within a second.
+_PROBE_FIRST_S, _PROBE_MAX_S = 0.1, 1.0
 
 
 class FaultKind(enum.Enum):
@@ -134,9 +134,10 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Wait until another call has found out whether a deployment is back; nothing is sent for it."""
+    """Wait so many seconds, or until another call has found out whether a deployment is back; nothing is sent."""
 
-    ended: asyncio.Event
+    wait_s: float = 0.0
+    ended: asyncio.Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,9 +383,11 @@ class Routes:
             health.probing.set()
             health.probing = None
         if isinstance(outcome, Fault) and outcome.kind not in _REQUEST_FAULTS:
-            pause = min(_PROBE_MAX_S, _PROBE_FIRST_S * 2.0**health.probes_failed)
-            health.probes_failed = min(health.probes_failed + 1, 10)
-            health.next_probe = self._clock() + pause
+            now = self._clock()
+            if now > health.next_probe + _PROBE_MAX_S:
+                health.probes_failed = 0  # somebody else has answered meanwhile: this is another outage
+            health.next_probe = now + min(_PROBE_MAX_S, _PROBE_FIRST_S * 2.0**health.probes_failed)
+            health.probes_failed = min(health.probes_failed + 1, 10)  # what a float can hold
 
     def backoff(self, retries: int) -> float:
         """Seconds to wait before the next try of the same deployment: exponential, with jitter so that calls that
@@ -493,32 +496,60 @@ class Walk:
     ) -> Generator[Try | Hold, Answer | Fault | None, Answer | Fault]:
         """All tries of one deployment; the outcome of the last. `behind`: whether somebody else could still answer."""
         self._asked.append(deployment)
-        wait = 0.0
-        for retry in range(retries + 1):
-            if retry:
-                self.wait_for(f"another try of {deployment.name}")
-            # Booked before it is made, so that calls that choose at the same moment see each other.
-            self._routes.began(deployment)
-            outcome: Answer | Fault | None = None
-            try:
-                outcome = yield Try(deployment, group.name, wait, self._limit(deployment, wait, behind))
-            finally:
-                self._routes.ended(deployment, outcome)
-            assert outcome is not None  # noqa: S101  # a try is sent back how it went
-            if isinstance(outcome, Answer):
-                return outcome
-            self._faults.append(outcome)
-            if outcome.kind not in _RETRYABLE:
+        outcome = yield from self._once(deployment, group, 0.0, behind)
+        own = 1
+        for retry in range(retries):
+            if isinstance(outcome, Answer) or outcome.kind not in _RETRYABLE:
                 return outcome
             wait = self._routes.backoff(retry) if outcome.retry_after_s is None else outcome.retry_after_s
             too_late = self._routes.now() + wait >= self._deadline
-            # What others have found out in the meantime need not be found out again, where somebody else is left.
-            known_down = self._routes.failed_by_others(deployment, retry + 1) and self._is_anybody_behind()
-            if retry == retries or too_late or known_down or self._routes.limit_reached(deployment) is not None:
-                if outcome.retry_after_s is not None:
-                    self._routes.cool(deployment, wait)
-                return outcome
-        raise AssertionError("the last try returns")  # pragma: no cover - for the type checker
+            down = self._routes.failed_by_others(deployment, own)
+            if too_late or self._routes.limit_reached(deployment) or (down and self._is_anybody_behind()):
+                break
+            self.wait_for(f"another try of {deployment.name}")
+            if down:  # as all who are waiting for a retry know: one of them tries it, for all
+                yield Hold(wait)
+                if (probing := self._routes.probing(deployment)) is not None:
+                    yield Hold(ended=probing)
+                if self._routes.cooling(deployment) <= 0:
+                    outcome = yield from self._once(deployment, group, 0.0, behind)
+                    own += 1
+                elif self._routes.may_probe(deployment):
+                    outcome = yield from self._probe(deployment, group, behind)
+                    own += 1
+            else:
+                outcome = yield from self._once(deployment, group, wait, behind)
+                own += 1
+        if isinstance(outcome, Fault) and outcome.kind in _RETRYABLE and outcome.retry_after_s is not None:
+            self._routes.cool(deployment, outcome.retry_after_s)
+        return outcome
+
+    def _once(
+        self, deployment: Deployment, group: Group, wait: float, behind: bool | None
+    ) -> Generator[Try | Hold, Answer | Fault | None, Answer | Fault]:
+        # Booked before it is made, so that calls that choose at the same moment see each other.
+        self._routes.began(deployment)
+        outcome: Answer | Fault | None = None
+        try:
+            outcome = yield Try(deployment, group.name, wait, self._limit(deployment, wait, behind))
+        finally:
+            self._routes.ended(deployment, outcome)
+        assert outcome is not None  # noqa: S101  # a try is sent back how it went
+        if isinstance(outcome, Fault):
+            self._faults.append(outcome)
+        return outcome
+
+    def _probe(
+        self, deployment: Deployment, group: Group, behind: bool | None
+    ) -> Generator[Try | Hold, Answer | Fault | None, Answer | Fault]:
+        """One try of one that is cooling down, on behalf of all who wait for what it finds."""
+        outcome: Answer | Fault | None = None
+        self._routes.begin_probe(deployment)
+        try:
+            outcome = yield from self._once(deployment, group, 0.0, behind)
+        finally:
+            self._routes.end_probe(deployment, outcome)
+        return outcome
 
     def _look_again(self) -> Generator[Try | Hold, Answer | Fault | None, None]:
         """Nobody else is left: what was passed over because it had failed may be back. One call at a time asks it,
@@ -537,7 +568,8 @@ class Walk:
                 if (probing := self._routes.probing(deployment)) is not None:
                     busy.append((deployment, probing))
                 elif self._routes.may_probe(deployment):
-                    outcome = yield from self._probe(deployment, group, behind=len(left) > 1)
+                    self._asked.append(deployment)
+                    outcome = yield from self._probe(deployment, group, len(left) > 1)
                     break
             if outcome is not None:
                 if self._is_final(outcome) or (isinstance(outcome, Fault) and outcome.kind in _ENDS):
@@ -545,20 +577,9 @@ class Walk:
             elif busy:
                 deployment, probing = busy[0]
                 self.wait_for(f"word from {deployment.name}, which is cooling down")
-                yield Hold(probing)
+                yield Hold(ended=probing)
             else:
                 return
-
-    def _probe(
-        self, deployment: Deployment, group: Group, *, behind: bool
-    ) -> Generator[Try | Hold, Answer | Fault | None, Answer | Fault]:
-        outcome: Answer | Fault | None = None
-        self._routes.begin_probe(deployment)
-        try:
-            outcome = yield from self._ask(deployment, group, 0, behind=behind)
-        finally:
-            self._routes.end_probe(deployment, outcome)
-        return outcome
 
     def _left(self) -> list[tuple[Deployment, Group]]:
         """What has not been asked and could answer, if it were in health: nearest first."""
