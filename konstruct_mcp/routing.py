@@ -54,6 +54,7 @@ _RETRY_AFTER_MAX_S = 3600.0
 # Between two looks whether one that is cooling down is back, longer and longer while it is not: an outage costs its
 # calls no try each, and its end is seen within a second.
 _PROBE_FIRST_S, _PROBE_MAX_S = 0.1, 1.0
+_SOON_S = 0.2  # a look that is due within so long is waited for, by a call that has nobody else left
 
 
 class FaultKind(enum.Enum):
@@ -370,9 +371,9 @@ class Routes:
         """What ends when the call that is asking whether it is back has ended; None where nobody asks."""
         return self._health[deployment.id].probing
 
-    def may_probe(self, deployment: Deployment) -> bool:
-        """Whether it is time to look again whether it is back."""
-        return self._clock() >= self._health[deployment.id].next_probe
+    def until_probe(self, deployment: Deployment) -> float:
+        """Seconds until it is time to look again whether it is back; 0 or less when it is."""
+        return self._health[deployment.id].next_probe - self._clock()
 
     def begin_probe(self, deployment: Deployment) -> None:
         self._health[deployment.id].probing = asyncio.Event()
@@ -383,11 +384,17 @@ class Routes:
             health.probing.set()
             health.probing = None
         if isinstance(outcome, Fault) and outcome.kind not in _REQUEST_FAULTS:
-            now = self._clock()
-            if now > health.next_probe + _PROBE_MAX_S:
-                health.probes_failed = 0  # somebody else has answered meanwhile: this is another outage
-            health.next_probe = now + min(_PROBE_MAX_S, _PROBE_FIRST_S * 2.0**health.probes_failed)
+            pause = min(_PROBE_MAX_S, _PROBE_FIRST_S * 2.0**health.probes_failed)
             health.probes_failed = min(health.probes_failed + 1, 10)  # what a float can hold
+            health.next_probe = self._clock() + pause
+
+    def no_outage(self, deployments: Iterable[Deployment]) -> None:
+        """One of these has answered. So the others need not be spared: whoever needs one may look again soon."""
+        soon = self._clock() + _PROBE_FIRST_S
+        for deployment in deployments:
+            health = self._health[deployment.id]
+            health.probes_failed = 0
+            health.next_probe = min(health.next_probe, soon)
 
     def backoff(self, retries: int) -> float:
         """Seconds to wait before the next try of the same deployment: exponential, with jitter so that calls that
@@ -489,7 +496,10 @@ class Walk:
             window = self._routes.facts(self._asked[-1]).context_window
             needed = window + 1 if window is not None else self._needs.tokens
             self._window_needed = max(self._window_needed, needed)
-        return isinstance(outcome, Answer) or outcome.kind is FaultKind.BAD_REQUEST
+        if isinstance(outcome, Answer):
+            self._routes.no_outage(deployment for group in self._chain() for deployment in group.deployments)
+            return True
+        return outcome.kind is FaultKind.BAD_REQUEST
 
     def _ask(
         self, deployment: Deployment, group: Group, retries: int, *, behind: bool | None = None
@@ -514,7 +524,7 @@ class Walk:
                 if self._routes.cooling(deployment) <= 0:
                     outcome = yield from self._once(deployment, group, 0.0, behind)
                     own += 1
-                elif self._routes.may_probe(deployment):
+                elif self._routes.until_probe(deployment) <= 0:
                     outcome = yield from self._probe(deployment, group, behind)
                     own += 1
             else:
@@ -557,6 +567,7 @@ class Walk:
         little."""
         while True:
             busy: list[tuple[Deployment, asyncio.Event]] = []
+            due: list[float] = []
             outcome: Answer | Fault | None = None
             left = self._left()
             for deployment, group in left:
@@ -567,7 +578,9 @@ class Walk:
                     continue  # at a limit of its own
                 if (probing := self._routes.probing(deployment)) is not None:
                     busy.append((deployment, probing))
-                elif self._routes.may_probe(deployment):
+                elif (wait := self._routes.until_probe(deployment)) > 0:
+                    due.append(wait)
+                else:
                     self._asked.append(deployment)
                     outcome = yield from self._probe(deployment, group, len(left) > 1)
                     break
@@ -578,6 +591,9 @@ class Walk:
                 deployment, probing = busy[0]
                 self.wait_for(f"word from {deployment.name}, which is cooling down")
                 yield Hold(ended=probing)
+            elif due and min(due) <= _SOON_S and self._routes.now() + min(due) < self._deadline:
+                self.wait_for("the next look at what is cooling down")
+                yield Hold(min(due))
             else:
                 return
 

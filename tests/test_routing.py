@@ -348,16 +348,26 @@ class TestLookingAgain:
         assert [self.is_over(hold) for hold in holds] == [True, True]
         assert [step(waiting), step(third)] == ["a/1", "a/1"]
 
-    async def test_where_it_finds_it_down_they_are_told_so_at_once(self) -> None:
+    async def test_where_it_is_still_down_they_wait_for_a_look_that_is_due_soon_and_are_told_so(self) -> None:
         world = self.world(1)
         walk = world.routes.walk("a", Needs(), world.clock.now + 300)
         asking, waiting = self.call(world), walk.tries()
         step(asking)
         assert isinstance(next(waiting), Hold)
-        for call, outcome in ((asking, self.DOWN), (waiting, None)):
-            with pytest.raises(StopIteration):
-                call.send(outcome)
-        assert str(walk.failure()) == (
+        with pytest.raises(StopIteration):
+            asking.send(self.DOWN)
+        due = waiting.send(None)
+        assert isinstance(due, Hold)
+        assert due.wait_s == pytest.approx(0.1)
+        world.clock.now += due.wait_s
+        assert step(waiting) == "a/1"
+        with pytest.raises(StopIteration):
+            waiting.send(self.DOWN)
+        assert str(walk.failure()).startswith('all_failed: no deployment of "a" or its fallbacks answered: ')
+        world.walk("a", {"a/1": self.DOWN})  # 0.2 s later
+        other = world.routes.walk("a", Needs(), world.clock.now + 300)
+        assert list(other.tries()) == []
+        assert str(other.failure()) == (
             'unavailable: nothing in "a" or its fallbacks can be called now: openai/a-1: not tried, connection failed; '
             "tried again in 30 s; try again later or use another group"
         )
@@ -378,8 +388,8 @@ class TestLookingAgain:
             if world.asked:
                 tries.append(tenth)
             world.clock.now += 0.1
-        assert tries[:5] == [0, 1, 3, 7, 15]
-        assert len(tries) < 16
+        assert tries[:5] == [0, 1, 2, 4, 10]
+        assert len(tries) < 20
         world.clock.now += 1
         assert world.walk("a", {}) == "a/1"
 
