@@ -20,7 +20,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -379,9 +380,9 @@ class _Engine:
             raise _UnusableError("content is not text")
         if any(not call.function.name for call in message.tool_calls or ()):
             raise _UnusableError("a tool call without a name")
-        calls = tuple(
+        calls = _told_apart(
             ToolCall(
-                id=str(call.id),
+                id=str(call.id or ""),
                 function=FunctionCall(name=str(call.function.name), arguments=str(call.function.arguments or "")),
             )
             for call in message.tool_calls or ()
@@ -436,6 +437,17 @@ def _without_thought(content: str, message: Any) -> str:
     if match := _LEADING_THOUGHT.match(content):
         return content[match.end() :]
     return content.lstrip() if getattr(message, "reasoning_content", None) else content
+
+
+def _told_apart(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+    """The calls, each with an id that is its own: an assistant sends results by them, and a provider refuses a history
+    in which one is missing or there twice."""
+    found: dict[str, ToolCall] = {}
+    for call in calls:
+        is_new = call.id and call.id not in found
+        own = call.id if is_new else f"call_{uuid.uuid4().hex}"  # 37 characters: OpenAI takes no more than 40
+        found[own] = call if is_new else call.model_copy(update={"id": own})
+    return tuple(found.values())
 
 
 class _UnusableError(ValueError):
