@@ -20,11 +20,13 @@ import re
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from .accounts import Quote
@@ -276,6 +278,7 @@ class _Engine:
         _FINISH_REASON_MAP["refusal"] = "content_filter"
         _follow_no_redirects()
         _log_nothing_of_ours()
+        _write_no_tracebacks_of_ours()
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             # It logs a traceback for every failed call; the fault is reported by us, in one line.
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -430,6 +433,25 @@ def _log_nothing_of_ours() -> None:
             LoggingWorker.ensure_initialized_and_enqueue(GLOBAL_LOGGING_WORKER, async_coroutine)
 
     GLOBAL_LOGGING_WORKER.ensure_initialized_and_enqueue = enqueue  # type: ignore[method-assign]
+
+
+def _write_no_tracebacks_of_ours() -> None:
+    """Keep LiteLLM from writing out the traceback of each failed call, five times over: nobody reads them, and they are
+    most of what a failed call costs, which in an outage is every call."""
+    from litellm import router, utils
+    from litellm.litellm_core_utils import exception_mapping_utils, litellm_logging
+
+    def of_others(write: Callable[..., Any], nothing: Callable[[], Any]) -> Callable[..., Any]:
+        @functools.wraps(write)
+        def written(*args: Any, **kwargs: Any) -> Any:
+            return nothing() if _ours.get() else write(*args, **kwargs)
+
+        return written
+
+    written = {"format_exc": of_others(traceback.format_exc, str), "format_tb": of_others(traceback.format_tb, list)}
+    modules: list[Any] = [router, utils, exception_mapping_utils, litellm_logging]
+    for module in modules:
+        module.traceback = SimpleNamespace(**vars(traceback) | written)
 
 
 def _without_thought(content: str, message: Any) -> str:
