@@ -22,6 +22,7 @@ import threading
 import time
 import traceback
 import uuid
+import warnings
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
@@ -276,12 +277,14 @@ class _Engine:
         litellm.telemetry = False
         # Anthropic's word for a content-policy refusal, which LiteLLM would turn into an ordinary "stop".
         _FINISH_REASON_MAP["refusal"] = "content_filter"
-        _follow_no_redirects()
+        _send_once()
         _log_nothing_of_ours()
         _write_no_tracebacks_of_ours()
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             # It logs a traceback for every failed call; the fault is reported by us, in one line.
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        # Of an answer with a field of the wrong type. It quotes the field, on stderr.
+        warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
         self._router = self._make_router(
             [{"model_name": deployment.id, "litellm_params": _litellm_params(deployment)} for deployment in deployments]
         )
@@ -493,29 +496,50 @@ def _quieten_before_import() -> None:
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys(excepted))
 
 
-def _follow_no_redirects() -> None:
-    """Have LiteLLM make HTTP clients that take a redirect for the failure it is.
+def _send_once() -> None:
+    """Have LiteLLM make HTTP clients that send a request once, and take for a failure what would have it sent again.
 
-    Where a provider points to is not where the operator sent the conversation and the key: on the way to another
-    origin httpx leaves out `authorization`, but neither Anthropic's `x-api-key` nor the body. LiteLLM has no setting
-    for it, so its two constructors are wrapped.
+    A redirect: where a provider points to is not where the operator sent the conversation and the key. On the way to
+    another origin httpx leaves out `authorization`, but neither Anthropic's `x-api-key` nor the body.
+
+    A connection that breaks: LiteLLM asks Anthropic again at once, and what one try of ours may cost is paid twice.
+
+    LiteLLM has no setting for either, so its two constructors are wrapped.
     """
+    import httpx
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
     from litellm.llms.openai.common_utils import BaseOpenAILLM
 
-    def unfollowing(make: Callable[..., Any]) -> Callable[..., Any]:
+    def sending_once(send: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        @functools.wraps(send)
+        async def sent(*args: Any, **kwargs: Any) -> Any:
+            try:
+                response = await send(*args, **kwargs)
+            except (httpx.RemoteProtocolError, httpx.ConnectError) as error:  # for these two it sends again
+                raise httpx.TransportError(str(error)) from error
+            if response.is_closed:
+                # Its own stream refers back to it: all that was read would wait for the garbage collector, which comes
+                # after so many objects and not after so many megabytes.
+                response.stream = httpx.ByteStream(response.content)
+            return response
+
+        return sent
+
+    def once(make: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(make)
         def made(*args: Any, **kwargs: Any) -> Any:
             client = make(*args, **kwargs)
             client.follow_redirects = False
+            if not hasattr(client.send, "__wrapped__"):  # else it is one that somebody has set for all calls
+                client.send = sending_once(client.send)
             return client
 
         return made
 
     if not hasattr(AsyncHTTPHandler.create_client, "__wrapped__"):  # else another Konstruct was here before
-        AsyncHTTPHandler.create_client = unfollowing(AsyncHTTPHandler.create_client)  # type: ignore[method-assign]
+        AsyncHTTPHandler.create_client = once(AsyncHTTPHandler.create_client)  # type: ignore[method-assign]
         BaseOpenAILLM._get_async_http_client = staticmethod(  # type: ignore[method-assign]
-            unfollowing(BaseOpenAILLM._get_async_http_client)
+            once(BaseOpenAILLM._get_async_http_client)
         )
 
 
