@@ -20,11 +20,14 @@ import re
 import sys
 import threading
 import time
+import traceback
+import uuid
 import warnings
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from .accounts import Quote
@@ -302,13 +305,16 @@ class _Engine:
         litellm.telemetry = False
         # Anthropic's word for a content-policy refusal, which LiteLLM would turn into an ordinary "stop".
         _FINISH_REASON_MAP["refusal"] = "content_filter"
-        _follow_no_redirects()
+        _send_once()
         _log_nothing_of_ours()
-        # It makes a provider's coroutine in a thread, and drops it where the call has been cancelled meanwhile.
-        warnings.filterwarnings("ignore", r"coroutine '\w+\.acompletion\w*' was never awaited", RuntimeWarning)
+        _write_no_tracebacks_of_ours()
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             # It logs a traceback for every failed call; the fault is reported by us, in one line.
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        # Of an answer with a field of the wrong type. It quotes the field, on stderr.
+        warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
+        # It makes a provider's coroutine in a thread, and drops it where the call has been cancelled meanwhile.
+        warnings.filterwarnings("ignore", r"coroutine '\w+\.acompletion\w*' was never awaited", RuntimeWarning)
         self._router = self._make_router(
             [{"model_name": deployment.id, "litellm_params": _litellm_params(deployment)} for deployment in deployments]
         )
@@ -410,9 +416,9 @@ class _Engine:
             raise _UnusableError("content is not text")
         if any(not call.function.name for call in message.tool_calls or ()):
             raise _UnusableError("a tool call without a name")
-        calls = tuple(
+        calls = _told_apart(
             ToolCall(
-                id=str(call.id),
+                id=str(call.id or ""),
                 function=FunctionCall(name=str(call.function.name), arguments=str(call.function.arguments or "")),
             )
             for call in message.tool_calls or ()
@@ -473,11 +479,41 @@ def _log_nothing_of_ours() -> None:
     GLOBAL_LOGGING_WORKER.ensure_initialized_and_enqueue = enqueue  # type: ignore[method-assign]
 
 
+def _write_no_tracebacks_of_ours() -> None:
+    """Keep LiteLLM from writing out the traceback of each failed call, five times over: nobody reads them, and they are
+    most of what a failed call costs, which in an outage is every call."""
+    from litellm import router, utils
+    from litellm.litellm_core_utils import exception_mapping_utils, litellm_logging
+
+    def of_others(write: Callable[..., Any], nothing: Callable[[], Any]) -> Callable[..., Any]:
+        @functools.wraps(write)
+        def written(*args: Any, **kwargs: Any) -> Any:
+            return nothing() if _ours.get() else write(*args, **kwargs)
+
+        return written
+
+    written = {"format_exc": of_others(traceback.format_exc, str), "format_tb": of_others(traceback.format_tb, list)}
+    modules: list[Any] = [router, utils, exception_mapping_utils, litellm_logging]
+    for module in modules:
+        module.traceback = SimpleNamespace(**vars(traceback) | written)
+
+
 def _without_thought(content: str, message: Any) -> str:
     """The content without the reasoning before it, which LiteLLM takes out of some answers and not out of others."""
     if match := _LEADING_THOUGHT.match(content):
         return content[match.end() :]
     return content.lstrip() if getattr(message, "reasoning_content", None) else content
+
+
+def _told_apart(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+    """The calls, each with an id that is its own: an assistant sends results by them, and a provider refuses a history
+    in which one is missing or there twice."""
+    found: dict[str, ToolCall] = {}
+    for call in calls:
+        is_new = call.id and call.id not in found
+        own = call.id if is_new else f"call_{uuid.uuid4().hex}"  # 37 characters: OpenAI takes no more than 40
+        found[own] = call if is_new else call.model_copy(update={"id": own})
+    return tuple(found.values())
 
 
 class _UnusableError(ValueError):
@@ -501,29 +537,50 @@ def _quieten_before_import() -> None:
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys(excepted))
 
 
-def _follow_no_redirects() -> None:
-    """Have LiteLLM make HTTP clients that take a redirect for the failure it is.
+def _send_once() -> None:
+    """Have LiteLLM make HTTP clients that send a request once, and take for a failure what would have it sent again.
 
-    Where a provider points to is not where the operator sent the conversation and the key: on the way to another
-    origin httpx leaves out `authorization`, but neither Anthropic's `x-api-key` nor the body. LiteLLM has no setting
-    for it, so its two constructors are wrapped.
+    A redirect: where a provider points to is not where the operator sent the conversation and the key. On the way to
+    another origin httpx leaves out `authorization`, but neither Anthropic's `x-api-key` nor the body.
+
+    A connection that breaks: LiteLLM asks Anthropic again at once, and what one try of ours may cost is paid twice.
+
+    LiteLLM has no setting for either, so its two constructors are wrapped.
     """
+    import httpx
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
     from litellm.llms.openai.common_utils import BaseOpenAILLM
 
-    def unfollowing(make: Callable[..., Any]) -> Callable[..., Any]:
+    def sending_once(send: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        @functools.wraps(send)
+        async def sent(*args: Any, **kwargs: Any) -> Any:
+            try:
+                response = await send(*args, **kwargs)
+            except (httpx.RemoteProtocolError, httpx.ConnectError) as error:  # for these two it sends again
+                raise httpx.TransportError(str(error)) from error
+            if response.is_closed:
+                # Its own stream refers back to it: all that was read would wait for the garbage collector, which comes
+                # after so many objects and not after so many megabytes.
+                response.stream = httpx.ByteStream(response.content)
+            return response
+
+        return sent
+
+    def once(make: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(make)
         def made(*args: Any, **kwargs: Any) -> Any:
             client = make(*args, **kwargs)
             client.follow_redirects = False
+            if not hasattr(client.send, "__wrapped__"):  # else it is one that somebody has set for all calls
+                client.send = sending_once(client.send)
             return client
 
         return made
 
     if not hasattr(AsyncHTTPHandler.create_client, "__wrapped__"):  # else another Konstruct was here before
-        AsyncHTTPHandler.create_client = unfollowing(AsyncHTTPHandler.create_client)  # type: ignore[method-assign]
+        AsyncHTTPHandler.create_client = once(AsyncHTTPHandler.create_client)  # type: ignore[method-assign]
         BaseOpenAILLM._get_async_http_client = staticmethod(  # type: ignore[method-assign]
-            unfollowing(BaseOpenAILLM._get_async_http_client)
+            once(BaseOpenAILLM._get_async_http_client)
         )
 
 

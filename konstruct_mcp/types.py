@@ -146,7 +146,8 @@ class FunctionCall(_Value):
 
 
 class ToolCall(_Value):
-    """A call that the model asks for. `function.arguments` is the provider's JSON string, untouched."""
+    """A call that the model asks for. In an answer, `id` is none of another call's, and `function.arguments` is the
+    provider's JSON string, untouched."""
 
     id: str
     type: Literal["function"] = "function"

@@ -104,11 +104,13 @@ class Process:
         """The next message, whatever it is. Everything on stdout must be one."""
         assert self.process.stdout is not None
         output = self.process.stdout.fileno()
-        while b"\n" not in self._unread:
+        ended = b"\n" in self._unread
+        while not ended:
             assert select.select([output], [], [], WAIT_S)[0], f"no answer; stderr: {self.errors.decode()}"
             chunk = os.read(output, CHUNK)
             assert chunk, f"stdout ended; stderr: {self.errors.decode()}"
             self._unread += chunk
+            ended = b"\n" in chunk  # not in all of it, which can be a hundred megabytes
         line, _, rest = self._unread.partition(b"\n")
         self._unread = rest
         message = json.loads(line)

@@ -23,8 +23,10 @@ import asyncio
 import functools
 import json
 import socket
+import ssl
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +39,8 @@ import h11
 Wire = Literal["openai", "anthropic", "ollama"]
 Finish = Literal["stop", "length", "tool_calls", "content_filter"]
 
+NO_HOST = "http://" + ".".join(["longer-than-255-characters"] * 10)  # so that no name server is asked
+
 _COMPLETION_PATH: dict[Wire, str] = {
     "openai": "/v1/chat/completions",
     "anthropic": "/v1/messages",
@@ -47,17 +51,21 @@ _CHUNK = 2**20  # bytes; large enough that a request of 20 MB is a few dozen rea
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it came in; header names in lower case, `body` parsed where it is JSON and raw bytes where not."""
+    """One request as it came in; header names in lower case, `body` parsed where it is JSON and raw bytes where not.
+    `at` is a reading of `time.monotonic`."""
 
     wire: Wire
     method: str
     path: str
     headers: dict[str, str]
     body: Any
+    at: float = field(default_factory=time.monotonic)
 
 
 class Provider:
     """One fake provider on 127.0.0.1, a context manager. Its attributes may be read from any thread.
+
+    `tls` makes it speak HTTPS, which is asked for nothing where its certificate is not trusted.
 
     requests      every request in order, also those that no genuine completion makes (they are answered 404)
     calls         how many completion requests came in
@@ -67,12 +75,14 @@ class Provider:
     An exception inside a scripted callable is raised again when the `with` block ends.
     """
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, tls: ssl.SSLContext | None = None) -> None:
         self.wire: Wire = wire
+        self._tls = tls
         self.requests: list[Received] = []
         self.calls = self.in_flight = self.most_in_flight = self.disconnected = 0
         self._port = 0
         self._server: asyncio.Server | None = None
+        self._kept: socket.socket | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._changed = threading.Condition()
         self._opened = asyncio.Event()
@@ -89,13 +99,15 @@ class Provider:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()
+        self._give_up_port()
         if self._failures:
             raise self._failures[0]  # with `error`, most likely its consequence, as its context
 
     @property
     def url(self) -> str:
         """What goes into `api_base`: with `/v1` for OpenAI, the bare root for Anthropic and Ollama."""
-        return f"http://127.0.0.1:{self._port}{'/v1' if self.wire == 'openai' else ''}"
+        scheme = "https" if self._tls else "http"
+        return f"{scheme}://127.0.0.1:{self._port}{'/v1' if self.wire == 'openai' else ''}"
 
     def script(self, *answers: Answer | AnswerFor) -> None:
         """The answers to the next requests, one each; the last one repeats for ever. Closes the gate again."""
@@ -131,17 +143,29 @@ class Provider:
     # From here on, everything runs on the background loop.
 
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=_CHUNK, backlog=1024)
+        self._give_up_port()
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self._port, limit=_CHUNK, backlog=1024, ssl=self._tls
+        )
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
         if self._server:
             self._server.close()
             self._server = None
+            # Bound and not listened on, it refuses, and nobody else gets it meanwhile.
+            self._kept = socket.socket()
+            self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._kept.bind(("127.0.0.1", self._port))
         connections = list(self._connections)
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
+
+    def _give_up_port(self) -> None:
+        if self._kept:
+            self._kept.close()
+            self._kept = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

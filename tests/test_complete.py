@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -741,3 +742,22 @@ async def test_a_tool_call_without_a_name_is_that_deployments_failure(world: Wor
         answer = await ask.ok("balanced")
     assert reasons(answer) == [(QWEN, "unusable answer (a tool call without a name)")]
     assert world.calls() == (1, 0, 1)
+
+
+async def test_tool_calls_have_ids_of_their_own_whatever_the_provider_gives(world: World) -> None:
+    given = [(None, "1"), ("", "2"), ("a", "3"), ("a", "4"), ("b", "5"), ("", "{6")]
+    calls = [{"id": i, "type": "function", "function": {"name": "f", "arguments": a}} for i, a in given]
+    choice = {"index": 0, "finish_reason": "tool_calls", "message": {"role": "assistant", "tool_calls": calls}}
+    body = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    world.ollama.script(Raw(json.dumps(body).encode()), Text("ok"))
+    async with world.client() as ask:
+        answer = await ask.ok("fast")
+        results = [{"role": "tool", "tool_call_id": c["id"], "content": "done"} for c in answer["tool_calls"]]
+        echo = {"role": "assistant", "content": "", "tool_calls": answer["tool_calls"]}
+        await ask.ok("fast", messages=[*HELLO, echo, *results])
+    ids = [call["id"] for call in answer["tool_calls"]]
+    assert (ids[2], ids[4]) == ("a", "b")
+    assert len(set(ids)) == len(given)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,40}", call_id) for call_id in ids)  # as OpenAI and Anthropic take them
+    assert [call["function"]["arguments"] for call in answer["tool_calls"]] == [arguments for _, arguments in given]
+    assert world.ollama.requests[1].body["messages"][1]["tool_calls"] == answer["tool_calls"]

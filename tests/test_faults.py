@@ -5,25 +5,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import datetime
-import ipaddress
 import json
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from certificates import self_signed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from providers import Answer, Provider, Raw, Status, Text
+from providers import NO_HOST, Answer, Provider, Raw, Status, Text, Wire
 from worlds import ANTHROPIC_KEY, HELLO, entry, opened
 
 from konstruct_mcp import AllFailedError, BadRequestError, Completion
@@ -31,12 +23,16 @@ from konstruct_mcp.config import Deployment
 from konstruct_mcp.faults import fault_of
 from konstruct_mcp.routing import Fault
 
-MODELS = {"openai": "openai/gpt-4o", "anthropic": "anthropic/claude-sonnet-4-6", "ollama": "ollama/qwen3:32b"}
+MODELS: dict[Wire, str] = {
+    "openai": "openai/gpt-4o",
+    "anthropic": "anthropic/claude-sonnet-4-6",
+    "ollama": "ollama/qwen3:32b",
+}
 WIRES = list(MODELS)
 
 
 @pytest.fixture
-def provider(request: pytest.FixtureRequest, wire: str) -> Provider:
+def provider(request: pytest.FixtureRequest, wire: Wire) -> Provider:
     provider: Provider = request.getfixturevalue(wire)
     return provider
 
@@ -76,7 +72,7 @@ class TestAStatus:
         ids=str,
     )
     async def test_says_what_went_wrong(
-        self, tmp_path: Path, wire: str, provider: Provider, answer: Answer, why: str
+        self, tmp_path: Path, wire: Wire, provider: Provider, answer: Answer, why: str
     ) -> None:
         provider.script(answer)
         assert await reason(tmp_path, MODELS[wire], provider.url) == why
@@ -84,7 +80,7 @@ class TestAStatus:
 
     @pytest.mark.parametrize("status", [405, 406, 413, 415, 422, 451])
     async def test_of_any_other_kind_refuses_the_request(
-        self, tmp_path: Path, wire: str, provider: Provider, status: int
+        self, tmp_path: Path, wire: Wire, provider: Provider, status: int
     ) -> None:
         provider.script(Status(status, "the reason given"))
         with pytest.raises(BadRequestError) as caught:
@@ -123,7 +119,7 @@ def nested(depth: int) -> str:
     ids=lambda value: str(value)[:40],
 )
 async def test_a_body_of_any_shape_becomes_one_line(
-    tmp_path: Path, wire: str, provider: Provider, body: str, said: str
+    tmp_path: Path, wire: Wire, provider: Provider, body: str, said: str
 ) -> None:
     provider.script(Raw(body.encode(), status=400))
     with pytest.raises(BadRequestError) as caught:
@@ -134,7 +130,7 @@ async def test_a_body_of_any_shape_becomes_one_line(
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed_with_key_and_conversation(
-    tmp_path: Path, wire: str, provider: Provider, status: int
+    tmp_path: Path, wire: Wire, provider: Provider, status: int
 ) -> None:
     path = "/v1/messages" if wire == "anthropic" else "/v1/chat/completions"
     with Provider(provider.wire) as elsewhere:
@@ -186,44 +182,15 @@ class TestRetryAfter:
         assert openai.calls == 1
 
 
-@asynccontextmanager
-async def untrusted(folder: Path) -> AsyncIterator[str]:
-    """The address of an HTTPS server whose certificate nobody has signed but itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / "certificate.pem"
-    file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context) as server:
-        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
 @pytest.mark.parametrize("wire", WIRES)
 class TestNoConnection:
-    async def test_where_the_certificate_is_not_trusted(self, tmp_path: Path, wire: str) -> None:
-        async with untrusted(tmp_path) as url:
-            why = await reason(tmp_path, MODELS[wire], url)
+    async def test_where_the_certificate_is_not_trusted(self, tmp_path: Path, wire: Wire) -> None:
+        with Provider(wire, self_signed(tmp_path)) as provider:
+            why = await reason(tmp_path, MODELS[wire], provider.url)
         assert why == "connection failed (its certificate is not trusted)"
 
-    async def test_where_there_is_no_such_host(self, tmp_path: Path, wire: str) -> None:
-        host = ".".join(["longer-than-255-characters"] * 10)  # so that no name server is asked
-        why = await reason(tmp_path, MODELS[wire], f"http://{host}/")
+    async def test_where_there_is_no_such_host(self, tmp_path: Path, wire: Wire) -> None:
+        why = await reason(tmp_path, MODELS[wire], NO_HOST)
         assert why == "connection failed (host not found)"
 
 
