@@ -262,5 +262,5 @@ class TestLongAnswers:
         async with opened(tmp_path, config) as konstruct:
             completion = await konstruct.complete(HELLO, model_group="fast", on_wait=lines.append)
         assert completion.content == BOOK
-        assert lines[-1] == "trying ollama/qwen3:32b"
+        assert lines[-2:] == ["trying ollama/qwen3:32b", "waiting for the ledger to take note of the answer"]
         assert "waiting for LiteLLM to load" in lines
