@@ -519,7 +519,7 @@ class Walk:
             self.wait_for(f"another try of {deployment.name}")
             if down:  # as all who are waiting for a retry know: one of them tries it, for all
                 yield Hold(wait)
-                if (probing := self._routes.probing(deployment)) is not None:
+                while (probing := self._routes.probing(deployment)) is not None:
                     yield Hold(ended=probing)
                 if self._routes.cooling(deployment) <= 0:
                     outcome = yield from self._once(deployment, group, 0.0, behind)

@@ -290,6 +290,23 @@ class TestCooldown:
             calls[3].send(OK)
         assert [step(call) for call in calls[4:]] == ["a/1"] * 6
 
+    async def test_a_shared_retry_that_is_given_up_is_taken_up_by_one_of_the_others(self) -> None:
+        world = World(conf([Group("a", "", (dep("a", 1),))]))
+        calls = [world.routes.walk("a", Needs(), world.clock.now + 300).tries() for _ in range(7)]
+        assert [step(call) for call in calls] == ["a/1"] * 7
+        for call in calls:
+            call.send(Fault(K.SERVER_ERROR))
+        world.clock.now += 1
+        first, second, *others = calls[3:]
+        assert step(first) == "a/1"
+        assert all(isinstance(call.send(None), Hold) for call in (second, *others))
+        first.close()
+        assert step(second) == "a/1"
+        holds = [call.send(None) for call in others]
+        with pytest.raises(StopIteration):
+            second.send(OK)
+        assert all(isinstance(hold, Hold) and hold.ended is not None and hold.ended.is_set() for hold in holds)
+
     def test_a_config_that_keeps_a_deployment_keeps_its_health(self) -> None:
         world = World(quality_and_fast())
         world.walk("quality", {"quality/1": Fault(K.AUTH, "HTTP 401")})
