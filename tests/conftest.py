@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 from databases import Database, PostgreSQL, sqlite
+from forked import Nursery
 from providers import Provider
 
 
@@ -61,3 +62,13 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         made = server.create()
     yield made
     made.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery | None]:
+    """None where a process cannot be forked and watched so: there each server starts by itself."""
+    if hasattr(os, "pidfd_open"):
+        with Nursery() as started:
+            yield started
+    else:
+        yield None

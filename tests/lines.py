@@ -39,6 +39,7 @@ class Process:
         environ: Mapping[str, str] = {},
         command: Sequence[str] = tuple(SERVER),
         nursery: Nursery | None = None,
+        sockets: bool = False,
     ) -> None:
         kept = {
             name: os.environ[name] for name in os.environ if name.startswith(("PATH", "HOME", "XDG", "COV", "PYTHON"))
@@ -46,7 +47,7 @@ class Process:
         environ = {**kept, "KONSTRUCT_CONFIG": str(config), **environ}
         pipe = subprocess.PIPE
         self.process = (
-            nursery.start(environ)
+            nursery.start(environ, sockets=sockets)
             if nursery
             else subprocess.Popen(list(command), env=environ, stdin=pipe, stdout=pipe, stderr=pipe)
         )
@@ -88,6 +89,16 @@ class Process:
         assert self.process.stdin is not None
         self.process.stdin.write(line + b"\n")
         self.process.stdin.flush()
+
+    def pour(self, data: bytes, patience_s: float = WAIT_S) -> int:
+        """Send as much as is taken, read nothing; how many bytes, once none was taken for so long."""
+        assert self.process.stdin is not None
+        descriptor, sent = self.process.stdin.fileno(), 0
+        os.set_blocking(descriptor, False)
+        while sent < len(data) and select.select([], [descriptor], [], patience_s)[1]:
+            sent += os.write(descriptor, data[sent : sent + CHUNK])
+        os.set_blocking(descriptor, True)
+        return sent
 
     def send(self, method: str, params: Mapping[str, Any] | None = None, *, modern: bool = False) -> int:
         """Send a request; returns its id."""

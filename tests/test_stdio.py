@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from accounts import accounted
+from databases import sqlite
+from forked import Nursery
 from lines import SERVER, Process, call
 from mcp import Client, StdioServerParameters
 from processes import is_gone_within, only_child
-from providers import Gate, Hang, Provider, Text
+from providers import Hang, Provider, Text
 from worlds import default_groups, entry, write
 
 
@@ -233,17 +239,67 @@ class TestEnds:
             assert not server.errors
 
     @pytest.mark.parametrize("stdin_too", [True, False])
-    def test_a_client_that_closes_our_output_leaves_no_traceback(
+    def test_a_client_that_closes_our_output_ends_it_at_once(
         self, config: Path, ollama: Provider, stdin_too: bool
     ) -> None:
-        ollama.script(Gate("too late"))
+        ollama.script(Hang())
         with Process(config) as server:
             server.initialize()
             server.send("tools/call", call("fast"))
             ollama.wait_for(lambda: ollama.in_flight == 1)
             server.close_stdout()
-            ollama.release()
             if stdin_too:
                 server.close_stdin()
-            assert server.wait() == 0
+            ollama.wait_for(lambda: ollama.disconnected == 1)  # though nothing is written any more
+            assert server.wait(5) == 0
+            assert ollama.calls == 1
             assert b"Traceback" not in server.errors
+
+    def test_calls_that_its_end_breaks_off_are_on_the_account_and_reserve_nothing(
+        self, tmp_path: Path, nursery: Nursery | None, openai: Provider, anthropic: Provider, ollama: Provider
+    ) -> None:
+        database = sqlite(tmp_path)
+        config = write(tmp_path, accounted(database, openai, anthropic, ollama, budgets=[{"usd": 1, "per": "total"}]))
+        openai.script(Hang())
+        with ExitStack() as running:
+            begun = []
+            for way, sockets in (*((way, False) for way in WAYS), ("closed-output", True)):
+                server = running.enter_context(Process(config, nursery=nursery, sockets=sockets))
+                server.initialize()
+                server.send_call("paid", tenant_id=way, max_tokens=100)
+                server.send_call("paid", tenant_id=way, max_tokens=100)
+                begun.append((server, way))
+            openai.wait_for(lambda: openai.in_flight == 10)
+            assert all(database.reserved(way) > 0 for way in WAYS)
+            for number, (server, way) in enumerate(begun, 1):
+                WAYS[way](server)
+                openai.wait_for(lambda: openai.disconnected == 2 * number)  # noqa: B023  it is over by then
+            for server, way in begun:
+                server.wait(5)
+                assert b"Traceback" not in server.errors, way
+        with Process(config, nursery=nursery) as another:  # writes what the first ones had no time to write
+            another.initialize()
+            another.ask("resources/read", {"uri": "konstruct://usage"})
+        assert (openai.calls, anthropic.calls, ollama.calls) == (10, 0, 0)
+        outcomes = Counter((row["tenant"], row["outcome"]) for row in database.rows())
+        assert outcomes == {(way, "cancelled"): 4 if way == "closed-output" else 2 for way in WAYS}
+        assert not any(database.reserved(way) for way in WAYS)
+        database.engine.dispose()
+
+
+def kill_client(server: Process) -> None:
+    """Hand our ends of its pipes to another process, and kill that: nobody is left to close them in order."""
+    pipes = [pipe for pipe in (server.process.stdin, server.process.stdout) if pipe is not None]
+    script = "import time; time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-S", "-c", script], pass_fds=[pipe.fileno() for pipe in pipes]) as client:
+        for pipe in pipes:
+            pipe.close()
+        client.kill()
+
+
+WAYS: Mapping[str, Callable[[Process], None]] = {
+    "end-of-input": Process.close_stdin,
+    "signal": lambda server: server.process.send_signal(signal.SIGTERM),
+    "closed-output": Process.close_stdout,
+    "dead-client": kill_client,
+}
