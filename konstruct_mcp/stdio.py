@@ -53,11 +53,11 @@ _log = logging.getLogger(__name__)
 
 # A client that has asked a process to end waits a second or two before it kills; the clean-up must fit in that.
 _CLEAN_UP_S = 0.5
-_STALLED_S = 1.0  # a client that takes nothing for so long does not read any more; the same clients wait for that too
+_STALLED_S = 1.0  # after the end of input, a client that takes nothing for so long is not going to
 _CHUNK = 1 << 16  # bytes, what a pipe holds
-_LONGEST_LINE = 100_000_000  # bytes: five times what the largest provider accepts as a request
-_MOST_UNSENT = 64_000_000  # bytes of answers: a client may ask for some thousand lists before it reads the first
-_MOST_UNDER_WAY = 100  # requests: each takes milliseconds, or waits for the database, which serves no more at once
+_LONGEST_LINE = 100_000_000  # bytes: more than any provider accepts; a line that never ends must not fill the memory
+_MOST_UNSENT = 64_000_000  # bytes: ten thousand lists of groups, asked for before the first is read
+_MOST_UNDER_WAY = 100  # requests: they end within milliseconds, or wait for the database, which would not serve more
 
 # Not counted among them: completions last for minutes, and `Konstruct` bounds them; a subscription lasts until its
 # client ends it, and the SDK bounds those.
@@ -178,10 +178,14 @@ class _Outbox:
 
     async def send(self, item: SessionMessage) -> None:
         """Hand over a message, and wait while there are too many: in this order, so that none overtakes another."""
-        self._unsent += _encoded(item.message)
-        self._handed_over.set()
+        self.put(item.message)
         while len(self._unsent) > _MOST_UNSENT and not self._is_ending:
             await self._moved.wait()
+
+    def put(self, message: types.JSONRPCMessage) -> None:
+        """Hand over a message, and do not wait."""
+        self._unsent += _encoded(message)
+        self._handed_over.set()
 
     async def count(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         if ctx.request_id is None or ctx.method in _LASTING:
@@ -290,10 +294,18 @@ async def _relay(
                 if isinstance(item, types.JSONRPCRequest | types.JSONRPCNotification):
                     await to_server.send(SessionMessage(item))
                 elif item is not None:
-                    await outbox.send(SessionMessage(item))
-                while not await outbox.has_room():
-                    if _is_closed(incoming):
-                        return  # the end stands behind lines that nobody waits for
+                    outbox.put(item)
+                if not await _may_go_on(incoming, outbox):
+                    break
+    outbox.end()
+
+
+async def _may_go_on(incoming: int, outbox: _Outbox) -> bool:
+    """Wait until there is room for more; False if the input has ended, behind lines that nobody waits for."""
+    while not await outbox.has_room():
+        if _is_closed(incoming):
+            return False
+    return True
 
 
 async def _lines(descriptor: int) -> AsyncIterator[bytes]:

@@ -38,9 +38,11 @@ class Nursery:
         self._process.wait(60)
 
     def start(self, environ: Mapping[str, str], *, sockets: bool = False) -> subprocess.Popen[bytes]:
-        """A server with this environment, on pipes or, as some hosts have it, on pairs of sockets."""
+        """A server with this environment, on pipes or, as some hosts have it, on sockets, which do not block."""
         pipes = [_sockets() if sockets else os.pipe() for _ in range(3)]
         (stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr) = pipes
+        for theirs in (stdin, stdout):
+            os.set_blocking(theirs, not sockets)
         socket.send_fds(self._socket, [json.dumps(dict(environ)).encode()], [stdin, stdout, stderr])
         assert select.select([self._socket], [], [], 60)[0], "not started"
         pid = int(self._socket.recv(CHUNK))

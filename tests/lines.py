@@ -121,7 +121,7 @@ class Process:
             self._unread += chunk
         line, _, rest = self._unread.partition(b"\n")
         self._unread = rest
-        message = json.loads(line)
+        message = json.loads(line, parse_constant=_no_json)
         assert message["jsonrpc"] == "2.0"
         return dict(message)
 
@@ -181,11 +181,23 @@ class Process:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
+    def leave_unread(self) -> None:
+        """On sockets: do not read an answer, and send something where nobody reads it."""
+        self.send("ping")
+        assert self.process.stdout is not None
+        output = self.process.stdout.fileno()
+        assert select.select([output], [], [], WAIT_S)[0]
+        os.write(output, b"?")
+
     def wait(self, seconds: float = WAIT_S) -> int:
         """The exit status; all of stderr is in `errors` then."""
         status = self.process.wait(seconds)
         assert self._errors_ended.wait(WAIT_S)
         return status
+
+
+def _no_json(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
 
 
 def call(group: str, **arguments: Any) -> dict[str, Any]:
