@@ -1,13 +1,26 @@
-"""The stdio loop, hardened: what a client sends or does must not end it, and what must end it does so at once.
+"""The stdio loop: what a client sends or does must not end it, and what must end it does so at once.
 
-The SDK's `stdio_server` reads and writes the pipe. Between its read stream and the server stands a relay, which
+It stands where the SDK's `stdio_server` would. What comes in:
 
-- answers `server/discover` itself until another request has come: the SDK takes the first request as the choice of
-  the protocol era, and some clients probe first and then `initialize`;
-- answers a line that is no valid message: the SDK drops it, and the client would wait for ever.
+- A line is a message. One that is none is answered with an error, under its id if it has one: dropped, as by the SDK,
+  it would leave the client waiting for ever. What can be mended is mended.
+- `server/discover` is answered here until another request has come: the SDK takes the first request as the choice of
+  the protocol era, and some clients probe first and then `initialize`.
 
-SIGTERM, SIGINT and a client that closes our stdout end the process after a bounded clean-up through `os._exit`: the
-SDK's reader thread sits in a blocking read, which nothing can wake.
+What goes out:
+
+- Handlers hand over what they have to say and are done. It is kept as the bytes of its line, in order, and written
+  while we read on: a client may send all it has before it reads.
+- What is kept is bounded, and so are the requests under way. Beyond that nothing is read until the client has taken
+  something, or a request has ended. Calls of tools are not counted: they last, and `Konstruct` bounds them.
+- What cannot be encoded is mended, or replaced by an error.
+
+How it ends:
+
+- At the end of input, calls under way are broken off, and what is left goes out as long as the client takes it.
+- SIGTERM, SIGINT and a client that closes our output, or dies, break off the calls and end the process after a bounded
+  clean-up through `os._exit`: a thread sits in a blocking read or write, which nothing can wake. The output is watched,
+  so that this is not left to the next write.
 """
 
 from __future__ import annotations
@@ -15,17 +28,21 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import select
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
 
 import anyio
 import anyio.abc
 from anyio.streams.memory import MemoryObjectSendStream
 from mcp import types
 from mcp.server import Server
-from mcp.server.stdio import stdio_server
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.message import SessionMessage
 from mcp.types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
@@ -36,16 +53,29 @@ _log = logging.getLogger(__name__)
 
 # A client that has asked a process to end waits a second or two before it kills; the clean-up must fit in that.
 _CLEAN_UP_S = 0.5
+_STALLED_S = 1.0  # after the end of input, a client that takes nothing for so long is not going to
+_CHUNK = 1 << 16  # bytes, what a pipe holds
+_LONGEST_LINE = 100_000_000  # bytes: more than any provider accepts; a line that never ends must not fill the memory
+_MOST_UNSENT = 64_000_000  # bytes: ten thousand lists of groups, asked for before the first is read
+_MOST_UNDER_WAY = 100  # requests: they end within milliseconds, or wait for the database, which would not serve more
+
+# Not counted among them: completions last for minutes, and `Konstruct` bounds them; a subscription lasts until its
+# client ends it, and the SDK bounds those.
+_LASTING = ("tools/call", "subscriptions/listen")
 
 
 async def serve_stdio(server: Server[Any], clean_up: Callable[[], Awaitable[None]], kill: Callable[[], None]) -> None:
     """Serve one client over stdin and stdout; returns at the end of its input.
 
-    On SIGTERM or SIGINT, or when the client closes our output, the process ends here with status 0: `clean_up` is
-    awaited for half a second at most, then `kill` ends what must not outlive us.
+    On SIGTERM or SIGINT, or when the client closes our output or reads no more after the end of its input, the process
+    ends here with status 0: `clean_up` is awaited for half a second at most, then `kill` ends what must not outlive us.
     """
 
+    incoming, outgoing = _claimed()
+    outbox = _Outbox(outgoing)
+    server.middleware.append(outbox.count)
     serving = anyio.CancelScope()
+    all_is_sent = False
 
     async def leave(status: int = 0) -> None:
         with anyio.move_on_after(_CLEAN_UP_S, shield=True):
@@ -60,99 +90,324 @@ async def serve_stdio(server: Server[Any], clean_up: Callable[[], Awaitable[None
         logging.shutdown()
         os._exit(status)
 
-    async def leave_on_signal(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+    async def stop() -> None:
+        # The calls first: one that saw its connection closed by the clean-up would be tried again.
+        serving.cancel()
+        outbox.end()
+        await anyio.sleep(_CLEAN_UP_S)
+        exit_now(0)  # the clean-up has not come to its end
+
+    async def stop_on_signal(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             task_status.started()
             async for _ in signals:
-                # The calls first: one that saw its connection closed by the clean-up would be tried again.
-                serving.cancel()
-                await anyio.sleep(_CLEAN_UP_S)
-                exit_now(0)  # the clean-up has not come to its end
+                await stop()
+
+    async def stop_on_hang_up() -> None:
+        await _hung_up(outgoing)
+        _log.info("the client closed the pipe")
+        await stop()
+
+    async def write() -> None:
+        try:
+            await outbox.write()
+        except OSError:
+            _log.info("the client closed the pipe")
+            await stop()
 
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":  # there a process is ended from outside, without a signal to catch
-            await tasks.start(leave_on_signal)
+            await tasks.start(stop_on_signal)
+            tasks.start_soon(stop_on_hang_up)
+        tasks.start_soon(write)
+        to_server, from_relay = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        tasks.start_soon(_relay, server, incoming, to_server, outbox)
         try:
-            async with stdio_server() as (incoming, outgoing), anyio.create_task_group() as relaying:
-                to_server, from_relay = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-                relaying.start_soon(_relay, server, incoming, to_server, outgoing)
-                try:
-                    with serving:
-                        await server.run(from_relay, outgoing, server.create_initialization_options())
-                except Exception:
-                    _log.exception("the server ended by a defect of its own")
-                    await leave(1)
-                except BaseException:
-                    # The writer met a closed pipe and has cancelled us. Going on would wait for the reader thread,
-                    # that is for a client that has stopped listening to say more.
-                    await leave()
-                if serving.cancel_called:
-                    await leave()
-        except* OSError:
-            _log.info("the client closed the pipe")
+            with serving:
+                await server.run(from_relay, outbox, server.create_initialization_options())
+                all_is_sent = await outbox.emptied()
+        except Exception:
+            _log.exception("the server ended by a defect of its own")
+            await leave(1)
+        if not all_is_sent:
+            await leave()
         tasks.cancel_scope.cancel()
 
 
+def _claimed() -> tuple[int, int]:
+    """The client's pipes, for us alone. Whatever else reads from stdin meets its end, and what it prints goes to
+    stderr."""
+    pipes = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return pipes
+
+
+async def _hung_up(output: int) -> None:
+    """Return once nobody can read any more what we write."""
+    with suppress(OSError):  # a file cannot be watched, and nobody closes it
+        watch = select.poll()
+        watch.register(output, 0)
+        while True:
+            await anyio.wait_readable(output)
+            if watch.poll(0):
+                return
+            # A socket on which something was sent to us, where nothing should be. It stays readable.
+            await anyio.sleep(_STALLED_S)
+    await anyio.sleep_forever()
+
+
+# -- out -------------------------------------------------------------------------------------------------------------
+
+
+class _Outbox:
+    """What the client has yet to get: lines to be written, and requests to be answered.
+
+    It is the write stream of `Server.run`, and one of the server's middlewares.
+    """
+
+    def __init__(self, output: int) -> None:
+        self._output = output
+        self._unsent = bytearray()
+        self._under_way = 0
+        self._is_ending = False
+        self._handed_over = anyio.Event()
+        self._moved = anyio.Event()
+
+    async def send(self, item: SessionMessage) -> None:
+        """Hand over a message, and wait while there are too many: in this order, so that none overtakes another."""
+        self.put(item.message)
+        while len(self._unsent) > _MOST_UNSENT and not self._is_ending:
+            await self._moved.wait()
+
+    def put(self, message: types.JSONRPCMessage) -> None:
+        """Hand over a message, and do not wait."""
+        self._unsent += _encoded(message)
+        self._handed_over.set()
+
+    async def count(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        if ctx.request_id is None or ctx.method in _LASTING:
+            return await call_next(ctx)
+        self._under_way += 1
+        try:
+            return await call_next(ctx)
+        finally:
+            self._under_way -= 1
+            self._move()
+
+    async def write(self) -> None:
+        """Write what is handed over, for ever.
+
+        Raises:
+            OSError: the client has closed the pipe.
+        """
+        while True:
+            while not self._unsent:
+                self._handed_over = anyio.Event()
+                await self._handed_over.wait()
+            chunk = bytes(self._unsent[:_CHUNK])
+            try:
+                written = await anyio.to_thread.run_sync(os.write, self._output, chunk, abandon_on_cancel=True)
+            except BlockingIOError:  # whoever made the pipe does not want to wait for it
+                await anyio.wait_writable(self._output)
+                continue
+            del self._unsent[:written]
+            self._move()
+
+    async def has_room(self) -> bool:
+        """Wait until more may be asked for; False if nothing moves."""
+        while len(self._unsent) > _MOST_UNSENT or self._under_way >= _MOST_UNDER_WAY:
+            if not await self._moves():
+                return False
+        return True
+
+    async def emptied(self) -> bool:
+        """Wait until everything is written; False if nothing moves."""
+        while self._unsent:
+            if not await self._moves():
+                return False
+        return True
+
+    def end(self) -> None:
+        """Nobody waits any more to hand something over."""
+        self._is_ending = True
+        self._move()
+
+    def _move(self) -> None:
+        self._moved.set()
+        self._moved = anyio.Event()
+
+    async def _moves(self) -> bool:
+        with anyio.move_on_after(_STALLED_S) as waiting:
+            await self._moved.wait()
+        return not waiting.cancelled_caught
+
+    async def aclose(self) -> None:
+        """The server has ended. What it has handed over goes out all the same."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _encoded(message: types.JSONRPCMessage) -> bytes:
+    """The line of a message. A lone surrogate in it is mended; an answer that is no JSON at all becomes an error."""
+    try:
+        return _line(message)
+    except ValueError:
+        pass
+    try:
+        return _line(type(message).model_validate(scrubbed(message.model_dump(exclude_unset=True))))
+    except (ValueError, RecursionError):
+        _log.exception("a message that cannot be written as JSON")
+    if isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
+        return _line(_refusal(types.INTERNAL_ERROR, "internal: the answer cannot be written as JSON", message.id))
+    return b""
+
+
+def _line(message: types.JSONRPCMessage) -> bytes:
+    return message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+
+
+# -- in --------------------------------------------------------------------------------------------------------------
+
+
 async def _relay(
-    server: Server[Any], incoming: Any, to_server: MemoryObjectSendStream[SessionMessage | Exception], outgoing: Any
+    server: Server[Any], incoming: int, to_server: MemoryObjectSendStream[SessionMessage | Exception], outbox: _Outbox
 ) -> None:
     era_is_open = True
-    async with to_server:
-        async for item in incoming:
-            if isinstance(item, Exception):
-                item = _repair(item)
-            if isinstance(item, SessionMessage):
-                message = item.message
-                if isinstance(message, types.JSONRPCNotification) and not message.method.startswith("notifications/"):
-                    # The SDK reads a request whose id is null, true or fractional as a notification, and drops it.
-                    item = _refusal(types.INVALID_REQUEST, "Invalid request: the id must be a string or an integer")
-                elif isinstance(message, types.JSONRPCRequest) and era_is_open:
-                    if message.method == "server/discover":
-                        item = _discovered(server, message)
+    with suppress(anyio.BrokenResourceError):  # the server has ended
+        async with to_server:
+            async for line in _lines(incoming):
+                item: types.JSONRPCMessage | None = _read(line)
+                if isinstance(item, types.JSONRPCRequest) and era_is_open:
+                    if item.method == "server/discover":
+                        item = _discovered(server, item)
                     else:
                         era_is_open = False
-            if isinstance(item, SessionMessage):
-                await to_server.send(item)
-            elif item is not None:
-                await outgoing.send(SessionMessage(item))
+                if isinstance(item, types.JSONRPCRequest | types.JSONRPCNotification):
+                    await to_server.send(SessionMessage(item))
+                elif item is not None:
+                    outbox.put(item)
+                if not await _may_go_on(incoming, outbox):
+                    break
+    outbox.end()
 
 
-def _repair(error: Exception) -> SessionMessage | types.JSONRPCError | None:
-    """The message a refused line was meant to be, or the error it is owed; None for a blank line.
+async def _may_go_on(incoming: int, outbox: _Outbox) -> bool:
+    """Wait until there is room for more; False if the input has ended, behind lines that nobody waits for."""
+    while not await outbox.has_room():
+        if _is_closed(incoming):
+            return False
+    return True
 
-    What can be mended is mended: a lone surrogate (escaped in JSON, it is no valid text) and a byte order mark.
+
+async def _lines(descriptor: int) -> AsyncIterator[bytes]:
+    """What comes in, line by line; of one that is too long, its beginning."""
+    line = bytearray()
+    while chunk := await _chunk(descriptor):
+        first, *others = chunk.split(b"\n")
+        line += first[: _LONGEST_LINE + 1 - len(line)]
+        for other in others:
+            yield bytes(line)
+            line = bytearray(other)
+    yield bytes(line)
+
+
+async def _chunk(descriptor: int) -> bytes:
+    """Some bytes; none at the end."""
+    while True:
+        try:
+            return await anyio.to_thread.run_sync(os.read, descriptor, _CHUNK, abandon_on_cancel=True)
+        except BlockingIOError:
+            await anyio.wait_readable(descriptor)
+        except OSError:  # the client died, and left a socket with something unread
+            return b""
+
+
+def _is_closed(incoming: int) -> bool:
+    """Whether nobody can send any more, though there may be something to read."""
+    if sys.platform == "win32":
+        return False  # cannot be told
+    watch = select.poll()
+    watch.register(incoming, getattr(select, "POLLRDHUP", 0))  # half of a socket can be closed; Linux alone says so
+    return bool(watch.poll(0))
+
+
+def _read(line: bytes) -> types.JSONRPCRequest | types.JSONRPCNotification | types.JSONRPCError | None:
+    """The message in a line, or the error it is owed; None for what is owed nothing.
+
+    Mended are a lone surrogate (escaped in JSON, it is no valid text), bytes that are no text, and a byte order mark.
     """
-    value = _input(error)
-    if isinstance(value, str):
-        line = value.lstrip("\ufeff").strip()
-        if not line:
-            return None
+    if len(line) > _LONGEST_LINE:
+        return _refusal(types.PARSE_ERROR, f"Parse error: the line is longer than {_LONGEST_LINE:,} bytes")
+    text = line.decode(errors="replace").lstrip("\ufeff").strip()
+    if not text:
+        return None
+    is_whole = True
+    try:
         try:
-            value = scrubbed(json.loads(line))
-        except (ValueError, RecursionError):
-            return _refusal(types.PARSE_ERROR, "Parse error: the line is not JSON")
-        try:
-            return SessionMessage(types.jsonrpc_message_adapter.validate_python(value, by_name=False))
-        except ValidationError:
-            pass
+            value = _parsed(text)
+        except RecursionError:
+            value = _parsed(_outermost(text))
+            is_whole = False
+    except (ValueError, RecursionError):  # the latter where what is nested never ends
+        return _refusal(types.PARSE_ERROR, "Parse error: the line is not JSON")
     if isinstance(value, list):
         return _refusal(types.INVALID_REQUEST, "Invalid request: batches are not supported, send one message a line")
-    request_id = value.get("id") if isinstance(value, dict) else None
-    well_formed = isinstance(request_id, str | int) and not isinstance(request_id, bool)
-    return _refusal(
-        types.INVALID_REQUEST, "Invalid request: not a JSON-RPC 2.0 message", request_id if well_formed else None
-    )
+    if not isinstance(value, dict):
+        return _refusal(types.INVALID_REQUEST, "Invalid request: not a JSON-RPC 2.0 message")
+    if "method" not in value and ("result" in value or "error" in value):
+        return None  # an answer, though nothing was asked
+    request_id = value.get("id")
+    if not isinstance(request_id, str | int) or isinstance(request_id, bool):
+        request_id = None
+    if not is_whole:
+        return _refusal(types.INVALID_REQUEST, "Invalid request: nested too deeply", request_id)
+    try:
+        if "id" in value:
+            return types.JSONRPCRequest.model_validate(value)
+        return types.JSONRPCNotification.model_validate(value)
+    except ValidationError:
+        return _refusal(types.INVALID_REQUEST, "Invalid request: not a JSON-RPC 2.0 message", request_id)
 
 
-def _input(error: Exception) -> Any:
-    """What the SDK could not read: the line as text, or the JSON value in it."""
-    if not isinstance(error, ValidationError):
-        return None
-    for detail in error.errors(include_url=False):
-        # A place of one step is the whole message, tried as one of its kinds. What misses a part is given whole too.
-        if len(detail["loc"]) <= 1 or (detail["type"] == "missing" and len(detail["loc"]) == 2):
-            return detail["input"]
-    return None
+def _parsed(text: str) -> Any:
+    return scrubbed(json.loads(text, parse_int=_number))
+
+
+def _number(digits: str) -> int | float:
+    """An integer of more digits than Python reads becomes a float, as it does in most other languages."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
+
+
+# Possessive, so that a long text is not kept as one way back for each of its characters.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]')
+
+
+def _outermost(text: str) -> str:
+    """JSON with null for each list or object within the outermost one, where the id is."""
+    kept, depth, begin = [], 0, 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        if token[0] in "[{":
+            depth += 1
+            if depth == 2:
+                kept.append(text[begin : token.start()])
+        elif token[0] in "]}":
+            if depth == 2:
+                kept.append("null")
+                begin = token.end()
+            depth -= 1
+    return "".join((*kept, text[begin:]))
 
 
 def _refusal(code: int, message: str, request_id: str | int | None = None) -> types.JSONRPCError:
@@ -164,6 +419,8 @@ def _discovered(server: Server[Any], request: types.JSONRPCRequest) -> types.JSO
     meta = (request.params or {}).get("_meta")
     version = meta.get(types.PROTOCOL_VERSION_META_KEY) if isinstance(meta, dict) else None
     supported = list(MODERN_PROTOCOL_VERSIONS)
+    if version is not None and not isinstance(version, str):
+        return _refusal(types.INVALID_PARAMS, "the protocol version should be a string", request.id)
     if version is not None and version not in supported:
         error = types.ErrorData(
             code=types.UNSUPPORTED_PROTOCOL_VERSION,

@@ -37,10 +37,12 @@ class Nursery:
         self._socket.close()
         self._process.wait(60)
 
-    def start(self, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """A server with this environment."""
-        pipes = [os.pipe() for _ in range(3)]
+    def start(self, environ: Mapping[str, str], *, sockets: bool = False) -> subprocess.Popen[bytes]:
+        """A server with this environment, on pipes or, as some hosts have it, on sockets, which do not block."""
+        pipes = [_sockets() if sockets else os.pipe() for _ in range(3)]
         (stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr) = pipes
+        for theirs in (stdin, stdout):
+            os.set_blocking(theirs, not sockets)
         socket.send_fds(self._socket, [json.dumps(dict(environ)).encode()], [stdin, stdout, stderr])
         assert select.select([self._socket], [], [], 60)[0], "not started"
         pid = int(self._socket.recv(CHUNK))
@@ -48,6 +50,11 @@ class Nursery:
             os.close(descriptor)
         files = (os.fdopen(to_stdin, "wb", 0), os.fdopen(from_stdout, "rb", 0), os.fdopen(from_stderr, "rb", 0))
         return cast("subprocess.Popen[bytes]", _Child(pid, *files))
+
+
+def _sockets() -> tuple[int, int]:
+    one, other = socket.socketpair()
+    return one.detach(), other.detach()
 
 
 class _Child:
@@ -58,9 +65,12 @@ class _Child:
         self._alive: int | None = os.pidfd_open(pid)
 
     def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
         if self._alive is not None:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._alive, signal.SIGKILL)
+                signal.pidfd_send_signal(self._alive, number)
 
     def wait(self, timeout: float) -> int:
         if self._alive is not None:

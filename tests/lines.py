@@ -39,6 +39,7 @@ class Process:
         environ: Mapping[str, str] = {},
         command: Sequence[str] = tuple(SERVER),
         nursery: Nursery | None = None,
+        sockets: bool = False,
     ) -> None:
         kept = {
             name: os.environ[name] for name in os.environ if name.startswith(("PATH", "HOME", "XDG", "COV", "PYTHON"))
@@ -46,7 +47,7 @@ class Process:
         environ = {**kept, "KONSTRUCT_CONFIG": str(config), **environ}
         pipe = subprocess.PIPE
         self.process = (
-            nursery.start(environ)
+            nursery.start(environ, sockets=sockets)
             if nursery
             else subprocess.Popen(list(command), env=environ, stdin=pipe, stdout=pipe, stderr=pipe)
         )
@@ -90,6 +91,16 @@ class Process:
         self.process.stdin.write(line + b"\n")
         self.process.stdin.flush()
 
+    def pour(self, data: bytes, patience_s: float = WAIT_S) -> int:
+        """Send as much as is taken, read nothing; how many bytes, once none was taken for so long."""
+        assert self.process.stdin is not None
+        descriptor, sent = self.process.stdin.fileno(), 0
+        os.set_blocking(descriptor, False)
+        while sent < len(data) and select.select([], [descriptor], [], patience_s)[1]:
+            sent += os.write(descriptor, data[sent : sent + CHUNK])
+        os.set_blocking(descriptor, True)
+        return sent
+
     def send(self, method: str, params: Mapping[str, Any] | None = None, *, modern: bool = False) -> int:
         """Send a request; returns its id."""
         self._next_id += 1
@@ -113,7 +124,7 @@ class Process:
             ended = b"\n" in chunk  # not in all of it, which can be a hundred megabytes
         line, _, rest = self._unread.partition(b"\n")
         self._unread = rest
-        message = json.loads(line)
+        message = json.loads(line, parse_constant=_no_json)
         assert message["jsonrpc"] == "2.0"
         return dict(message)
 
@@ -185,11 +196,23 @@ class Process:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
+    def leave_unread(self) -> None:
+        """On sockets: do not read an answer, and send something where nobody reads it."""
+        self.send("ping")
+        assert self.process.stdout is not None
+        output = self.process.stdout.fileno()
+        assert select.select([output], [], [], WAIT_S)[0]
+        os.write(output, b"?")
+
     def wait(self, seconds: float = WAIT_S) -> int:
         """The exit status; all of stderr is in `errors` then."""
         status = self.process.wait(seconds)
         assert self._errors_ended.wait(WAIT_S)
         return status
+
+
+def _no_json(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
 
 
 def call(group: str, **arguments: Any) -> dict[str, Any]:

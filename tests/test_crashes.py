@@ -6,12 +6,10 @@ The long forms run with `-m long`; each has a short one that always runs.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,16 +28,6 @@ from worlds import write
 
 CALLS = 20  # under way when a server is killed
 LIMIT_NUSD = 200 * INPUT_NUSD + 200 * OUTPUT_NUSD  # affords some five reservations at once, and 24 answers
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery | None]:
-    """None where a process cannot be forked and watched so: there each server starts by itself."""
-    if hasattr(os, "pidfd_open"):
-        with Nursery() as started:
-            yield started
-    else:
-        yield None
 
 
 # -- killed at any moment --------------------------------------------------------------------------------------------

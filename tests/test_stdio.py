@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from lines import SERVER, Process, call
+from accounts import accounted
+from databases import sqlite
+from forked import Nursery
+from lines import CHUNK, SERVER, Process, call
 from mcp import Client, StdioServerParameters
-from processes import is_gone_within, only_child
+from processes import is_gone_within, only_child, wait_for
 from providers import Gate, Hang, Provider, Text
 from worlds import default_groups, entry, write
 
@@ -39,8 +46,8 @@ def assert_whole(result: dict[str, Any]) -> None:
 
 
 class TestEras:
-    def test_a_probe_and_then_initialize(self, config: Path) -> None:
-        with Process(config) as server:
+    def test_a_probe_and_then_initialize(self, config: Path, nursery: Nursery | None) -> None:
+        with Process(config, nursery=nursery) as server:
             found = server.ask("server/discover", modern=True)
             assert found["supportedVersions"] == ["2026-07-28"]
             assert found["_meta"]["io.modelcontextprotocol/serverInfo"]["name"] == "konstruct-mcp"
@@ -50,8 +57,8 @@ class TestEras:
             assert len(server.ask("tools/list")["tools"]) == 2
             assert content(server.complete("fast")) == "Hello from ollama"
 
-    def test_a_probe_and_then_the_modern_era(self, config: Path, ollama: Provider) -> None:
-        with Process(config) as server:
+    def test_a_probe_and_then_the_modern_era(self, config: Path, nursery: Nursery | None, ollama: Provider) -> None:
+        with Process(config, nursery=nursery) as server:
             probed = server.ask("server/discover", modern=True)
             tools = server.ask("tools/list", modern=True)
             assert len(tools["tools"]) == 2
@@ -60,13 +67,15 @@ class TestEras:
             assert_whole(server.ask("tools/call", call("fast"), modern=True))
             assert server.ask("tools/list", modern=True)["tools"] == tools["tools"]
 
-    def test_a_probe_without_an_envelope_or_of_the_future(self, config: Path) -> None:
-        with Process(config) as server:
+    def test_a_probe_without_an_envelope_or_of_the_future(self, config: Path, nursery: Nursery | None) -> None:
+        with Process(config, nursery=nursery) as server:
             assert server.ask("server/discover")["supportedVersions"] == ["2026-07-28"]
             meta = {"io.modelcontextprotocol/protocolVersion": "2099-01-01"}
             refused = server.answer(server.send("server/discover", {"_meta": meta}))
             assert refused["error"]["code"] == -32022
             assert refused["error"]["data"] == {"supported": ["2026-07-28"], "requested": "2099-01-01"}
+            odd = {"io.modelcontextprotocol/protocolVersion": 2026}
+            assert server.answer(server.send("server/discover", {"_meta": odd}))["error"]["code"] == -32602
             server.initialize()
 
     @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -94,12 +103,25 @@ UNPARSABLE = [
     (b'{"jsonrpc": "2.0", "id": true, "method": "ping"}', -32600, None),
     (b'{"jsonrpc": "2.0", "id": 1.5, "method": "ping"}', -32600, None),
     (b'{"jsonrpc": "2.0", "id": 77, "method": 5}', -32600, 77),
+    (b'{"jsonrpc": "2.0", "id": 78, "method": "ping", "params": []}', -32600, 78),
+    (
+        b'{"jsonrpc": "2.0", "id": 79, "method": "ping", "params": {"a": '
+        + 5000 * b'["]",'
+        + b"0"
+        + 5000 * b"]"
+        + b"}}",
+        -32600,
+        79,
+    ),
+    (b'{"jsonrpc": "2.0", "id": 1' + 5000 * b"0" + b', "method": "ping"}', -32600, None),
     (b'{"jsonrpc": "1.0", "id": "a", "method": "ping"}', -32600, "a"),
 ]
 
 
-def test_unparsable_lines_are_answered_and_initialize_is_served_after_them(config: Path) -> None:
-    with Process(config) as server:
+def test_unparsable_lines_are_answered_and_initialize_is_served_after_them(
+    config: Path, nursery: Nursery | None
+) -> None:
+    with Process(config, nursery=nursery) as server:
         for line, code, request_id in UNPARSABLE:
             server.send_raw(line)
             answer = server.line()
@@ -146,6 +168,14 @@ class TestTexts:
         assert content(lasting.answer("half")["result"]) == "well understood"
         assert long_ollama.requests[-1].body["messages"][0]["content"] == "H\N{WAVING HAND SIGN} \ufffd i"
 
+    @pytest.mark.parametrize(
+        "more", [{"params": {"a": "HUGE"}}, {"error": {"code": 1, "message": ""}}, {"result": {}}, {"params": None}]
+    )
+    def test_whatever_else_a_request_holds_it_is_answered(self, lasting: Process, more: dict[str, Any]) -> None:
+        line = json.dumps({"jsonrpc": "2.0", "id": "odd", "method": "ping", **more})
+        lasting.send_raw(line.replace('"HUGE"', "9" * 5000).encode())
+        assert lasting.answer("odd")["result"] == {}
+
     def test_a_lone_surrogate_in_an_answer(self, lasting: Process, long_ollama: Provider) -> None:
         long_ollama.script(HALF)
         assert_whole(lasting.complete("fast"))
@@ -156,6 +186,14 @@ class TestTexts:
         result = lasting.complete("fast", messages=[{"role": "user", "content": "x" * 10_000_000}])
         assert len(content(result)) == 10_000_000
         assert len(long_ollama.requests[-1].body["messages"][0]["content"]) == 10_000_000
+
+    def test_a_line_of_more_than_a_hundred_megabytes_is_refused(self, lasting: Process) -> None:
+        for _ in range(101):
+            lasting.pour(b"x" * 1_000_000)
+        lasting.send_raw(b"")
+        refused = lasting.answer(None)["error"]
+        assert refused == {"code": -32700, "message": "Parse error: the line is longer than 100,000,000 bytes"}
+        assert lasting.ask("ping") == {}
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +267,15 @@ class TestEnds:
             ollama.wait_for(lambda: ollama.disconnected == 1)
             assert is_gone_within(child, 10)
 
+    def test_what_is_answered_still_goes_out_after_the_end_of_input(
+        self, config: Path, nursery: Nursery | None
+    ) -> None:
+        with Process(config, nursery=nursery) as server:
+            server.initialize()
+            server.pour(flood(0, 30))
+            server.close_stdin()
+            assert {server.line()["id"] for _ in range(30)} == set(range(30))
+
     def test_end_of_input_before_anything_was_said(self, config: Path) -> None:
         with Process(config) as server:
             server.close_stdin()
@@ -236,17 +283,188 @@ class TestEnds:
             assert not server.errors
 
     @pytest.mark.parametrize("stdin_too", [True, False])
-    def test_a_client_that_closes_our_output_leaves_no_traceback(
+    def test_a_client_that_closes_our_output_ends_it_at_once(
         self, config: Path, ollama: Provider, stdin_too: bool
     ) -> None:
-        ollama.script(Gate("too late"))
+        ollama.script(Hang())
         with Process(config) as server:
             server.initialize()
             server.send("tools/call", call("fast"))
             ollama.wait_for(lambda: ollama.in_flight == 1)
             server.close_stdout()
-            ollama.release()
             if stdin_too:
                 server.close_stdin()
-            assert server.wait() == 0
+            ollama.wait_for(lambda: ollama.disconnected == 1)  # though nothing is written any more
+            assert server.wait(5) == 0
+            assert ollama.calls == 1
             assert b"Traceback" not in server.errors
+
+    def test_calls_that_its_end_breaks_off_are_on_the_account_and_reserve_nothing(
+        self, tmp_path: Path, nursery: Nursery | None, openai: Provider, anthropic: Provider, ollama: Provider
+    ) -> None:
+        database = sqlite(tmp_path)
+        config = write(tmp_path, accounted(database, openai, anthropic, ollama, budgets=[{"usd": 1, "per": "total"}]))
+        openai.script(Hang())
+        with ExitStack() as running:
+            begun = []
+            for way, sockets in (*((way, False) for way in WAYS), ("closed-output", True), ("dead-client", True)):
+                server = running.enter_context(Process(config, nursery=nursery, sockets=sockets))
+                server.initialize()
+                server.send_call("paid", tenant_id=way, max_tokens=100)
+                server.send_call("paid", tenant_id=way, max_tokens=100)
+                if sockets:
+                    server.leave_unread()
+                begun.append((server, way))
+            openai.wait_for(lambda: openai.in_flight == 12)
+            assert all(database.reserved(way) > 0 for way in WAYS)
+            for number, (server, way) in enumerate(begun, 1):
+                WAYS[way](server)
+                openai.wait_for(lambda: openai.disconnected == 2 * number)  # noqa: B023  it is over by then
+            for server, way in begun:
+                server.wait(5)
+                assert not server.errors, way
+        with Process(config, nursery=nursery) as another:  # writes what the first ones had no time to write
+            another.initialize()
+            another.ask("resources/read", {"uri": "konstruct://usage"})
+        assert (openai.calls, anthropic.calls, ollama.calls) == (12, 0, 0)
+        outcomes = Counter((row["tenant"], row["outcome"]) for row in database.rows())
+        assert outcomes == {(way, "cancelled"): 2 * [way for _, way in begun].count(way) for way in WAYS}
+        assert not any(database.reserved(way) for way in WAYS)
+        database.engine.dispose()
+
+
+def kill_client(server: Process) -> None:
+    """Hand our ends of its pipes to another process, and kill that: nobody is left to close them in order."""
+    pipes = [pipe for pipe in (server.process.stdin, server.process.stdout) if pipe is not None]
+    script = "import time; time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-S", "-c", script], pass_fds=[pipe.fileno() for pipe in pipes]) as client:
+        for pipe in pipes:
+            pipe.close()
+        client.kill()
+
+
+WAYS: Mapping[str, Callable[[Process], None]] = {
+    "end-of-input": Process.close_stdin,
+    "signal": lambda server: server.process.send_signal(signal.SIGTERM),
+    "closed-output": Process.close_stdout,
+    "dead-client": kill_client,
+}
+
+
+class TestFloods:
+    @pytest.mark.parametrize("number", [2000, pytest.param(10_000, marks=pytest.mark.long)])
+    def test_all_that_is_asked_before_anything_is_read_is_answered(
+        self, config: Path, nursery: Nursery | None, number: int
+    ) -> None:
+        with Process(config, nursery=nursery, sockets=True) as server:
+            server.initialize()
+            lines = bytearray()
+            for n in range(number):
+                name = {"name": "list_groups", "arguments": {}}
+                method = {"method": "tools/call", "params": name} if n % 10 == 0 else {"method": "ping"}
+                lines += json.dumps({"jsonrpc": "2.0", "id": f"n{n}", **method}).encode() + b"\n"
+            assert server.pour(bytes(lines)) == len(lines)
+            answers = [server.line() for _ in range(number)]
+            assert all("result" in answer for answer in answers)
+            assert sorted(answer["id"] for answer in answers) == sorted(f"n{n}" for n in range(number))
+
+    def test_a_ping_is_answered_while_hundreds_of_calls_are_under_way(
+        self, config: Path, nursery: Nursery | None, ollama: Provider
+    ) -> None:
+        ollama.script(Gate("at last"))
+        with Process(config, nursery=nursery) as server:
+            server.initialize()
+            calls = [server.send_call("fast") for _ in range(100)]
+            assert server.ask("ping") == {}
+            ollama.release()
+            assert all("result" in server.answer(request) for request in calls)
+
+    def test_a_client_that_does_not_read_costs_a_bounded_memory_and_misses_nothing(
+        self, config: Path, nursery: Nursery | None
+    ) -> None:
+        with Process(config, nursery=nursery) as server:
+            server.initialize()
+            server.pour(flood(0, 10))
+            assert [server.line()["id"] for _ in range(10)] == list(range(10))
+            memory = psutil.Process(server.process.pid).memory_info
+            # The buffer, an eighth of it that it keeps to grow, and 10 MB for what is under way or not given back.
+            bound = memory().rss + UNSENT * 9 // 8 + 10_000_000
+            lines = flood(10, 900)
+            taken = server.pour(lines, patience_s=0.5)
+            assert taken < UNSENT + 30 * CHUNK
+            full = memory().rss
+            assert full < bound
+            assert [server.line()["id"] for _ in range(200)] == list(range(10, 210))
+            taken += server.pour(lines[taken:], patience_s=0.5)
+            assert taken < UNSENT + 200 * 100_000 + 60 * CHUNK
+            assert memory().rss < full + 4_000_000  # it was full already
+            assert [server.line()["id"] for _ in range(200)] == list(range(210, 410))
+            assert taken + server.pour(lines[taken:]) == len(lines)
+            assert [server.line()["id"] for _ in range(490)] == list(range(410, 900))
+
+    def test_one_that_does_not_read_does_not_keep_it_from_its_end(self, config: Path, nursery: Nursery | None) -> None:
+        with Process(config, nursery=nursery) as one, Process(config, nursery=nursery) as other:
+            for server in (one, other):
+                server.initialize()
+                server.pour(flood(0, 1000, refused=server is one), patience_s=0.5)
+            one.close_stdin()
+            other.process.send_signal(signal.SIGTERM)
+            for server in (one, other):
+                server.wait(5)
+                assert not server.errors
+
+
+UNSENT = 64_000_000  # bytes of answers that are kept for a client that does not read
+
+
+def flood(first: int, last: int, *, refused: bool = False) -> bytes:
+    """Requests that are each answered with 100 kB of their own: the name of a method that there is not, or their id."""
+    request = {"jsonrpc": "2.0", **({"id": "ID" + "x" * 100_000} if refused else {"id": 0, "method": "x" * 100_000})}
+    line = json.dumps(request) + "\n"
+    return "".join(line.replace('"id": 0', f'"id": {n}') for n in range(first, last)).encode()
+
+
+@pytest.fixture(scope="module")
+def peculiar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    script = Path(__file__).with_name("peculiar.py")
+    with Process(tmp_path_factory.mktemp("none"), command=[sys.executable, str(script)]) as server:
+        server.initialize()
+        yield server
+
+
+class TestPeculiarHandlers:
+    """What no handler of the product does today, and none may do to a client tomorrow."""
+
+    def test_a_lone_surrogate_is_mended_in_an_answer_and_in_progress(self, peculiar: Process) -> None:
+        params = {"uri": "x:half", "_meta": {"progressToken": "p"}}
+        request = peculiar.send("resources/read", params)
+        progress = peculiar.line()
+        assert progress["params"] == {"progressToken": "p", "progress": 1, "message": "half \ufffd"}
+        assert peculiar.answer(request)["result"]["contents"][0]["text"] == "half \ufffd"
+
+    def test_an_answer_that_is_no_json_becomes_an_error(self, peculiar: Process) -> None:
+        answer = peculiar.answer(peculiar.send("resources/read", {"uri": "x:deep"}))
+        assert answer["error"] == {"code": -32603, "message": "internal: the answer cannot be written as JSON"}
+        assert peculiar.ask("ping") == {}
+
+    def test_no_more_is_read_while_a_hundred_requests_are_under_way(self, peculiar: Process) -> None:
+        padding = {"_meta": {"padding": "x" * CHUNK}}
+        requests = [
+            json.dumps({"jsonrpc": "2.0", "id": n, "method": "resources/read", "params": {"uri": "x:slow", **padding}})
+            for n in range(150)
+        ]
+        lines = "".join(f"{request}\n" for request in requests).encode()
+        taken = 0
+
+        def pour() -> bool:
+            nonlocal taken
+            taken += peculiar.pour(lines[taken:], patience_s=0.2)
+            return peculiar.errors.count(b"asked") >= 100
+
+        wait_for(pour)
+        pour()
+        assert peculiar.errors.count(b"asked") < 105  # those that were on their way from the line to the handler
+        assert taken < 110 * CHUNK
+        peculiar.process.send_signal(signal.SIGUSR1)
+        assert peculiar.pour(lines[taken:]) == len(lines) - taken
+        assert all("result" in peculiar.answer(n) for n in range(150))
