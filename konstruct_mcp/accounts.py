@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 
 from .types import NUSD, BudgetState, Per
@@ -27,15 +27,22 @@ class Budget:
     def covers(self, group: str) -> bool:
         return not self.groups or group in self.groups
 
-    def first_day(self, now: datetime) -> str:
-        """ISO date on which the present window began; "" sorts before every date."""
+    def days(self, now: datetime) -> tuple[str, str]:
+        """From and to which ISO date what is spent counts, both included.
+
+        That is the present window and one day more, when a call of the window may end. Beyond it are only calls that
+        ended while a clock was ahead: they count when that time comes.
+        """
+        today = now.date()
         match self.per:
             case "day":
-                return now.date().isoformat()
+                first, last = today, today + timedelta(days=1)
             case "month":
-                return now.date().replace(day=1).isoformat()
+                first = today.replace(day=1)
+                last = (first + timedelta(days=32)).replace(day=1)
             case "total":
-                return ""
+                first, last = date.min, date.max
+        return first.isoformat(), last.isoformat()
 
     def renews_at(self, now: datetime) -> str | None:
         """When the present window ends."""

@@ -16,6 +16,7 @@ import queue
 import threading
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
@@ -39,7 +40,10 @@ _RETRY_S = 1.0  # between looks whether a database that was out of reach is back
 _RENEW_S = 20.0  # well within what a reservation is good for
 _SYNC_S = 0.1  # at most between what is written and its way to the disk itself, under a load that never ends
 _MOST_AT_ONCE = 500  # rows in one transaction, so that none keeps the lock for long
+_SHORTEST_S = 0.5  # that a call waits for the database, however near its deadline is: it should come before the spool
+_MOST_IN_MEMORY = 10_000  # calls, some 10 MB
 _OUT_OF_REACH = "the ledger is out of reach; try again later"
+_MEMORY = "calls are kept in memory, and lost if this process ends first"
 
 
 @dataclass(slots=True)
@@ -55,10 +59,13 @@ class _Job:
 
 
 class Ledger:
-    """The accounts at one SQLAlchemy URL, with a spool beside them. `start` begins to open them, `aclose` ends."""
+    """The accounts at one SQLAlchemy URL, with a spool beside them. `start` begins to open them, `aclose` ends.
 
-    def __init__(self, url: str, spool: Path) -> None:
-        self._url = url
+    Calls that neither of them takes are kept, `most_in_memory` at most: the newest, and lost if the process ends.
+    """
+
+    def __init__(self, url: str, spool: Path, *, most_in_memory: int = _MOST_IN_MEMORY) -> None:
+        self._url, self._place = url, _file(url)
         self._spool = Spool(spool)
         self._owner = str(uuid.uuid4())
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -70,13 +77,26 @@ class Ledger:
         self._holding: set[str] = set()  # calls that have a reservation, of which only the thread knows
         self._renewed = self._looked_at = self._synced = 0.0
         self._busy_since: float | None = None  # while the thread works
-        self._broken = self._warned = False
+        self._broken = False  # whether the last failure was of the connection, so that a new one may do
+        self._fault: str | None = None  # why no call could be written, until one is
+        self._spool_fault: OSError | None = None
         self._spooled = False  # since the spool was last folded in
         self._unwritten: dict[str, Call] = {}  # handed over to the thread
-        self._stranded: dict[str, Call] = {}  # neither the database nor the spool has taken them
+        self._stranded: OrderedDict[str, Call] = OrderedDict()  # neither the database nor the spool has taken them
+        self._most_in_memory = most_in_memory
+        self._dropped = 0  # of those, since the database was last written
+        self._keeps = False  # whether it is there for calls, and not for somebody who reads reports alone
+        self._telling = threading.Lock()
+        self._told = self._told_of_spool = self._told_of_reading = False
 
     def start(self) -> None:
-        """Begin to open the ledger in its thread; returns at once."""
+        """Begin to open the ledger in its thread, for calls that will come; returns at once."""
+        if not self._keeps:
+            self._keeps = True
+            self._tell()
+        self._begin()
+
+    def _begin(self) -> None:
         if self._thread is None:
             self._looked = Future()
             # A daemon, so that a process told to end does not wait for an import.
@@ -89,7 +109,7 @@ class Ledger:
         Raises:
             LedgerError: never by this version, or not with this URL.
         """
-        self.start()
+        self._begin()
         if not self._looked.done():
             await asyncio.shield(asyncio.wrap_future(self._looked))
         if self._refusal is not None:
@@ -101,6 +121,7 @@ class Ledger:
         Raises:
             LedgerError: the budgets cannot be checked now.
         """
+        self.start()
         granted: Grant | list[BudgetState] = await self._answer(_Job(wanted=replace(wanted, owner=self._owner)))
         return granted
 
@@ -108,14 +129,19 @@ class Ledger:
         """Put a call on the account: when this returns, it is written. Raises nothing.
 
         Once it has begun it ends, even if whoever waits for it is cancelled.
+
+        Args:
+            within_s: how long to wait for the database before the call goes to the spool; it is given half a second
+                at least, and six at most, which is also what None means.
         """
         self.start()
         if self._refusal is not None and not call.charges:
             return  # refused for the ledger's sake: nobody was asked
         self._unwritten[call.id] = call
         if not self._is_held_up():
+            patience_s = _LONGEST_S if within_s is None else min(max(within_s, _SHORTEST_S), _LONGEST_S)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LONGEST_S):
+                async with asyncio.timeout(patience_s):
                     await self._ask(_Job(call=call))
                     return
         # Beside the thread, which waits for the database. Should that take the row yet, it counts once.
@@ -157,21 +183,26 @@ class Ledger:
         store: Store = await self._answer(_Job(reading=True))
         try:
             async with asyncio.timeout(_LONGEST_S):
-                return await _beside(lambda: read(store))
+                report = await _beside(lambda: read(store))
         except Exception as error:
-            _log.warning("the ledger cannot be read (%s)", _reason(error) or "it does not answer")
-            raise LedgerError(_OUT_OF_REACH) from None
+            why = _reason(error) or "it does not answer"
+            if self._keeps and not self._told_of_reading:
+                self._told_of_reading = True
+                _log.warning("the ledger cannot be read (%s%s)", why, self._place)
+            raise LedgerError(self._out_of_reach(why)) from None
+        self._told_of_reading = False
+        return report
 
     async def _answer(self, job: _Job) -> Any:
         try:
             async with asyncio.timeout(_LONGEST_S):
                 return await self._ask(job)
         except TimeoutError:
-            raise LedgerError(_OUT_OF_REACH) from None
+            raise LedgerError(self._out_of_reach(self._fault or "it does not answer")) from None
 
     def _ask(self, job: _Job) -> asyncio.Future[Any]:
         job.done = asyncio.get_running_loop().create_future()
-        self.start()
+        self._begin()
         self._jobs.put(job)
         return job.done
 
@@ -211,6 +242,10 @@ class Ledger:
                 self._put_aside([job.call for job in jobs if job.call is not None])
                 defect = LedgerError("a defect in konstruct_mcp; its log has the details")
                 self._answer_all([(job, None if job.call is not None else defect) for job in jobs])
+        if self._stranded:
+            self._put_aside(list(self._stranded.values()))
+            if self._stranded and self._store is None:
+                self._open()
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -220,7 +255,9 @@ class Ledger:
         now = time.monotonic()
         if self._store is None and self._refusal is None and now >= self._looked_at + _RETRY_S:
             self._open()
-        if self._spooled:
+            if self._store is None and self._spool_fault is None:
+                self._put_aside(list(self._stranded.values())[:_MOST_AT_ONCE])
+        if self._spooled or self._stranded:
             self._with_store(self._fold)
         # By the clock on the wall, which goes on while a machine sleeps, as the leases do.
         if self._holding and abs(time.time() - self._renewed) >= _RENEW_S:
@@ -248,9 +285,9 @@ class Ledger:
             from .store import Store
 
             store = Store(self._url, _PATIENCE_S)
-            if self._warned:
-                store.write([], [])  # that it can be opened does not say that it can be written again
-            self._spool.prepare()
+            if self._keeps:
+                store.try_out()
+            self._spool_fault = self._spool.prepare()
             self._fold(store)
         except LedgerError as error:
             self._refusal = error.message
@@ -260,16 +297,19 @@ class Ledger:
             self._lost(error)
         else:
             self._store = store
+            self._tell()
         self._looked_at = time.monotonic()
 
     def _fold(self, store: Store) -> None:
         """Write what waits in memory and in the spool."""
         self._spooled = False
-        if stranded := list(self._stranded.values()):
-            store.write(stranded, [], again=True)
-            self._written(stranded)
-        rows = [(file, call) for file, row in self._spool.rows() if (call := self._read(file, row)) is not None]
         folded = 0
+        while stranded := list(self._stranded.values())[:_MOST_AT_ONCE]:
+            store.write(stranded, [], again=True)
+            folded += len(stranded)
+            self._forget(stranded)
+            self._holding -= {call.id for call in stranded}
+        rows = [(file, call) for file, row in self._spool.rows() if (call := self._read(file, row)) is not None]
         for start in range(0, len(rows), _MOST_AT_ONCE):
             some = rows[start : start + _MOST_AT_ONCE]
             try:
@@ -283,7 +323,8 @@ class Ledger:
             for file, _ in some:
                 self._spool.drop(file)
         if folded:
-            _log.warning("%d calls from the spool are in the ledger now", folded)
+            self._fault = None
+            self._tell(folded)
 
     def _fold_one(self, store: Store, file: Path, call: Call) -> bool:
         """Whether it could be; one that never can is put aside, so that it does not stand in the way of the others."""
@@ -353,10 +394,8 @@ class Ledger:
 
     def _readable(self) -> Store | LedgerError:
         """The store, with all that waits in it, or why there is none."""
-        if self._store is None and self._refusal is None:
+        if self._refusal is None and (self._store is None or (not self._with_store(self._fold) and self._broken)):
             self._open()  # somebody is looking at it now
-        else:
-            self._with_store(self._fold)
         return self._store or LedgerError(self._unusable())
 
     def _write(self, calls: list[Call], wanted: list[Reserve]) -> list[Grant | list[BudgetState]] | None:
@@ -379,6 +418,7 @@ class Ledger:
         if self._store is None:
             return False
         try:
+            self._store.is_there()
             act(self._store)
         except Exception as error:
             self._lost(error)
@@ -387,9 +427,9 @@ class Ledger:
 
     def _lost(self, error: Exception) -> None:
         self._broken = bool(getattr(error, "connection_invalidated", False))
-        if not self._warned:
-            self._warned = True
-            _log.warning("the ledger cannot be written (%s); calls go to its spool until it can", _reason(error))
+        self._fault = _reason(error)
+        self._spool_fault = self._spool.prepare()
+        self._tell()
         if self._store is not None:
             with contextlib.suppress(Exception):
                 self._store.close()
@@ -397,33 +437,91 @@ class Ledger:
         self._looked_at = time.monotonic()
 
     def _unusable(self) -> str:
-        return self._refusal or _OUT_OF_REACH
+        return self._refusal or self._out_of_reach(self._fault)
+
+    def _out_of_reach(self, why: str | None) -> str:
+        """Who reads reports alone is the operator, and is told why; in a server that is in the log."""
+        return _OUT_OF_REACH if self._keeps or not why else f"the ledger is out of reach ({why}); try again later"
 
     def _written(self, calls: Sequence[Call]) -> None:
+        self._forget(calls)
+        if calls:
+            self._fault = None
+            self._tell()
+
+    def _forget(self, calls: Sequence[Call]) -> None:
         for call in calls:
             self._unwritten.pop(call.id, None)
             self._stranded.pop(call.id, None)
-        if calls and self._warned:
-            self._warned = False
-            _log.warning("the ledger is written again")
 
     def _put_aside(self, calls: Sequence[Call]) -> None:
-        """Into the spool; what does not even fit there stays in memory and is written when the database is back."""
+        """Into the spool; what does not even fit there stays in memory until one of them can be written."""
         for call in calls:
             try:
                 self._spool.put(call.id, asdict(call))
             except OSError as error:
-                self._stranded[call.id] = call
-                _log.error("a call is kept in memory only, its spool cannot be written: %s", error.strerror)
+                self._spool_fault = error
+                self._keep(call)
             else:
                 self._stranded.pop(call.id, None)
                 self._spooled = True
             self._unwritten.pop(call.id, None)
+        self._tell()
+
+    def _keep(self, call: Call) -> None:
+        self._stranded[call.id] = call
+        with self._telling:
+            if len(self._stranded) > self._most_in_memory:
+                self._stranded.popitem(last=False)
+                self._dropped += 1
+                if self._dropped == 1:
+                    _log.error("no more than %d calls are kept in memory: the oldest are lost", self._most_in_memory)
+
+    def _tell(self, folded: int = 0) -> None:
+        """Say in one line what has changed since it was last said; nothing to somebody who reads reports alone."""
+        if not self._keeps:
+            return
+        with self._telling:
+            fault, spool_fault = self._fault, self._spool_fault
+            ledger = f"{fault}{self._place}"
+            spool = "" if spool_fault is None else f"{_reason(spool_fault)}: {self._spool.folder}"
+            if fault is not None and not self._told:
+                if spool_fault is None:
+                    _log.warning("the ledger cannot be written (%s); calls go to its spool until it can", ledger)
+                else:
+                    _log.error("neither the ledger (%s) nor its spool (%s) can be written; %s", ledger, spool, _MEMORY)
+            elif spool_fault is not None and not self._told_of_spool:
+                level = logging.WARNING if fault is None else logging.ERROR
+                _log.log(
+                    level, "the spool of the ledger cannot be written (%s); without the ledger, %s", spool, _MEMORY
+                )
+            if fault is None and self._told:
+                waited = f", with {_counted(folded)} that had to wait" if folded else ""
+                lost = f"; {_counted(self._dropped)} lost" if self._dropped else ""
+                _log.warning("the ledger is written again%s%s", waited, lost)
+                self._dropped = 0
+            elif folded:
+                _log.warning("in the ledger now: %s that had to wait", _counted(folded))
+            self._told = fault is not None
+            self._told_of_spool = spool_fault is not None or (self._told and self._told_of_spool)
+
+
+def _counted(calls: int) -> str:
+    return "1 call" if calls == 1 else f"{calls} calls"
+
+
+def _file(url: str) -> str:
+    """The end of a sentence: which file it is. A database server's driver says where that is."""
+    scheme, _, rest = url.partition("://")
+    return f": {rest.partition('?')[0][1:]}" if scheme.startswith("sqlite") and rest.startswith("/") else ""
 
 
 def _reason(error: Exception) -> str:
-    """The database's own words, in one line."""
-    return " ".join(str(getattr(error, "orig", None) or error).split())[:200]
+    """The database's own words, or the system's, in one line; what follows there are hints."""
+    if isinstance(error, FileExistsError):
+        return "a file is where its folder should be"
+    said = error.strerror if isinstance(error, OSError) else getattr(error, "orig", None)
+    return str(said or error).strip().partition("\n")[0][:200]
 
 
 async def _beside(act: Callable[[], _T]) -> _T:

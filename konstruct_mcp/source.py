@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -106,23 +106,29 @@ def _locate(path: Path | None, environ: Mapping[str, str]) -> tuple[str, Path | 
         return "the config file", Path(path)
     if named := environ.get("KONSTRUCT_CONFIG", "").strip():
         return "the file that KONSTRUCT_CONFIG names", Path(named)
-    if folder := environ.get("XDG_CONFIG_HOME"):
-        file = Path(folder, "konstruct-mcp", "config.yaml")
-    else:
-        file = platformdirs.user_config_path("konstruct-mcp") / "config.yaml"
-    # With no usable home the folder comes out relative, and would be looked up in the current one. `lexists`, so that
-    # a link gone dead is a fault and not the built-in config in silence.
-    if file.is_absolute() and os.path.lexists(file):
+    folder = _users_folder(environ, "XDG_CONFIG_HOME", platformdirs.user_config_path)
+    # `lexists`, so that a link gone dead is a fault and not the built-in config in silence.
+    if folder is not None and os.path.lexists(file := folder / "config.yaml"):
         return "config.yaml in the user's config folder", file
     return "the built-in config", None
 
 
 def data_folder(environ: Mapping[str, str]) -> Path | None:
     """Where this user's data is kept; None for a user without a home."""
-    if given := environ.get("XDG_DATA_HOME"):
-        folder = Path(given, "konstruct-mcp")
-    else:
-        folder = platformdirs.user_data_path("konstruct-mcp")
+    return _users_folder(environ, "XDG_DATA_HOME", platformdirs.user_data_path)
+
+
+def _users_folder(environ: Mapping[str, str], variable: str, usual: Callable[[str], Path]) -> Path | None:
+    """Ours in the folder that the variable names, else where the platform has it.
+
+    A relative name counts as none, as its specification wants it: it would be looked up in the current folder.
+    """
+    if (given := Path(environ.get(variable, ""))).is_absolute():
+        return given / "konstruct-mcp"
+    try:
+        folder = usual("konstruct-mcp")
+    except RuntimeError:  # whose home nobody knows
+        return None
     return folder if folder.is_absolute() else None
 
 

@@ -20,28 +20,44 @@ from typing import Any
 _log = logging.getLogger(__name__)
 
 _BALLAST_BYTES = 1 << 20  # kept free for the rows of about 250 calls, for the day when the disk is full
+_ROW_BYTES = 1 << 12  # at least as many as a row needs
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Spool:
-    """The rows that wait in one folder, which several processes may share. Its methods block."""
+    """The rows that wait in one `folder`, which several processes may share. Its methods block."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._ballast = folder / "ballast"
+        self._unreadable: set[str] = set()  # of which it has been said
+        self._done: set[str] = set()  # of no use any more, but in a folder that lets nobody remove them
 
-    def prepare(self) -> None:
-        """Make the folder, and in it a file that only takes up room, which a full disk would not give us."""
-        with contextlib.suppress(OSError):
-            self._folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+    def prepare(self) -> OSError | None:
+        """Make the folder, and in it a file that only takes up room, which a full disk would not give us.
+
+        Returns: why no row can be brought here now, None where one can.
+        """
+        try:
+            self.folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
             if not self._ballast.exists():
-                part = self._folder / f"ballast.{os.getpid()}.part"
-                try:
-                    # Random, since a file system may compress or leave out what is all the same.
-                    part.write_bytes(os.urandom(_BALLAST_BYTES))
-                    part.replace(self._ballast)
-                finally:
-                    part.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self._try_out(_BALLAST_BYTES, self._ballast)
+            self._try_out(_ROW_BYTES)
+        except OSError as error:
+            if error.errno not in _FULL or not self._ballast.exists():
+                return error
+        return None
+
+    def _try_out(self, size: int, keep_as: Path | None = None) -> None:
+        part = self.folder / f"{size}.{os.getpid()}.{threading.get_ident()}.part"
+        try:
+            # Random, since a file system may compress or leave out what is all the same.
+            part.write_bytes(os.urandom(size))
+            if keep_as is not None:
+                part.replace(keep_as)
+        finally:
+            part.unlink(missing_ok=True)
 
     def put(self, row_id: str, row: dict[str, Any]) -> None:
         """Bring a row to the disk.
@@ -58,14 +74,14 @@ class Spool:
             self._write(row_id, row)
 
     def _write(self, row_id: str, row: dict[str, Any]) -> None:
-        self._folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
-        part = self._folder / f"{row_id}.{threading.get_ident()}.part"  # two threads may bring the same row
+        self.folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+        part = self.folder / f"{row_id}.{threading.get_ident()}.part"  # two threads may bring the same row
         try:
             with part.open("wb") as file:
                 file.write(json.dumps(row).encode())
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(self._folder / f"{row_id}.json")
+            part.replace(self.folder / f"{row_id}.json")
             self._sync_folder()
         except BaseException:
             with contextlib.suppress(OSError):
@@ -74,7 +90,7 @@ class Spool:
 
     def _sync_folder(self) -> None:
         if os.name == "posix":  # elsewhere a folder cannot be opened, nor need it be
-            folder = os.open(self._folder, os.O_RDONLY)
+            folder = os.open(self.folder, os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:
@@ -83,10 +99,12 @@ class Spool:
     def rows(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Each row that waits, and its file; what cannot be read is put aside."""
         try:
-            files = sorted(self._folder.glob("*.json"))
+            files = sorted(self.folder.glob("*.json"))
         except OSError:
             return
         for file in files:
+            if file.name in self._done:
+                continue
             try:
                 row = json.loads(file.read_bytes())
                 if not isinstance(row, dict):
@@ -96,17 +114,23 @@ class Spool:
             except ValueError:
                 self.put_aside(file)
             except OSError as error:
-                _log.warning("a row of the spool cannot be read: %s", error.strerror)
+                if file.name not in self._unreadable:
+                    self._unreadable.add(file.name)
+                    _log.warning("a row of the spool cannot be read (%s): %s", error.strerror, file.name)
             else:
                 yield file, row
 
     def put_aside(self, file: Path) -> None:
         """Keep a row that can never be folded in, for somebody to look at."""
         _log.error("a row of the spool is damaged and is put aside: %s", file.name)
-        with contextlib.suppress(OSError):
+        try:
             file.replace(file.with_suffix(".bad"))
+        except OSError:
+            self._done.add(file.name)
 
     def drop(self, file: Path) -> None:
         """Its row is in the ledger."""
-        with contextlib.suppress(OSError):
+        try:
             file.unlink(missing_ok=True)
+        except OSError:
+            self._done.add(file.name)

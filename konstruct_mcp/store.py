@@ -15,6 +15,7 @@ All amounts are whole nano-dollars; times are UTC.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections import defaultdict
@@ -33,6 +34,7 @@ HEAD = "0002"  # the newest migration: what this version reads and writes
 _VERSION_TABLE = "konstruct_version"
 _MIGRATION_LOCK = 0x6B6F6E73747275  # any number that no other program uses for a PostgreSQL advisory lock
 LEASE_S = 120  # what a reservation is good for unless it is renewed
+_DISAGREE_S = 120  # how far the clocks of machines that share a ledger may be apart; see the README
 
 # Whatever a provider claims, the sums stay within 64 bits.
 _MOST_NUSD = 10**15
@@ -108,6 +110,13 @@ _LOCK = (
 # Its own a process never takes for lapsed: it is there, though its machine may have slept.
 _IS_LAPSED = sa.and_(reservations.c.lapses_at < sa.bindparam("now"), reservations.c.owner != sa.bindparam("owner"))
 _LAPSE = sa.delete(reservations).where(_IS_LAPSED)
+# One made by a clock that was ahead, of a process that is dead, would stand for as long as that clock was ahead. It is
+# not taken for lapsed at once, since its process may be there, and renews it when it next looks at its clock.
+_SHORTEN = (
+    sa.update(reservations)
+    .where(reservations.c.lapses_at > sa.bindparam("latest"))
+    .values(lapses_at=sa.bindparam("instead"))
+)
 _INSERT_RESERVATION = sa.insert(reservations)
 _GIVE_UP = sa.delete(reservations).where(reservations.c.call_id.in_(sa.bindparam("ids", expanding=True)))
 _GIVE_UP_ONE = sa.delete(reservations).where(
@@ -118,7 +127,7 @@ _GIVE_UP_BUT = sa.delete(reservations).where(
     reservations.c.attempt.not_in(sa.bindparam("kept", expanding=True)),
 )
 _SPENT = sa.select(sa.func.sum(spend.c.cost_nusd)).where(
-    spend.c.tenant == sa.bindparam("tenant"), spend.c.day >= sa.bindparam("since")
+    spend.c.tenant == sa.bindparam("tenant"), spend.c.day.between(sa.bindparam("first"), sa.bindparam("last"))
 )
 _SPENT_ON = _SPENT.where(spend.c.group.in_(sa.bindparam("groups", expanding=True)))
 _RESERVED = sa.select(sa.func.sum(reservations.c.amount_nusd)).where(
@@ -127,12 +136,18 @@ _RESERVED = sa.select(sa.func.sum(reservations.c.amount_nusd)).where(
 _RESERVED_ON = _RESERVED.where(reservations.c.group.in_(sa.bindparam("groups", expanding=True)))
 
 
+class MovedError(OSError):
+    """The ledger's file is not where it was: what is written to the open one, nobody will find."""
+
+    connection_invalidated = True  # as SQLAlchemy says of an error after which only a new connection helps
+
+
 class Store:
     """An open ledger. Its methods block; each is one transaction, or two where it says so.
 
     Raises:
         LedgerError: the URL cannot be used at all, or a newer version wrote the ledger.
-        sqlalchemy.exc.DBAPIError: it is out of reach now. So does every method.
+        sqlalchemy.exc.DBAPIError, OSError: it is out of reach now. So does every method.
     """
 
     def __init__(self, url: str, patience_s: float) -> None:
@@ -145,23 +160,52 @@ class Store:
         self._introduced: set[str] = set()
         self._unsynced = False
         self._sqlite = self._url.get_backend_name() == "sqlite"
+        self._wal: int | None = None
+        obstacle = None
         if self._sqlite:
             sa.event.listen(self._engine, "connect", _set_up_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
-            self._make_room()
+            obstacle = self._make_room()
         self._writer: sa.Connection | None = None
         try:
             self._migrate()
             # Kept: to take one from the pool for each transaction would take as long as what is done in it.
             self._writer = self._engine.connect()
-        except BaseException:
+            self._identity = self._identify()
+            with contextlib.suppress(OSError):  # of a ledger that can only be read
+                self._open_wal()
+        except BaseException as error:
             self.close()
+            if obstacle is not None and isinstance(error, sa.exc.DBAPIError):
+                raise obstacle from None  # SQLite says no more than that it cannot open the file
             raise
 
     def close(self) -> None:
+        if self._wal is not None:
+            os.close(self._wal)
+            self._wal = None
         if self._writer is not None:
             self._writer.close()
         self._engine.dispose()
+
+    def is_there(self) -> None:
+        """Whether what is open is what the next process will open.
+
+        Raises:
+            MovedError: it is not.
+        """
+        if self._identify() != self._identity:
+            raise MovedError(errno.ENOENT, "its file was moved or removed")
+
+    def _identify(self) -> tuple[int, int] | None:
+        """Which file it is; None for none, and for a database server."""
+        if not self._sqlite:
+            return None
+        try:
+            found = os.stat(self._url.database or "")  # noqa: PTH116  at every turn of the ledger, and a Path takes longer
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
@@ -176,12 +220,19 @@ class Store:
             isinstance(error, sa.exc.StatementError) and not isinstance(error, sa.exc.DBAPIError)
         )
 
-    def _make_room(self) -> None:
-        """The file's folder and the file, for nobody else to read."""
+    def _make_room(self) -> OSError | None:
+        """The file's folder and the file, for nobody else to read; what stands in the way of that."""
         file = Path(self._url.database or "")
-        with contextlib.suppress(OSError):  # SQLite says what is wrong
+        try:
             file.parent.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
             file.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+            if file.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not os.access(file, os.R_OK | os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            return error
+        return None
 
     def _migrate(self) -> None:
         with self._engine.connect() as connection:
@@ -230,6 +281,7 @@ class Store:
             if not wanted:
                 return []
             now = datetime.now(UTC)
+            _shorten(connection, now)
             connection.execute(_LAPSE, {"now": int(now.timestamp()), "owner": wanted[0].owner})
             return [_reserve(connection, reserve, now, again=again) for reserve in wanted]
 
@@ -256,18 +308,28 @@ class Store:
         """
         if self._unsynced:
             self._unsynced = False
+            self._open_wal()
+            if self._wal is not None:
+                os.fsync(self._wal)
+
+    def _open_wal(self) -> None:
+        """Kept open, so that it is there when the process may open no more files. It stays the same while a connection
+        is open."""
+        if self._sqlite and self._wal is None:
             with contextlib.suppress(FileNotFoundError):  # no WAL on this file system: SQLite waits for the disk itself
-                wal = os.open(f"{self._url.database}-wal", os.O_RDWR)
-                try:
-                    os.fsync(wal)
-                finally:
-                    os.close(wal)
+                self._wal = os.open(f"{self._url.database}-wal", os.O_RDWR)
 
     def give_up(self, unwanted: Sequence[Reserve]) -> None:
         """Take back these reservations."""
         with self._writing() as connection:
             for reserve in unwanted:
                 connection.execute(_GIVE_UP_ONE, {"id": reserve.call_id, "of_attempt": reserve.attempt})
+
+    def try_out(self) -> None:
+        """See whether it can be written, which it need not be where it can be opened. No reservation stands for longer
+        then than one that is made now."""
+        with self._writing() as connection:
+            _shorten(connection, datetime.now(UTC))
 
     def renew(self, owner: str) -> None:
         """Keep this process's reservations from lapsing."""
@@ -389,6 +451,11 @@ def _entries(call: Call) -> Iterator[tuple[tuple[str, str, str, str], list[int]]
         yield (call.tenant, day, charge.group, charge.model), figures
 
 
+def _shorten(connection: sa.Connection, now: datetime) -> None:
+    lapses_at = int(now.timestamp()) + LEASE_S
+    connection.execute(_SHORTEN, {"latest": lapses_at + _DISAGREE_S, "instead": lapses_at})
+
+
 def _reserve(connection: sa.Connection, wanted: Reserve, now: datetime, *, again: bool) -> Grant | list[BudgetState]:
     if wanted.attempt > 1 or again:
         connection.execute(_GIVE_UP_BUT, {"id": wanted.call_id, "kept": wanted.kept})
@@ -415,7 +482,8 @@ def _reserve(connection: sa.Connection, wanted: Reserve, now: datetime, *, again
 
 def _state(connection: sa.Connection, tenant: str, budget: Budget, now: datetime, owner: str = "") -> BudgetState:
     on = {"groups": budget.groups} if budget.groups else {}
-    spent = connection.scalar(_SPENT_ON if on else _SPENT, {"tenant": tenant, "since": budget.first_day(now)} | on)
+    first, last = budget.days(now)
+    spent = connection.scalar(_SPENT_ON if on else _SPENT, {"tenant": tenant, "first": first, "last": last} | on)
     reserved = connection.scalar(
         _RESERVED_ON if on else _RESERVED, {"tenant": tenant, "now": int(now.timestamp()), "owner": owner} | on
     )

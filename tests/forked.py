@@ -1,8 +1,9 @@
 """Servers that start in a tenth of a second: forked from a process that has imported everything already.
 
 What runs is the product, from `main` on; only the imports, which take three seconds of every other start, are made
-once. Run as a script it is that process: each message on its socket brings an environment and three file descriptors,
-and is answered with the id of the process that now serves on them.
+once. Run as a script it is that process: each message on its socket brings an environment, arguments and three file
+descriptors, and is answered with the id of the process that now serves on them; or it brings such an id, and is
+answered with how that process ended.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
@@ -25,11 +26,15 @@ CHUNK = 2**16
 
 
 class Nursery:
-    """The process that the others are forked from."""
+    """The process that the others are forked from. `within` comes before its command."""
+
+    def __init__(self, within: Sequence[str] = ()) -> None:
+        self._within = within
 
     def __enter__(self) -> Self:
         self._socket, theirs = socket.socketpair()
-        self._process = subprocess.Popen([sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        command = [*self._within, sys.executable, __file__, str(theirs.fileno())]
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         theirs.close()
         return self
 
@@ -37,19 +42,37 @@ class Nursery:
         self._socket.close()
         self._process.wait(60)
 
-    def start(self, environ: Mapping[str, str], *, sockets: bool = False) -> subprocess.Popen[bytes]:
-        """A server with this environment, on pipes or, as some hosts have it, on sockets, which do not block."""
+    def start(
+        self,
+        environ: Mapping[str, str],
+        arguments: Sequence[str] = (),
+        stderr: IO[bytes] | int = subprocess.PIPE,
+        *,
+        sockets: bool = False,
+    ) -> subprocess.Popen[bytes]:
+        """A server, or another command, with this environment and no other; on pipes or, as some hosts have it, on
+        sockets, which do not block."""
         pipes = [_sockets() if sockets else os.pipe() for _ in range(3)]
-        (stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr) = pipes
-        for theirs in (stdin, stdout):
-            os.set_blocking(theirs, not sockets)
-        socket.send_fds(self._socket, [json.dumps(dict(environ)).encode()], [stdin, stdout, stderr])
-        assert select.select([self._socket], [], [], 60)[0], "not started"
-        pid = int(self._socket.recv(CHUNK))
-        for descriptor in (stdin, stdout, stderr):
+        (stdin, to_stdin), (from_stdout, stdout), (from_stderr, errors) = pipes
+        for descriptor in (stdin, stdout):
+            os.set_blocking(descriptor, not sockets)
+        order = {"environ": dict(environ), "arguments": list(arguments)}
+        theirs = [stdin, stdout, errors if isinstance(stderr, int) else stderr.fileno()]
+        socket.send_fds(self._socket, [json.dumps(order).encode()], theirs)
+        pid = self._answer()
+        for descriptor in (stdin, stdout, errors):
             os.close(descriptor)
         files = (os.fdopen(to_stdin, "wb", 0), os.fdopen(from_stdout, "rb", 0), os.fdopen(from_stderr, "rb", 0))
-        return cast("subprocess.Popen[bytes]", _Child(pid, *files))
+        return cast("subprocess.Popen[bytes]", _Child(self, pid, *files))
+
+    def status(self, pid: int) -> int:
+        """How a process has ended, as a Popen has it."""
+        self._socket.send(json.dumps({"ended": pid}).encode())
+        return self._answer()
+
+    def _answer(self) -> int:
+        assert select.select([self._socket], [], [], 60)[0], "the nursery does not answer"
+        return int(self._socket.recv(CHUNK))
 
 
 def _sockets() -> tuple[int, int]:
@@ -60,9 +83,11 @@ def _sockets() -> tuple[int, int]:
 class _Child:
     """As much of a Popen as `lines.Process` uses."""
 
-    def __init__(self, pid: int, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> None:
+    def __init__(self, nursery: Nursery, pid: int, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> None:
         self.pid, self.stdin, self.stdout, self.stderr = pid, stdin, stdout, stderr
+        self._nursery = nursery
         self._alive: int | None = os.pidfd_open(pid)
+        self._status = 0
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -78,20 +103,25 @@ class _Child:
                 raise subprocess.TimeoutExpired("a forked server", timeout)
             os.close(self._alive)
             self._alive = None
-        return 0
+            self._status = self._nursery.status(self.pid)
+        return self._status
 
 
 def main(nursery: socket.socket) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here asks how they ended
     _import_everything()
     while True:
         message, descriptors, _, _ = socket.recv_fds(nursery, CHUNK, 3)
         if not message:
             return
+        order = json.loads(message)
+        if "ended" in order:
+            _, status = os.waitpid(order["ended"], 0)
+            nursery.send(str(os.waitstatus_to_exitcode(status)).encode())
+            continue
         pid = os.fork()
         if pid == 0:
             nursery.close()
-            _serve(json.loads(message), descriptors)
+            _serve(order["environ"], order["arguments"], descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         nursery.send(str(pid).encode())
@@ -106,23 +136,25 @@ def _import_everything() -> None:
     from litellm.llms.openai import openai as provider  # noqa: F401
 
 
-def _serve(environ: Mapping[str, str], descriptors: list[int]) -> Any:
+def _serve(environ: Mapping[str, str], arguments: Sequence[str], descriptors: list[int]) -> Any:
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
     # The old ones remember what kind of file they were opened on.
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+    os.environ.clear()
     os.environ.update(environ)
     from konstruct_mcp.cli import main as serve
 
+    status = 1
     try:
-        serve([])
-    except SystemExit:
-        pass
+        serve(arguments)
+    except SystemExit as end:
+        status = int(end.code or 0)
     except BaseException:
         traceback.print_exc()
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
 if __name__ == "__main__":

@@ -40,17 +40,19 @@ class Process:
         command: Sequence[str] = tuple(SERVER),
         nursery: Nursery | None = None,
         sockets: bool = False,
+        stderr: Path | None = None,
     ) -> None:
         kept = {
             name: os.environ[name] for name in os.environ if name.startswith(("PATH", "HOME", "XDG", "COV", "PYTHON"))
         }
         environ = {**kept, "KONSTRUCT_CONFIG": str(config), **environ}
         pipe = subprocess.PIPE
-        self.process = (
-            nursery.start(environ, sockets=sockets)
-            if nursery
-            else subprocess.Popen(list(command), env=environ, stdin=pipe, stdout=pipe, stderr=pipe)
-        )
+        with stderr.open("wb") if stderr else contextlib.nullcontext(pipe) as errors:
+            self.process = (
+                nursery.start(environ, stderr=errors, sockets=sockets)
+                if nursery
+                else subprocess.Popen(list(command), env=environ, stdin=pipe, stdout=pipe, stderr=errors)
+            )
         self._unread = bytearray()
         self._next_id = 0
         self._answers: dict[Any, dict[str, Any]] = {}
@@ -80,10 +82,10 @@ class Process:
         self._errors_ended.wait(WAIT_S)
 
     def _read_errors(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as stream:
-            while chunk := os.read(stream.fileno(), CHUNK):
-                self.errors += chunk
+        if self.process.stderr is not None:  # else it is a file
+            with self.process.stderr as stream:
+                while chunk := os.read(stream.fileno(), CHUNK):
+                    self.errors += chunk
         self._errors_ended.set()
 
     def send_raw(self, line: bytes) -> None:

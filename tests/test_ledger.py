@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -539,59 +538,3 @@ class TestTheSpool:
             assert database.value("SELECT count(*) FROM konstruct_calls") == 4
             assert database.spent("acme") == 4 * COST_NUSD
         database.engine.dispose()
-
-    async def test_fits_on_a_disk_that_is_full(
-        self, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
-    ) -> None:
-        """A file system of two megabytes that is filled to the last byte while the server runs."""
-        if not can_mount(tmp_path) and "CI" not in os.environ:
-            pytest.skip("this machine lets nobody but root mount a small file system")
-        disk = tmp_path / "disk"
-        disk.mkdir()
-        database = Database(f"sqlite:///{disk}/ledger.sqlite3", sa.create_engine("sqlite://"))
-        config = write(tmp_path, accounted(database, openai, anthropic, ollama))
-        with Process(config, command=on_a_small_disk(disk)) as server:
-            server.initialize()
-            assert not server.complete("free")["isError"]
-            fill(server.process.pid, disk)
-            for _ in range(20):
-                assert not server.complete("paid", tenant_id="acme")["isError"]
-            waiting = inside(server.process.pid, disk, "ls ledger.sqlite3.spool/*.json")
-            assert len(waiting.split()) == 20
-            inside(server.process.pid, disk, "rm filling")
-            used = server.ask("resources/read", {"uri": "konstruct://usage/acme"})
-            while json.loads(used["contents"][0]["text"])["total"]["calls"] < 20:
-                used = server.ask("resources/read", {"uri": "konstruct://usage/acme"})
-            assert json.loads(used["contents"][0]["text"])["total"]["calls"] == 20
-        assert b"the ledger cannot be written" in server.errors
-        assert b"Traceback" not in server.errors
-
-
-def can_mount(folder: Path) -> bool:
-    try:
-        return subprocess.run([*on_a_small_disk(folder)[:-1], "true"], timeout=WAIT_S, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
-
-
-def on_a_small_disk(folder: Path) -> list[str]:
-    """The server, with a small file system of its own mounted there."""
-    mount = f"mount -t tmpfs -o size=2m tmpfs {shlex.quote(str(folder))} && exec {shlex.join(SERVER)}"
-    return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount]
-
-
-def inside(pid: int, folder: Path, command: str) -> str:
-    """What a command prints that runs in this process's file systems."""
-    enter = ["nsenter", f"--target={pid}", "--user", "--mount", "--preserve-credentials", "sh", "-c"]
-    done = subprocess.run([*enter, f"cd {folder} && {command}"], capture_output=True, text=True, timeout=WAIT_S)
-    assert done.returncode == 0, done
-    return done.stdout
-
-
-def fill(pid: int, folder: Path) -> None:
-    inside(
-        pid,
-        folder,
-        "dd if=/dev/zero of=filling bs=1k count=4096 2>/dev/null;"
-        "dd if=/dev/zero of=filling bs=1 count=9999 oflag=append conv=notrunc 2>/dev/null; true",
-    )

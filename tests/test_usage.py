@@ -213,7 +213,9 @@ class TestUsage:
         for command in ("usage", "budgets"):
             ran = ask(config, command, env=env)
             assert (ran.code, ran.out) == (1, "")
-            assert ran.err.endswith("error: ledger: the ledger is out of reach; try again later\n")
+            assert ran.err.startswith("error: ledger: the ledger is out of reach (connection failed: ")
+            assert ran.err.endswith("Connection refused); try again later\n")
+            assert ran.err.count("\n") == 1
             assert "hunter2" not in ran.err
 
     @pytest.mark.parametrize(("columns", "bar"), [(120, 20), (80, 15), (70, 0), (40, 0)])
@@ -295,7 +297,7 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("url", "said"),
         [
-            ("postgresql://u:hunter2@127.0.0.1:1/x", "127.0.0.1:1/x; the ledger is out of reach; try again later"),
+            ("postgresql://u:hunter2@127.0.0.1:1/x", "127.0.0.1:1/x; the ledger is out of reach (connection failed"),
             ("nobase://u:hunter2@h/x", "***@h/x; the ledger's URL cannot be used; see konstruct.ledger_url and"),
             ("mysql+nodriver://u:hunter2@h/x", "***@h/x; the ledger's URL cannot be used"),
         ],
