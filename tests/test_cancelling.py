@@ -34,6 +34,7 @@ class Scene:
     def __init__(self, server: Process, ledger: Database) -> None:
         self.server, self.ledger = server, ledger
         server.initialize()
+        server.ask("resources/read", {"uri": "konstruct://usage"})  # the ledger is open
 
     def call(self, group: str, **arguments: Any) -> int:
         return self.server.send("tools/call", {**call(group, **arguments), "_meta": {"progressToken": 1}})
@@ -103,7 +104,6 @@ def test_while_it_waits_for_its_turn(scene: Scene, openai: Provider, ollama: Pro
 
 
 def test_while_the_ledger_is_asked_what_is_left(scene: Scene, ledger: Database, openai: Provider) -> None:
-    scene.server.ask("resources/read", {"uri": "konstruct://usage"})  # it is open
     with ledger.locked():
         request = scene.call("paid")
         scene.wait_until_it_waits_for("the ledger, before openai/paid is asked")
