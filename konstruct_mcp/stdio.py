@@ -93,7 +93,6 @@ async def serve_stdio(server: Server[Any], clean_up: Callable[[], Awaitable[None
     async def stop() -> None:
         # The calls first: one that saw its connection closed by the clean-up would be tried again.
         serving.cancel()
-        outbox.end()
         await anyio.sleep(_CLEAN_UP_S)
         exit_now(0)  # the clean-up has not come to its end
 
@@ -327,7 +326,7 @@ async def _chunk(descriptor: int) -> bytes:
             return await anyio.to_thread.run_sync(os.read, descriptor, _CHUNK, abandon_on_cancel=True)
         except BlockingIOError:
             await anyio.wait_readable(descriptor)
-        except OSError:  # the client died, and left a socket with something unread
+        except OSError:  # a terminal that was closed, a socket that was reset
             return b""
 
 

@@ -3,6 +3,7 @@
 x:half   has a lone surrogate in it, and so has its progress
 x:deep   fails with an error that is nested too deeply to be written as JSON
 x:slow   is answered after SIGUSR1; tells stderr when it is asked for
+x:talk   reports progress a thousand times, 100 kB each; tells stderr each time
 """
 
 import signal
@@ -31,6 +32,10 @@ async def read(ctx: ServerRequestContext[Any], params: types.ReadResourceRequest
         case "x:slow":
             print("asked", file=sys.stderr, flush=True)
             await released.wait()
+        case "x:talk":
+            for n in range(1, 1001):
+                await ctx.session.report_progress(n, message="x" * 100_000)
+                print("said", file=sys.stderr, flush=True)
     return types.ReadResourceResult(contents=[types.TextResourceContents(uri=params.uri, text="half \ud83d")])
 
 

@@ -18,7 +18,7 @@ import pytest
 from accounts import accounted
 from databases import sqlite
 from forked import Nursery
-from lines import CHUNK, SERVER, Process, call
+from lines import CHUNK, SERVER, WAIT_S, Process, call
 from mcp import Client, StdioServerParameters
 from processes import is_gone_within, only_child, wait_for
 from providers import Gate, Hang, Provider, Text
@@ -267,6 +267,20 @@ class TestEnds:
             ollama.wait_for(lambda: ollama.disconnected == 1)
             assert is_gone_within(child, 10)
 
+    def test_a_terminal_that_is_closed_is_the_end_of_input(self, config: Path) -> None:
+        ours, theirs = os.openpty()
+        environ = {**os.environ, "KONSTRUCT_CONFIG": str(config)}
+        pipe = subprocess.PIPE
+        with subprocess.Popen(SERVER, stdin=theirs, stdout=pipe, stderr=pipe, env=environ) as server:
+            os.close(theirs)
+            os.write(ours, b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+            assert server.stdout is not None
+            assert json.loads(server.stdout.readline())["result"] == {}
+            os.close(ours)
+            _, errors = server.communicate(timeout=WAIT_S)
+        assert server.returncode == 0
+        assert errors.endswith(b"End with Ctrl-C.\n")
+
     def test_what_is_answered_still_goes_out_after_the_end_of_input(
         self, config: Path, nursery: Nursery | None
     ) -> None:
@@ -402,13 +416,20 @@ class TestFloods:
             assert taken + server.pour(lines[taken:]) == len(lines)
             assert [server.line()["id"] for _ in range(490)] == list(range(410, 900))
 
-    def test_one_that_does_not_read_does_not_keep_it_from_its_end(self, config: Path, nursery: Nursery | None) -> None:
+    def test_one_that_does_not_read_does_not_keep_it_from_its_end(
+        self, config: Path, nursery: Nursery | None, ollama: Provider
+    ) -> None:
+        ollama.script(Hang())
         with Process(config, nursery=nursery) as one, Process(config, nursery=nursery) as other:
             for server in (one, other):
                 server.initialize()
+                server.send_call("fast")
+            ollama.wait_for(lambda: ollama.in_flight == 2)
+            for server in (one, other):
                 server.pour(flood(0, 1000, refused=server is one), patience_s=0.5)
             one.close_stdin()
             other.process.send_signal(signal.SIGTERM)
+            ollama.wait_for(lambda: ollama.disconnected == 2)
             for server in (one, other):
                 server.wait(5)
                 assert not server.errors
@@ -446,6 +467,17 @@ class TestPeculiarHandlers:
         answer = peculiar.answer(peculiar.send("resources/read", {"uri": "x:deep"}))
         assert answer["error"] == {"code": -32603, "message": "internal: the answer cannot be written as JSON"}
         assert peculiar.ask("ping") == {}
+
+    def test_a_handler_that_has_much_to_say_waits_for_its_client_and_is_heard_in_order(self, peculiar: Process) -> None:
+        request = peculiar.send("resources/read", {"uri": "x:talk", "_meta": {"progressToken": "t"}})
+        wait_for(lambda: peculiar.errors.count(b"said") * 100_000 > UNSENT - 1_000_000)
+        blank = b"\n" * 500_000
+        taken = peculiar.pour(blank, patience_s=0.3)
+        assert taken < len(blank)  # no more is read, and so:
+        assert peculiar.errors.count(b"said") < 650
+        assert [peculiar.line()["params"]["progress"] for _ in range(1000)] == list(range(1, 1001))
+        assert peculiar.line()["id"] == request
+        peculiar.pour(blank[taken:])
 
     def test_no_more_is_read_while_a_hundred_requests_are_under_way(self, peculiar: Process) -> None:
         padding = {"_meta": {"padding": "x" * CHUNK}}
