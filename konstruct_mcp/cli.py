@@ -10,11 +10,13 @@ import io
 import json
 import logging
 import os
+import queue
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -44,6 +46,8 @@ _T = TypeVar("_T")
 
 _FAILURE, _MISTAKE, _INTERRUPTED = 1, 2, 130
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_MOST_LINES = 1000  # of the log that a client has yet to take; they are all it would look for
+_LAST_LINES_S = 0.2
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PIPE_TABLE_WIDTH = 200  # columns, of a table with bars
 _BAR_WIDTH, _LEAST_BAR_WIDTH, _LEAST_TEXT_WIDTH, _GAP = 20, 6, 12, 2
@@ -135,9 +139,50 @@ def _set_up_logging() -> None:
     level = os.environ.get("KONSTRUCT_LOG_LEVEL", "").strip().upper() or "WARNING"
     if level not in _LOG_LEVELS:
         raise click.UsageError(f"KONSTRUCT_LOG_LEVEL should be one of {', '.join(_LOG_LEVELS)}")
-    logging.basicConfig(stream=sys.stderr, format="konstruct-mcp: %(levelname)s: %(message)s", level=logging.WARNING)
+    _log_to(logging.StreamHandler(sys.stderr))
     # Ours alone: what HTTP libraries say below a warning can hold keys.
     logging.getLogger("konstruct_mcp").setLevel(level)
+
+
+def _log_to(handler: logging.Handler) -> None:
+    logging.basicConfig(
+        handlers=[handler], format="konstruct-mcp: %(levelname)s: %(message)s", level=logging.WARNING, force=True
+    )
+
+
+class _Patient(logging.Handler):
+    """Writes to stderr in a thread of its own: a client that does not read it keeps no call waiting. What it does not
+    take in time is dropped, and that is said when it takes something again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: queue.Queue[str] = queue.Queue(_MOST_LINES)
+        self._dropped = 0
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._dropped += 1
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            if dropped := self._dropped:
+                self._dropped -= dropped
+                line += f"\nkonstruct-mcp: WARNING: {dropped} lines before this were not taken, and are lost"
+            unsent = f"{line}\n".encode(errors="replace")
+            with suppress(OSError):  # closed, or a disk that is full: then there is nobody to tell
+                while unsent:
+                    # Not through sys.stderr, whose lock a blocked write would keep from everybody else.
+                    unsent = unsent[os.write(sys.stderr.fileno(), unsent) :]
+            self._lines.task_done()
+
+    def flush(self) -> None:
+        """Wait until all is written, but not for long: this is called when the process ends."""
+        with self._lines.all_tasks_done:
+            self._lines.all_tasks_done.wait_for(lambda: not self._lines.unfinished_tasks, _LAST_LINES_S)
 
 
 def _open(path: Path | None) -> Konstruct:
@@ -152,6 +197,7 @@ def _open(path: Path | None) -> Konstruct:
 def serve(path: Path | None) -> None:
     """Serve MCP over stdin and stdout (the default)."""
     konstruct = _open(path)
+    _log_to(_Patient())
     if sys.stdin.isatty():
         _say(_TERMINAL_NOTE)
     from .server import make_server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -433,6 +434,29 @@ class TestFloods:
             for server in (one, other):
                 server.wait(5)
                 assert not server.errors
+
+    def test_a_client_that_does_not_read_our_log_keeps_nobody_waiting(
+        self, config: Path, tmp_path: Path, nursery: Nursery | None
+    ) -> None:
+        log = tmp_path / "log"
+        os.mkfifo(log)
+        reading = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+        with Process(config, nursery=nursery, stderr=log) as server:
+            server.initialize()
+            for _ in range(4):
+                for _ in range(1000):  # the SDK logs a line for each of these; a pipe holds some five hundred
+                    server.notify("notifications/cancelled", {"requestId": []})
+                assert server.ask("ping") == {}
+            text = os.read(reading, 2**20).decode()
+            assert server.ask("ping") == {}
+            server.notify("notifications/cancelled", {"requestId": []})
+            while "and are lost" not in text:
+                assert select.select([reading], [], [], WAIT_S)[0]
+                text += os.read(reading, 2**20).decode()
+            server.close_stdin()
+            assert server.wait() == 0
+        os.close(reading)
+        assert text.count("malformed params") > 100
 
 
 UNSENT = 64_000_000  # bytes of answers that are kept for a client that does not read
