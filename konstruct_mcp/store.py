@@ -172,8 +172,6 @@ class Store:
             # Kept: to take one from the pool for each transaction would take as long as what is done in it.
             self._writer = self._engine.connect()
             self._identity = self._identify()
-            with contextlib.suppress(OSError):  # of a ledger that can only be read
-                self._open_wal()
         except BaseException as error:
             self.close()
             if obstacle is not None and isinstance(error, sa.exc.DBAPIError):
@@ -308,16 +306,11 @@ class Store:
         """
         if self._unsynced:
             self._unsynced = False
-            self._open_wal()
+            if self._wal is None:  # kept, for when the process may open no more files; the same while the writer is
+                with contextlib.suppress(FileNotFoundError):  # no WAL on this file system: SQLite waits for the disk
+                    self._wal = os.open(f"{self._url.database}-wal", os.O_RDWR)
             if self._wal is not None:
                 os.fsync(self._wal)
-
-    def _open_wal(self) -> None:
-        """Kept open, so that it is there when the process may open no more files. It stays the same while a connection
-        is open."""
-        if self._sqlite and self._wal is None:
-            with contextlib.suppress(FileNotFoundError):  # no WAL on this file system: SQLite waits for the disk itself
-                self._wal = os.open(f"{self._url.database}-wal", os.O_RDWR)
 
     def give_up(self, unwanted: Sequence[Reserve]) -> None:
         """Take back these reservations."""

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ class Nursery:
 
     def __init__(self, within: Sequence[str] = ()) -> None:
         self._within = within
+        self._asking = threading.Lock()
 
     def __enter__(self) -> Self:
         self._socket, theirs = socket.socketpair()
@@ -58,8 +60,9 @@ class Nursery:
             os.set_blocking(descriptor, not sockets)
         order = {"environ": dict(environ), "arguments": list(arguments)}
         theirs = [stdin, stdout, errors if isinstance(stderr, int) else stderr.fileno()]
-        socket.send_fds(self._socket, [json.dumps(order).encode()], theirs)
-        pid = self._answer()
+        with self._asking:
+            socket.send_fds(self._socket, [json.dumps(order).encode()], theirs)
+            pid = self._answer()
         for descriptor in (stdin, stdout, errors):
             os.close(descriptor)
         files = (os.fdopen(to_stdin, "wb", 0), os.fdopen(from_stdout, "rb", 0), os.fdopen(from_stderr, "rb", 0))
@@ -67,8 +70,9 @@ class Nursery:
 
     def status(self, pid: int) -> int:
         """How a process has ended, as a Popen has it."""
-        self._socket.send(json.dumps({"ended": pid}).encode())
-        return self._answer()
+        with self._asking:
+            self._socket.send(json.dumps({"ended": pid}).encode())
+            return self._answer()
 
     def _answer(self) -> int:
         assert select.select([self._socket], [], [], 60)[0], "the nursery does not answer"

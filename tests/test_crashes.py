@@ -6,11 +6,16 @@ The long forms run with `-m long`; each has a short one that always runs.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+import signal
+import threading
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +29,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from lines import Process, call
 from processes import wait_for
 from providers import Provider, Received, Text
+from test_reload import replace
 from worlds import write
 
 CALLS = 20  # under way when a server is killed
 LIMIT_NUSD = 200 * INPUT_NUSD + 200 * OUTPUT_NUSD  # affords some five reservations at once, and 24 answers
+
+
+def said(received: Received) -> str:
+    """What a call says, by which it is known."""
+    return str(received.body["messages"][0]["content"])
 
 
 # -- killed at any moment --------------------------------------------------------------------------------------------
@@ -47,7 +58,7 @@ def test_a_kill_loses_no_answered_call_and_counts_none_twice(
     served: Counter[str] = Counter()
 
     def answer(received: Received) -> Text:
-        served[received.body["messages"][0]["content"]] += 1
+        served[said(received)] += 1
         return Text("Hi", delay=rng.uniform(0, 0.02))
 
     openai.script(answer)
@@ -81,6 +92,180 @@ def take(server: Process, names: dict[Any, str], answered: Counter[str]) -> None
     line = server.line()
     assert not line["result"].get("isError"), line
     answered[names[line["id"]]] += 1
+
+
+# -- started and ended at random ------------------------------------------------------------------------------------
+
+ENDS = ("killed", "SIGTERM", "EOF")
+AT_ONCE = 10  # calls under way in each server
+IN_A_ROW = 60  # calls of which every other is of one tenant with a budget
+BUDGET_NUSD = 2_500_000  # affords some seven reservations at once, and ten answers
+
+
+@dataclass
+class Calls:
+    """Calls through servers that come and go. What the provider counts for one tells which it was."""
+
+    config: Path
+    nursery: Nursery | None
+    tenants: int
+    served: set[int] = field(default_factory=set)  # by the provider, as far as it knows
+    answered: set[int] = field(default_factory=set)
+    refused: set[int] = field(default_factory=set)
+    cancelled: set[int] = field(default_factory=set)
+    died: set[int] = field(default_factory=set)  # under way in a server that was killed
+    vanished: set[int] = field(default_factory=set)  # cancelled in a server that was killed
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @staticmethod
+    def tokens(number: int) -> tuple[int, int]:
+        return 1 + number % 60, 100 + number // 60
+
+    @classmethod
+    def cost_nusd(cls, number: int) -> int:
+        sent, got = cls.tokens(number)
+        return sent * INPUT_NUSD + got * OUTPUT_NUSD
+
+    @staticmethod
+    def number(row: Mapping[str, Any]) -> int:
+        return int((row["output_tokens"] - 100) * 60 + row["input_tokens"] - 1)
+
+    def tenant(self, number: int) -> str:
+        return f"limited-{number // IN_A_ROW % self.tenants}" if number % 2 else f"open-{number}"
+
+    def answer(self, received: Received) -> Text:
+        number = int(said(received).split()[0])
+        self.served.add(number)
+        return Text("Hi", usage=self.tokens(number), delay=random.Random(number).uniform(0, 0.03))
+
+    def live(self, rng: random.Random, end: str) -> None:
+        """The life of one server: as many calls as chance will have, some of them cancelled."""
+        numbers: dict[Any, int] = {}
+        under_way: set[Any] = set()
+        cancelled: set[Any] = set()
+        with Process(self.config, nursery=self.nursery) as server:
+            server.initialize()
+            for _ in range(rng.randint(0, 60)):
+                while len(under_way) < AT_ONCE:
+                    number = next(self._numbers)
+                    # At least as long as the provider will say that it was: that much is reserved.
+                    messages = [{"role": "user", "content": f"{number} {'.' * 60}"}]
+                    _, most = self.tokens(number)
+                    request = server.send_call(
+                        "paid", tenant_id=self.tenant(number), max_tokens=most, messages=messages
+                    )
+                    numbers[request] = number
+                    under_way.add(request)
+                if rng.random() < 0.1:
+                    gone = rng.choice(sorted(under_way))
+                    server.notify("notifications/cancelled", {"requestId": gone})
+                    cancelled.add(gone)
+                    under_way.remove(gone)
+                else:
+                    self._take(server.line(), numbers, under_way)
+            time.sleep(rng.uniform(0, 0.003))  # at any moment, and not just between two of its lines
+            match end:
+                case "killed":
+                    server.process.kill()
+                case "SIGTERM":
+                    server.process.send_signal(signal.SIGTERM)
+                case _:
+                    server.close_stdin()
+            status = server.wait()
+            while server.has_line():
+                self._take(server.line(), numbers, under_way, is_ending=True)
+        assert status == (-signal.SIGKILL if end == "killed" else 0), server.errors
+        assert b"Traceback" not in server.errors
+        assert b"cannot be" not in server.errors
+        if end == "killed":
+            self.died |= {numbers[request] for request in under_way}
+            self.vanished |= {numbers[request] for request in cancelled}
+        else:
+            self.cancelled |= {numbers[request] for request in under_way | cancelled}
+
+    def _take(
+        self, line: Mapping[str, Any], numbers: Mapping[Any, int], under_way: set[Any], *, is_ending: bool = False
+    ) -> None:
+        if "id" not in line:
+            return  # that the tools' descriptions have changed
+        result = line.get("result", {"isError": True, "content": [{"text": ""}]})
+        if not result.get("isError"):
+            self.answered.add(numbers[line["id"]])
+        elif result["content"][0]["text"].startswith("budget_exceeded: "):
+            self.refused.add(numbers[line["id"]])
+        else:
+            assert is_ending, line
+            return
+        under_way.discard(line["id"])
+
+
+@pytest.mark.parametrize("lives", [3, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+def test_two_servers_that_come_and_go_lose_nothing_and_count_nothing_twice(
+    lives: int,
+    tmp_path: Path,
+    database: Database,
+    nursery: Nursery | None,
+    openai: Provider,
+    anthropic: Provider,
+    ollama: Provider,
+) -> None:
+    """On one ledger and one config file, which changes under them."""
+    budget = {"budgets": [{"usd": BUDGET_NUSD / 1e9, "per": "total"}]}
+    named = {f"limited-{n}": budget for n in range(2 * lives)}
+    config = accounted(database, openai, anthropic, ollama, tenants=named, allow_unknown=True)
+    calls = Calls(write(tmp_path, config), nursery, len(named))
+    openai.script(calls.answer)
+    is_over = threading.Event()
+
+    def one_after_another(which: int) -> None:
+        rng = random.Random(2 * lives + which)
+        for n in range(lives):
+            calls.live(rng, ENDS[(n + which) % len(ENDS)])
+
+    def change_the_config() -> None:
+        rng = random.Random(lives)
+        while not is_over.wait(rng.uniform(0, 0.5)):
+            config["konstruct"]["groups"] = {"paid": {"description": f"edition {rng.random()}"}}
+            replace(calls.config, config)
+
+    with ThreadPoolExecutor(3) as threads:
+        changing = threads.submit(change_the_config)
+        try:
+            for server in [threads.submit(one_after_another, which) for which in range(2)]:
+                server.result()
+        finally:
+            is_over.set()
+        changing.result()
+    with Process(calls.config, nursery=nursery) as last:
+        last.initialize()
+        last.ask("resources/read", {"uri": "konstruct://usage"})  # with what waits in the spool
+
+    rows = database.rows()
+    print(
+        "COUNTS", len(rows), {k: len(getattr(calls, k)) for k in ("served", "answered", "refused", "cancelled", "died")}
+    )
+    ok = {calls.number(row): row for row in rows if row["outcome"] == "ok"}
+    assert len(ok) == sum(row["outcome"] == "ok" for row in rows)
+    assert calls.answered <= set(ok) <= calls.served
+    assert {number: row["cost_nusd"] for number, row in ok.items()} == {n: calls.cost_nusd(n) for n in ok}
+    of_open = Counter(row["tenant"] for row in rows if row["tenant"].startswith("open-"))
+    assert set(of_open.values()) == {1}
+    # Whatever was asked of the provider has a row, unless its server was killed.
+    asked = {calls.tenant(number) for number in calls.served - calls.died - calls.vanished}
+    assert {tenant for tenant in asked if tenant.startswith("open-")} <= set(of_open)
+    sums = "SELECT tenant, sum({}) AS calls, sum(cost_nusd) AS nusd FROM konstruct_{} GROUP BY tenant ORDER BY tenant"
+    spent = database.rows(sums.format("1", "calls"))
+    assert [row | {"nusd": row["nusd"] or 0} for row in spent] == database.rows(sums.format("calls", "spend"))
+    # No budget is exceeded, even by what a killed server did not live to put on the account.
+    taken: Counter[str] = Counter()
+    for number in set(ok) | (calls.served & calls.died):
+        taken[calls.tenant(number)] += calls.cost_nusd(number)
+    assert max(taken[tenant] for tenant in named) <= BUDGET_NUSD
+    # Nothing is reserved but by servers that were killed, and that for two minutes.
+    assert database.rows("SELECT * FROM konstruct_reservations WHERE call_id IN (SELECT id FROM konstruct_calls)") == []
+    database.run("UPDATE konstruct_reservations SET lapses_at = lapses_at - 121")
+    assert sum(database.reserved(tenant) for tenant in named) == 0
+    assert min(len(kind) for kind in (calls.answered, calls.refused, calls.cancelled, calls.died)) >= lives
 
 
 # -- any interleaving ------------------------------------------------------------------------------------------------
@@ -215,7 +400,7 @@ class World:
         self.served: Counter[str] = Counter()
         self._config, self._nursery = config, nursery
         self._expected: dict[str, Held] = {}
-        provider.script(lambda received: self._expected.pop(received.body["messages"][0]["content"]))
+        provider.script(lambda received: self._expected.pop(said(received)))
         self.servers = [self._server() for _ in range(3)]
         for server in self.servers:
             server.ask("resources/read", {"uri": "konstruct://usage"})  # the ledger is open

@@ -506,10 +506,9 @@ class TestAClockThatWasAhead:
         return {"usd": 300 * OUTPUT_NUSD / 1e9, "per": "day"}
 
     @staticmethod
-    def made_a_year_ahead(database: Database) -> None:
-        database.run(
-            f"UPDATE konstruct_reservations SET lapses_at = lapses_at + {int(timedelta(days=365).total_seconds())}"
-        )
+    def stands_for_s(database: Database) -> float:
+        """How long the only reservation stands."""
+        return float(database.value("SELECT lapses_at FROM konstruct_reservations")) - time.time()
 
     async def test_leaves_no_reservation_that_stands_for_longer_than_another(
         self,
@@ -528,9 +527,10 @@ class TestAClockThatWasAhead:
         values = f"'c', 1, 'dead', 'default', 'paid', {200 * OUTPUT_NUSD}, {lapses_at}"
         database.run(f"INSERT INTO konstruct_reservations ({columns}) VALUES ({values})")
         async with opened(tmp_path, config) as konstruct:
+            await konstruct.opened()
+            assert self.stands_for_s(database) <= 120
             with pytest.raises(BudgetExceededError):
                 await konstruct.complete(HELLO, max_tokens=200)
-            assert database.value("SELECT lapses_at FROM konstruct_reservations") <= time.time() + 120
             database.run("UPDATE konstruct_reservations SET lapses_at = lapses_at - 121")  # two minutes later
             assert (await konstruct.budgets("default"))[0].reserved_nusd == 0
             assert (await konstruct.complete(HELLO, max_tokens=200)).content
@@ -549,10 +549,12 @@ class TestAClockThatWasAhead:
         async with opened(tmp_path, config) as one, opened(tmp_path, config) as other:
             call = asyncio.ensure_future(one.complete(HELLO, max_tokens=200))
             await openai.until(lambda: openai.in_flight == 1)
-            self.made_a_year_ahead(database)
+            ahead = int(self.YEAR.total_seconds())
+            database.run(f"UPDATE konstruct_reservations SET lapses_at = lapses_at + {ahead}")
             for _ in range(2):
                 with pytest.raises(BudgetExceededError):
                     await other.complete(HELLO, max_tokens=200)
+            assert 100 < self.stands_for_s(database) <= 120
             openai.release()
             await call
         assert database.spent("default") == COST_NUSD
