@@ -206,6 +206,7 @@ class _Health:
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCY_SAMPLES))
     in_flight: int = 0
     passed_by: int = 0
+    has_limits: bool = False  # of its own, in requests or tokens; else nothing of these is kept
     spent: deque[tuple[float, int, int]] = field(default_factory=deque)  # (when, requests, tokens)
 
     @property
@@ -241,7 +242,8 @@ class Routes:
         known = [] if earlier is None else earlier._known()
         for deployment in _deployments(config):
             twin = next((health for other, health in known if other.params == deployment.params), None)
-            self._health[deployment.id] = twin or _Health()
+            self._health[deployment.id] = health = twin or _Health()
+            health.has_limits |= deployment.rpm is not None or deployment.tpm is not None
             known.append((deployment, self._health[deployment.id]))
 
     def _known(self) -> list[tuple[Deployment, _Health]]:
@@ -317,7 +319,8 @@ class Routes:
     def began(self, deployment: Deployment) -> None:
         health = self._health[deployment.id]
         health.in_flight += 1
-        health.spent.append((self._clock(), 1, 0))
+        if health.has_limits:
+            health.spent.append((self._clock(), 1, 0))
 
     def ended(self, deployment: Deployment, outcome: Answer | Fault | None) -> None:
         """Take note of how a try went; None when it was given up from outside (cancelled, deadline)."""
@@ -331,12 +334,14 @@ class Routes:
                 health.reported_down = False
                 self._report(f"{deployment.name} ({deployment.group}): answers again")
             health.latencies.append(outcome.latency_s)
-            health.spent.append((self._clock(), 0, outcome.tokens))
+            if health.has_limits:
+                health.spent.append((self._clock(), 0, outcome.tokens))
         elif outcome is not None and outcome.kind not in _REQUEST_FAULTS:
             self._failed(deployment, health, outcome)
         elif outcome is not None and outcome.kind in _UNASKED:
             # It was never asked, so it does not count towards `rpm`.
-            health.spent.remove(next(entry for entry in reversed(health.spent) if entry[1]))
+            if booked := next((entry for entry in reversed(health.spent) if entry[1]), None):
+                health.spent.remove(booked)
 
     def _failed(self, deployment: Deployment, health: _Health, fault: Fault) -> None:
         now = self._clock()
@@ -355,17 +360,18 @@ class Routes:
         """Pass this deployment over for so long."""
         health = self._health[deployment.id]
         health.cooling_until = max(health.cooling_until, self._clock() + min(seconds, _RETRY_AFTER_MAX_S))
-        if not health.reported_down:  # once, however long it lasts: who reads the log sees changes
+        left = self.cooling(deployment)
+        if left > 0 and not health.reported_down:  # once, however long it lasts: who reads the log sees changes
             health.reported_down = True
-            left = max(1, round(self.cooling(deployment)))
             self._report(
-                f"{deployment.name} ({deployment.group}): {health.last_fault}; passed over for {left} s or until it is"
-                " back"
+                f"{deployment.name} ({deployment.group}): {health.last_fault}; passed over for {max(1, round(left))} s "
+                "or until it is back"
             )
 
-    def failed_by_others(self, deployment: Deployment, own: int) -> bool:
-        """Whether it has failed too often lately, not counting so many failures of one's own."""
-        return len(self._health[deployment.id].failed_at) - own > self._config.allowed_fails
+    def is_known_down(self, deployment: Deployment, own: int) -> bool:
+        """Whether it is passed over, and would be without so many failures of one's own."""
+        others = len(self._health[deployment.id].failed_at) - own
+        return self.cooling(deployment) > 0 and others > self._config.allowed_fails
 
     def probing(self, deployment: Deployment) -> asyncio.Event | None:
         """What ends when the call that is asking whether it is back has ended; None where nobody asks."""
@@ -513,7 +519,7 @@ class Walk:
                 return outcome
             wait = self._routes.backoff(retry) if outcome.retry_after_s is None else outcome.retry_after_s
             too_late = self._routes.now() + wait >= self._deadline
-            down = self._routes.failed_by_others(deployment, own)
+            down = self._routes.is_known_down(deployment, own)
             if too_late or self._routes.limit_reached(deployment) or (down and self._is_anybody_behind()):
                 break
             self.wait_for(f"another try of {deployment.name}")
