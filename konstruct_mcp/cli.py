@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     `arguments` stands in for those of the process.
     """
     _open_streams()
+    _stand_somewhere()
     try:
         status: int = cli.main(arguments, standalone_mode=False) or 0
     except click.ClickException as error:
@@ -100,6 +101,13 @@ def _open_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
+def _stand_somewhere() -> None:
+    try:
+        Path.cwd()
+    except OSError:  # it was removed under us, and LiteLLM asks for it when it is loaded
+        os.chdir(Path(sys.executable).anchor)
+
+
 def _flush(*streams: Any) -> None:
     for stream in streams:
         try:
@@ -116,8 +124,9 @@ def _print(text: str) -> None:
 
 
 def _say(*lines: str) -> None:
-    for line in lines:
-        click.echo(line, file=sys.stderr)
+    with suppress(OSError):  # nobody can be told; the log goes on without, too
+        for line in lines:
+            click.echo(line, file=sys.stderr)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

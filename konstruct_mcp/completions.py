@@ -447,7 +447,7 @@ class Konstruct:
     async def ledger_fault(self) -> str | None:
         """Why no account can be kept now; None where it can."""
         try:
-            await self.opened()
+            await self._ledger.opened(to_write=True)
             await self._ledger.tenants()
         except LedgerError as error:
             return error.message

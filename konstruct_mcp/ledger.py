@@ -86,6 +86,7 @@ class Ledger:
         self._most_in_memory = most_in_memory
         self._dropped = 0  # of those, since the database was last written
         self._keeps = False  # whether it is there for calls, and not for somebody who reads reports alone
+        self._tries_out = False  # whether somebody else wants to know that it can be written
         self._telling = threading.Lock()
         self._told = self._told_of_spool = self._told_of_reading = False
 
@@ -103,12 +104,16 @@ class Ledger:
             self._thread = threading.Thread(target=self._run, args=(self._closing,), name="ledger", daemon=True)
             self._thread.start()
 
-    async def opened(self) -> None:
+    async def opened(self, *, to_write: bool = False) -> None:
         """Wait until it is known whether the ledger can be used. One that is out of reach now can be used later.
+
+        Args:
+            to_write: whether one counts as out of reach that can only be read; for calls it always does.
 
         Raises:
             LedgerError: never by this version, or not with this URL.
         """
+        self._tries_out |= to_write
         self._begin()
         if not self._looked.done():
             await asyncio.shield(asyncio.wrap_future(self._looked))
@@ -285,7 +290,7 @@ class Ledger:
             from .store import Store
 
             store = Store(self._url, _PATIENCE_S)
-            if self._keeps:
+            if self._keeps or self._tries_out:
                 store.try_out()
             self._spool_fault = self._spool.prepare()
             self._fold(store)

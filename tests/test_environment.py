@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import resource
+import shlex
 import shutil
 import subprocess
 import time
@@ -35,6 +36,7 @@ from konstruct_mcp import BudgetExceededError, Konstruct
 from konstruct_mcp.accounts import Call
 from konstruct_mcp.config import load_config
 from konstruct_mcp.ledger import Ledger
+from konstruct_mcp.migrations import upgrade
 
 REPOSITORY = Path(__file__).parents[1]
 LEDGER = "konstruct-mcp/ledger.sqlite3"
@@ -183,7 +185,14 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
     folder = tmp_path_factory.mktemp("mounted")
     for form in ("short", "long"):
         lay_out(folder / form)
-    commands = [*mounts(folder / "short"), *mounts(folder / "long"), small(folder / "disk")]
+    valid = folder / "valid" / LEDGER
+    valid.parent.mkdir(parents=True)
+    with sqlite(valid.parent).engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        upgrade(connection, "konstruct_version")
+        connection.commit()
+    connection.engine.dispose()
+    commands = [read_only(valid), *mounts(folder / "short"), *mounts(folder / "long"), small(folder / "disk")]
     if not hasattr(os, "pidfd_open"):
         yield Mounted(None, folder)
         return
@@ -298,6 +307,18 @@ def test_a_command_says_it_in_one_line_too(tmp_path: Path, config: Path, nursery
     complaint, summary = answered.err.splitlines()
     assert complaint == f"konstruct-mcp: {nowhere(place, why)}"
     assert summary.startswith("(ollama/qwen3:8b, ")
+
+
+def test_a_ledger_that_can_only_be_read_is_read_and_no_account_can_be_kept(config: Path, mounted: Mounted) -> None:
+    needs_mounts()
+    folder = mounted.folder / "valid"
+    environ = {"PATH": os.environ["PATH"], "KONSTRUCT_CONFIG": str(config), "XDG_DATA_HOME": str(folder)}
+    read = ended(started(mounted.nursery, environ, "usage", "--json"))
+    assert (read.code, read.err, json.loads(read.out)["total"]["calls"]) == (0, "", 0)
+    checked = ended(started(mounted.nursery, environ, "check"))
+    assert (checked.code, checked.err) == (1, "")
+    why = "the ledger is out of reach (attempt to write a readonly database); try again later"
+    assert f"ledger: {folder / LEDGER}; {why}\n" in checked.out
 
 
 def test_a_disk_that_fills_while_it_runs_loses_no_call(config: Path, mounted: Mounted) -> None:
@@ -476,6 +497,8 @@ def test_a_full_stderr_and_no_temporary_folder_are_in_nobody_s_way(
     tmp_path: Path, config: Path, nursery: Nursery | None
 ) -> None:
     (tmp_path / LEDGER).mkdir(parents=True)
+    with config.open("a") as file:
+        file.write("general_settings: {}\n")  # has no effect here, of which it warns at its start
     environ = {"XDG_DATA_HOME": str(tmp_path), "KONSTRUCT_LOG_LEVEL": "DEBUG", "TMPDIR": "/nowhere"}
     with Process(config, environ=environ, nursery=nursery, stderr=Path("/dev/full")) as server:
         server.initialize()
@@ -483,6 +506,16 @@ def test_a_full_stderr_and_no_temporary_folder_are_in_nobody_s_way(
         server.close_stdin()
         assert server.wait() == 0
     assert len(list(tmp_path.glob(f"{LEDGER}.spool/*.json"))) == 1
+
+
+def test_a_current_folder_that_is_gone_is_not_needed(tmp_path: Path, config: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    leave = f"cd {tmp_path}/gone; rmdir {tmp_path}/gone; exec {shlex.join(SERVER)}"
+    environ = {"XDG_DATA_HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    with Process(config, environ=environ, command=["sh", "-c", leave]) as server:
+        server.initialize()
+        assert not server.complete("free")["isError"]
+    assert server.errors == b""
 
 
 def test_a_user_without_a_home_is_told_what_is_needed() -> None:
