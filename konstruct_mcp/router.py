@@ -262,6 +262,7 @@ class ModelRouter:
                 engine = _Engine([d for d in self._deployments() if d.unavailable is None])
             self._engine.set_result(engine)
         except BaseException as error:
+            _log.error("LiteLLM cannot be loaded: %r", error)
             self._engine.set_exception(error)
 
     async def _loaded(self) -> _Engine:
@@ -271,8 +272,7 @@ class ModelRouter:
             return await asyncio.shield(asyncio.wrap_future(self._engine))
         except (asyncio.CancelledError, KonstructError):
             raise
-        except BaseException as error:
-            _log.error("LiteLLM cannot be loaded: %r", error)
+        except BaseException:
             raise InternalError("LiteLLM cannot be loaded; the log says why") from None
 
     def take_over(self, earlier: ModelRouter) -> None:

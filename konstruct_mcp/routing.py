@@ -340,7 +340,8 @@ class Routes:
             self._failed(deployment, health, outcome)
         elif outcome is not None and outcome.kind in _UNASKED:
             # It was never asked, so it does not count towards `rpm`.
-            if booked := next((entry for entry in reversed(health.spent) if entry[1]), None):
+            booked = next((entry for entry in reversed(health.spent) if entry[1]), None)
+            if booked is not None:
                 health.spent.remove(booked)
 
     def _failed(self, deployment: Deployment, health: _Health, fault: Fault) -> None:
