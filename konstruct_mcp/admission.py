@@ -53,8 +53,8 @@ class Admission:
     async def _wait(self, whose: object, chars: int) -> None:
         if self._waiting >= self._most_waiting or (self._waiting and self._chars + chars > _MOST_CHARS):
             raise OverloadedError(
-                f"{self._limiter.borrowed_tokens:g} calls are under way and {self._waiting} wait for their turn; "
-                "send fewer at once, or try again in a moment"
+                f"too many calls at once ({self._limiter.borrowed_tokens:g} under way, {self._waiting} waiting); "
+                "send fewer, or try again in a moment"
             )
         self._waiting += 1
         self._chars += chars

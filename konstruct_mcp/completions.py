@@ -190,9 +190,9 @@ class Konstruct:
             self._earlier.remove(terms)
             self._terms.router.take_over(terms.router)
 
-    async def follow_config(self, until: anyio.Event) -> AsyncIterator[None]:
-        """Take up each change of the config file until the event; yields after each, and after one that is faulty,
-        which changes nothing. Both are said in the log."""
+    async def follow_config(self, until: anyio.Event) -> AsyncIterator[bool]:
+        """Take up each change of the config file until the event, and say so in the log. Yields True after each, and
+        False where only `config_faults` have changed."""
         file = self.config.file
         if file is None:
             return
@@ -204,15 +204,18 @@ class Konstruct:
                 if error.faults == faults:
                     continue
                 _log.error("the config has changed and cannot be used, so nothing changes: %s", error.message)
-                yield
+                yield False
             except KonstructError as error:
                 _log.error("the config has changed and cannot be taken up: %s", error.message)
             else:
-                if changed or faults:
+                if changed:
                     _log.warning("the config has changed and is in use now; groups: %s", ", ".join(self.config.groups))
                     for warning in self.config.warnings:
                         _log.warning("%s", warning)
-                    yield
+                elif faults:
+                    _log.warning("the config can be used again, and is what is in use")
+                if changed or faults:
+                    yield changed
 
     # -- a completion --------------------------------------------------------------------------------------------------
 

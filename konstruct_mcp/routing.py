@@ -464,7 +464,8 @@ class Walk:
         self.waiting_for = what
         line = f"trying {what}" if trying else f"waiting for {what}"
         if self.attempts:
-            line = f"{self.attempts[-1].deployment}: {self.attempts[-1].error}, {line}"
+            failed = self.attempts[-1]
+            line = f"{failed.deployment}: {failed.error}, {line.replace(failed.deployment, 'it')}"
         self._tell(line)
 
     def tries(self) -> Generator[Try | Hold, Answer | Fault | None, None]:

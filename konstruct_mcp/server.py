@@ -132,11 +132,13 @@ class KonstructServer(Server[_Peer]):
 
     async def follow_config(self, until: anyio.Event) -> None:
         """Take up each change of the config file until the event, and tell the clients."""
-        async for _ in self._konstruct.follow_config(until):
+        async for changed in self._konstruct.follow_config(until):
+            await self._bus.publish(ResourceUpdated(uri=_CONFIG_URI))
+            if not changed:
+                continue
             self.instructions = _instructions(self._konstruct)
             with anyio.move_on_after(_NOTICE_S):
-                for uri in (_CONFIG_URI, _GROUPS_URI):
-                    await self._bus.publish(ResourceUpdated(uri=uri))
+                await self._bus.publish(ResourceUpdated(uri=_GROUPS_URI))
                 await self._bus.publish(ToolsListChanged())
                 await self._bus.publish(ResourcesListChanged())
                 for session in [peer.session for peer in self._peers if peer.session is not None]:

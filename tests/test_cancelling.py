@@ -116,7 +116,7 @@ def test_while_the_ledger_is_asked_what_is_left(scene: Scene, ledger: Database, 
 def test_while_it_waits_for_a_retry(scene: Scene, openai: Provider, ollama: Provider) -> None:
     openai.script(Status(429, headers={"retry-after": "60"}), Text("too late"))
     request = scene.call("paid")
-    scene.wait_until_it_waits_for("another try of openai/paid")
+    scene.wait_until_it_waits_for("another try of it")
     scene.cancel(request)
     scene.assert_over(request, attempts=1)
     assert (openai.calls, ollama.calls) == (1, 0)
@@ -133,7 +133,7 @@ def test_while_a_provider_is_asked(
     asked = providers[group]
     asked.wait_for(lambda: asked.in_flight == 1)
     scene.cancel(request)
-    asked.wait_for(lambda: asked.disconnected == 1)
+    asked.wait_for(lambda: asked.disconnected == 1, timeout=3)  # at once, on a machine that is busy
     row = scene.assert_over(request, attempts=1)
     assert row["cost_nusd"] == (0 if group == "free" else None)  # what the provider has counted nobody knows
     assert [provider.calls for provider in providers.values()] == [int(one is asked) for one in providers.values()]
@@ -145,7 +145,7 @@ def test_in_a_fallback(scene: Scene, anthropic: Provider, openai: Provider, olla
     request = scene.call("strong", max_tokens=10)
     openai.wait_for(lambda: openai.in_flight == 1)
     scene.cancel(request)
-    openai.wait_for(lambda: openai.disconnected == 1)
+    openai.wait_for(lambda: openai.disconnected == 1, timeout=3)
     scene.assert_over(request, attempts=2)
     assert (anthropic.calls, openai.calls, ollama.calls) == (1, 1, 0)
 

@@ -55,7 +55,7 @@ class TestProgress:
             assert not (await asking).is_error
         (first, line), (second, _) = told
         assert 0 < first < 1
-        assert second - first >= 1.9
+        assert 1.9 <= second - first < 4  # two, on a machine that is busy
         assert line == "anthropic/claude-sonnet-4-6: rate limited (HTTP 429), trying openai/gpt-4o"
 
     @pytest.mark.parametrize("modern", [True, False])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from forked import Nursery
 from lines import Process
@@ -23,6 +24,8 @@ CALLS = 100
 
 class TestEverythingIsDown:
     """A hundred calls at once, none of which can be answered."""
+
+    unanswered = 0  # when what was sent after them had been answered
 
     @pytest.fixture
     def down(self, anthropic: Provider, openai: Provider, ollama: Provider) -> list[Provider]:
@@ -42,12 +45,17 @@ class TestEverythingIsDown:
         self, server: Process, down: list[Provider]
     ) -> None:
         first = self.ask(server)
+        assert self.unanswered > 0  # after a ping and a list of groups, which were sent last
         assert sum(line.startswith("all_failed: ") for line in first) > 0
         assert all(line.startswith(("all_failed: ", "unavailable: ")) for line in first)
         assert all("ollama/qwen3:32b: " in line and "HTTP 503" in line for line in first)
         tries = sum(provider.calls for provider in down)
         assert tries <= 3 * CALLS + 20  # one each at the most, those of the first few, and what the others share
+        process = psutil.Process(server.process.pid)
+        before = sum(process.cpu_times()[:2])
         self.ask(server)
+        # A few milliseconds of processor time each: some two where nothing else runs.
+        assert (sum(process.cpu_times()[:2]) - before) / CALLS < 0.01
         assert sum(provider.calls for provider in down) <= tries + 20  # and now that it is known, one now and then
 
         lines = server.errors.decode().splitlines()
@@ -70,6 +78,7 @@ class TestEverythingIsDown:
         requests = [server.send_call("quality") for _ in range(CALLS)]
         assert server.ask("ping") == {}
         assert server.ask("tools/call", {"name": "list_groups"})["structuredContent"]["groups"]
+        self.unanswered = sum(not server.has_answer(request) for request in requests)
         results = [server.answer(request)["result"] for request in requests]
         assert all(result["isError"] for result in results)
         return [result["content"][0]["text"] for result in results]

@@ -61,7 +61,8 @@ async def test_so_many_run_so_many_wait_in_order_and_the_rest_are_refused_at_onc
     async with opened(tmp_path, settings) as konstruct:
         calls = await under_way(konstruct, ollama, 5, 2)
         with pytest.raises(OverloadedError) as caught:
-            await konstruct.complete(saying("too many"))
+            async with asyncio.timeout(30):
+                await konstruct.complete(saying("too many"))
         async with connected(konstruct) as client:
             result = await client.call_tool("complete", {"messages": saying("too many")})
             assert result.is_error
@@ -70,7 +71,7 @@ async def test_so_many_run_so_many_wait_in_order_and_the_rest_are_refused_at_onc
         await asyncio.gather(*calls)
         assert (await konstruct.complete(saying("later"))).content == "done"
     assert str(caught.value) == (
-        "overloaded: 2 calls are under way and 3 wait for their turn; send fewer at once, or try again in a moment"
+        "overloaded: too many calls at once (2 under way, 3 waiting); send fewer, or try again in a moment"
     )
     assert ollama.most_in_flight == 2
     assert said(ollama) == ["0", "1", "2", "3", "4", "later"]
@@ -100,7 +101,8 @@ async def test_what_waits_is_bounded_in_size_too(ollama: Provider, tmp_path: Pat
         waiting = asyncio.create_task(konstruct.complete(large, on_wait=lambda _: waits.set()))
         await waits.wait()
         with pytest.raises(OverloadedError):
-            await konstruct.complete(large)
+            async with asyncio.timeout(30):
+                await konstruct.complete(large)
         small = asyncio.create_task(konstruct.complete(saying("small")))
         ollama.release()
         await asyncio.gather(running, waiting, small)
@@ -145,7 +147,7 @@ def test_ten_thousand_calls_at_once_are_all_answered_in_little_memory(
             text = line["result"]["content"][0]["text"]
             texts.append(text)
             if len(texts) == calls - at_once - queue:
-                assert all(text.startswith("overloaded: 50 calls are under way") for text in texts)
+                assert all(text.startswith("overloaded: too many calls at once (50 under way") for text in texts)
                 grown = psutil.Process(server.process.pid).memory_info().rss - before
                 gate.set()
                 ollama.release()

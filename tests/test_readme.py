@@ -259,6 +259,10 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
             assert (REPOSITORY / file).is_file()
         case ["python3", "-m", "uv", "run", "--group", "dev", "pytest", "-m", marker]:
             assert any(told.startswith(f"{marker}:") for told in PROJECT["tool"]["pytest"]["ini_options"]["markers"])
+        case ["python3", "-m", "uv", "run", "--group", "dev", "python", "benchmarks/soak.py" as benchmark]:
+            ran = reader.starts(sys.executable, str(REPOSITORY / benchmark), "--calls", "200")
+            assert (ran.status, ran.errors) == (0, ""), ran
+            assert ran.out.endswith("nothing wrong\n")
         case ["python3", "-m", "uv", "run", "--group", "dev", "python", benchmark]:
             ran = reader.starts(sys.executable, str(REPOSITORY / benchmark), "--calls", "4", "--answer", "0.2")
             assert (ran.status, ran.errors) == (0, ""), ran

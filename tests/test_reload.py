@@ -79,15 +79,16 @@ class TestOverAPipe:
         wanted = {
             "toolsListChanged": True,
             "resourcesListChanged": True,
-            "resourceSubscriptions": ["konstruct://config"],
+            "resourceSubscriptions": ["konstruct://config", "konstruct://groups"],
         }
         listening = server.send("subscriptions/listen", {"notifications": wanted}, modern=True)
         server.notice("notifications/subscriptions/acknowledged")
         config["konstruct"]["groups"] = {"fast": {"description": "changed"}}
         replace(path, config)
-        for method in (*NOTICES, "notifications/resources/updated"):
-            meta = server.notice(method)["params"]["_meta"]
-            assert meta["io.modelcontextprotocol/subscriptionId"] == listening
+        updated = "notifications/resources/updated"
+        notices = [server.notice(method)["params"] for method in (*NOTICES, updated, updated)]
+        assert {notice["_meta"]["io.modelcontextprotocol/subscriptionId"] for notice in notices} == {listening}
+        assert [notice["uri"] for notice in notices[2:]] == ["konstruct://config", "konstruct://groups"]
         assert shown(server, modern=True)["konstruct"]["groups"]["fast"]["description"] == "changed"
 
     def test_one_that_is_wrong_changes_nothing_and_says_what_is_wrong(
@@ -112,6 +113,8 @@ class TestOverAPipe:
         replace(path, config)
         wait_for(lambda: "faults" not in shown(server))
         assert shown(server) == before
+        assert b"the config can be used again, and is what is in use" in server.errors
+        assert server.notices == []  # no list has changed
 
     @pytest.mark.parametrize("way", ["in place", "in two steps", "through a link", "gone for a moment"])
     def test_however_it_is_written(self, path: Path, config: dict[str, Any], nursery: Nursery | None, way: str) -> None:
