@@ -12,6 +12,7 @@ import logging
 import os
 import queue
 import re
+import select
 import shutil
 import sys
 import threading
@@ -174,6 +175,8 @@ class _Patient(logging.Handler):
             self._lines.put_nowait(self.format(record))
         except queue.Full:
             self._dropped += 1
+        except Exception:  # of a library's log call that does not fit its own text, as any handler has it
+            self.handleError(record)
 
     def _write(self) -> None:
         while True:
@@ -184,8 +187,11 @@ class _Patient(logging.Handler):
             unsent = f"{line}\n".encode(errors="replace")
             with suppress(OSError):  # closed, or a disk that is full: then there is nobody to tell
                 while unsent:
-                    # Not through sys.stderr, whose lock a blocked write would keep from everybody else.
-                    unsent = unsent[os.write(sys.stderr.fileno(), unsent) :]
+                    try:
+                        # Not through sys.stderr, whose lock a blocked write would keep from everybody else.
+                        unsent = unsent[os.write(sys.stderr.fileno(), unsent) :]
+                    except BlockingIOError:  # whoever made the pipe does not want to wait for it; we do
+                        select.select([], [sys.stderr.fileno()], [])
             self._lines.task_done()
 
     def flush(self) -> None:

@@ -95,6 +95,7 @@ class Konstruct:
         self._admission = Admission(config.max_concurrency, config.max_queue)
         self._ledger = ledger or Ledger(config.ledger.url, config.ledger.spool)
         self._config_faults: tuple[str, ...] = ()
+        self._reloading = asyncio.Lock()
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Self:
@@ -159,6 +160,10 @@ class Konstruct:
         Raises:
             ConfigError: naming every fault of the config at once. Nothing has changed.
         """
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> bool:
         try:
             config = await asyncio.to_thread(load_config, self._path, self._environ)
             if self.config.file is not None and config.file != self.config.file:
@@ -166,11 +171,11 @@ class Konstruct:
         except ConfigError as error:
             self._config_faults = error.faults
             raise
-        self._config_faults = ()
         if config.ledger != self.config.ledger:
             _log.warning("konstruct.ledger_url has changed, which takes effect at the next start")
             config = config.with_ledger_of(self.config)
         if config == self.config:
+            self._config_faults = ()
             return False
         if self._embedded is None:
             self._embedded = _embedded_server(config, self._environ)
@@ -180,6 +185,7 @@ class Konstruct:
         await terms.router.ready()
         self._earlier.append(self._terms)
         self._terms = terms
+        self._config_faults = ()
         self._admission.resize(config.max_concurrency, config.max_queue)
         self._drop_earlier()
         return True
@@ -304,11 +310,11 @@ class Konstruct:
                 step = next(tries, None)
                 while step is not None:
                     outcome: Answer | Fault | None = None
-                    await anyio.sleep(step.wait_s)
                     if isinstance(step, Hold):
-                        if step.ended is not None:
-                            await step.ended.wait()
+                        with anyio.move_on_after(step.wait_s):
+                            await (step.ended or asyncio.Event()).wait()
                     else:
+                        await anyio.sleep(step.wait_s)
                         began = time.monotonic()
                         tried = await self._try(step, request, account, terms, walk.wait_for)
                         outcome = tried.outcome

@@ -159,6 +159,7 @@ class ModelRouter:
             InternalError: it cannot be.
         """
         await self._loaded()
+        _ = self._routes  # which lets go of the earlier one
 
     def turn(self, deployment: Deployment) -> contextlib.AbstractAsyncContextManager[None]:
         """The right to ask it, which is waited for where its `max_parallel_requests` are under way."""

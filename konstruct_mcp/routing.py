@@ -55,6 +55,11 @@ _RETRY_AFTER_MAX_S = 3600.0
 # calls no try each, and its end is seen within a second.
 _PROBE_FIRST_S, _PROBE_MAX_S = 0.1, 1.0
 _SOON_S = 0.2  # a look that is due within so long is waited for, by a call that has nobody else left
+_ROUND_S = 0.25  # between a waiting call's looks at all that may have come back meanwhile
+# A look at what used to fail at once, and has not failed for so long, is an answer in the making.
+_ANSWERING_S = 1.0
+_IMPATIENT_S = 5.0  # who waits less than this finds nothing out about a deployment that may take longer
+_MOST_REPORTS, _REPORTS_S = 6, 60.0  # of one deployment in so many seconds, where it comes and goes
 
 
 class FaultKind(enum.Enum):
@@ -135,9 +140,9 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Wait so many seconds, or until another call has found out whether a deployment is back; nothing is sent."""
+    """Wait so many seconds, or until another call's try has ended, if that is sooner; nothing is sent."""
 
-    wait_s: float = 0.0
+    wait_s: float
     ended: asyncio.Event | None = None
 
 
@@ -199,8 +204,12 @@ class _Health:
     failed_at: deque[float] = field(default_factory=deque)
     last_fault: str = ""
     cooling_until: float = 0.0
+    told_until: float = 0.0  # by the provider itself
+    hung: bool = False  # whether that is how it failed last
     reported_down: bool = False
+    reports: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_REPORTS))
     probing: asyncio.Event | None = None  # set when the call that asks whether it is back has ended
+    probing_since: float = 0.0
     probes_failed: int = 0
     next_probe: float = 0.0
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCY_SAMPLES))
@@ -316,21 +325,23 @@ class Routes:
         health[chosen.id].passed_by = 0
         return chosen
 
-    def began(self, deployment: Deployment) -> None:
-        health = self._health[deployment.id]
+    def began(self, deployment: Deployment) -> float:
+        """When, for `ended`."""
+        health, now = self._health[deployment.id], self._clock()
         health.in_flight += 1
         if health.has_limits:
-            health.spent.append((self._clock(), 1, 0))
+            health.spent.append((now, 1, 0))
+        return now
 
-    def ended(self, deployment: Deployment, outcome: Answer | Fault | None) -> None:
+    def ended(self, deployment: Deployment, outcome: Answer | Fault | None, began: float) -> None:
         """Take note of how a try went; None when it was given up from outside (cancelled, deadline)."""
         health = self._health[deployment.id]
         health.in_flight -= 1
         if isinstance(outcome, Answer):
             health.failed_at.clear()
-            health.cooling_until = 0.0
+            health.cooling_until = health.told_until = 0.0
             health.probes_failed = 0
-            if health.reported_down:
+            if health.reported_down and self._may_report(health):
                 health.reported_down = False
                 self._report(f"{deployment.name} ({deployment.group}): answers again")
             health.latencies.append(outcome.latency_s)
@@ -338,17 +349,17 @@ class Routes:
                 health.spent.append((self._clock(), 0, outcome.tokens))
         elif outcome is not None and outcome.kind not in _REQUEST_FAULTS:
             self._failed(deployment, health, outcome)
-        elif outcome is not None and outcome.kind in _UNASKED:
-            # It was never asked, so it does not count towards `rpm`.
-            booked = next((entry for entry in reversed(health.spent) if entry[1]), None)
-            if booked is not None:
-                health.spent.remove(booked)
+        elif outcome is not None and outcome.kind in _UNASKED and (began, 1, 0) in health.spent:
+            health.spent.remove((began, 1, 0))  # it was never asked, so it does not count towards `rpm`
 
     def _failed(self, deployment: Deployment, health: _Health, fault: Fault) -> None:
         now = self._clock()
-        health.last_fault = str(fault)
         if fault.kind is FaultKind.TIMEOUT:
             health.latencies.append(max(fault.waited_s, health.latency))
+            if 0 < fault.waited_s < min(deployment.timeout_s, _IMPATIENT_S):
+                return
+        health.last_fault = str(fault)
+        health.hung = fault.kind is FaultKind.TIMEOUT
         health.failed_at.append(now)
         while health.failed_at[0] < now - _FAILURE_WINDOW_S:
             health.failed_at.popleft()
@@ -357,17 +368,29 @@ class Routes:
         if hung or len(health.failed_at) > self._config.allowed_fails:
             self.cool(deployment, deployment.cooldown_s)
 
-    def cool(self, deployment: Deployment, seconds: float) -> None:
-        """Pass this deployment over for so long."""
-        health = self._health[deployment.id]
-        health.cooling_until = max(health.cooling_until, self._clock() + min(seconds, _RETRY_AFTER_MAX_S))
+    def cool(self, deployment: Deployment, seconds: float, *, told: bool = False) -> None:
+        """Pass this deployment over for so long; `told`: at its provider's own word."""
+        health, now = self._health[deployment.id], self._clock()
+        until = now + min(seconds, _RETRY_AFTER_MAX_S)
+        health.cooling_until = max(health.cooling_until, until)
+        if told:
+            health.told_until = until
         left = self.cooling(deployment)
-        if left > 0 and not health.reported_down:  # once, however long it lasts: who reads the log sees changes
+        # Once, however long it lasts: who reads the log sees changes.
+        if left > 0 and not health.reported_down and self._may_report(health):
             health.reported_down = True
             self._report(
                 f"{deployment.name} ({deployment.group}): {health.last_fault}; passed over for {max(1, round(left))} s "
                 "or until it is back"
             )
+
+    def _may_report(self, health: _Health) -> bool:
+        """Whether a change is news; what comes and goes all the time is told now and then."""
+        now = self._clock()
+        if len(health.reports) == _MOST_REPORTS and now - health.reports[0] < _REPORTS_S:
+            return False
+        health.reports.append(now)
+        return True
 
     def is_known_down(self, deployment: Deployment, own: int) -> bool:
         """Whether it is passed over, and would be without so many failures of one's own."""
@@ -378,12 +401,23 @@ class Routes:
         """What ends when the call that is asking whether it is back has ended; None where nobody asks."""
         return self._health[deployment.id].probing
 
+    def seems_to_answer(self, deployment: Deployment) -> bool:
+        """Whether the call that is asking it waits for longer than it took to fail."""
+        health = self._health[deployment.id]
+        return not health.hung and self._clock() >= health.probing_since + _ANSWERING_S
+
+    def told_to_wait(self, deployment: Deployment) -> bool:
+        """Whether its provider has said when to come back."""
+        return self._health[deployment.id].told_until > self._clock()
+
     def until_probe(self, deployment: Deployment) -> float:
         """Seconds until it is time to look again whether it is back; 0 or less when it is."""
-        return self._health[deployment.id].next_probe - self._clock()
+        health = self._health[deployment.id]
+        return max(health.next_probe, health.told_until) - self._clock()
 
     def begin_probe(self, deployment: Deployment) -> None:
-        self._health[deployment.id].probing = asyncio.Event()
+        health = self._health[deployment.id]
+        health.probing, health.probing_since = asyncio.Event(), self._clock()
 
     def end_probe(self, deployment: Deployment, outcome: Answer | Fault | None) -> None:
         health = self._health[deployment.id]
@@ -429,6 +463,14 @@ def _order(deployment: Deployment) -> float:
     return float("inf") if deployment.order is None else deployment.order
 
 
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """A group on the way; `free_only`: only what costs nothing may answer there."""
+
+    group: Group
+    free_only: bool = False
+
+
 class Walk:
     """One request's way through the deployments.
 
@@ -452,7 +494,8 @@ class Walk:
         self._deadline = deadline
         self._allowed = allowed
         self._tell = tell
-        self._free_only = False
+        self._ahead: list[_Stop] = [_Stop(group)]
+        self._passed: list[_Stop] = []
         self._asked: list[Deployment] = []
         self._faults: list[Fault] = []
         self._window_needed = 0
@@ -470,32 +513,47 @@ class Walk:
 
     def tries(self) -> Generator[Try | Hold, Answer | Fault | None, None]:
         """Yields each try and is sent its outcome; ends after an answer or when nothing is left to try."""
-        groups = [self._group]
         visited: set[str] = set()
-        while groups:
-            group = groups.pop(0)
-            if group.name in visited:
-                continue
-            visited.add(group.name)
-            behind = group.fallbacks
-            while candidates := self._candidates(group):
-                deployment = self._routes.pick(candidates)
-                outcome = yield from self._ask(deployment, group, deployment.num_retries)
-                if self._is_final(outcome):
-                    return
-                match outcome:
-                    case Fault(kind=FaultKind.CONTENT_POLICY):
-                        groups, behind = [], group.content_policy_fallbacks
-                        break
-                    case Fault(kind=FaultKind.CONTEXT_OVERFLOW):
-                        behind = (*group.context_window_fallbacks, *group.fallbacks)
-            if any(fault.kind in _UNASKED for fault in self._faults):
-                # Others of the group may have cost less. What is behind it is another matter: a tenant whose money has
-                # run out is told so, unless the operator has said what may answer for nothing instead.
-                groups, behind, self._free_only = [], self._routes.budget_fallback, True
-            groups[:0] = self._routes.groups(behind, self._allowed)
-        if not any(fault.kind in _ENDS for fault in self._faults):
-            yield from self._look_again()
+        while True:
+            while self._ahead:
+                stop = self._ahead.pop(0)
+                if stop.group.name in visited:
+                    continue
+                visited.add(stop.group.name)
+                self._passed.append(stop)
+                kinds: set[FaultKind] = set()
+                while FaultKind.CONTENT_POLICY not in kinds and (candidates := self._candidates(stop)):
+                    deployment = self._routes.pick(candidates)
+                    outcome = yield from self._ask(deployment, stop.group, deployment.num_retries)
+                    if self._is_final(outcome):
+                        return
+                    if isinstance(outcome, Fault):
+                        kinds.add(outcome.kind)
+                self._go_on(stop, kinds)
+            looked = yield from self._look_again()
+            if looked is None or self._is_final(looked[1]):
+                return
+            stop, found = looked
+            if isinstance(found, Fault):
+                self._go_on(stop, {found.kind})
+
+    def _go_on(self, stop: _Stop, kinds: Collection[FaultKind]) -> None:
+        """Settle which groups are next, and who of those that were passed by may still be asked."""
+        group = stop.group
+        behind = group.fallbacks
+        if FaultKind.CONTENT_POLICY in kinds:
+            self._ahead, self._passed, behind = [], [], group.content_policy_fallbacks
+        elif any(fault.kind in _UNASKED for fault in self._faults):
+            # Others of the group may have cost less. What is behind it is another matter: a tenant whose money has run
+            # out is told so, unless the operator has said what may answer for nothing instead.
+            self._ahead = [
+                _Stop(free, free_only=True) for free in self._routes.groups(self._routes.budget_fallback, self._allowed)
+            ]
+            self._passed = [one for one in self._passed if one is stop or one.free_only]
+            return
+        elif FaultKind.CONTEXT_OVERFLOW in kinds:
+            behind = (*group.context_window_fallbacks, *group.fallbacks)
+        self._ahead[:0] = [_Stop(one) for one in self._routes.groups(behind, self._allowed)]
 
     def _is_final(self, outcome: Answer | Fault) -> bool:
         """Whether nobody else is to be asked; notes what the others must have."""
@@ -527,9 +585,9 @@ class Walk:
             self.wait_for(f"another try of {deployment.name}")
             if down:  # as all who are waiting for a retry know: one of them tries it, for all
                 yield Hold(wait)
-                while (probing := self._routes.probing(deployment)) is not None:
-                    yield Hold(ended=probing)
-                if self._routes.cooling(deployment) <= 0:
+                while (probing := self._routes.probing(deployment)) and not self._routes.seems_to_answer(deployment):
+                    yield Hold(_ROUND_S, probing)
+                if probing is not None or self._routes.cooling(deployment) <= 0:
                     outcome = yield from self._once(deployment, group, 0.0, behind)
                     own += 1
                 elif self._routes.until_probe(deployment) <= 0:
@@ -539,19 +597,19 @@ class Walk:
                 outcome = yield from self._once(deployment, group, wait, behind)
                 own += 1
         if isinstance(outcome, Fault) and outcome.kind in _RETRYABLE and outcome.retry_after_s is not None:
-            self._routes.cool(deployment, outcome.retry_after_s)
+            self._routes.cool(deployment, outcome.retry_after_s, told=True)
         return outcome
 
     def _once(
         self, deployment: Deployment, group: Group, wait: float, behind: bool | None
     ) -> Generator[Try | Hold, Answer | Fault | None, Answer | Fault]:
         # Booked before it is made, so that calls that choose at the same moment see each other.
-        self._routes.began(deployment)
+        began = self._routes.began(deployment)
         outcome: Answer | Fault | None = None
         try:
             outcome = yield Try(deployment, group.name, wait, self._limit(deployment, wait, behind))
         finally:
-            self._routes.ended(deployment, outcome)
+            self._routes.ended(deployment, outcome, began)
         assert outcome is not None  # noqa: S101  # a try is sent back how it went
         if isinstance(outcome, Fault):
             self._faults.append(outcome)
@@ -569,49 +627,52 @@ class Walk:
             self._routes.end_probe(deployment, outcome)
         return outcome
 
-    def _look_again(self) -> Generator[Try | Hold, Answer | Fault | None, None]:
+    def _look_again(
+        self,
+    ) -> Generator[Try | Hold, Answer | Fault | None, tuple[_Stop, Answer | Fault] | None]:
         """Nobody else is left: what was passed over because it had failed may be back. One call at a time asks it,
         once, and the others wait for what it finds; for a moment after that nobody does, so that an outage costs
-        little."""
+        little. What came of asking one of them, and where; None when there is nothing to ask."""
         while True:
             busy: list[tuple[Deployment, asyncio.Event]] = []
-            due: list[float] = []
-            outcome: Answer | Fault | None = None
+            waits: list[float] = []
+            is_due_soon = False
             left = self._left()
-            for deployment, group in left:
+            for deployment, stop in left:
+                group, others = stop.group, len(left) > 1
                 if self._routes.state(deployment)[0] == "ready":  # as another call has found
-                    outcome = yield from self._ask(deployment, group, deployment.num_retries, behind=len(left) > 1)
-                    break
+                    return stop, (yield from self._ask(deployment, group, deployment.num_retries, behind=others))
                 if self._routes.cooling(deployment) <= 0:
                     continue  # at a limit of its own
+                wait = self._routes.until_probe(deployment)
                 if (probing := self._routes.probing(deployment)) is not None:
+                    if self._routes.seems_to_answer(deployment):
+                        return stop, (yield from self._ask(deployment, group, 0, behind=others))
                     busy.append((deployment, probing))
-                elif (wait := self._routes.until_probe(deployment)) > 0:
-                    due.append(wait)
-                else:
+                elif wait <= 0:
                     self._asked.append(deployment)
-                    outcome = yield from self._probe(deployment, group, len(left) > 1)
-                    break
-            if outcome is not None:
-                if self._is_final(outcome) or (isinstance(outcome, Fault) and outcome.kind in _ENDS):
-                    return
-            elif busy:
+                    return stop, (yield from self._probe(deployment, group, others))
+                else:
+                    waits.append(wait)
+                    in_time = self._routes.now() + wait < self._deadline
+                    is_due_soon |= in_time and (wait <= _SOON_S or self._routes.told_to_wait(deployment))
+            if busy:
                 deployment, probing = busy[0]
                 self.wait_for(f"word from {deployment.name}, which is cooling down")
-                yield Hold(ended=probing)
-            elif due and min(due) <= _SOON_S and self._routes.now() + min(due) < self._deadline:
+                yield Hold(min((_ROUND_S, *waits)), probing)
+            elif is_due_soon:
                 self.wait_for("the next look at what is cooling down")
-                yield Hold(min(due))
+                yield Hold(min(waits))
             else:
-                return
+                return None
 
-    def _left(self) -> list[tuple[Deployment, Group]]:
-        """What has not been asked and could answer, if it were in health: nearest first."""
+    def _left(self) -> list[tuple[Deployment, _Stop]]:
+        """What was passed by without being asked and could answer, if it were in health: nearest first."""
         return [
-            (deployment, group)
-            for group in self._chain()
-            for deployment in sorted(group.deployments, key=_order)
-            if deployment.unavailable is None and self._fits(deployment) and not self._was_asked(deployment)
+            (deployment, stop)
+            for stop in self._passed
+            for deployment in sorted(stop.group.deployments, key=_order)
+            if deployment.unavailable is None and self._fits(deployment, stop) and not self._was_asked(deployment)
         ]
 
     def _limit(self, deployment: Deployment, wait: float, behind: bool | None) -> float:
@@ -623,25 +684,25 @@ class Walk:
         return min(deployment.timeout_s, left / 2) if behind else deployment.timeout_s
 
     def _is_anybody_behind(self) -> bool:
-        return any(self._candidates(group) for group in self._chain())
+        return any(self._candidates(stop) for stop in (*self._passed, *self._ahead, *map(_Stop, self._chain())))
 
-    def _candidates(self, group: Group) -> list[Deployment]:
+    def _candidates(self, stop: _Stop) -> list[Deployment]:
         return [
             deployment
-            for deployment in group.deployments
+            for deployment in stop.group.deployments
             if self._routes.state(deployment)[0] == "ready"
-            and self._fits(deployment)
+            and self._fits(deployment, stop)
             and not self._was_asked(deployment)
         ]
 
     def _was_asked(self, deployment: Deployment) -> bool:
         return any(self._routes.same(deployment, asked) for asked in self._asked)
 
-    def _fits(self, deployment: Deployment) -> bool:
+    def _fits(self, deployment: Deployment, stop: _Stop) -> bool:
         facts = self._routes.facts(deployment)
         if self._needs.missing(facts) is not None:
             return False
-        if self._free_only and not facts.free:
+        if stop.free_only and not facts.free:
             return False
         return not self._window_needed or (facts.context_window or 0) >= self._window_needed
 

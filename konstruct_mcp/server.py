@@ -66,8 +66,9 @@ _COMPLETION_LIMIT = 100  # values in one answer, by the protocol
 _MOST_LISTENING = 16  # streams of notices; a client has one
 _FIRST_PROGRESS_S, _PROGRESS_S = 0.5, 2.0  # many clients start their time-out again at each
 _KEPT_S, _KEPT_CHARS = 3600.0, 64 * 2**20  # of the answers that were cut: an hour, and what fits, newest first
+_FAULTY = "the file has changed and cannot be used; the server's log says why"
 _NOTICE_S = 5.0  # for a client to take a notice: one that reads nothing keeps no other from hearing
-_SENTENCE_END = re.compile(r"""[.!?…。！？]["'”’»)\]]*(?=\s|\Z)|\n""")
+_SENTENCE_END = re.compile(r"""[.!?…]["'”’»)\]]*(?=\s|\Z)|[。！？]["'”’»」）)\]]*|\n""")
 
 
 @dataclass(slots=True)
@@ -234,7 +235,10 @@ class _Face:
         return result
 
     def _keep(self, completion: Completion, tenant: str) -> str | None:
-        """Where the whole of an answer can be read; None if it is larger than all that is kept together."""
+        """Where the whole of an answer can be read; None if it cannot be: where this is another tenant's server, and if
+        it is larger than all that is kept together."""
+        if self._konstruct.config.known_tenant not in (None, tenant):
+            return None
         kept = str(uuid.uuid4())
         try:
             self._kept[kept] = _Kept(tenant, completion.content)
@@ -333,8 +337,10 @@ class _Face:
 
     def _config(self) -> Mapping[str, Any]:
         """The config in use; before it, what is wrong with the file if it has changed since and cannot be used."""
-        faults = self._konstruct.config_faults
-        return {"faults": list(faults), **self._konstruct.config.public} if faults else self._konstruct.config.public
+        config, faults = self._konstruct.config, list(self._konstruct.config_faults)
+        if faults and config.known_tenant is not None:  # a fault may name another tenant, or a group of one
+            faults = [_FAULTY]
+        return {"faults": faults, **config.public} if faults else config.public
 
     async def _usage(self, tenant: str | None) -> dict[str, Any]:
         """Of the tenant whose server this is, and of no other; an operator's server has everybody's."""

@@ -313,8 +313,9 @@ class Request(_Value):
 
     @property
     def chars(self) -> int:
-        """Its length, in characters of what is long: what keeping it costs."""
-        count = 0
+        """Its length, in characters of what can be long: what keeping it costs."""
+        schemas = {"tools", "response_format"} & self.model_fields_set
+        count = len(self.model_dump_json(include=schemas)) if schemas else 0
         for message in self.messages:
             content = message.content or ""
             for part in content if isinstance(content, list) else ():

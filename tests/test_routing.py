@@ -267,6 +267,24 @@ class TestCooldown:
         world.walk("quality", {})
         assert world.reports[1:] == ["openai/quality-1 (quality): answers again"]
 
+    def test_one_that_comes_and_goes_all_the_time_is_reported_now_and_then(self) -> None:
+        world = World(conf([Group("a", "", (dep("a", 1, cooldown_s=0.1),))]))
+        down = {"a/1": Fault(K.SERVER_ERROR)}
+        for _ in range(20):
+            world.walk("a", down)
+            world.clock.now += 0.1
+            world.walk("a", {})
+        assert len(world.reports) == 6
+        world.clock.now += 61
+        world.walk("a", down)
+        assert len(world.reports) == 7
+
+    def test_an_impatient_caller_finds_nothing_out_about_it(self) -> None:
+        world = World(quality_and_fast())
+        for _ in range(5):
+            world.walk("quality", {"quality/1": Fault(K.TIMEOUT, waited_s=0.05)})
+        assert world.walk("quality", {}) == "quality/1"
+
     def test_calls_under_way_take_the_word_of_others_while_somebody_else_is_left(self) -> None:
         world = World(quality_and_fast())
         down = Fault(K.SERVER_ERROR)
@@ -409,6 +427,69 @@ class TestLookingAgain:
         assert len(tries) < 20
         world.clock.now += 1
         assert world.walk("a", {}) == "a/1"
+
+    async def test_one_that_is_ready_again_is_not_kept_waiting_for_by_a_look_that_hangs(self) -> None:
+        world = self.world(2)
+        hanging, finding, waiting = (self.call(world) for _ in range(3))
+        assert [step(hanging), step(finding)] == ["a/1", "a/2"]
+        assert isinstance(waiting.send(None), Hold)
+        with pytest.raises(StopIteration):
+            finding.send(OK)
+        assert step(waiting) == "a/2"
+
+    async def test_a_look_that_takes_longer_than_a_failure_did_keeps_nobody_waiting(self) -> None:
+        world = self.world(1)
+        asking, waiting = self.call(world), self.call(world)
+        step(asking)
+        hold = waiting.send(None)
+        assert isinstance(hold, Hold)
+        world.clock.now += 1
+        assert step(waiting) == "a/1"
+
+    async def test_but_where_it_used_to_hang_the_others_wait(self) -> None:
+        world = World(conf([Group("a", "", (dep("a", 1),))]))
+        world.walk("a", {"a/1": Fault(K.TIMEOUT, waited_s=120)})
+        asking, waiting = self.call(world), self.call(world)
+        step(asking)
+        for _ in range(40):
+            hold = waiting.send(None)
+            assert isinstance(hold, Hold)
+            world.clock.now += hold.wait_s
+        assert world.clock.now > 1009
+
+    def test_a_providers_own_word_is_waited_for_and_not_asked_against(self) -> None:
+        world = World(conf([Group("a", "", (dep("a", 1),))]))
+        world.walk("a", {"a/1": Fault(K.RATE_LIMITED, retry_after_s=20)}, timeout=10)
+        began = world.clock.now
+        assert isinstance(world.walk("a", {}, timeout=10), Walk)
+        assert world.asked == []
+        assert world.walk("a", {}, timeout=60) == "a/1"
+        assert world.clock.now - began >= 20
+
+    @pytest.mark.parametrize(
+        ("kind", "fallbacks", "facts"),
+        [
+            (K.CONTENT_POLICY, "content_policy_fallbacks", {}),
+            (K.CONTEXT_OVERFLOW, "context_window_fallbacks", {"other/1": Facts(context_window=10**9)}),
+            (K.BUDGET, "budget_fallback", {"other/1": Facts(free=True)}),
+        ],
+    )
+    @pytest.mark.parametrize("cooling", [["a/1"], ["other/1"], ["a/1", "other/1"], []])
+    def test_what_it_finds_leads_on_as_it_would_have_before(
+        self, kind: FaultKind, fallbacks: str, facts: dict[str, Facts], cooling: list[str]
+    ) -> None:
+        behind = {} if fallbacks == "budget_fallback" else {fallbacks: ("other",)}
+        more = {"budget_fallback": "other"} if not behind else {}
+        groups = [Group("a", "", (dep("a", 1),), **behind), Group("other", "", (dep("other", 1),))]
+        world = World(conf(groups, **more), {"a/1": Facts(context_window=100), **facts})
+        for name in cooling:
+            world.walk(name.partition("/")[0], {name: self.DOWN, "a/1": self.DOWN})
+        assert world.walk("a", {"a/1": Fault(kind)}) == "other/1"
+        assert world.asked == ["a/1", "other/1"]
+
+    def test_others_of_the_group_may_cost_less_also_when_they_are_cooling(self) -> None:
+        world = self.world(2)
+        assert world.walk("a", {"a/1": Fault(K.BUDGET)}) == "a/2"
 
     def test_it_ends_with_what_is_the_requests_own_fault(self) -> None:
         world = self.world()
