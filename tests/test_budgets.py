@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from accounts import COST_NUSD, INPUT_NUSD, OUTPUT_NUSD, PRICES, accounted
 from databases import Database, PostgreSQL, sqlite
+from forked import Nursery
 from lines import SERVER, Process
 from processes import WAIT_S, wait_for
 from providers import Gate, Hang, Provider, Raw, Status, Text
@@ -571,14 +572,19 @@ class TestTheCommands:
 
 
 def test_200_calls_at_once_from_four_processes_never_exceed_it(
-    tmp_path: Path, database: Database, openai: Provider, anthropic: Provider, ollama: Provider
+    tmp_path: Path,
+    database: Database,
+    nursery: Nursery | None,
+    openai: Provider,
+    anthropic: Provider,
+    ollama: Provider,
 ) -> None:
     """It affords about half of them."""
     limit = 100 * COST_NUSD
     budgets = [{"usd": usd(limit), "per": "day"}]
     config = write(tmp_path, accounted(database, openai, anthropic, ollama, budgets=budgets))
     with ExitStack() as stack:
-        servers = [stack.enter_context(Process(config)) for _ in range(4)]
+        servers = [stack.enter_context(Process(config, nursery=nursery)) for _ in range(4)]
         for server in servers:
             server.initialize()
         with ThreadPoolExecutor(len(servers)) as threads:
@@ -600,12 +606,17 @@ def test_200_calls_at_once_from_four_processes_never_exceed_it(
 
 
 async def test_the_reservation_of_a_dead_process_lapses(
-    tmp_path: Path, database: Database, openai: Provider, anthropic: Provider, ollama: Provider
+    tmp_path: Path,
+    database: Database,
+    nursery: Nursery | None,
+    openai: Provider,
+    anthropic: Provider,
+    ollama: Provider,
 ) -> None:
     openai.script(Gate("held"))
     limit = {"usd": usd(300 * OUTPUT_NUSD), "per": "day"}
     config = accounted(database, openai, anthropic, ollama, budgets=[limit])
-    with Process(write(tmp_path, config)) as server:
+    with Process(write(tmp_path, config), nursery=nursery) as server:
         server.initialize()
         server.send_call("paid", max_tokens=200)
         await openai.until(lambda: openai.in_flight == 1)

@@ -44,7 +44,7 @@ def said(received: Received) -> str:
 # -- killed at any moment --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("kills", [8, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_a_kill_loses_no_answered_call_and_counts_none_twice(
     kills: int,
     tmp_path: Path,
@@ -430,7 +430,7 @@ class World:
             server.close()
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("examples", [5, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
 def test_no_interleaving_exceeds_a_budget_or_loses_a_charge(
     examples: int,
     tmp_path: Path,

@@ -27,6 +27,7 @@ from accounts import COST_NUSD as COST
 from accounts import INPUT_NUSD, OUTPUT_NUSD, PRICES
 from certificates import self_signed
 from databases import sqlite
+from forked import Nursery
 from lines import Process
 from providers import (
     NO_HOST,
@@ -290,7 +291,7 @@ class World:
     grown_by: int = 0
 
 
-def run(folder: Path) -> World:
+def run(folder: Path, nursery: Nursery | None = None) -> World:
     """All cases against one server."""
     world = World()
     database = sqlite(folder)
@@ -325,7 +326,7 @@ def run(folder: Path) -> World:
             "model_list": [entry("ready", ready), *map(deployment, CASES)],
             "konstruct": {"ledger_url": database.url, "default_group": "ready"},
         }
-        server = stack.enter_context(Process(write(folder, config)))
+        server = stack.enter_context(Process(write(folder, config), nursery=nursery))
         server.initialize()
         server.complete("ready")  # so that no case waits for LiteLLM
         memory = psutil.Process(server.process.pid)
@@ -375,9 +376,11 @@ def test_the_matrix_has_every_fault_once_for_each_wire_format() -> None:
     assert held == Counter((fault, wire) for fault in FAULTS for wire in WIRES)
 
 
-def test_a_fault_has_the_consequences_that_the_matrix_says(tmp_path: Path, subtests: pytest.Subtests) -> None:
+def test_a_fault_has_the_consequences_that_the_matrix_says(
+    tmp_path: Path, nursery: Nursery | None, subtests: pytest.Subtests
+) -> None:
     """One test, because all cases are of one run, which several workers would make several times."""
-    world = run(tmp_path)
+    world = run(tmp_path, nursery)
     for case in CASES:
         with subtests.test(case.name):
             assert_as_the_row_says(case.row, case, world.seen[case.name])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Nursery
 from lines import Process, call
 from mcp import Client, types
 from mcp.shared.exceptions import MCPError
@@ -60,10 +61,10 @@ class TestProgress:
 
     @pytest.mark.parametrize("modern", [True, False])
     def test_over_a_pipe_it_comes_to_who_has_asked_and_before_the_answer(
-        self, config: dict[str, Any], tmp_path: Path, ollama: Provider, modern: bool
+        self, config: dict[str, Any], tmp_path: Path, ollama: Provider, nursery: Nursery | None, modern: bool
     ) -> None:
         ollama.script(Text("at once"), Gate("slowly"))
-        with Process(write(tmp_path, config)) as server:
+        with Process(write(tmp_path, config), nursery=nursery) as server:
             if not modern:
                 server.initialize()
             token = {"_meta": {"progressToken": "a token"}}

@@ -264,7 +264,9 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
             assert (ran.status, ran.errors) == (0, ""), ran
             assert ran.out.endswith("nothing wrong\n")
         case ["python3", "-m", "uv", "run", "--group", "dev", "python", benchmark]:
-            ran = reader.starts(sys.executable, str(REPOSITORY / benchmark), "--calls", "4", "--answer", "0.2")
+            ran = reader.starts(
+                sys.executable, str(REPOSITORY / benchmark), "--calls", "4", "--answer", "0.2", "--rounds", "2"
+            )
             assert (ran.status, ran.errors) == (0, ""), ran
             assert "ms" in ran.out
         case ["python3", "-m", "uv", "run", "printenv", "UV"]:

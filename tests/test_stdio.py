@@ -146,12 +146,14 @@ def long_ollama() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="module")
-def lasting(long_ollama: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+def lasting(
+    long_ollama: Provider, tmp_path_factory: pytest.TempPathFactory, nursery: Nursery | None
+) -> Iterator[Process]:
     config = {
         "model_list": [entry("fast", {"model": "ollama/qwen3:32b", "api_base": long_ollama.url})],
         "konstruct": {"max_result_chars": 10_000_000},
     }
-    with Process(write(tmp_path_factory.mktemp("texts"), config)) as server:
+    with Process(write(tmp_path_factory.mktemp("texts"), config), nursery=nursery) as server:
         server.initialize()
         yield server
 

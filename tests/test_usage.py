@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from accounts import accounted
 from databases import sqlite
+from forked import Nursery
 from providers import Provider
 from test_cli import Ran, Terminal, ended, run, started
 from worlds import write
@@ -309,10 +310,10 @@ class TestCheck:
         assert "hunter2" not in ran.out + ran.err
 
 
-def test_every_number_of_the_resource_is_that_of_the_command(config: Path) -> None:
+def test_every_number_of_the_resource_is_that_of_the_command(config: Path, nursery: Nursery | None) -> None:
     from lines import Process
 
-    with Process(config) as server:
+    with Process(config, nursery=nursery) as server:
         server.initialize()
         [contents] = server.ask("resources/read", {"uri": "konstruct://usage"})["contents"]
     told: dict[str, Any] = json.loads(contents["text"])
