@@ -14,6 +14,7 @@ import psutil
 import pytest
 from forked import Nursery
 from lines import Process
+from processes import wait_for
 from providers import Answer, Drop, Hang, Provider, Raw, Reset, Status, Text
 from worlds import HELLO, KEYS, default_groups, entry, opened, write
 
@@ -58,6 +59,7 @@ class TestEverythingIsDown:
         assert (sum(process.cpu_times()[:2]) - before) / CALLS < 0.01
         assert sum(provider.calls for provider in down) <= tries + 20  # and now that it is known, one now and then
 
+        wait_for(lambda: server.errors.count(b"\n") >= 3)
         lines = server.errors.decode().splitlines()
         assert sorted(line.split()[2] for line in lines) == [
             "anthropic/claude-sonnet-4-6",
@@ -69,6 +71,7 @@ class TestEverythingIsDown:
         down[1].script(Text("back"))
         while server.complete("quality")["isError"]:
             pass  # within a second
+        wait_for(lambda: server.errors.count(b"\n") >= 4)
         assert server.errors.decode().splitlines()[3:] == [
             "konstruct-mcp: WARNING: openai/gpt-4o (quality): answers again"
         ]

@@ -68,7 +68,8 @@ class TestOverAPipe:
         assert groups(server) == ["fast", "balanced", "quality", "house"]
         assert "house" in str(shown(server)["model_list"])
         assert not server.complete("house")["isError"]
-        assert b"the config has changed and is in use now; groups: fast, balanced, quality, house" in server.errors
+        line = b"the config has changed and is in use now; groups: fast, balanced, quality, house"
+        wait_for(lambda: line in server.errors)
 
     def test_a_change_is_announced_to_a_client_of_the_modern_era_that_listens(
         self, server: Process, path: Path, config: dict[str, Any]
@@ -106,6 +107,7 @@ class TestOverAPipe:
         assert now == before
         assert groups(server) == ["fast", "balanced", "quality"]
         assert not server.complete("fast")["isError"]
+        wait_for(lambda: server.errors.endswith(b"\n"))
         (line,) = server.errors.decode().splitlines()
         assert "cannot be used, so nothing changes: 2 faults in" in line
         assert 'default_group: no group "fats"' in line
@@ -113,7 +115,7 @@ class TestOverAPipe:
         replace(path, config)
         wait_for(lambda: "faults" not in shown(server))
         assert shown(server) == before
-        assert b"the config can be used again, and is what is in use" in server.errors
+        wait_for(lambda: b"the config can be used again, and is what is in use" in server.errors)
         assert server.notices == []  # no list has changed
 
     @pytest.mark.parametrize("way", ["in place", "in two steps", "through a link", "gone for a moment"])
