@@ -99,7 +99,7 @@ class Weather:
         self.changed.append(time.monotonic())
 
 
-@pytest.mark.parametrize("turns", [20, pytest.param(400, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("turns", [12, pytest.param(120, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 async def test_no_call_fails_while_anything_in_its_chain_is_healthy(
     turns: int, tmp_path: Path, anthropic: Provider, openai: Provider, ollama: Provider
 ) -> None:
@@ -140,7 +140,7 @@ async def test_no_call_fails_while_anything_in_its_chain_is_healthy(
             for turn in range(turns):
                 healthy = names[turn % 3]
                 weather.turn(**{name: Text("well") if name == healthy else rng.choice(ways) for name in names})
-                await asyncio.sleep(rng.uniform(0.05, 0.3))
+                await asyncio.sleep(rng.uniform(0.2, 0.8))
             over.set()
     assert answered > turns
     assert [text for began, ended, text in failed if not any(began <= at <= ended for at in weather.changed)] == []
