@@ -15,7 +15,8 @@ Fewer than 20,000 calls are too few to judge growth by: then it is only told.
 
 Memory is what the system counts as resident, as it is. The product collects no garbage beyond what Python does by
 itself, and nor does this before it reads the memory; it does before it counts blocks, at the first rest and the last.
-Two pools fill by chance, and are filled at the start: asyncio's threads, and the ledger's connections for reports.
+Three things fill with time, to a bound, and are filled at the start: asyncio's threads, the ledger's connections for
+reports, and SQLite's cache, by way of a ledger that has been used before.
 
 With `--litellm` the server runs on another version than the pinned one, in an environment made for it with uv.
 """
@@ -36,9 +37,11 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +207,20 @@ def config(urls: Mapping[str, str], folder: Path) -> dict[str, Any]:
         "router_settings": {"num_retries": 1, "fallbacks": [{"chain": ["local"]}, {"outage": ["local"]}]},
         "konstruct": {"default_group": "gpt", "ledger_url": f"sqlite:///{folder}/ledger.sqlite3", "tenants": tenants},
     }
+
+
+def use(ledger: Path, calls: int) -> None:
+    """Write so many calls into a ledger, by a tenant whom nobody asks about."""
+    from konstruct_mcp.accounts import Call, Charge
+    from konstruct_mcp.store import Store
+
+    now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    model = "openai/gpt-4o"
+    charges = (Charge("gpt", model, 10, 5, 0, 30_000),)
+    store = Store(f"sqlite:///{ledger}", WAIT_S)
+    former = ("former", "gpt", "gpt", model, charges, 30_000, 50, "ok", 1)
+    store.write([Call(str(uuid.uuid4()), now, *former) for _ in range(calls)], [])
+    store.close()
 
 
 # -- the calls ---------------------------------------------------------------------------------------------------------
@@ -494,6 +511,7 @@ class Client:
                 self.wrong.append(f"an answer to {which}: {message}")
         for waiting in (*self._answers.values(), *self._nameless, *self._waits.values()):
             waiting.set_exception(EndedError("the server has ended"))
+            waiting.exception()  # nobody may be left to take note of it
 
     async def _read_providers(self) -> None:
         async for message in self._providers.lines():
@@ -662,6 +680,7 @@ async def soak(python: str, options: argparse.Namespace, say: Callable[[str], No
         providers = await Child.start([sys.executable, str(HERE), "--provide"])
         urls = await anext(providers.lines())
         (folder / "konstruct.yaml").write_text(json.dumps(config(urls, folder)))
+        use(folder / "ledger.sqlite3", 2 * calls)
         ours, its = os.pipe()
         looks = asyncio.StreamReader(limit=LONGEST_LINE)
         pipe = stack.enter_context(os.fdopen(ours, "rb"))
@@ -681,8 +700,8 @@ async def soak(python: str, options: argparse.Namespace, say: Callable[[str], No
             mix = Mix()
             await client.see(mix.complete("gpt"))
             found.first_answer_s = time.monotonic() - began
-            # One for each connection that the ledger keeps for reports, and more.
-            await asyncio.gather(*(client.see(mix.resource("usage")) for _ in range(in_flight)))
+            for _ in range(3):  # with more at once than the ledger keeps connections for
+                await asyncio.gather(*(client.see(mix.resource("usage")) for _ in range(in_flight)))
             say(line(*COLUMNS))
             found.rests.append(await client.rest(0, None, counting=False))
             say(row(found.rests[0]))
@@ -769,10 +788,10 @@ def python_with(litellm: str | None) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         override, python = Path(folder, "override.txt"), Path(folder, "venv", "bin", "python")
         override.write_text(f"litellm=={litellm}\n")  # in place of the pin; all other bounds hold
-        for command in (
-            ["venv", "--quiet", "--python", sys.executable, str(python.parents[1])],
-            ["pip", "install", "--quiet", "--python", str(python), "--override", str(override), str(REPOSITORY)],
-        ):
+        make = ["venv", "--quiet", "--python", sys.executable, str(python.parents[1])]
+        # Compiled, as an environment in use is: else the start would take longer, and leave more memory behind.
+        fill = ["pip", "install", "--quiet", "--compile-bytecode", "--python", str(python)]
+        for command in (make, [*fill, "--override", str(override), str(REPOSITORY)]):
             if subprocess.run([uv, *command], stdin=subprocess.DEVNULL).returncode:
                 raise SystemExit(f"LiteLLM {litellm} cannot be installed with what else the project asks for")
         yield str(python)

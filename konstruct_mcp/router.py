@@ -315,7 +315,7 @@ class _Engine:
         # Of an answer with a field of the wrong type. It quotes the field, on stderr.
         warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
         # It makes a provider's coroutine in a thread, and drops it where the call has been cancelled meanwhile.
-        warnings.filterwarnings("ignore", r"coroutine '\w+\.acompletion\w*' was never awaited", RuntimeWarning)
+        warnings.filterwarnings("ignore", r"coroutine '[\w.<>]+\.acompletion\w*' was never awaited", RuntimeWarning)
         self._router = self._make_router(
             [{"model_name": deployment.id, "litellm_params": _litellm_params(deployment)} for deployment in deployments]
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -696,6 +697,16 @@ async def test_a_cancelled_call_reaches_the_provider_as_a_closed_connection(worl
             await call
         await world.anthropic.until(lambda: world.anthropic.disconnected == 1)
     assert world.calls() == (1, 0, 0)
+
+
+async def test_a_call_that_ends_while_litellm_prepares_it_leaves_no_warning(world: World) -> None:
+    async with world.client() as ask:
+        await ask.ok("fast")
+        for provider in (world.anthropic, world.openai, world.ollama):
+            provider.script(Hang())
+        for milliseconds in [1, 2, 3, 4, 5, 6, 7, 8] * 5:
+            assert (await ask.error("quality", timeout_s=milliseconds / 1000)).startswith("timeout: ")
+        gc.collect()  # what would warn does so here, and not in another test
 
 
 async def test_ollama_is_asked_in_its_openai_format_only(world: World) -> None:
