@@ -215,11 +215,11 @@ def serve(path: Path | None) -> None:
     _log_to(_Patient())
     if sys.stdin.isatty():
         _say(_TERMINAL_NOTE)
-    from .server import make_server
+    from .server import KonstructServer
     from .stdio import serve_stdio
 
     async def run() -> None:
-        server, served = make_server(konstruct), anyio.Event()
+        server, served = KonstructServer(konstruct), anyio.Event()
         async with konstruct, anyio.create_task_group() as tasks:
             tasks.start_soon(_look_at_ledger, konstruct)
             tasks.start_soon(server.follow_config, served)

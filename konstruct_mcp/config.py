@@ -317,6 +317,7 @@ _Cooldown = Annotated[float, _Number, Field(ge=0, le=86400)]
 _Retries = Annotated[int, _Number, Field(ge=0, le=100)]  # more is a slip: each waits longer than the one before
 _Count = Annotated[int, _Number, Field(ge=1, le=2**53)]  # what JSON readers keep exact
 _Characters = Annotated[int, _Number, Field(ge=100, le=2**53)]  # fewer hold no sentence
+_CountOrNone = Annotated[int, _Number, Field(ge=0, le=2**53)]
 _Price = Annotated[float, _Number, Field(ge=0, le=1)]  # a dollar per token is a slip of six digits
 _Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_one_line)]
 _Fallbacks = list[dict[str, list[str]]]
@@ -343,7 +344,7 @@ class _Section(BaseModel):
 class _Routing(_Section):
     num_retries: _Retries | None = None
     cooldown_time: _Cooldown | None = None
-    allowed_fails: Annotated[int, _Number, Field(ge=0, le=2**53)] | None = None
+    allowed_fails: _CountOrNone | None = None
     fallbacks: _Fallbacks | None = None
     context_window_fallbacks: _Fallbacks | None = None
     content_policy_fallbacks: _Fallbacks | None = None
@@ -378,7 +379,7 @@ class _KonstructSettings(_Section):
     groups: dict[str, Any] = {}
     timeout_s: _Seconds = 300.0
     max_concurrency: _Count = 200  # more than any one assistant has; a call under way holds its request in memory
-    max_queue: Annotated[int, _Number, Field(ge=0, le=2**53)] = 1000
+    max_queue: _CountOrNone = 1000
     max_result_chars: _Characters = 100_000  # some 25,000 tokens, what several clients take in one result
     default_tenant: str | None = None
     tenants: dict[str, Any] | None = None

@@ -109,14 +109,19 @@ class ModelRouter:
         self._secrets = frozenset(
             secret for deployment in self._deployments() for secret in secrets_in(deployment.params)
         )
-        kept = {} if earlier is None else {d.id: (d.params, d.max_parallel_requests) for d in earlier._deployments()}
-        self._slots: dict[str, asyncio.Semaphore] = {}
-        for deployment in self._deployments():
-            if (most := deployment.max_parallel_requests) is not None:
-                same = earlier is not None and kept.get(deployment.id) == (deployment.params, most)
-                self._slots[deployment.id] = (
-                    earlier._slots[deployment.id] if earlier is not None and same else asyncio.Semaphore(most)
-                )
+        self._slots = {
+            deployment.id: (earlier and earlier._slot(deployment)) or asyncio.Semaphore(most)
+            for deployment in self._deployments()
+            if (most := deployment.max_parallel_requests) is not None
+        }
+
+    def _slot(self, deployment: Deployment) -> asyncio.Semaphore | None:
+        """That of the same deployment here, if there is one."""
+
+        def key(one: Deployment) -> tuple[Any, ...]:
+            return one.id, one.params, one.max_parallel_requests
+
+        return next((self._slots[one.id] for one in self._deployments() if key(one) == key(deployment)), None)
 
     def _deployments(self) -> Iterator[Deployment]:
         for group in self._config.groups.values():
@@ -139,8 +144,8 @@ class ModelRouter:
         request: Request,
         group: str,
         deadline: float,
-        allowed: Collection[str] | None = None,
-        tell: Callable[[str], None] = lambda line: None,
+        allowed: Collection[str],
+        tell: Callable[[str], None],
     ) -> Walk:
         """Open the walk of a request through the `allowed` groups. `deadline` is a reading of `time.monotonic`; `tell`
         is told what is being waited for."""
@@ -148,7 +153,7 @@ class ModelRouter:
             tools=bool(request.tools),
             vision=request.has_images,
             structured_output=request.response_format is not None and request.response_format.type == "json_schema",
-            tokens=sum(map(_length, request.messages)) // _CHARS_PER_TOKEN + (request.max_tokens or 0),
+            tokens=sum(message.chars for message in request.messages) // _CHARS_PER_TOKEN + (request.max_tokens or 0),
         )
         return self._routes.walk(group, needs, deadline, allowed, tell)
 
@@ -583,13 +588,6 @@ def _send_once() -> None:
         BaseOpenAILLM._get_async_http_client = staticmethod(  # type: ignore[method-assign]
             once(BaseOpenAILLM._get_async_http_client)
         )
-
-
-def _length(message: Message) -> int:
-    """Characters of a message that cost tokens; images are left out, as each provider counts them its own way."""
-    content = message.content or ""
-    texts = [content] if isinstance(content, str) else [part.text or "" for part in content]
-    return sum(map(len, texts)) + sum(len(call.function.arguments) for call in message.tool_calls or ())
 
 
 def _litellm_params(deployment: Deployment) -> dict[str, Any]:

@@ -147,11 +147,6 @@ class KonstructServer(Server[_Peer]):
                     await session.send_resource_list_changed()
 
 
-def make_server(konstruct: Konstruct, *, clock: Callable[[], float] = time.monotonic) -> KonstructServer:
-    """The MCP server over an open `Konstruct`."""
-    return KonstructServer(konstruct, clock=clock)
-
-
 def _instructions(konstruct: Konstruct) -> str:
     groups = "\n".join(f"- {group.name}: {group.description}" for group in konstruct.model_groups)
     return (
@@ -212,32 +207,29 @@ class _Face:
         raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name[:100]}; tools: complete, list_groups")
 
     async def _complete(self, request: Request, ctx: _Context) -> types.CallToolResult:
-        most, tenant = (
-            self._konstruct.config.max_result_chars,
-            request.tenant_id or self._konstruct.config.default_tenant,
-        )
+        config = self._konstruct.config
         async with _progress(ctx) as tell:
             completion = await self._konstruct.answer(request, tell)
         answer = completion.as_dict()
-        if len(completion.content) <= most:
+        if (chars := len(completion.content)) <= config.max_result_chars:
             return _result(answer)
-        uri = self._keep(completion, tenant)
-        answer["content"] = _cut(completion.content, most)
-        answer["truncated"] = {
-            "shown_chars": len(answer["content"]),
-            "chars": len(completion.content),
-            "uri": uri,
-        }
+        uri = self._keep(completion, request.tenant_id or config.default_tenant)
+        answer["content"] = _cut(completion.content, config.max_result_chars)
+        answer["truncated"] = {"shown_chars": len(answer["content"]), "chars": chars, "uri": uri}
         result = _result(answer)
         if uri is not None:
             name = uri.removeprefix("konstruct://")
             result.content.append(types.ResourceLink(uri=uri, name=name, mime_type="text/plain"))
         return result
 
+    def _shows(self, tenant: str) -> bool:
+        """Whether this tenant's affairs may be read here: not on another tenant's server."""
+        return self._konstruct.config.known_tenant in (None, tenant)
+
     def _keep(self, completion: Completion, tenant: str) -> str | None:
         """Where the whole of an answer can be read; None if it cannot be: where this is another tenant's server, and if
         it is larger than all that is kept together."""
-        if self._konstruct.config.known_tenant not in (None, tenant):
+        if not self._shows(tenant):
             return None
         kept = str(uuid.uuid4())
         try:
@@ -248,8 +240,7 @@ class _Face:
 
     def _completion(self, kept_id: str) -> str:
         kept = self._kept.get(kept_id)
-        own = self._konstruct.config.known_tenant
-        if kept is None or own not in (None, kept.tenant):
+        if kept is None or not self._shows(kept.tenant):
             raise InvalidArgumentError("no such answer; one that was cut is kept for an hour, if there is room")
         return kept.content
 
@@ -344,9 +335,9 @@ class _Face:
 
     async def _usage(self, tenant: str | None) -> dict[str, Any]:
         """Of the tenant whose server this is, and of no other; an operator's server has everybody's."""
+        if tenant is not None and not self._shows(tenant):
+            raise UnknownTenantError(f"no account of {quoted(tenant)} here; read {_USAGE_URI}")
         own = self._konstruct.config.known_tenant
-        if own is not None and tenant not in (None, own):
-            raise UnknownTenantError(f"no account of {quoted(str(tenant))} here; read {_USAGE_URI}")
         since = datetime.now(UTC).date() - timedelta(days=_USAGE_DAYS - 1)
         report = await self._konstruct.usage(tenant or own, since=since.isoformat())
         return await asyncio.to_thread(report.as_dict)  # a long ledger is summed up beside the calls

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from decimal import Decimal
@@ -194,6 +194,13 @@ class Message(_Value):
             raise ValueError("images belong to a message of role user")
         return self
 
+    @property
+    def chars(self) -> int:
+        """Characters that cost tokens; images are left out, as each provider counts them its own way."""
+        content = self.content or ""
+        texts = [content] if isinstance(content, str) else [part.text or "" for part in content]
+        return sum(map(len, texts)) + sum(len(call.function.arguments) for call in self.tool_calls or ())
+
 
 class Function(_Value):
     """A function that the model may call; `parameters` is a JSON schema."""
@@ -315,23 +322,20 @@ class Request(_Value):
     def chars(self) -> int:
         """Its length, in characters of what can be long: what keeping it costs."""
         schemas = {"tools", "response_format"} & self.model_fields_set
-        count = len(self.model_dump_json(include=schemas)) if schemas else 0
-        for message in self.messages:
-            content = message.content or ""
-            for part in content if isinstance(content, list) else ():
-                count += len(part.text or "") + (len(part.image_url.url) if part.image_url else 0)
-            count += len(content) if isinstance(content, str) else 0
-            count += sum(len(call.function.arguments) for call in message.tool_calls or ())
-        return count
+        return (
+            sum(message.chars for message in self.messages)
+            + sum(len(image.url) for image in self._images())
+            + (len(self.model_dump_json(include=schemas)) if schemas else 0)
+        )
 
     @property
     def has_images(self) -> bool:
-        return any(
-            part.image_url is not None
-            for message in self.messages
-            if isinstance(message.content, list)
-            for part in message.content
-        )
+        return any(True for _ in self._images())
+
+    def _images(self) -> Iterator[ImageURL]:
+        for message in self.messages:
+            if isinstance(message.content, list):
+                yield from (part.image_url for part in message.content if part.image_url is not None)
 
 
 @dataclass(frozen=True, slots=True)

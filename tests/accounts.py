@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from databases import Database
@@ -9,6 +10,7 @@ from providers import Provider
 from worlds import entry
 
 INPUT_NUSD, OUTPUT_NUSD = 1_000, 2_000  # nano-dollars per token
+Accounted = Callable[..., dict[str, Any]]
 COST_NUSD = 11 * INPUT_NUSD + 7 * OUTPUT_NUSD
 PRICES = {"input_cost_per_token": INPUT_NUSD / 1e9, "output_cost_per_token": OUTPUT_NUSD / 1e9}
 

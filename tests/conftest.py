@@ -19,9 +19,11 @@ for _name in list(os.environ):
 os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="konstruct-tests-")
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from accounts import Accounted, accounted
 from databases import Database, PostgreSQL, sqlite
 from forked import Nursery
 from providers import Provider
@@ -72,3 +74,9 @@ def nursery() -> Iterator[Nursery | None]:
             yield started
     else:
         yield None
+
+
+@pytest.fixture
+def priced(database: Database, openai: Provider, anthropic: Provider, ollama: Provider) -> Accounted:
+    """Makes the config whose calls cost what a test can reckon, over this test's database and providers."""
+    return partial(accounted, database, openai, anthropic, ollama)

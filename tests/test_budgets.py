@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from accounts import COST_NUSD, INPUT_NUSD, OUTPUT_NUSD, PRICES, accounted
+from accounts import COST_NUSD, INPUT_NUSD, OUTPUT_NUSD, PRICES, Accounted, accounted
 from databases import Database, PostgreSQL, sqlite
 from forked import Nursery
 from lines import SERVER, Process
@@ -576,13 +576,12 @@ def test_200_calls_at_once_from_four_processes_never_exceed_it(
     database: Database,
     nursery: Nursery | None,
     openai: Provider,
-    anthropic: Provider,
-    ollama: Provider,
+    priced: Accounted,
 ) -> None:
     """It affords about half of them."""
     limit = 100 * COST_NUSD
     budgets = [{"usd": usd(limit), "per": "day"}]
-    config = write(tmp_path, accounted(database, openai, anthropic, ollama, budgets=budgets))
+    config = write(tmp_path, priced(budgets=budgets))
     with ExitStack() as stack:
         servers = [stack.enter_context(Process(config, nursery=nursery)) for _ in range(4)]
         for server in servers:
@@ -610,12 +609,11 @@ async def test_the_reservation_of_a_dead_process_lapses(
     database: Database,
     nursery: Nursery | None,
     openai: Provider,
-    anthropic: Provider,
-    ollama: Provider,
+    priced: Accounted,
 ) -> None:
     openai.script(Gate("held"))
     limit = {"usd": usd(300 * OUTPUT_NUSD), "per": "day"}
-    config = accounted(database, openai, anthropic, ollama, budgets=[limit])
+    config = priced(budgets=[limit])
     with Process(write(tmp_path, config), nursery=nursery) as server:
         server.initialize()
         server.send_call("paid", max_tokens=200)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from accounts import COST_NUSD, INPUT_NUSD, OUTPUT_NUSD, accounted
+from accounts import COST_NUSD, INPUT_NUSD, OUTPUT_NUSD, Accounted
 from databases import Database
 from forked import Nursery
 from hypothesis import HealthCheck, settings
@@ -29,8 +29,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from lines import Process, call
 from processes import wait_for
 from providers import Provider, Received, Text
-from test_reload import replace
-from worlds import write
+from worlds import replace, write
 
 CALLS = 20  # under way when a server is killed
 LIMIT_NUSD = 200 * INPUT_NUSD + 200 * OUTPUT_NUSD  # affords some five reservations at once, and 24 answers
@@ -51,8 +50,7 @@ def test_a_kill_loses_no_answered_call_and_counts_none_twice(
     database: Database,
     nursery: Nursery | None,
     openai: Provider,
-    anthropic: Provider,
-    ollama: Provider,
+    priced: Accounted,
 ) -> None:
     rng = random.Random(kills)
     served: Counter[str] = Counter()
@@ -62,7 +60,7 @@ def test_a_kill_loses_no_answered_call_and_counts_none_twice(
         return Text("Hi", delay=rng.uniform(0, 0.02))
 
     openai.script(answer)
-    config = write(tmp_path, accounted(database, openai, anthropic, ollama))
+    config = write(tmp_path, priced())
     answered: Counter[str] = Counter()
     for kill in range(kills):
         with Process(config, nursery=nursery) as server:
@@ -206,13 +204,12 @@ def test_two_servers_that_come_and_go_lose_nothing_and_count_nothing_twice(
     database: Database,
     nursery: Nursery | None,
     openai: Provider,
-    anthropic: Provider,
-    ollama: Provider,
+    priced: Accounted,
 ) -> None:
     """On one ledger and one config file, which changes under them."""
     budget = {"budgets": [{"usd": BUDGET_NUSD / 1e9, "per": "total"}]}
     named = {f"limited-{n}": budget for n in range(2 * lives)}
-    config = accounted(database, openai, anthropic, ollama, tenants=named, allow_unknown=True)
+    config = priced(tenants=named, allow_unknown=True)
     calls = Calls(write(tmp_path, config), nursery, len(named))
     openai.script(calls.answer)
     is_over = threading.Event()
@@ -437,11 +434,10 @@ def test_no_interleaving_exceeds_a_budget_or_loses_a_charge(
     database: Database,
     nursery: Nursery | None,
     openai: Provider,
-    anthropic: Provider,
-    ollama: Provider,
+    priced: Accounted,
 ) -> None:
     budgets = [{"usd": LIMIT_NUSD / 1e9, "per": "total"}]
-    config = write(tmp_path, accounted(database, openai, anthropic, ollama, budgets=budgets))
+    config = write(tmp_path, priced(budgets=budgets))
     world = World(config, database, nursery, openai)
     try:
         run_state_machine_as_test(

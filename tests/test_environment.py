@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 import pytest
-from accounts import COST_NUSD, OUTPUT_NUSD, accounted
+from accounts import COST_NUSD, OUTPUT_NUSD, Accounted, accounted
 from databases import Database, sqlite
 from forked import Nursery
 from lines import SERVER, Process
@@ -548,11 +548,9 @@ class TestAClockThatWasAhead:
         limit: dict[str, Any],
         tmp_path: Path,
         database: Database,
-        openai: Provider,
-        anthropic: Provider,
-        ollama: Provider,
+        priced: Accounted,
     ) -> None:
-        config = accounted(database, openai, anthropic, ollama, budgets=[limit])
+        config = priced(budgets=[limit])
         async with opened(tmp_path, config) as konstruct:
             await konstruct.complete(HELLO, max_tokens=1)
         lapses_at = int((datetime.now(UTC) + self.YEAR).timestamp())
@@ -574,10 +572,9 @@ class TestAClockThatWasAhead:
         tmp_path: Path,
         database: Database,
         openai: Provider,
-        anthropic: Provider,
-        ollama: Provider,
+        priced: Accounted,
     ) -> None:
-        config = accounted(database, openai, anthropic, ollama, budgets=[limit])
+        config = priced(budgets=[limit])
         openai.script(Gate("held"))
         async with opened(tmp_path, config) as one, opened(tmp_path, config) as other:
             call = asyncio.ensure_future(one.complete(HELLO, max_tokens=200))

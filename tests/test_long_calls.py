@@ -17,7 +17,7 @@ from providers import Gate, Hang, Provider, Status, Text
 from worlds import HELLO, KEYS, connected, default_groups, entry, opened, write
 
 from konstruct_mcp import Konstruct
-from konstruct_mcp.server import make_server
+from konstruct_mcp.server import KonstructServer
 
 
 @pytest.fixture(params=["2026", "2025"])
@@ -209,7 +209,7 @@ class TestLongAnswers:
         now = [0.0]
         async with (
             opened(tmp_path, config) as konstruct,
-            Client(make_server(konstruct, clock=lambda: now[0])) as client,
+            Client(KonstructServer(konstruct, clock=lambda: now[0])) as client,
         ):
             uri = await self.uri(client)
             now[0] = 3599

@@ -14,7 +14,7 @@ from forked import Nursery
 from lines import Process
 from processes import wait_for
 from providers import Gate, Provider, Status, Text
-from worlds import HELLO, KEYS, default_groups, entry, write
+from worlds import HELLO, KEYS, default_groups, entry, replace, write
 
 from konstruct_mcp import ConfigError, Konstruct, UnknownGroupError
 
@@ -30,13 +30,6 @@ def config(anthropic: Provider, openai: Provider, ollama: Provider) -> dict[str,
 def path(config: dict[str, Any], tmp_path: Path) -> Path:
     (tmp_path / "folder").mkdir()
     return write(tmp_path / "folder", config)
-
-
-def replace(path: Path, config: dict[str, Any] | str) -> None:
-    """As an editor saves: written beside it, and renamed."""
-    beside = path.with_suffix(".new")
-    beside.write_text(config if isinstance(config, str) else yaml.safe_dump(config), encoding="utf-8")
-    beside.replace(path)
 
 
 def groups(server: Process, *, modern: bool = False) -> list[str]:

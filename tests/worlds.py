@@ -12,7 +12,7 @@ from mcp import Client
 from providers import Provider
 
 from konstruct_mcp import Konstruct
-from konstruct_mcp.server import make_server
+from konstruct_mcp.server import KonstructServer
 
 ANTHROPIC_KEY, OPENAI_KEY = "sk-ant-test-7f3a9c", "sk-openai-test-5b2e8d"
 KEYS = {"ANTHROPIC_API_KEY": ANTHROPIC_KEY, "OPENAI_API_KEY": OPENAI_KEY}
@@ -51,6 +51,13 @@ def write(folder: Path, config: Mapping[str, Any]) -> Path:
     return path
 
 
+def replace(path: Path, config: Mapping[str, Any] | str) -> None:
+    """As an editor saves: written beside it, and renamed."""
+    beside = path.with_suffix(".new")
+    beside.write_text(config if isinstance(config, str) else yaml.safe_dump(dict(config)), encoding="utf-8")
+    beside.replace(path)
+
+
 @asynccontextmanager
 async def opened(
     folder: Path, config: Mapping[str, Any], environ: Mapping[str, str] = KEYS
@@ -62,6 +69,6 @@ async def opened(
 @asynccontextmanager
 async def connected(konstruct: Konstruct, era: str = "2026") -> AsyncIterator[Client]:
     """An MCP client in process: `2026` speaks 2026-07-28, `2025` the handshake revision before it."""
-    server = make_server(konstruct)
+    server = KonstructServer(konstruct)
     async with Client(server) if era == "2026" else Client(server, mode="legacy") as client:
         yield client
