@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
+import sqlite3
 import stat
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -34,6 +37,7 @@ HEAD = "0002"  # the newest migration: what this version reads and writes
 _VERSION_TABLE = "konstruct_version"
 _MIGRATION_LOCK = 0x6B6F6E73747275  # any number that no other program uses for a PostgreSQL advisory lock
 LEASE_S = 120  # what a reservation is good for unless it is renewed
+_SWITCH_S = 0.01  # between tries to switch a new file to WAL
 _DISAGREE_S = 120  # how far the clocks of machines that share a ledger may be apart; see the README
 
 # Whatever a provider claims, the sums stay within 64 bits.
@@ -163,7 +167,7 @@ class Store:
         self._wal: int | None = None
         obstacle = None
         if self._sqlite:
-            sa.event.listen(self._engine, "connect", _set_up_sqlite)
+            sa.event.listen(self._engine, "connect", functools.partial(_set_up_sqlite, patience_s))
             sa.event.listen(self._engine, "begin", _begin_sqlite)
             obstacle = self._make_room()
         self._writer: sa.Connection | None = None
@@ -382,13 +386,26 @@ def _engine_arguments(url: sa.URL, patience_s: float) -> dict[str, Any]:
     return arguments
 
 
-def _set_up_sqlite(connection: Any, _record: Any) -> None:
+def _set_up_sqlite(patience_s: float, connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # else the driver begins transactions of its own kind
     mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
     if mode != "wal":
-        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        mode = _switch_to_wal(connection, patience_s)
     # To wait for a disk that was idle takes longer than all else; `sync` does it when the answer is on its way.
     connection.execute(f"PRAGMA synchronous={'NORMAL' if mode == 'wal' else 'FULL'}")
+
+
+def _switch_to_wal(connection: sqlite3.Connection, patience_s: float) -> Any:
+    """The journal mode after that. SQLite itself does not wait where another process is writing the file, as the other
+    of two does that are the first to open it."""
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            return connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(_SWITCH_S)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -421,6 +421,22 @@ class TestAVersion:
             assert json.loads(out)["total"]["calls"] == 0
         assert database.rows("SELECT version_num FROM konstruct_version") == [{"version_num": HEAD}]
 
+    async def test_waits_for_another_process_that_makes_it(
+        self, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
+    ) -> None:
+        """SQLite itself does not, for a file that is not in WAL mode yet. Without its ledger, no call that has a budget
+        is answered."""
+        database = sqlite(tmp_path)
+        config = accounted(database, openai, anthropic, ollama, budgets=[{"usd": 1, "per": "day"}])
+        async with opened(tmp_path, config) as konstruct:
+            with database.locked():
+                call = asyncio.ensure_future(konstruct.complete(HELLO, tenant_id="acme"))
+                done, _ = await asyncio.wait([call], timeout=2)
+                assert not done, call.exception()
+            assert (await call).content
+
+        assert database.spent("acme") == COST_NUSD
+
 
 async def test_an_operators_own_options_for_postgresql_are_kept(
     postgresql: PostgreSQL, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
