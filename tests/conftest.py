@@ -4,6 +4,7 @@ the machine that runs the tests is ever seen by what is tested."""
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 
 # Before anything imports them: no price map and no `.env` from outside, as in the product.
@@ -17,6 +18,9 @@ for _name in list(os.environ):
         del os.environ[_name]
 # Nor are the config and the ledger of whoever runs the tests.
 os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="konstruct-tests-")
+# Nor does what is tested ignore Ctrl-C because a script has started the tests in its background.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from collections.abc import Iterator
 from functools import partial

@@ -64,7 +64,7 @@ def started(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The console script in a process of its own, gone at the end."""
     command = [sys.executable, "-m", "konstruct_mcp", *map(str, arguments)]
-    environ = {**os.environ, **env}
+    environ = {**os.environ, "PYTHONFAULTHANDLER": "1", **env}
     for name in ("COLUMNS", "LINES"):  # which would stand above the terminal's own size
         environ.pop(name, None)
     with subprocess.Popen(command, env=environ, stdin=stdin, stdout=stdout, stderr=stderr) as process:
@@ -75,7 +75,12 @@ def started(
 
 
 def ended(process: subprocess.Popen[bytes]) -> Ran:
-    out, err = process.communicate(timeout=LIMIT_S)
+    try:
+        out, err = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # says on stderr where each of its threads is
+        _, err = process.communicate(timeout=LIMIT_S)
+        pytest.fail(f"it does not end: {(err or b'').decode()}")
     return Ran(process.returncode, (out or b"").decode(), (err or b"").decode())
 
 
