@@ -105,7 +105,7 @@ class ModelRouter:
         self._embedded = embedded
         self._earlier = earlier
         self._engine: Future[_Engine] = Future()
-        self._started = False
+        self._started = self._wanted = False
         self._secrets = frozenset(
             secret for deployment in self._deployments() for secret in secrets_in(deployment.params)
         )
@@ -256,6 +256,7 @@ class ModelRouter:
 
     def start(self) -> None:
         """Begin to load LiteLLM in a thread; returns at once."""
+        self._wanted = True
         if not self._started:
             self._started = True
             # A daemon, so that a process told to end does not wait for an import.
@@ -266,10 +267,21 @@ class ModelRouter:
             # One at a time: LiteLLM's warm-up call must not run beside somebody else's first real one.
             with _loading:
                 engine = _Engine([d for d in self._deployments() if d.unavailable is None])
+                try:
+                    engine.warm_up()
+                except Exception:
+                    self._complain(
+                        logging.WARNING, "the warm-up call failed; the first call will be slow", exc_info=True
+                    )
             self._engine.set_result(engine)
         except BaseException as error:
-            _log.error("LiteLLM cannot be loaded: %r", error)
+            self._complain(logging.ERROR, "LiteLLM cannot be loaded: %r", error)
             self._engine.set_exception(error)
+
+    def _complain(self, level: int, said: str, *about: object, exc_info: bool = False) -> None:
+        """But not once we are closed: the process may be ending then, in which no import and no thread succeeds."""
+        if self._wanted:
+            _log.log(level, said, *about, exc_info=exc_info)
 
     async def _loaded(self) -> _Engine:
         self.start()
@@ -287,6 +299,7 @@ class ModelRouter:
 
     async def aclose(self) -> None:
         """Close the provider connections. Safe to call twice."""
+        self._wanted = False
         if self._engine.done() and self._engine.exception() is None:
             await self._engine.result().aclose()
 
@@ -301,7 +314,7 @@ class _Engine:
     _open: ClassVar[set[_Engine]] = set()
 
     def __init__(self, deployments: list[Deployment]) -> None:
-        first = "litellm" not in sys.modules
+        self._is_first = "litellm" not in sys.modules
         _quieten_before_import()
         import litellm
         from litellm.litellm_core_utils.core_helpers import _FINISH_REASON_MAP
@@ -324,11 +337,6 @@ class _Engine:
         self._router = self._make_router(
             [{"model_name": deployment.id, "litellm_params": _litellm_params(deployment)} for deployment in deployments]
         )
-        if first:  # else somebody has used it already, perhaps on another loop, which this would disturb
-            try:
-                asyncio.run(self._warm_up())
-            except Exception:
-                _log.warning("the warm-up call failed; the first call will be slow", exc_info=True)
 
     def _make_router(self, model_list: list[dict[str, Any]]) -> Any:
         return self._litellm.Router(
@@ -339,6 +347,11 @@ class _Engine:
             disable_cooldowns=True,
             ignore_invalid_deployments=True,  # one whose provider is unknown fails when it is asked, and it alone
         )
+
+    def warm_up(self) -> None:
+        """Make the first call of this process, so that nobody waits for what it brings about."""
+        if self._is_first:  # else somebody has used LiteLLM already, perhaps on another loop, which this would disturb
+            asyncio.run(self._warm_up())
 
     async def _warm_up(self) -> None:
         """One dummy call for each wire format, answered in memory: litellm imports much of itself on the first."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from lines import SERVER, Process, call
+from processes import wait_for
 from providers import Provider
 from worlds import default_groups, write
 
@@ -54,6 +55,16 @@ def test_it_ends_at_once_while_litellm_still_loads(config: Path, tmp_path: Path)
         server.close_stdin()
         assert server.wait() == 0
         assert b"Traceback" not in server.errors
+
+
+@pytest.mark.parametrize("event", ["import", "socket.__new__"])
+def test_it_ends_without_a_word_however_far_litellm_is(config: Path, event: str) -> None:
+    """While Python ends no import succeeds, nor does the warm-up, which begins with an event loop's socket."""
+    with Process(config, command=[sys.executable, WATCHED, "late", event]) as server:
+        wait_for(lambda: b"WAITING" in server.errors)
+        server.close_stdin()
+        assert server.wait() == 0
+    assert server.errors.decode() == "WAITING\n"
 
 
 def test_nothing_but_loopback_is_ever_reached(config: Path, ollama: Provider) -> None:

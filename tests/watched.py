@@ -2,9 +2,13 @@
 
 watched.py offline      every connection and name look-up but on loopback raises, and is told on stderr too
 watched.py gated PIPE   the import of litellm waits until the named pipe is written to
+watched.py late EVENT   LiteLLM's thread waits before its first such audit event, and says so, until the process ends,
+                        which then waits for the thread
 """
 
+import atexit
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,11 +39,33 @@ def gated(pipe: str) -> Callable[[str, tuple[Any, ...]], None]:
     return hook
 
 
+def late(awaited: str) -> Callable[[str, tuple[Any, ...]], None]:
+    is_ending = threading.Event()
+    waiting: list[threading.Thread] = []
+
+    def end() -> None:
+        is_ending.set()
+        for thread in waiting:
+            thread.join(60)
+
+    def hook(event: str, _args: tuple[Any, ...]) -> None:
+        thread = threading.current_thread()
+        if event == awaited and thread.name == "litellm" and not waiting:
+            waiting.append(thread)
+            print("WAITING", file=sys.stderr, flush=True)
+            is_ending.wait(60)
+
+    atexit.register(end)
+    return hook
+
+
 match sys.argv[1:]:
     case ["offline"]:
         sys.addaudithook(offline)
     case ["gated", pipe]:
         sys.addaudithook(gated(pipe))
+    case ["late", event]:
+        sys.addaudithook(late(event))
     case _:
         sys.exit("see the docstring")
 del sys.argv[1:]
