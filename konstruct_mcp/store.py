@@ -37,8 +37,8 @@ HEAD = "0002"  # the newest migration: what this version reads and writes
 _VERSION_TABLE = "konstruct_version"
 _MIGRATION_LOCK = 0x6B6F6E73747275  # any number that no other program uses for a PostgreSQL advisory lock
 LEASE_S = 120  # what a reservation is good for unless it is renewed
-_SWITCH_S = 0.01  # between tries to switch a new file to WAL
 _DISAGREE_S = 120  # how far the clocks of machines that share a ledger may be apart; see the README
+_SWITCH_S = 0.01  # between tries to switch a new file to WAL
 
 # Whatever a provider claims, the sums stay within 64 bits.
 _MOST_NUSD = 10**15

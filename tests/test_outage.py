@@ -130,7 +130,7 @@ async def test_no_call_fails_while_anything_in_its_chain_is_healthy(
                 answered += 1
             except CompletionError as error:
                 failed.append((began, time.monotonic(), str(error)))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # a steady load, and not as fast as it can fail
 
     async with opened(tmp_path, config) as konstruct:
         await konstruct.complete(HELLO, model_group="quality")
