@@ -6,6 +6,7 @@ Imports that cost (mcp, rich) are made by the command that needs them.
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import logging
@@ -215,8 +216,13 @@ def serve(path: Path | None) -> None:
     _log_to(_Patient())
     if sys.stdin.isatty():
         _say(_TERMINAL_NOTE)
+    # Whatever an import makes is there to stay, so there is nothing to collect in it, now or later.
+    gc.disable()
     from .server import KonstructServer
     from .stdio import serve_stdio
+
+    gc.freeze()
+    gc.enable()
 
     async def run() -> None:
         server, served = KonstructServer(konstruct), anyio.Event()

@@ -27,7 +27,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator,
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 from .accounts import Quote
@@ -54,7 +54,11 @@ _loading = threading.Lock()
 # LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
 # counts per read, so an answer that dribbles would outlive it.
 _BACKSTOP_S = 5.0
+_HEAD_START_S = 0.25  # of a server before LiteLLM is loaded: it has answered `initialize` and `tools/list` by then
 _ours: ContextVar[bool] = ContextVar("_ours", default=False)  # whether a call of LiteLLM's is one of these here
+_in_place: ContextVar[bool] = ContextVar("_in_place", default=False)  # whether its request is prepared on the loop
+# Whose requests LiteLLM prepares without waiting for anything. Others fetch a token first, or may.
+_PREPARED_AT_ONCE = ("openai", "anthropic", "ollama", "embedded")
 _MOST_TOKENS, _MOST_USD = 10**9, 10**6  # of one try: more is no count, and no price that anybody would pay
 _CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
 _LEADING_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
@@ -106,6 +110,7 @@ class ModelRouter:
         self._earlier = earlier
         self._engine: Future[_Engine] = Future()
         self._started = self._wanted = False
+        self._is_urgent = threading.Event()
         self._secrets = frozenset(
             secret for deployment in self._deployments() for secret in secrets_in(deployment.params)
         )
@@ -255,7 +260,7 @@ class ModelRouter:
     # -- start and end -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to load LiteLLM in a thread; returns at once."""
+        """Load LiteLLM in a thread, at once if a call waits for it and else in a moment; returns at once."""
         self._wanted = True
         if not self._started:
             self._started = True
@@ -263,6 +268,8 @@ class ModelRouter:
             threading.Thread(target=self._load, name="litellm", daemon=True).start()
 
     def _load(self) -> None:
+        # What a client asks at the start, it is waiting for: an import beside that takes turns with it.
+        self._is_urgent.wait(_HEAD_START_S)
         try:
             # One at a time: LiteLLM's warm-up call must not run beside somebody else's first real one.
             with _loading:
@@ -285,6 +292,7 @@ class ModelRouter:
 
     async def _loaded(self) -> _Engine:
         self.start()
+        self._is_urgent.set()
         try:
             # Shielded: the thread serves every call, and one that is cancelled must not cancel it for the others.
             return await asyncio.shield(asyncio.wrap_future(self._engine))
@@ -327,12 +335,13 @@ class _Engine:
         _send_once()
         _log_nothing_of_ours()
         _write_no_tracebacks_of_ours()
+        _prepare_in_place()
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             # It logs a traceback for every failed call; the fault is reported by us, in one line.
             logging.getLogger(name).setLevel(logging.CRITICAL)
         # Of an answer with a field of the wrong type. It quotes the field, on stderr.
         warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
-        # It makes a provider's coroutine in a thread, and drops it where the call has been cancelled meanwhile.
+        # It makes most providers' coroutines in a thread, and drops one whose call has been cancelled meanwhile.
         warnings.filterwarnings("ignore", r"coroutine '[\w.<>]+\.acompletion\w*' was never awaited", RuntimeWarning)
         self._router = self._make_router(
             [{"model_name": deployment.id, "litellm_params": _litellm_params(deployment)} for deployment in deployments]
@@ -401,6 +410,7 @@ class _Engine:
         """One provider call; whatever LiteLLM returns or raises."""
         self._open.add(self)
         _ours.set(True)
+        _in_place.set(deployment.model.partition("/")[0] in _PREPARED_AT_ONCE)
         key = "max_completion_tokens" if "max_completion_tokens" in deployment.params else "max_tokens"
         longest = {} if max_tokens is None else {key: max_tokens}
         return await self._router.acompletion(
@@ -515,6 +525,34 @@ def _write_no_tracebacks_of_ours() -> None:
     modules: list[Any] = [router, utils, exception_mapping_utils, litellm_logging]
     for module in modules:
         module.traceback = SimpleNamespace(**vars(traceback) | written)
+
+
+def _prepare_in_place() -> None:
+    """Keep LiteLLM from preparing each request in a thread: what it does there takes half a millisecond and waits for
+    nothing, and to hand it over and back costs as much again."""
+    from litellm import main
+
+    module: Any = main
+    if not isinstance(module.asyncio, ModuleType):  # another Konstruct was here before
+        return
+
+    class InPlace:
+        """The running loop, as far as LiteLLM looks at it."""
+
+        def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+            self._loop = loop
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._loop, name)
+
+        async def run_in_executor(self, executor: None, prepare: Callable[[], Any]) -> Any:
+            return prepare()
+
+    def get_event_loop() -> Any:
+        loop = asyncio.get_event_loop()
+        return InPlace(loop) if _in_place.get() else loop
+
+    module.asyncio = SimpleNamespace(**vars(asyncio) | {"get_event_loop": get_event_loop})
 
 
 def _without_thought(content: str, message: Any) -> str:
