@@ -387,11 +387,13 @@ class Completion:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form; `attempts` is absent when there are none, `usage.cached_tokens` when it is 0."""
-        answer = asdict(self)
+        # Not `asdict` of the whole, which copies what it finds in it deeply.
+        answer = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        answer["usage"] = asdict(self.usage)
         if not self.usage.cached_tokens:
             del answer["usage"]["cached_tokens"]
         answer["tool_calls"] = [call.model_dump() for call in self.tool_calls]
-        answer["attempts"] = list(answer["attempts"])
+        answer["attempts"] = [asdict(attempt) for attempt in self.attempts]
         if not answer["attempts"]:
             del answer["attempts"]
         return answer
