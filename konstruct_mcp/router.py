@@ -281,6 +281,8 @@ class ModelRouter:
                         logging.WARNING, "the warm-up call failed; the first call will be slow", exc_info=True
                     )
             self._engine.set_result(engine)
+            if not self._wanted:  # closed meanwhile, when there was nothing to close
+                engine.forget()
         except BaseException as error:
             self._complain(logging.ERROR, "LiteLLM cannot be loaded: %r", error)
             self._engine.set_exception(error)
@@ -390,6 +392,7 @@ class _Engine:
             ]
         )
         _ours.set(True)
+        _in_place.set(True)
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
             handler = AsyncHTTPHandler()
             await handler.client.aclose()
@@ -464,17 +467,18 @@ class _Engine:
 
     def take_over(self, earlier: _Engine) -> None:
         """Make what an earlier one has opened one's own, to use and to close; it asks nobody any more."""
-        earlier._forget()
+        earlier.forget()
         if earlier in self._open:
             self._open.discard(earlier)
             self._open.add(self)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Take it off LiteLLM's lists; it can be asked all the same."""
         self._router.discard()  # else LiteLLM goes on telling it how every call in this process went
 
     async def aclose(self) -> None:
         """Close LiteLLM's connections, which all Routers of a process share, if this is the last one."""
-        self._forget()
+        self.forget()
         if self not in self._open:
             return
         self._open.discard(self)
@@ -553,6 +557,14 @@ def _prepare_in_place() -> None:
         return InPlace(loop) if _in_place.get() else loop
 
     module.asyncio = SimpleNamespace(**vars(asyncio) | {"get_event_loop": get_event_loop})
+
+    get_encoding = module._get_encoding
+
+    def encoding() -> Any:
+        # Of an answer whose provider counts its tokens it is never asked; to load it takes 40 MB.
+        return None if _in_place.get() else get_encoding()
+
+    module._get_encoding = encoding
 
 
 def _without_thought(content: str, message: Any) -> str:
