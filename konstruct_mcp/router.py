@@ -27,7 +27,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator,
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from .accounts import Quote
@@ -56,9 +56,9 @@ _loading = threading.Lock()
 _BACKSTOP_S = 5.0
 _HEAD_START_S = 0.25  # of a server before LiteLLM is loaded: it has answered `initialize` and `tools/list` by then
 _ours: ContextVar[bool] = ContextVar("_ours", default=False)  # whether a call of LiteLLM's is one of these here
-_in_place: ContextVar[bool] = ContextVar("_in_place", default=False)  # whether its request is prepared on the loop
-# Whose requests LiteLLM prepares without waiting for anything. Others fetch a token first, or may.
-_PREPARED_AT_ONCE = ("openai", "anthropic", "ollama", "embedded")
+_counted_there: ContextVar[bool] = ContextVar("_counted_there", default=False)  # whether its provider counts tokens
+# Of whose answers LiteLLM counts no tokens itself.
+_COUNTING = ("openai", "anthropic", "ollama", "embedded")
 _MOST_TOKENS, _MOST_USD = 10**9, 10**6  # of one try: more is no count, and no price that anybody would pay
 _CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
 _LEADING_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
@@ -337,7 +337,7 @@ class _Engine:
         _send_once()
         _log_nothing_of_ours()
         _write_no_tracebacks_of_ours()
-        _prepare_in_place()
+        _load_no_token_table()
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             # It logs a traceback for every failed call; the fault is reported by us, in one line.
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -392,7 +392,7 @@ class _Engine:
             ]
         )
         _ours.set(True)
-        _in_place.set(True)
+        _counted_there.set(True)
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
             handler = AsyncHTTPHandler()
             await handler.client.aclose()
@@ -413,7 +413,7 @@ class _Engine:
         """One provider call; whatever LiteLLM returns or raises."""
         self._open.add(self)
         _ours.set(True)
-        _in_place.set(deployment.model.partition("/")[0] in _PREPARED_AT_ONCE)
+        _counted_there.set(deployment.model.partition("/")[0] in _COUNTING)
         key = "max_completion_tokens" if "max_completion_tokens" in deployment.params else "max_tokens"
         longest = {} if max_tokens is None else {key: max_tokens}
         return await self._router.acompletion(
@@ -531,38 +531,18 @@ def _write_no_tracebacks_of_ours() -> None:
         module.traceback = SimpleNamespace(**vars(traceback) | written)
 
 
-def _prepare_in_place() -> None:
-    """Keep LiteLLM from preparing each request in a thread: what it does there takes half a millisecond and waits for
-    nothing, and to hand it over and back costs as much again."""
+def _load_no_token_table() -> None:
+    """Keep LiteLLM from loading a table of tokens, which takes 40 MB, for answers whose provider counts its tokens."""
     from litellm import main
 
     module: Any = main
-    if not isinstance(module.asyncio, ModuleType):  # another Konstruct was here before
+    get_encoding = module._get_encoding
+    if hasattr(get_encoding, "__wrapped__"):  # another Konstruct was here before
         return
 
-    class InPlace:
-        """The running loop, as far as LiteLLM looks at it."""
-
-        def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-            self._loop = loop
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._loop, name)
-
-        async def run_in_executor(self, executor: None, prepare: Callable[[], Any]) -> Any:
-            return prepare()
-
-    def get_event_loop() -> Any:
-        loop = asyncio.get_event_loop()
-        return InPlace(loop) if _in_place.get() else loop
-
-    module.asyncio = SimpleNamespace(**vars(asyncio) | {"get_event_loop": get_event_loop})
-
-    get_encoding = module._get_encoding
-
+    @functools.wraps(get_encoding)
     def encoding() -> Any:
-        # Of an answer whose provider counts its tokens it is never asked; to load it takes 40 MB.
-        return None if _in_place.get() else get_encoding()
+        return None if _counted_there.get() else get_encoding()
 
     module._get_encoding = encoding
 

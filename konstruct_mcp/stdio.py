@@ -19,8 +19,8 @@ How it ends:
 
 - At the end of input, calls under way are broken off, and what is left goes out as long as the client takes it.
 - SIGTERM, SIGINT and a client that closes our output, or dies, break off the calls and end the process after a bounded
-  clean-up through `os._exit`: a thread may sit in a blocking read or write, which nothing can wake. The output is
-  watched, so that this is not left to the next write.
+  clean-up through `os._exit`: a thread sits in a blocking read or write, which nothing can wake. The output is watched,
+  so that this is not left to the next write.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ import os
 import re
 import select
 import signal
-import stat
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -40,7 +39,6 @@ from typing import Any, Self
 
 import anyio
 import anyio.abc
-import anyio.lowlevel
 from anyio.streams.memory import MemoryObjectSendStream
 from mcp import types
 from mcp.server import Server
@@ -57,7 +55,6 @@ _log = logging.getLogger(__name__)
 _CLEAN_UP_S = 0.5
 _STALLED_S = 1.0  # after the end of input, a client that takes nothing for so long is not going to
 _CHUNK = 1 << 16  # bytes, what a pipe holds
-_AT_ONCE = 4096  # bytes: a pipe that takes anything takes so many without waiting (PIPE_BUF, pipe(7))
 _LONGEST_LINE = 100_000_000  # bytes: more than any provider accepts; a line that never ends must not fill the memory
 _MOST_UNSENT = 64_000_000  # bytes: ten thousand lists of groups, asked for before the first is read
 _MOST_UNDER_WAY = 100  # requests: they end within milliseconds, or wait for the database, which would not serve more
@@ -172,7 +169,6 @@ class _Outbox:
 
     def __init__(self, output: int) -> None:
         self._output = output
-        self._is_pipe = _is_pipe(output)
         self._unsent = bytearray()
         self._under_way = 0
         self._is_ending = False
@@ -210,12 +206,9 @@ class _Outbox:
             while not self._unsent:
                 self._handed_over = anyio.Event()
                 await self._handed_over.wait()
+            chunk = bytes(self._unsent[:_CHUNK])
             try:
-                chunk = bytes(self._unsent[:_CHUNK])
-                if len(chunk) <= _AT_ONCE and self._is_pipe and _is_ready(self._output, select.POLLOUT):
-                    written = os.write(self._output, chunk)
-                else:
-                    written = await anyio.to_thread.run_sync(os.write, self._output, chunk, abandon_on_cancel=True)
+                written = await anyio.to_thread.run_sync(os.write, self._output, chunk, abandon_on_cancel=True)
             except BlockingIOError:  # whoever made the pipe does not want to wait for it
                 await anyio.wait_writable(self._output)
                 continue
@@ -328,12 +321,6 @@ async def _lines(descriptor: int) -> AsyncIterator[bytes]:
 
 async def _chunk(descriptor: int) -> bytes:
     """Some bytes; none at the end."""
-    if _is_pipe(descriptor):  # a thread that waits in our place costs more than all else that is done to a line
-        while not _is_ready(descriptor, select.POLLIN | select.POLLHUP):
-            await anyio.wait_readable(descriptor)
-        await anyio.lowlevel.checkpoint()
-        with suppress(BlockingIOError):
-            return os.read(descriptor, _CHUNK)
     while True:
         try:
             return await anyio.to_thread.run_sync(os.read, descriptor, _CHUNK, abandon_on_cancel=True)
@@ -341,17 +328,6 @@ async def _chunk(descriptor: int) -> bytes:
             await anyio.wait_readable(descriptor)
         except OSError:  # a terminal that was closed, a socket that was reset
             return b""
-
-
-def _is_pipe(descriptor: int) -> bool:
-    """Whether it is one that says truly when it can be used without waiting: Linux's, of which that is documented."""
-    return sys.platform == "linux" and stat.S_ISFIFO(os.fstat(descriptor).st_mode)
-
-
-def _is_ready(descriptor: int, event: int) -> bool:
-    watch = select.poll()
-    watch.register(descriptor, event)
-    return any(happened & event for _, happened in watch.poll(0))
 
 
 def _is_closed(incoming: int) -> bool:
