@@ -1,6 +1,6 @@
 """What the libraries alone cost: MCP servers with one tool, `complete`, on the SDK's low-level `Server` and its stdio.
 
-    python -c 'from floors import main; main()' http|router WIRE URL
+    python -c 'from floors import main; main()' http|router MODEL URL
 
 `http` posts with httpx, `router` asks a LiteLLM Router that was told to be quiet. Neither checks an argument, falls
 back, keeps an account or answers for what can go wrong: what they take, any such server takes.
@@ -22,8 +22,9 @@ from mcp.server.stdio import stdio_server
 Ask = Callable[[dict[str, Any]], Awaitable[str]]
 
 
-def asks_with_httpx(wire: str, url: str) -> Ask:
+def asks_with_httpx(model: str, url: str) -> Ask:
     """A post, and the text of what came back."""
+    wire, _, name = model.partition("/")
     path, key = ("/v1/messages", "x-api-key") if wire == "anthropic" else ("/chat/completions", "authorization")
 
     @functools.cache
@@ -34,7 +35,7 @@ def asks_with_httpx(wire: str, url: str) -> Ask:
         return httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=None))
 
     async def ask(arguments: dict[str, Any]) -> str:
-        body = {"model": "fake", "messages": arguments["messages"], "max_tokens": arguments["max_tokens"]}
+        body = {"model": name, "messages": arguments["messages"], "max_tokens": arguments["max_tokens"]}
         response = await client().post(url + path, json=body, headers={key: "Bearer sk-bench"})
         answer = response.raise_for_status().json()
         text: str = answer["content"][0]["text"] if wire == "anthropic" else answer["choices"][0]["message"]["content"]
@@ -43,7 +44,7 @@ def asks_with_httpx(wire: str, url: str) -> Ask:
     return ask
 
 
-def asks_with_router(wire: str, url: str) -> Ask:
+def asks_with_router(model: str, url: str) -> Ask:
     """A call of a Router, and the text of its answer."""
     import logging
     import os
@@ -56,7 +57,7 @@ def asks_with_router(wire: str, url: str) -> Ask:
     loose.suppress_debug_info = True
     for name in ("LiteLLM", "LiteLLM Router"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    params = {"model": f"{wire}/{MODELS[wire]}", "api_base": url, "api_key": "sk-bench", "max_retries": 0}
+    params = {"model": model, "api_base": url, "api_key": "sk-bench", "max_retries": 0}
     router = loose.Router(model_list=[{"model_name": "fake", "litellm_params": params}], num_retries=2)
 
     async def ask(arguments: dict[str, Any]) -> str:
@@ -67,9 +68,6 @@ def asks_with_router(wire: str, url: str) -> Ask:
         return text
 
     return ask
-
-
-MODELS = {"anthropic": "claude-sonnet-4-6", "openai": "gpt-4o"}
 
 
 def serve(ask: Ask) -> None:
@@ -96,5 +94,5 @@ def serve(ask: Ask) -> None:
 
 
 def main() -> None:
-    kind, wire, url = sys.argv[1:]
-    serve(asks_with_httpx(wire, url) if kind == "http" else asks_with_router(wire, url))
+    kind, model, url = sys.argv[1:]
+    serve(asks_with_httpx(model, url) if kind == "http" else asks_with_router(model, url))

@@ -627,7 +627,7 @@ def config(wire: str, urls: Mapping[str, str], folder: Path) -> dict[str, Any]:
 
 
 def subjects_of(options: argparse.Namespace, url: str, folder: Path) -> list[Subject]:
-    wire = options.wire
+    wire, model = options.wire, f"{options.wire}/{MODELS[options.wire]}"
     outages = {f"outage{number}": f"{url}/{number}" for number in range(OUTAGES)}
     (folder / "konstruct.yaml").write_text(json.dumps(config(wire, {"fake": url}, folder)))
     (folder / "outage.yaml").write_text(json.dumps(config(wire, outages, folder)))
@@ -639,8 +639,8 @@ def subjects_of(options: argparse.Namespace, url: str, folder: Path) -> list[Sub
     theirs = {"OPENAI_BASE_URL": url, "OPENAI_API_BASE": url, "OPENAI_API_KEY": "sk-bench"}
     return [
         Subject(OURS, ours, {**environ, "KONSTRUCT_CONFIG": f"{folder}/konstruct.yaml"}, "complete", arguments),
-        Subject(A, [*floor, "http", wire, url], floors, "complete", arguments),
-        Subject(B, [*floor, "router", wire, url], floors, "complete", arguments),
+        Subject(A, [*floor, "http", model, url], floors, "complete", arguments),
+        Subject(B, [*floor, "router", model, url], floors, "complete", arguments),
         *(
             Subject(
                 name,
