@@ -39,6 +39,7 @@ from .errors import (
     quoted,
 )
 from .ledger import Ledger
+from .pace import Step, turn
 from .router import ModelRouter, Reply, Tried
 from .routing import Answer, Fault, FaultKind, Hold, Try, Walk
 from .source import changes
@@ -300,6 +301,7 @@ class Konstruct:
     async def _ask(self, walk: Walk, request: Request, account: _Account, terms: _Terms) -> Completion:
         """The first answer on the walk."""
         walk.wait_for(f"its turn, {self._admission.waiting} calls before it")
+        await turn(Step.BEGIN)
         async with self._admission.turn(request.chars):
             walk.wait_for("LiteLLM to load")
             await terms.router.ready()
@@ -369,6 +371,7 @@ class Konstruct:
         if quote is None:
             return None
         granted = await self._ledger.reserve(account.wants(attempt, quote, budgets, min_tokens))
+        await turn(Step.ASK)
         if isinstance(granted, Grant):
             return granted
         tightest = min(granted, key=lambda state: state.left_nusd)
@@ -390,6 +393,7 @@ class Konstruct:
             if account.outcome != OverloadedError.code:
                 with anyio.CancelScope(shield=True):
                     await self._ledger.record(account.closed(), within_s=deadline - time.monotonic())
+                    await turn(Step.ANSWER)
 
     # -- tenants, and what they have spent ---------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import math
 import os
@@ -20,14 +21,11 @@ import re
 import sys
 import threading
 import time
-import traceback
 import uuid
 import warnings
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextvars import ContextVar
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from .accounts import Quote
@@ -37,6 +35,7 @@ from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
 from .faults import fault_of, secrets_in
 from .prices import Tokens, facts_of, has_own_prices, own_cost, quote
 from .routing import Answer, Facts, Fault, FaultKind, Needs, Routes, Try, Walk
+from .spared import Manner, ours, spare
 from .types import (
     DeploymentStatus,
     FinishReason,
@@ -55,10 +54,6 @@ _loading = threading.Lock()
 # counts per read, so an answer that dribbles would outlive it.
 _BACKSTOP_S = 5.0
 _HEAD_START_S = 0.25  # of a server before LiteLLM is loaded: it has answered `initialize` and `tools/list` by then
-_ours: ContextVar[bool] = ContextVar("_ours", default=False)  # whether a call of LiteLLM's is one of these here
-_counted_there: ContextVar[bool] = ContextVar("_counted_there", default=False)  # whether its provider counts tokens
-# Of whose answers LiteLLM counts no tokens itself.
-_COUNTING = ("openai", "anthropic", "ollama", "embedded")
 _MOST_TOKENS, _MOST_USD = 10**9, 10**6  # of one try: more is no count, and no price that anybody would pay
 _CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
 _LEADING_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
@@ -280,6 +275,8 @@ class ModelRouter:
                     self._complain(
                         logging.WARNING, "the warm-up call failed; the first call will be slow", exc_info=True
                     )
+            if gc.get_freeze_count():  # as a server does with all that it imports; to look through it takes 0.1 s
+                gc.freeze()
             self._engine.set_result(engine)
             if not self._wanted:  # closed meanwhile, when there was nothing to close
                 engine.forget()
@@ -334,10 +331,7 @@ class _Engine:
         litellm.telemetry = False
         # Anthropic's word for a content-policy refusal, which LiteLLM would turn into an ordinary "stop".
         _FINISH_REASON_MAP["refusal"] = "content_filter"
-        _send_once()
-        _log_nothing_of_ours()
-        _write_no_tracebacks_of_ours()
-        _load_no_token_table()
+        spare()
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             # It logs a traceback for every failed call; the fault is reported by us, in one line.
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -345,6 +339,7 @@ class _Engine:
         warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
         # It makes most providers' coroutines in a thread, and drops one whose call has been cancelled meanwhile.
         warnings.filterwarnings("ignore", r"coroutine '[\w.<>]+\.acompletion\w*' was never awaited", RuntimeWarning)
+        self._manners = {deployment.id: Manner.of(deployment) for deployment in deployments}
         self._router = self._make_router(
             [{"model_name": deployment.id, "litellm_params": _litellm_params(deployment)} for deployment in deployments]
         )
@@ -391,14 +386,14 @@ class _Engine:
                 {"model_name": "anthropic", "litellm_params": {"model": "anthropic/warm-up", "api_key": "none"}},
             ]
         )
-        _ours.set(True)
-        _counted_there.set(True)
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
             handler = AsyncHTTPHandler()
             await handler.client.aclose()
             handler.client = http
-            clients = {"openai": openai.AsyncOpenAI(api_key="none", http_client=http), "anthropic": handler}
-            for name, client in clients.items():
+            openai_client = openai.AsyncOpenAI(api_key="none", http_client=http)
+            plain = [("openai", handler, True), ("anthropic", handler, True)]
+            for name, client, is_plain in [("openai", openai_client, False), *plain]:
+                ours.set(Manner(at_once=True, plain=is_plain, priced=False))
                 messages = [{"role": "user", "content": ""}]
                 await router.acompletion(model=name, messages=messages, client=client, metadata={})
 
@@ -412,8 +407,7 @@ class _Engine:
     ) -> Any:
         """One provider call; whatever LiteLLM returns or raises."""
         self._open.add(self)
-        _ours.set(True)
-        _counted_there.set(deployment.model.partition("/")[0] in _COUNTING)
+        ours.set(self._manners[deployment.id])
         key = "max_completion_tokens" if "max_completion_tokens" in deployment.params else "max_tokens"
         longest = {} if max_tokens is None else {key: max_tokens}
         return await self._router.acompletion(
@@ -494,59 +488,6 @@ class _Engine:
         clients.flush_cache()  # else a closed client is handed to the next user on this loop
 
 
-def _log_nothing_of_ours() -> None:
-    """Keep LiteLLM from preparing what it logs of each answer: nobody reads it, it takes milliseconds, and the answer
-    would wait for it as soon as it waits for the ledger. Others in this process may well read what it logs of theirs.
-    """
-    from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER, LoggingWorker
-
-    if "ensure_initialized_and_enqueue" in vars(GLOBAL_LOGGING_WORKER):
-        return
-
-    def enqueue(async_coroutine: Coroutine[Any, Any, None]) -> None:
-        if _ours.get():
-            async_coroutine.close()
-        else:
-            LoggingWorker.ensure_initialized_and_enqueue(GLOBAL_LOGGING_WORKER, async_coroutine)
-
-    GLOBAL_LOGGING_WORKER.ensure_initialized_and_enqueue = enqueue  # type: ignore[method-assign]
-
-
-def _write_no_tracebacks_of_ours() -> None:
-    """Keep LiteLLM from writing out the traceback of each failed call, five times over: nobody reads them, and they are
-    most of what a failed call costs, which in an outage is every call."""
-    from litellm import router, utils
-    from litellm.litellm_core_utils import exception_mapping_utils, litellm_logging
-
-    def of_others(write: Callable[..., Any], nothing: Callable[[], Any]) -> Callable[..., Any]:
-        @functools.wraps(write)
-        def written(*args: Any, **kwargs: Any) -> Any:
-            return nothing() if _ours.get() else write(*args, **kwargs)
-
-        return written
-
-    written = {"format_exc": of_others(traceback.format_exc, str), "format_tb": of_others(traceback.format_tb, list)}
-    modules: list[Any] = [router, utils, exception_mapping_utils, litellm_logging]
-    for module in modules:
-        module.traceback = SimpleNamespace(**vars(traceback) | written)
-
-
-def _load_no_token_table() -> None:
-    """Keep LiteLLM from loading a table of tokens, which takes 40 MB, for answers whose provider counts its tokens."""
-    from litellm import main
-
-    module: Any = main
-    get_encoding = module._get_encoding
-    if hasattr(get_encoding, "__wrapped__"):  # another Konstruct was here before
-        return
-
-    @functools.wraps(get_encoding)
-    def encoding() -> Any:
-        return None if _counted_there.get() else get_encoding()
-
-    module._get_encoding = encoding
-
-
 def _without_thought(content: str, message: Any) -> str:
     """The content without the reasoning before it, which LiteLLM takes out of some answers and not out of others."""
     if match := _LEADING_THOUGHT.match(content):
@@ -584,53 +525,6 @@ def _quieten_before_import() -> None:
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")  # the lower case wins, as in HTTP libraries
     excepted = [*filter(None, map(str.strip, given.split(","))), "localhost", "127.0.0.1", "::1"]
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys(excepted))
-
-
-def _send_once() -> None:
-    """Have LiteLLM make HTTP clients that send a request once, and take for a failure what would have it sent again.
-
-    A redirect: where a provider points to is not where the operator sent the conversation and the key. On the way to
-    another origin httpx leaves out `authorization`, but neither Anthropic's `x-api-key` nor the body.
-
-    A connection that breaks: LiteLLM asks Anthropic again at once, and what one try of ours may cost is paid twice.
-
-    LiteLLM has no setting for either, so its two constructors are wrapped.
-    """
-    import httpx
-    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
-    from litellm.llms.openai.common_utils import BaseOpenAILLM
-
-    def sending_once(send: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
-        @functools.wraps(send)
-        async def sent(*args: Any, **kwargs: Any) -> Any:
-            try:
-                response = await send(*args, **kwargs)
-            except (httpx.RemoteProtocolError, httpx.ConnectError) as error:  # for these two it sends again
-                raise httpx.TransportError(str(error)) from error
-            if response.is_closed:
-                # Its own stream refers back to it: all that was read would wait for the garbage collector, which comes
-                # after so many objects and not after so many megabytes.
-                response.stream = httpx.ByteStream(response.content)
-            return response
-
-        return sent
-
-    def once(make: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(make)
-        def made(*args: Any, **kwargs: Any) -> Any:
-            client = make(*args, **kwargs)
-            client.follow_redirects = False
-            if not hasattr(client.send, "__wrapped__"):  # else it is one that somebody has set for all calls
-                client.send = sending_once(client.send)
-            return client
-
-        return made
-
-    if not hasattr(AsyncHTTPHandler.create_client, "__wrapped__"):  # else another Konstruct was here before
-        AsyncHTTPHandler.create_client = once(AsyncHTTPHandler.create_client)  # type: ignore[method-assign]
-        BaseOpenAILLM._get_async_http_client = staticmethod(  # type: ignore[method-assign]
-            once(BaseOpenAILLM._get_async_http_client)
-        )
 
 
 def _litellm_params(deployment: Deployment) -> dict[str, Any]:

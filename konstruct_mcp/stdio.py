@@ -32,6 +32,7 @@ import re
 import select
 import signal
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
@@ -57,6 +58,7 @@ _STALLED_S = 1.0  # after the end of input, a client that takes nothing for so l
 _CHUNK = 1 << 16  # bytes, what a pipe holds
 _LONGEST_LINE = 100_000_000  # bytes: more than any provider accepts; a line that never ends must not fill the memory
 _MOST_UNSENT = 64_000_000  # bytes: ten thousand lists of groups, asked for before the first is read
+_MOST_CALLS, _MOST_HELD = 1000, 16_000_000  # calls of tools that wait until what has come with them is handed over
 _MOST_UNDER_WAY = 100  # requests: they end within milliseconds, or wait for the database, which would not serve more
 
 # Not counted among them: completions last for minutes, and `Konstruct` bounds them; a subscription lasts until its
@@ -120,7 +122,7 @@ async def serve_stdio(server: Server[Any], clean_up: Callable[[], Awaitable[None
             tasks.start_soon(stop_on_hang_up)
         tasks.start_soon(write)
         to_server, from_relay = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-        tasks.start_soon(_relay, server, incoming, to_server, outbox)
+        tasks.start_soon(_Relay(server, incoming, to_server, outbox).run)
         try:
             with serving:
                 await server.run(from_relay, outbox, server.create_initialization_options())
@@ -277,40 +279,84 @@ def _line(message: types.JSONRPCMessage) -> bytes:
 # -- in --------------------------------------------------------------------------------------------------------------
 
 
-async def _relay(
-    server: Server[Any], incoming: int, to_server: MemoryObjectSendStream[SessionMessage | Exception], outbox: _Outbox
-) -> None:
-    era_is_open = True
-    with suppress(anyio.BrokenResourceError):  # the server has ended
-        async with to_server:
-            async for line in _lines(incoming):
-                item: types.JSONRPCMessage | None = _read(line)
-                if isinstance(item, types.JSONRPCRequest) and era_is_open:
-                    if item.method == "server/discover":
-                        item = _discovered(server, item)
-                    else:
-                        era_is_open = False
-                if isinstance(item, types.JSONRPCRequest | types.JSONRPCNotification):
-                    await to_server.send(SessionMessage(item))
-                elif item is not None:
-                    outbox.put(item)
-                if not await _may_go_on(incoming, outbox):
-                    break
-    outbox.end()
+class _Relay:
+    """Hands over to the server what comes in. Calls of tools come after all else that has come with them: what is asked
+    beside five hundred of them, or takes one back, does not wait for the work that they make."""
+
+    def __init__(
+        self,
+        server: Server[Any],
+        incoming: int,
+        to_server: MemoryObjectSendStream[SessionMessage | Exception],
+        outbox: _Outbox,
+    ) -> None:
+        self._server = server
+        self._incoming = incoming
+        self._to_server = to_server
+        self._outbox = outbox
+        self._era_is_open = True
+        self._calls: deque[tuple[types.JSONRPCRequest, int]] = deque()  # with the bytes of their lines
+        self._held = 0  # bytes, of them all
+
+    async def run(self) -> None:
+        with suppress(anyio.BrokenResourceError):  # the server has ended
+            async with self._to_server:
+                async for line in _lines(self._incoming):
+                    if line is not None:
+                        await self._take(line)
+                    while self._calls and (self._is_full() or (line is None and not _is_ready(self._incoming))):
+                        await self._hand_over_call()
+                    if not await self._may_go_on():
+                        break
+                while self._calls:
+                    await self._hand_over_call()
+        self._outbox.end()
+
+    async def _take(self, line: bytes) -> None:
+        item: types.JSONRPCMessage | None = _read(line)
+        if isinstance(item, types.JSONRPCRequest) and self._era_is_open:
+            if item.method == "server/discover":
+                item = _discovered(self._server, item)
+            else:
+                self._era_is_open = False
+        if isinstance(item, types.JSONRPCRequest) and item.method == "tools/call":
+            self._calls.append((item, len(line)))
+            self._held += len(line)
+        elif isinstance(item, types.JSONRPCRequest | types.JSONRPCNotification):
+            if item.method == "notifications/cancelled":
+                await self._hand_over_call(str((item.params or {}).get("requestId")))
+            await self._to_server.send(SessionMessage(item))
+        elif item is not None:
+            self._outbox.put(item)
+
+    async def _hand_over_call(self, request_id: str | None = None) -> None:
+        """The next one, or that of this id, if there is one."""
+        for index, (call, size) in enumerate(self._calls):
+            if request_id in (None, str(call.id)):
+                del self._calls[index]
+                self._held -= size
+                await self._to_server.send(SessionMessage(call))
+                return
+
+    def _is_full(self) -> bool:
+        return len(self._calls) > _MOST_CALLS or self._held > _MOST_HELD
+
+    async def _may_go_on(self) -> bool:
+        """Wait until there is room for more; False if the input has ended, behind lines that nobody waits for."""
+        while not await self._outbox.has_room():
+            if _is_closed(self._incoming):
+                return False
+        return True
 
 
-async def _may_go_on(incoming: int, outbox: _Outbox) -> bool:
-    """Wait until there is room for more; False if the input has ended, behind lines that nobody waits for."""
-    while not await outbox.has_room():
-        if _is_closed(incoming):
-            return False
-    return True
-
-
-async def _lines(descriptor: int) -> AsyncIterator[bytes]:
-    """What comes in, line by line; of one that is too long, its beginning."""
+async def _lines(descriptor: int) -> AsyncIterator[bytes | None]:
+    """What comes in, line by line; of one that is too long, its beginning. None before it waits for more."""
     line = bytearray()
-    while chunk := await _chunk(descriptor):
+    while True:
+        if not _is_ready(descriptor):
+            yield None
+        if not (chunk := await _chunk(descriptor)):
+            break
         first, *others = chunk.split(b"\n")
         line += first[: _LONGEST_LINE + 1 - len(line)]
         for other in others:
@@ -323,11 +369,22 @@ async def _chunk(descriptor: int) -> bytes:
     """Some bytes; none at the end."""
     while True:
         try:
+            if _is_ready(descriptor):  # a thread would have to take turns with what those before have set off
+                return os.read(descriptor, _CHUNK)
             return await anyio.to_thread.run_sync(os.read, descriptor, _CHUNK, abandon_on_cancel=True)
         except BlockingIOError:
             await anyio.wait_readable(descriptor)
         except OSError:  # a terminal that was closed, a socket that was reset
             return b""
+
+
+def _is_ready(descriptor: int) -> bool:
+    """Whether there is something to read."""
+    if sys.platform == "win32":
+        return False  # cannot be told
+    watch = select.poll()
+    watch.register(descriptor, select.POLLIN)
+    return bool(watch.poll(0))
 
 
 def _is_closed(incoming: int) -> bool:

@@ -222,6 +222,7 @@ class TestComplete:
             "response_format": {"type": "json_object"},
             "max_tokens": 77,
             "temperature": 0.5,
+            "stream": False,
         }
 
     async def test_refuses_what_is_no_request_before_anybody_is_asked(

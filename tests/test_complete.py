@@ -595,7 +595,8 @@ class TestEachProvider:
         else:
             assert body["tool_choice"] == {"type": "function", "function": {"name": "weather"}}
             assert body["tools"] == [WEATHER]
-            allowed = {"model", "messages", "tools", "tool_choice", "max_tokens", "temperature"}
+            assert not body.get("stream")  # which may be said
+            allowed = {"model", "messages", "tools", "tool_choice", "max_tokens", "temperature", "stream"}
         assert set(body) <= allowed
 
     async def test_images_arrive_and_are_never_fetched(self, world: World, provider: Provider, group: str) -> None:

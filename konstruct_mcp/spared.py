@@ -1,0 +1,228 @@
+"""What LiteLLM is spared: what it does of a call beside asking the provider, and nobody here needs.
+
+It has no settings for these, so that functions of it are wrapped, once for a process. They do as ever for whoever else
+uses LiteLLM in it: a context variable says which calls are ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import traceback
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from .config import Deployment
+from .pace import Step, turn
+from .prices import has_own_prices
+
+_PLAIN = ("openai", "ollama", "embedded")  # asked in OpenAI's format, as it is
+_AT_ONCE = (*_PLAIN, "anthropic")  # for whose requests LiteLLM fetches nothing, and who count the tokens of answers
+# All that may be set of a deployment that is asked without OpenAI's client. What only that client knows (extra_headers,
+# organization) is not among them.
+_FOR_ALL = {
+    *("model", "api_key", "api_base", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop"),
+    *("user", "reasoning_effort", "presence_penalty", "frequency_penalty"),
+}
+_OF_THE_CLIENT = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How LiteLLM is to deal with a call of ours.
+
+    Attributes:
+        at_once: its request is prepared on the loop, and no tokens of its answer are counted.
+        plain: it goes out through LiteLLM's own HTTP client.
+        priced: what it costs is not asked.
+    """
+
+    at_once: bool
+    plain: bool
+    priced: bool
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> Manner:
+        provider = deployment.model.partition("/")[0]
+        return cls(
+            at_once=provider in _AT_ONCE,
+            plain=provider in _PLAIN and not any(os.environ.get(name) for name in _OF_THE_CLIENT),
+            priced=has_own_prices(deployment),
+        )
+
+
+ours: ContextVar[Manner | None] = ContextVar("ours", default=None)  # of the call that is being made; None: not ours
+
+
+def spare() -> None:
+    """Wrap them; a second time does nothing."""
+    from litellm import main
+
+    module: Any = main
+    if isinstance(module.asyncio, ModuleType):  # else another Konstruct was here before
+        _send_once()
+        _log_nothing()
+        _write_no_tracebacks()
+        _load_no_token_table()
+        _ask_without_openais_client()
+        _price_nothing_twice()
+        _prepare_at_once()
+
+
+def _send_once() -> None:
+    """Have LiteLLM make HTTP clients that send a request once, and take for a failure what would have it sent again.
+
+    A redirect: where a provider points to is not where the operator sent the conversation and the key. On the way to
+    another origin httpx leaves out `authorization`, but neither Anthropic's `x-api-key` nor the body.
+
+    A connection that breaks: LiteLLM asks Anthropic again at once, and what one try of ours may cost is paid twice.
+
+    LiteLLM has no setting for either, so its two constructors are wrapped.
+    """
+    import httpx
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+    from litellm.llms.openai.common_utils import BaseOpenAILLM
+
+    def sending_once(send: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        @functools.wraps(send)
+        async def sent(*args: Any, **kwargs: Any) -> Any:
+            try:
+                response = await send(*args, **kwargs)
+            except (httpx.RemoteProtocolError, httpx.ConnectError) as error:  # for these two it sends again
+                raise httpx.TransportError(str(error)) from error
+            if response.is_closed:
+                # Its own stream refers back to it: all that was read would wait for the garbage collector, which comes
+                # after so many objects and not after so many megabytes.
+                response.stream = httpx.ByteStream(response.content)
+            if ours.get() is not None:
+                await turn(Step.READ)
+            return response
+
+        return sent
+
+    def once(make: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(make)
+        def made(*args: Any, **kwargs: Any) -> Any:
+            client = make(*args, **kwargs)
+            client.follow_redirects = False
+            if not hasattr(client.send, "__wrapped__"):  # else it is one that somebody has set for all calls
+                client.send = sending_once(client.send)
+            return client
+
+        return made
+
+    AsyncHTTPHandler.create_client = once(AsyncHTTPHandler.create_client)  # type: ignore[method-assign]
+    BaseOpenAILLM._get_async_http_client = staticmethod(  # type: ignore[method-assign]
+        once(BaseOpenAILLM._get_async_http_client)
+    )
+
+
+def _log_nothing() -> None:
+    """Keep LiteLLM from preparing what it logs of each answer: nobody reads it, it takes milliseconds, and the answer
+    would wait for it as soon as it waits for the ledger. Others in this process may well read what it logs of theirs.
+    """
+    from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER, LoggingWorker
+
+    def enqueue(async_coroutine: Coroutine[Any, Any, None]) -> None:
+        if ours.get() is not None:
+            async_coroutine.close()
+        else:
+            LoggingWorker.ensure_initialized_and_enqueue(GLOBAL_LOGGING_WORKER, async_coroutine)
+
+    GLOBAL_LOGGING_WORKER.ensure_initialized_and_enqueue = enqueue  # type: ignore[method-assign]
+
+
+def _write_no_tracebacks() -> None:
+    """Keep LiteLLM from writing out the traceback of each failed call, five times over: nobody reads them, and they are
+    most of what a failed call costs, which in an outage is every call."""
+    from litellm import router, utils
+    from litellm.litellm_core_utils import exception_mapping_utils, litellm_logging
+
+    def of_others(write: Callable[..., Any], nothing: Callable[[], Any]) -> Callable[..., Any]:
+        @functools.wraps(write)
+        def written(*args: Any, **kwargs: Any) -> Any:
+            return write(*args, **kwargs) if ours.get() is None else nothing()
+
+        return written
+
+    written = {"format_exc": of_others(traceback.format_exc, str), "format_tb": of_others(traceback.format_tb, list)}
+    modules: list[Any] = [router, utils, exception_mapping_utils, litellm_logging]
+    for module in modules:
+        module.traceback = SimpleNamespace(**vars(traceback) | written)
+
+
+def _load_no_token_table() -> None:
+    """Keep LiteLLM from loading a table of tokens, which takes 40 MB, for answers whose provider counts its tokens."""
+    from litellm import main
+
+    module: Any = main
+    get_encoding = module._get_encoding
+
+    @functools.wraps(get_encoding)
+    def encoding() -> Any:
+        manner = ours.get()
+        return None if manner is not None and manner.at_once else get_encoding()
+
+    module._get_encoding = encoding
+
+
+def _ask_without_openais_client() -> None:
+    """Have LiteLLM post to OpenAI's format with the HTTP client that it uses for most others: OpenAI's own client takes
+    a quarter of a call's time, and a TLS context of its own for each deployment."""
+    from litellm import main
+
+    module: Any = main
+    get_secret_bool = module.get_secret_bool
+
+    @functools.wraps(get_secret_bool)
+    def secret_bool(name: str, *args: Any, **kwargs: Any) -> Any:
+        manner = ours.get()
+        if name == "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER" and manner is not None:
+            return manner.plain
+        return get_secret_bool(name, *args, **kwargs)
+
+    module.get_secret_bool = secret_bool
+
+
+def _price_nothing_twice() -> None:
+    """Keep LiteLLM from looking up what an answer costs where that is reckoned by prices of one's own."""
+    from litellm.litellm_core_utils.litellm_logging import Logging
+
+    look_up = Logging._response_cost_calculator
+
+    @functools.wraps(look_up)
+    def cost(*args: Any, **kwargs: Any) -> Any:
+        manner = ours.get()
+        return None if manner is not None and manner.priced else look_up(*args, **kwargs)
+
+    Logging._response_cost_calculator = cost  # type: ignore[method-assign]
+
+
+def _prepare_at_once() -> None:
+    """Keep LiteLLM from preparing each request in a thread: what it does there takes half a millisecond and waits for
+    nothing, and to hand it over and back costs as much again."""
+    from litellm import main
+
+    module: Any = main
+
+    class AtOnce:
+        """The running loop, as far as LiteLLM looks at it."""
+
+        def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+            self._loop = loop
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._loop, name)
+
+        async def run_in_executor(self, executor: None, prepare: Callable[[], Any]) -> Any:
+            return prepare()
+
+    def get_event_loop() -> Any:
+        loop, manner = asyncio.get_event_loop(), ours.get()
+        return AtOnce(loop) if manner is not None and manner.at_once else loop
+
+    module.asyncio = SimpleNamespace(**vars(asyncio) | {"get_event_loop": get_event_loop})
