@@ -8,6 +8,7 @@ rounding never adds to what a budget allows.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -156,6 +157,13 @@ class Grant:
     max_tokens: int
 
 
+@functools.lru_cache(1024)  # the same few prices, at each call
+def exact(number: float) -> Fraction:
+    """A number that was written in decimals, without what a binary fraction added."""
+    return Fraction(repr(number))
+
+
+@functools.lru_cache(1024)
 def to_nusd(usd: float) -> Fraction:
-    """Nano-dollars of a price that was written in decimals, without what a binary fraction added."""
-    return Fraction(repr(usd)) * NUSD
+    """Nano-dollars of a price that was written in decimals."""
+    return exact(usd) * NUSD

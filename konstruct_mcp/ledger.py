@@ -486,6 +486,9 @@ class Ledger:
         """Say in one line what has changed since it was last said; nothing to somebody who reads reports alone."""
         if not self._keeps:
             return
+        is_well = self._fault is None and self._spool_fault is None
+        if is_well and not (self._told or self._told_of_spool or folded):
+            return  # as after every call
         with self._telling:
             fault, spool_fault = self._fault, self._spool_fault
             ledger = f"{fault}{self._place}"

@@ -17,7 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .accounts import Quote, to_nusd
+from .accounts import Quote, exact, to_nusd
 from .config import Deployment, is_price
 from .errors import InternalError
 from .routing import Facts
@@ -196,7 +196,7 @@ def quote(deployment: Deployment, request: Request) -> Quote:
             applies = above is None or tokens > int(above[1]) * 1000
             if pattern.match(key) and applies and ("tier" in written or not _OTHER_WAYS.search(key)):
                 found.append(price)
-        return to_nusd(max(found)) * Fraction(repr(factor))
+        return to_nusd(max(found)) * exact(factor)
 
     return Quote(
         input_nusd=highest(_INPUT_PRICES) * tokens,

@@ -22,14 +22,15 @@ import sqlite3
 import stat
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from .accounts import Budget, Call, Grant, Reserve
+from .accounts import Budget, Call, Charge, Grant, Quote, Reserve
 from .errors import LedgerError
 from .types import BudgetState, Spend
 
@@ -38,6 +39,7 @@ _VERSION_TABLE = "konstruct_version"
 _MIGRATION_LOCK = 0x6B6F6E73747275  # any number that no other program uses for a PostgreSQL advisory lock
 LEASE_S = 120  # what a reservation is good for unless it is renewed
 _DISAGREE_S = 120  # how far the clocks of machines that share a ledger may be apart; see the README
+_TIDY_S = 5  # between two looks for reservations that have lapsed
 _SWITCH_S = 0.01  # between tries to switch a new file to WAL
 
 # Whatever a provider claims, the sums stay within 64 bits.
@@ -96,15 +98,39 @@ _FIGURES = ("calls", "failed", "unpriced", "input_tokens", "output_tokens", "cac
 _KEY = tuple(column.name for column in spend.primary_key.columns)
 _OF, _MORE = [f"of_{name}" for name in _KEY], [f"more_{name}" for name in _FIGURES]
 
+
+class _Ready:
+    """A statement that every call executes, as the driver takes it: SQLAlchemy takes longer to look up what it has
+    compiled, and to fit the values into it, than the database takes to execute it."""
+
+    def __init__(self, statement: sa.ClauseElement) -> None:
+        self._statement = statement
+        self._written: dict[str, tuple[str, list[str] | None]] = {}  # by dialect: SQL, and the order of its values
+
+    def execute(self, connection: sa.Connection, *rows: Mapping[str, Any]) -> int:
+        """How many rows it has changed."""
+        written = self._written.get(connection.dialect.name)
+        if written is None:
+            compiled: Any = self._statement.compile(dialect=connection.dialect)
+            written = self._written[connection.dialect.name] = str(compiled), compiled.positiontup
+        sql, names = written
+        values: list[Any] = list(rows) if names is None else [tuple(row[name] for name in names) for row in rows]
+        result = connection.exec_driver_sql(sql, values if len(values) > 1 else values[0], _COUNTING)
+        return result.rowcount
+
+
+_COUNTING = {"preserve_rowcount": True}
+
 # What every call executes, made once: to make it takes SQLAlchemy longer than the database takes for it.
-_INSERT_CALL = sa.insert(calls)
+_INSERT_CALL = _Ready(sa.insert(calls))
 _INSERT_SPEND = sa.insert(spend)
-_ADD_SPEND = (
+_ADD_SPEND = _Ready(
     sa.update(spend)
     .where(*(spend.c[name] == sa.bindparam(of) for name, of in zip(_KEY, _OF, strict=True)))
     .values({name: spend.c[name] + sa.bindparam(more) for name, more in zip(_FIGURES, _MORE, strict=True)})
 )
 _FIND_CALLS = sa.select(calls.c.id).where(calls.c.id.in_(sa.bindparam("ids", expanding=True)))
+_FIND_TENANTS = sa.select(tenants.c.id).where(tenants.c.id.in_(sa.bindparam("ids", expanding=True)))
 _LOCK = (
     sa.select(tenants.c.id)
     .where(tenants.c.id.in_(sa.bindparam("ids", expanding=True)))
@@ -121,7 +147,6 @@ _SHORTEN = (
     .where(reservations.c.lapses_at > sa.bindparam("latest"))
     .values(lapses_at=sa.bindparam("instead"))
 )
-_INSERT_RESERVATION = sa.insert(reservations)
 _GIVE_UP = sa.delete(reservations).where(reservations.c.call_id.in_(sa.bindparam("ids", expanding=True)))
 _GIVE_UP_ONE = sa.delete(reservations).where(
     reservations.c.call_id == sa.bindparam("id"), reservations.c.attempt == sa.bindparam("of_attempt")
@@ -130,14 +155,64 @@ _GIVE_UP_BUT = sa.delete(reservations).where(
     reservations.c.call_id == sa.bindparam("id"),
     reservations.c.attempt.not_in(sa.bindparam("kept", expanding=True)),
 )
-_SPENT = sa.select(sa.func.sum(spend.c.cost_nusd)).where(
-    spend.c.tenant == sa.bindparam("tenant"), spend.c.day.between(sa.bindparam("first"), sa.bindparam("last"))
-)
-_SPENT_ON = _SPENT.where(spend.c.group.in_(sa.bindparam("groups", expanding=True)))
-_RESERVED = sa.select(sa.func.sum(reservations.c.amount_nusd)).where(
-    reservations.c.tenant == sa.bindparam("tenant"), sa.not_(_IS_LAPSED)
-)
-_RESERVED_ON = _RESERVED.where(reservations.c.group.in_(sa.bindparam("groups", expanding=True)))
+
+
+_ZERO: sa.ColumnElement[int] = sa.literal_column("0")
+
+
+def _spent(suffix: str, groups: int) -> sa.ColumnElement[int]:
+    """What a tenant has spent between two days, on so many groups or, for 0, on all."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(spend.c.cost_nusd), _ZERO)).where(
+        spend.c.tenant == sa.bindparam("tenant"),
+        spend.c.day.between(sa.bindparam(f"first{suffix}"), sa.bindparam(f"last{suffix}")),
+    )
+    return _on(query, spend.c.group, suffix, groups)
+
+
+def _reserved(suffix: str, groups: int) -> sa.ColumnElement[int]:
+    """What a tenant has reserved now."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(reservations.c.amount_nusd), _ZERO)).where(
+        reservations.c.tenant == sa.bindparam("tenant"), sa.not_(_IS_LAPSED)
+    )
+    return _on(query, reservations.c.group, suffix, groups)
+
+
+def _on(query: sa.Select[Any], group: sa.Column[str], suffix: str, groups: int) -> sa.ColumnElement[int]:
+    if groups:
+        query = query.where(group.in_([sa.bindparam(f"group{number}{suffix}") for number in range(groups)]))
+    return query.scalar_subquery()
+
+
+@functools.cache
+def _looking(groups: int) -> sa.Select[int, int]:
+    """What is spent and what is reserved of a budget on so many groups."""
+    return sa.select(_spent("", groups), _reserved("", groups))
+
+
+@functools.cache
+def _reserving(groups: tuple[int, ...]) -> _Ready:
+    """The insertion of a reservation within budgets, each on so many groups of its own."""
+    amount = sa.cast(sa.bindparam("amount_nusd"), sa.BigInteger)
+    query = sa.select(*(sa.cast(sa.bindparam(column.name), column.type) for column in reservations.columns))
+    for number, count in enumerate(groups):
+        suffix = f"_of_{number}"
+        limit = sa.cast(sa.bindparam(f"limit{suffix}"), sa.BigInteger)
+        query = query.where(limit - _spent(suffix, count) - _reserved(suffix, count) >= amount)
+    return _Ready(sa.insert(reservations).from_select([column.name for column in reservations.columns], query))
+
+
+def _values_of(budget: Budget, now: datetime, suffix: str = "") -> dict[str, Any]:
+    first, last = budget.days(now)
+    groups = {f"group{number}{suffix}": group for number, group in enumerate(budget.groups)}
+    return {f"first{suffix}": first, f"last{suffix}": last, f"limit{suffix}": budget.limit_nusd, **groups}
+
+
+_NOBODYS_RESERVE = Reserve("", 1, (), "", "", "", Quote(Fraction(), Fraction(), 0, True), (Budget(0, "total"),), 0)
+_NOBODYS_CALL = Call("", "", "", "", "", "", (Charge("", "", 0, 0, 0, 0),), 0, 0, "ok", 1, reserved=True)
+
+
+class _TakenBackError(Exception):
+    """What was written was not meant to stay."""
 
 
 class MovedError(OSError):
@@ -162,6 +237,7 @@ class Store:
             what = "driver is not installed" if isinstance(error, ImportError) else "URL cannot be used"
             raise LedgerError(f"the ledger's {what}; see konstruct.ledger_url and KONSTRUCT_LEDGER_URL") from None
         self._introduced: set[str] = set()
+        self._tidied_at = 0.0  # by the clock on the wall, as the reservations are
         self._unsynced = False
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._wal: int | None = None
@@ -278,14 +354,21 @@ class Store:
         with self._writing() as connection:
             self._lock(connection, names)
             if recorded:
-                self._unsynced = self._sqlite
+                # Of a call that nobody has counted anything for, no more is lost than that it failed.
+                self._unsynced |= self._sqlite and any(call.charges or call.cost_nusd != 0 for call in recorded)
                 _record(connection, recorded, again=again)
             if not wanted:
                 return []
             now = datetime.now(UTC)
-            _shorten(connection, now)
-            connection.execute(_LAPSE, {"now": int(now.timestamp()), "owner": wanted[0].owner})
+            self._tidy(connection, now, wanted[0].owner)
             return [_reserve(connection, reserve, now, again=again) for reserve in wanted]
+
+    def _tidy(self, connection: sa.Connection, now: datetime, owner: str) -> None:
+        """Remove the reservations that have lapsed, now and then: they do not count, and are in nobody's way."""
+        if abs(now.timestamp() - self._tidied_at) >= _TIDY_S:
+            self._tidied_at = now.timestamp()
+            _shorten(connection, now)
+            connection.execute(_LAPSE, {"now": int(now.timestamp()), "owner": owner})
 
     def _lock(self, connection: sa.Connection, names: set[str]) -> None:
         if not self._sqlite:  # whose lock is held since BEGIN IMMEDIATE
@@ -295,8 +378,7 @@ class Store:
         """Give each new tenant the row to lock; in a transaction of its own: inserting waits for others' locks."""
         if new := names - self._introduced:
             with self._writing() as connection:
-                query = sa.select(tenants.c.id).where(tenants.c.id.in_(new))
-                for name in sorted(new - set(connection.scalars(query))):
+                for name in sorted(new - set(connection.scalars(_FIND_TENANTS, {"ids": sorted(new)}))):
                     with contextlib.suppress(sa.exc.IntegrityError), connection.begin_nested():
                         connection.execute(sa.insert(tenants), {"id": name})
             self._introduced |= new
@@ -325,8 +407,15 @@ class Store:
     def try_out(self) -> None:
         """See whether it can be written, which it need not be where it can be opened. No reservation stands for longer
         then than one that is made now."""
+        now = datetime.now(UTC)
         with self._writing() as connection:
-            _shorten(connection, datetime.now(UTC))
+            _shorten(connection, now)
+            # A call, and taken back: what it executes is made ready, for which the first one would have to wait.
+            with contextlib.suppress(_TakenBackError), connection.begin_nested():
+                connection.scalars(_FIND_TENANTS, {"ids": [""]}).all()
+                _reserve(connection, _NOBODYS_RESERVE, now, again=True)
+                _record(connection, [_NOBODYS_CALL], again=True)
+                raise _TakenBackError
 
     def renew(self, owner: str) -> None:
         """Keep this process's reservations from lapsing."""
@@ -419,7 +508,7 @@ def _record(connection: sa.Connection, recorded: Sequence[Call], *, again: bool)
         recorded = [call for call in recorded if call.id not in there]
         if not recorded:
             return
-    connection.execute(_INSERT_CALL, [_row(call) for call in recorded])
+    _INSERT_CALL.execute(connection, *map(_row, recorded))
     if held := [call.id for call in recorded if call.reserved]:
         connection.execute(_GIVE_UP, {"ids": held})
     sums: defaultdict[tuple[str, str, str, str], list[int]] = defaultdict(lambda: [0] * len(_FIGURES))
@@ -428,7 +517,7 @@ def _record(connection: sa.Connection, recorded: Sequence[Call], *, again: bool)
             sums[key] = [a + b for a, b in zip(sums[key], figures, strict=True)]
     for key in sorted(sums):
         values = dict(zip((*_OF, *_MORE), (*key, *sums[key]), strict=True))
-        if not connection.execute(_ADD_SPEND, values).rowcount:
+        if not _ADD_SPEND.execute(connection, values):
             connection.execute(_INSERT_SPEND, dict(zip((*_KEY, *_FIGURES), (*key, *sums[key]), strict=True)))
 
 
@@ -469,35 +558,40 @@ def _shorten(connection: sa.Connection, now: datetime) -> None:
 def _reserve(connection: sa.Connection, wanted: Reserve, now: datetime, *, again: bool) -> Grant | list[BudgetState]:
     if wanted.attempt > 1 or again:
         connection.execute(_GIVE_UP_BUT, {"id": wanted.call_id, "kept": wanted.kept})
+    first = _grant(connection, wanted, wanted.quote.max_tokens, now)
+    if first is not None:
+        return first
     states = [_state(connection, wanted.tenant, budget, now, wanted.owner) for budget in wanted.budgets]
-    left = min(state.left_nusd for state in states)
-    tokens = wanted.quote.affordable(left)
+    tokens = wanted.quote.affordable(min(state.left_nusd for state in states))
     if tokens < (wanted.quote.max_tokens if wanted.quote.fixed else min(wanted.min_tokens, wanted.quote.max_tokens)):
         return states
+    return _grant(connection, wanted, tokens, now) or states
+
+
+def _grant(connection: sa.Connection, wanted: Reserve, tokens: int, now: datetime) -> Grant | None:
+    """Reserve what an answer of so many tokens can cost, if all budgets afford it: one statement looks and writes."""
+    seconds = int(now.timestamp())
     amount = wanted.quote.most_nusd(tokens)
-    connection.execute(
-        _INSERT_RESERVATION,
-        {
-            "call_id": wanted.call_id,
-            "attempt": wanted.attempt,
-            "owner": wanted.owner,
-            "tenant": wanted.tenant,
-            "group": wanted.group,
-            "amount_nusd": amount,
-            "lapses_at": int(now.timestamp()) + LEASE_S,
-        },
-    )
-    return Grant(amount, tokens)
+    values: dict[str, Any] = {
+        "call_id": wanted.call_id,
+        "attempt": wanted.attempt,
+        "owner": wanted.owner,
+        "tenant": wanted.tenant,
+        "group": wanted.group,
+        "amount_nusd": amount,
+        "lapses_at": seconds + LEASE_S,
+        "now": seconds,
+    }
+    for number, budget in enumerate(wanted.budgets):
+        values |= _values_of(budget, now, f"_of_{number}")
+    reserving = _reserving(tuple(len(budget.groups) for budget in wanted.budgets))
+    return Grant(amount, tokens) if reserving.execute(connection, values) == 1 else None
 
 
 def _state(connection: sa.Connection, tenant: str, budget: Budget, now: datetime, owner: str = "") -> BudgetState:
-    on = {"groups": budget.groups} if budget.groups else {}
-    first, last = budget.days(now)
-    spent = connection.scalar(_SPENT_ON if on else _SPENT, {"tenant": tenant, "first": first, "last": last} | on)
-    reserved = connection.scalar(
-        _RESERVED_ON if on else _RESERVED, {"tenant": tenant, "now": int(now.timestamp()), "owner": owner} | on
-    )
-    return budget.state(tenant, int(spent or 0), int(reserved or 0), now)
+    values = {"tenant": tenant, "now": int(now.timestamp()), "owner": owner, **_values_of(budget, now)}
+    spent, reserved = connection.execute(_looking(len(budget.groups)), values).one()
+    return budget.state(tenant, int(spent), int(reserved), now)
 
 
 def _plain(value: Any) -> Any:

@@ -98,6 +98,13 @@ class TestARow:
                 await konstruct.complete(HELLO)
                 assert database.value("SELECT count(*) FROM konstruct_calls") == count
 
+    async def test_of_no_call_is_made_by_a_start(self, ledger: World, database: Database) -> None:
+        """Which tries out whether one can be."""
+        async with ledger() as konstruct:
+            await konstruct.opened()
+        tables = ("calls", "spend", "reservations", "tenants")
+        assert [database.value(f"SELECT count(*) FROM konstruct_{table}") for table in tables] == [0, 0, 0, 0]
+
     async def test_is_brought_to_the_disk_itself_right_after(
         self, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
