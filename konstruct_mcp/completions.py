@@ -301,8 +301,8 @@ class Konstruct:
     async def _ask(self, walk: Walk, request: Request, account: _Account, terms: _Terms) -> Completion:
         """The first answer on the walk."""
         walk.wait_for(f"its turn, {self._admission.waiting} calls before it")
-        await turn(Step.BEGIN)
         async with self._admission.turn(request.chars):
+            await turn(Step.BEGIN)
             walk.wait_for("LiteLLM to load")
             await terms.router.ready()
             walk.wait_for("the ledger to open")

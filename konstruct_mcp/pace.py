@@ -13,7 +13,7 @@ import asyncio
 import enum
 import heapq
 import itertools
-from weakref import WeakKeyDictionary
+import threading
 
 
 class Step(enum.IntEnum):
@@ -29,27 +29,27 @@ class _Pace:
     """The steps of one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._call_soon = loop.call_soon
-        self._create_future = loop.create_future
+        self.loop = loop
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
         self._turning = False  # whether `_turn` is to be called in the next turn of the loop
 
-    async def step(self, step: Step) -> None:
+    def next(self, step: Step) -> asyncio.Future[None] | None:
+        """When it is this step's turn; None for at once."""
         if not self._turning:
             self._turning = True
-            self._call_soon(self._turn)
-            return
-        turn = self._create_future()
+            self.loop.call_soon(self._turn)
+            return None
+        turn = self.loop.create_future()
         heapq.heappush(self._waiting, (-step, next(self._numbers), turn))
-        await turn
+        return turn
 
     def _turn(self) -> None:
         self._turning = False
         if not self._waiting:
             return
         self._turning = True
-        self._call_soon(self._turn)
+        self.loop.call_soon(self._turn)
         while self._waiting:
             _, _, turn = heapq.heappop(self._waiting)
             if not turn.done():  # else whoever waited has been cancelled
@@ -57,17 +57,19 @@ class _Pace:
                 return
 
 
-_paces: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pace] = WeakKeyDictionary()
+class _Here(threading.local):
+    """The pace of the loop that runs in this thread."""
+
+    pace: _Pace | None = None
 
 
-def _pace() -> _Pace:
-    loop = asyncio.get_running_loop()
-    pace = _paces.get(loop)
-    if pace is None:
-        pace = _paces[loop] = _Pace(loop)
-    return pace
+_here = _Here()
 
 
 async def turn(step: Step) -> None:
     """Wait until it is this call's turn to do this."""
-    await _pace().step(step)
+    loop, pace = asyncio.get_running_loop(), _here.pace
+    if pace is None or pace.loop is not loop:
+        pace = _here.pace = _Pace(loop)
+    if (waits := pace.next(step)) is not None:
+        await waits

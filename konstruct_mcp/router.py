@@ -1,4 +1,4 @@
-"""Asks providers: the only module that imports litellm, and no LiteLLM type leaves it.
+"""Asks providers: beside `spared` the only module that imports litellm, and no LiteLLM type leaves it.
 
 Each deployment is a private group of one LiteLLM Router, whose own retries, cooldowns and fallbacks are off; which
 deployment is asked next, and how often, is decided in `routing`. Here a try becomes a provider call, its answer a
@@ -53,7 +53,7 @@ _loading = threading.Lock()
 # LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
 # counts per read, so an answer that dribbles would outlive it.
 _BACKSTOP_S = 5.0
-_HEAD_START_S = 0.25  # of a server before LiteLLM is loaded: it has answered `initialize` and `tools/list` by then
+_HEAD_START_S = 0.25  # of a server before LiteLLM is loaded, in which most clients have `initialize` and `tools/list`
 _MOST_TOKENS, _MOST_USD = 10**9, 10**6  # of one try: more is no count, and no price that anybody would pay
 _CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
 _LEADING_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
@@ -275,14 +275,15 @@ class ModelRouter:
                     self._complain(
                         logging.WARNING, "the warm-up call failed; the first call will be slow", exc_info=True
                     )
-            if gc.get_freeze_count():  # as a server does with all that it imports; to look through it takes 0.1 s
-                gc.freeze()
-            self._engine.set_result(engine)
-            if not self._wanted:  # closed meanwhile, when there was nothing to close
-                engine.forget()
+            if engine.is_first and gc.get_freeze_count():
+                gc.freeze()  # as a server does with all that it has imported; to look through it takes 0.1 s
         except BaseException as error:
             self._complain(logging.ERROR, "LiteLLM cannot be loaded: %r", error)
             self._engine.set_exception(error)
+            return
+        self._engine.set_result(engine)
+        if not self._wanted:  # closed meanwhile, when there was nothing to close
+            engine.forget()
 
     def _complain(self, level: int, said: str, *about: object, exc_info: bool = False) -> None:
         """But not once we are closed: the process may be ending then, in which no import and no thread succeeds."""
@@ -290,6 +291,8 @@ class ModelRouter:
             _log.log(level, said, *about, exc_info=exc_info)
 
     async def _loaded(self) -> _Engine:
+        if self._engine.done() and self._engine.exception() is None:
+            return self._engine.result()
         self.start()
         self._is_urgent.set()
         try:
@@ -321,7 +324,7 @@ class _Engine:
     _open: ClassVar[set[_Engine]] = set()
 
     def __init__(self, deployments: list[Deployment]) -> None:
-        self._is_first = "litellm" not in sys.modules
+        self.is_first = "litellm" not in sys.modules
         _quieten_before_import()
         import litellm
         from litellm.litellm_core_utils.core_helpers import _FINISH_REASON_MAP
@@ -356,13 +359,14 @@ class _Engine:
 
     def warm_up(self) -> None:
         """Make the first call of this process, so that nobody waits for what it brings about."""
-        if self._is_first:  # else somebody has used LiteLLM already, perhaps on another loop, which this would disturb
+        Request.parse({"messages": [{"role": "user", "content": ""}]})  # takes milliseconds the first time
+        if self.is_first:  # else somebody has used LiteLLM already, perhaps on another loop, which this would disturb
             asyncio.run(self._warm_up())
 
     async def _warm_up(self) -> None:
-        """One dummy call for each wire format, answered in memory: litellm imports much of itself on the first."""
+        """One dummy call in each way in which deployments are asked, answered in memory: litellm imports much of itself
+        on the first."""
         import httpx
-        import openai
         from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
         def answer(request: httpx.Request) -> httpx.Response:
@@ -390,12 +394,15 @@ class _Engine:
             handler = AsyncHTTPHandler()
             await handler.client.aclose()
             handler.client = http
-            openai_client = openai.AsyncOpenAI(api_key="none", http_client=http)
-            plain = [("openai", handler, True), ("anthropic", handler, True)]
-            for name, client, is_plain in [("openai", openai_client, False), *plain]:
-                ours.set(Manner(at_once=True, plain=is_plain, priced=False))
+            for manner in set(self._manners.values()):
+                client: Any = handler
+                if manner.format == "openai" and not manner.plain:
+                    import openai  # whose client takes 14 MB
+
+                    client = openai.AsyncOpenAI(api_key="none", http_client=http)
+                ours.set(manner)
                 messages = [{"role": "user", "content": ""}]
-                await router.acompletion(model=name, messages=messages, client=client, metadata={})
+                await router.acompletion(model=manner.format, messages=messages, client=client, metadata={})
 
     async def ask(
         self,

@@ -167,8 +167,8 @@ async def _guard(ctx: ServerRequestContext[Any], call_next: CallNext) -> Handler
     if ctx.method == "notifications/initialized":
         ctx.lifespan_context.session = ctx.session
     try:
-        result: HandlerResult = scrubbed(await call_next(ctx))
-        return result
+        result: HandlerResult = await call_next(ctx)
+        return result if ctx.method == "tools/call" else scrubbed(result)  # those have been, before they were written
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -378,16 +378,21 @@ async def _progress(ctx: _Context) -> AsyncIterator[Callable[[str], None]]:
         line = news
 
     async def report() -> None:
-        await anyio.sleep(_FIRST_PROGRESS_S)
         while True:
             await ctx.session.report_progress(round(time.monotonic() - began, 3), message=scrubbed(line))
             await anyio.sleep(_PROGRESS_S)
 
-    reporting = asyncio.ensure_future(report())
+    reporting: list[asyncio.Future[None]] = []
+    # A timer until then: most answers come before the first report, and a task would cost as much as all of this.
+    starting = asyncio.get_running_loop().call_later(
+        _FIRST_PROGRESS_S, lambda: reporting.append(asyncio.ensure_future(report()))
+    )
     try:
         yield tell
     finally:
-        reporting.cancel()
+        starting.cancel()
+        for task in reporting:
+            task.cancel()
 
 
 def _cut(text: str, most: int) -> str:

@@ -7,27 +7,35 @@ uses LiteLLM in it: a context variable says which calls are ours.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import json
 import os
 import traceback
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from http.cookiejar import DefaultCookiePolicy
+from types import CoroutineType, ModuleType, SimpleNamespace
+from typing import Any, Literal
 
-from .config import Deployment
+from .config import Deployment, is_price
 from .pace import Step, turn
 from .prices import has_own_prices
 
-_PLAIN = ("openai", "ollama", "embedded")  # asked in OpenAI's format, as it is
-_AT_ONCE = (*_PLAIN, "anthropic")  # for whose requests LiteLLM fetches nothing, and who count the tokens of answers
+# These, and Anthropic, count the tokens of their answers, and LiteLLM fetches nothing for a request to them.
+_OPENAI = ("openai", "ollama", "embedded")
 # All that may be set of a deployment that is asked without OpenAI's client. What only that client knows (extra_headers,
 # organization) is not among them.
-_FOR_ALL = {
+_WITHOUT_CLIENT = {
     *("model", "api_key", "api_base", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop"),
     *("user", "reasoning_effort", "presence_penalty", "frequency_penalty"),
 }
+# Coroutines of LiteLLM that write down how a call went; none waits for one of them.
+_LOGS = (
+    *("async_service_success_hook", "async_service_failure_hook"),
+    *("_client_async_logging_helper", "send_llm_exception_alert"),
+)
 _OF_THE_CLIENT = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
 
 
@@ -36,11 +44,13 @@ class Manner:
     """How LiteLLM is to deal with a call of ours.
 
     Attributes:
+        format: what the provider speaks, OpenAI's format or Anthropic's.
         at_once: its request is prepared on the loop, and no tokens of its answer are counted.
         plain: it goes out through LiteLLM's own HTTP client.
         priced: what it costs is not asked.
     """
 
+    format: Literal["openai", "anthropic"]
     at_once: bool
     plain: bool
     priced: bool
@@ -48,9 +58,12 @@ class Manner:
     @classmethod
     def of(cls, deployment: Deployment) -> Manner:
         provider = deployment.model.partition("/")[0]
+        is_openai = provider in _OPENAI
+        needs_client = any(key not in _WITHOUT_CLIENT and not is_price(key) for key in deployment.params)
         return cls(
-            at_once=provider in _AT_ONCE,
-            plain=provider in _PLAIN and not any(os.environ.get(name) for name in _OF_THE_CLIENT),
+            format="anthropic" if provider == "anthropic" else "openai",
+            at_once=is_openai or provider == "anthropic",
+            plain=is_openai and not needs_client and not any(map(os.environ.get, _OF_THE_CLIENT)),
             priced=has_own_prices(deployment),
         )
 
@@ -81,8 +94,11 @@ def _send_once() -> None:
 
     A connection that breaks: LiteLLM asks Anthropic again at once, and what one try of ours may cost is paid twice.
 
-    LiteLLM has no setting for either, so its two constructors are wrapped.
+    And have them keep no cookies: a client asks for all who have a key at that provider.
+
+    LiteLLM has no setting for these, so its two constructors are wrapped.
     """
+    import aiohttp
     import httpx
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
     from litellm.llms.openai.common_utils import BaseOpenAILLM
@@ -99,10 +115,23 @@ def _send_once() -> None:
                 # after so many objects and not after so many megabytes.
                 response.stream = httpx.ByteStream(response.content)
             if ours.get() is not None:
-                await turn(Step.READ)
+                with contextlib.suppress(asyncio.CancelledError):  # it is here, and what it has cost is to be known
+                    await turn(Step.READ)
             return response
 
         return sent
+
+    def keep_no_cookies(client: Any) -> None:
+        client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        transport = client._transport
+        if make_session := getattr(transport, "_client_factory", None):  # aiohttp's, which keeps cookies of its own
+
+            def session() -> Any:
+                made = make_session()
+                made._cookie_jar = aiohttp.DummyCookieJar()
+                return made
+
+            transport.client = transport._client_factory = session
 
     def once(make: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(make)
@@ -111,6 +140,7 @@ def _send_once() -> None:
             client.follow_redirects = False
             if not hasattr(client.send, "__wrapped__"):  # else it is one that somebody has set for all calls
                 client.send = sending_once(client.send)
+                keep_no_cookies(client)
             return client
 
         return made
@@ -122,18 +152,45 @@ def _send_once() -> None:
 
 
 def _log_nothing() -> None:
-    """Keep LiteLLM from preparing what it logs of each answer: nobody reads it, it takes milliseconds, and the answer
-    would wait for it as soon as it waits for the ledger. Others in this process may well read what it logs of theirs.
+    """Keep LiteLLM from logging and reporting each call, which it does in four tasks for one that is answered: nobody
+    reads that, it takes milliseconds, and the answer would wait for it as soon as it waits for the ledger. Others in
+    this process may well read what it logs of theirs.
     """
-    from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER, LoggingWorker
+    from litellm import router, utils
+    from litellm.litellm_core_utils import logging_utils
+    from litellm.litellm_core_utils.litellm_logging import Logging
 
-    def enqueue(async_coroutine: Coroutine[Any, Any, None]) -> None:
-        if ours.get() is not None:
-            async_coroutine.close()
-        else:
-            LoggingWorker.ensure_initialized_and_enqueue(GLOBAL_LOGGING_WORKER, async_coroutine)
+    def create_task(coroutine: CoroutineType[Any, Any, Any], **options: Any) -> asyncio.Task[Any] | None:
+        if ours.get() is None or coroutine.__name__ not in _LOGS:
+            return asyncio.create_task(coroutine, **options)
+        coroutine.close()
+        return None
 
-    GLOBAL_LOGGING_WORKER.ensure_initialized_and_enqueue = enqueue  # type: ignore[method-assign]
+    modules: list[Any] = [router, utils, logging_utils]
+    for module in modules:
+        module.asyncio = SimpleNamespace(**vars(asyncio) | {"create_task": create_task})
+
+    def of_others(log: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(log)
+        def logged(*args: Any, **kwargs: Any) -> Any:
+            return log(*args, **kwargs) if ours.get() is None else None
+
+        return logged
+
+    async def nothing() -> None: ...
+
+    fail: Any = Logging.async_failure_handler
+
+    @functools.wraps(fail)
+    def failed(*args: Any, **kwargs: Any) -> Any:
+        return fail(*args, **kwargs) if ours.get() is None else nothing()
+
+    loose: Any = Logging
+    loose.failure_handler = of_others(Logging.failure_handler)
+    loose.async_failure_handler = failed
+    loose.handle_sync_success_callbacks_for_async_calls = of_others(
+        Logging.handle_sync_success_callbacks_for_async_calls
+    )
 
 
 def _write_no_tracebacks() -> None:
@@ -173,7 +230,9 @@ def _load_no_token_table() -> None:
 def _ask_without_openais_client() -> None:
     """Have LiteLLM post to OpenAI's format with the HTTP client that it uses for most others: OpenAI's own client takes
     a quarter of a call's time, and a TLS context of its own for each deployment."""
+    import litellm
     from litellm import main
+    from litellm.llms.custom_httpx import llm_http_handler
 
     module: Any = main
     get_secret_bool = module.get_secret_bool
@@ -182,10 +241,19 @@ def _ask_without_openais_client() -> None:
     def secret_bool(name: str, *args: Any, **kwargs: Any) -> Any:
         manner = ours.get()
         if name == "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER" and manner is not None:
-            return manner.plain
+            # Where the program around us has set something for OpenAI's client, that is what is asked.
+            return manner.plain and not (litellm.aclient_session or litellm.organization or litellm.network_mock)
         return get_secret_bool(name, *args, **kwargs)
 
+    def dumps(value: Any, **options: Any) -> str:
+        """As OpenAI's client does: text as it is, which is half as long in many languages, and no NaN."""
+        if ours.get() is not None:
+            options = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":"), **options}
+        return json.dumps(value, **options)
+
     module.get_secret_bool = secret_bool
+    handler: Any = llm_http_handler
+    handler.json = SimpleNamespace(**vars(json) | {"dumps": dumps})
 
 
 def _price_nothing_twice() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -85,19 +87,20 @@ def is_day(text: str) -> bool:
 
 def scrubbed(value: Any) -> Any:
     """The same value as plain JSON, with every lone surrogate replaced by U+FFFD."""
-    match value:
-        case str():
+    if isinstance(value, str):
+        if not value.isascii():
             try:
                 value.encode()
             except UnicodeEncodeError:
                 return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            return value
-        case Mapping():
-            return {scrubbed(key): scrubbed(item) for key, item in value.items()}
-        case list() | tuple():
-            return [scrubbed(item) for item in value]
-        case _:
-            return value
+        return value
+    if isinstance(value, list | tuple):
+        return [scrubbed(item) for item in value]
+    if value is None or isinstance(value, int | float):  # before a question that takes longer
+        return value
+    if isinstance(value, Mapping):
+        return {scrubbed(key): scrubbed(item) for key, item in value.items()}
+    return value
 
 
 class _Value(BaseModel):
@@ -202,12 +205,23 @@ class Message(_Value):
         return sum(map(len, texts)) + sum(len(call.function.arguments) for call in self.tool_calls or ())
 
 
+def _as_json(schema: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(schema, allow_nan=False)
+    except ValueError:
+        raise ValueError("is no JSON: it holds NaN or an infinite number") from None
+    return schema
+
+
+Schema = Annotated[dict[str, Any], AfterValidator(_as_json)]
+
+
 class Function(_Value):
     """A function that the model may call; `parameters` is a JSON schema."""
 
     name: str = Field(pattern=_TOOL_NAME)
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Schema | None = None
     strict: bool | None = None
 
 
@@ -246,7 +260,7 @@ class JSONSchema(_Value):
 
     name: str = Field(pattern=_TOOL_NAME)
     description: str | None = None
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: Schema = Field(alias="schema")
     strict: bool | None = None
 
 

@@ -13,7 +13,7 @@ os.environ["LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"] = "True"
 os.environ["LITELLM_MODE"] = "PRODUCTION"
 for _name in list(os.environ):
     if _name.upper().endswith(("_API_KEY", "_PROXY", "_BASE_URL", "_API_BASE", "_AUTH_TOKEN")) or _name.startswith(
-        ("KONSTRUCT_", "OLLAMA_", "FORCE_COLOR")
+        ("KONSTRUCT_", "OLLAMA_", "OPENAI_", "FORCE_COLOR")
     ):
         del os.environ[_name]
 # Nor are the config and the ledger of whoever runs the tests.

@@ -19,6 +19,8 @@ from time import time
 from typing import Any
 
 import pytest
+from forked import Nursery
+from lines import Process
 from mcp import Client, types
 from providers import (
     Answer,
@@ -36,7 +38,7 @@ from providers import (
     Text,
     Truncated,
 )
-from worlds import ANTHROPIC_KEY, HELLO, KEYS, OPENAI_KEY, connected, default_groups, entry, opened
+from worlds import ANTHROPIC_KEY, HELLO, KEYS, OPENAI_KEY, connected, default_groups, entry, opened, write
 
 from konstruct_mcp import Konstruct
 
@@ -483,15 +485,16 @@ async def test_a_200_that_is_no_answer_is_that_deployments_failure(world: World,
     assert broken.calls == healthy.calls == 1
 
 
-@pytest.mark.parametrize(("wire", "group"), [("openai", "gpt"), ("anthropic", "quality"), ("ollama", "fast")])
+@pytest.mark.parametrize(
+    ("wire", "group"), [("openai", "gpt"), ("openai", "headed"), ("anthropic", "quality"), ("ollama", "fast")]
+)
 class TestEachProvider:
-    """What must arrive at, and come back from, each of the three."""
+    """What must arrive at, and come back from, each of the three; and one that is asked through OpenAI's client."""
 
     @pytest.fixture
     def provider(self, world: World, wire: str) -> Iterator[Provider]:
-        world.config["model_list"].append(
-            entry("gpt", {"model": "gpt-4o", "api_base": world.openai.url, "api_key": "os.environ/OPENAI_API_KEY"})
-        )
+        gpt = {"model": "gpt-4o", "api_base": world.openai.url, "api_key": "os.environ/OPENAI_API_KEY"}
+        world.config["model_list"] += [entry("gpt", gpt), entry("headed", gpt, extra_headers={"x-team": "blue"})]
         provider: Provider = getattr(world, wire)
         yield provider
         assert sum(world.calls()) == provider.calls > 0  # nobody else was asked
@@ -773,3 +776,60 @@ async def test_tool_calls_have_ids_of_their_own_whatever_the_provider_gives(worl
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,40}", call_id) for call_id in ids)  # as OpenAI and Anthropic take them
     assert [call["function"]["arguments"] for call in answer["tool_calls"]] == [arguments for _, arguments in given]
     assert world.ollama.requests[1].body["messages"][1]["tool_calls"] == answer["tool_calls"]
+
+
+@pytest.mark.parametrize("group", ["gpt", "headed", "quality"])
+async def test_a_cookie_of_a_provider_is_not_kept(world: World, group: str) -> None:
+    """It would be sent with the calls of everybody else who has a key there."""
+    urls = (
+        fake.url.replace("127.0.0.1", "localhost") for fake in (world.openai, world.anthropic)
+    )  # cookies want a name
+    gpt, claude = (
+        {"model": model, "api_base": url}
+        for model, url in zip(("openai/gpt-4o", "anthropic/claude-sonnet-4-6"), urls, strict=True)
+    )
+    headed = {**gpt, "extra_headers": {"x-team": "blue"}}
+    world.config["model_list"] += [
+        entry(f"{name}-{key}", {**params, "api_key": f"key-{key}"})
+        for name, params in (("gpt", gpt), ("headed", headed), ("quality", claude))
+        for key in ("one", "two")
+    ]
+    provider = world.anthropic if group == "quality" else world.openai
+
+    def answer(received: Received) -> Raw:
+        return Raw(Text("Hi").render(received), headers={"Set-Cookie": "session=of-one; Path=/"})
+
+    provider.script(answer)
+    async with world.client() as ask:
+        for key in ("one", "one", "two"):
+            await ask.ok(f"{group}-{key}")
+    assert len(provider.requests) == 3
+    assert not any("cookie" in {name.lower() for name in request.headers} for request in provider.requests)
+
+
+@pytest.mark.parametrize(
+    ("params", "environ", "header", "value"),
+    [
+        ({"extra_headers": {"X-Team": "blue"}}, {}, "x-team", "blue"),
+        ({"organization": "org-blue"}, {}, "openai-organization", "org-blue"),
+        ({}, {"OPENAI_ORGANIZATION": "org-green"}, "openai-organization", "org-green"),
+        ({}, {"OPENAI_PROJECT_ID": "proj-green"}, "openai-project", "proj-green"),
+    ],
+)
+def test_headers_of_openais_client_are_sent_as_headers(
+    params: dict[str, Any],
+    environ: dict[str, str],
+    header: str,
+    value: str,
+    openai: Provider,
+    tmp_path: Path,
+    nursery: Nursery | None,
+) -> None:
+    gpt = {"model": "openai/gpt-4o", "api_base": openai.url, "api_key": "k", **params}
+    config = write(tmp_path, {"model_list": [entry("gpt", gpt)]})
+    with Process(config, environ={"XDG_DATA_HOME": str(tmp_path), **environ}, nursery=nursery) as server:
+        server.initialize()
+        assert not server.complete("gpt")["isError"]
+    [request] = openai.requests
+    assert {name.lower(): sent for name, sent in request.headers.items()}[header] == value
+    assert set(request.body) <= {"model", "messages", "stream"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,23 @@ class TestInPython:
                 await konstruct.reload()
             assert konstruct.config is before
             assert konstruct.config_faults == ("model_list: no deployment",)
+
+    async def test_one_keeps_nothing_of_the_earlier_from_the_garbage_collector(
+        self, path: Path, config: dict[str, Any]
+    ) -> None:
+        """As all that is frozen would be, which a server does with what it has imported."""
+        async with Konstruct.from_config(path, environ=KEYS) as konstruct:
+            await konstruct.complete(HELLO, model_group="fast")
+            gc.freeze()
+            try:
+                frozen = gc.get_freeze_count()
+                config["konstruct"]["timeout_s"] = 100
+                replace(path, config)
+                assert await konstruct.reload()
+                await konstruct.complete(HELLO, model_group="fast")
+                assert gc.get_freeze_count() <= frozen
+            finally:
+                gc.unfreeze()
 
     async def test_many_changes_under_load_fail_no_call_and_leave_nothing_behind(
         self, path: Path, config: dict[str, Any]

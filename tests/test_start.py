@@ -12,7 +12,9 @@ import pytest
 from lines import SERVER, Process, call
 from processes import wait_for
 from providers import Provider
-from worlds import default_groups, write
+from worlds import KEYS, default_groups, entry, write
+
+HEAVY = ("openai.resources.chat", "alembic", "litellm.litellm_core_utils.default_encoding")
 
 WATCHED = str(Path(__file__).with_name("watched.py"))
 
@@ -35,6 +37,39 @@ def test_initialize_and_lists_are_answered_while_litellm_still_loads(config: Pat
         assert "timeout: no answer within 0.2 s, waiting for LiteLLM to load" in timed_out["content"][0]["text"]
         gate.write_bytes(b"")
         assert server.answer(request)["result"]["structuredContent"]["content"] == "Hello from ollama"
+
+
+def test_litellm_is_loaded_after_what_a_client_asks_first_and_nothing_heavy_with_it(
+    config: Path, tmp_path: Path
+) -> None:
+    command, environ = [sys.executable, WATCHED, "told"], {"XDG_DATA_HOME": str(tmp_path)}
+    subprocess.run([*SERVER, "usage"], env={**os.environ, **environ}, check=True, timeout=60)  # it makes the ledger
+    was_loading = True
+    for _ in range(3):  # in case a machine that is busy with much else takes a quarter of a second for that
+        if was_loading:
+            with Process(config, command=command, environ={**environ, **KEYS}) as server:
+                server.initialize()
+                assert server.ask("tools/list")["tools"]
+                was_loading = b"LOADING" in server.errors
+                for group in ("fast", "quality"):
+                    assert not server.complete(group)["isError"]
+                server.close_stdin()
+                assert server.wait() == 0
+            assert server.errors.decode().splitlines() == ["LOADING", "LOADED"]
+    assert not was_loading
+
+
+def test_the_watch_sees_what_is_heavy(openai: Provider, tmp_path: Path) -> None:
+    """The test above could not fail if the watch were blind."""
+    models = ("deepinfra/x", "mistral/x")
+    entries = [entry(model, {"model": model, "api_base": openai.url, "api_key": "k"}) for model in models]
+    config = write(tmp_path, {"model_list": entries})
+    with Process(config, command=[sys.executable, WATCHED, "told"], environ={"XDG_DATA_HOME": str(tmp_path)}) as server:
+        server.initialize()
+        assert not any(server.complete(model)["isError"] for model in models)
+        server.close_stdin()
+        server.wait()
+    assert server.errors.decode().splitlines()[-1] == f"LOADED {' '.join(HEAVY)}"
 
 
 @pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])

@@ -8,8 +8,9 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -459,6 +460,61 @@ class TestFloods:
             assert server.wait() == 0
         os.close(reading)
         assert text.count("malformed params") > 100
+
+
+class TestManyCallsAtOnce:
+    """What else is asked does not wait for the work that calls make."""
+
+    def test_a_ping_behind_three_hundred_calls_is_answered_before_most_of_them(
+        self, config: Path, nursery: Nursery | None
+    ) -> None:
+        with Process(config, nursery=nursery) as server:
+            server.initialize()
+            server.send_raw(b"\n".join([*calls(range(1000, 1300), no_such_argument=1), request("ping", 2000)]))
+            answered = [server.line()["id"] for _ in range(301)]
+        assert answered.index(2000) < 100
+        assert sorted(answered) == [*range(1000, 1300), 2000]
+
+    def test_one_that_is_taken_back_is_never_asked(
+        self, config: Path, nursery: Nursery | None, ollama: Provider
+    ) -> None:
+        with Process(config, nursery=nursery) as server:
+            server.initialize()
+            cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1019}}
+            server.send_raw(b"\n".join([*calls(range(1000, 1020)), json.dumps(cancelled).encode()]))
+            assert [bool(server.answer(number)["result"]["isError"]) for number in range(1000, 1019)] == [False] * 19
+            assert server.ask("ping") == {}
+            assert not server.has_answer(1019)
+        assert ollama.calls == 19
+
+    def test_each_is_answered_as_many_as_come_at_once(self, config: Path, nursery: Nursery | None) -> None:
+        with Process(config, nursery=nursery) as server:
+            server.initialize()
+            sent = b"\n".join([*calls(range(1000, 2200), no_such_argument="x" * 20_000), b""])  # 24 MB
+            pouring = threading.Thread(target=server.pour, args=(sent,))
+            pouring.start()
+            assert all(server.answer(number)["result"]["isError"] for number in range(1000, 2200))
+            pouring.join(WAIT_S)
+
+    def test_those_at_the_end_of_the_input_are_each_told_that_it_has_ended(
+        self, config: Path, nursery: Nursery | None, ollama: Provider
+    ) -> None:
+        ollama.script(Hang())
+        with Process(config, nursery=nursery) as server:
+            server.initialize()
+            server.send_raw(b"\n".join(calls(range(1000, 1050))))
+            server.close_stdin()
+            assert all("error" in server.answer(number) for number in range(1000, 1050))
+            assert server.wait() == 0
+
+
+def calls(numbers: Iterable[int], **arguments: Any) -> Iterator[bytes]:
+    for number in numbers:
+        yield request("tools/call", number, call("fast", **arguments))
+
+
+def request(method: str, number: int, params: Mapping[str, Any] | None = None) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params or {}}).encode()
 
 
 UNSENT = 64_000_000  # bytes of answers that are kept for a client that does not read

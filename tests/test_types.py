@@ -230,6 +230,17 @@ def test_what_is_no_number_at_all_is_refused(field: str, number: float) -> None:
     assert refusal({"messages": [USER], field: number}).startswith(f"{field}: ")
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_schema_that_is_no_json_is_refused(number: float) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "number", "maximum": number}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    asked = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}
+    for field, value in (("tools", [tool]), ("response_format", asked)):
+        refused = refusal({"messages": [USER], field: value})
+        assert refused.startswith(field)
+        assert refused.endswith("is no JSON: it holds NaN or an infinite number")
+
+
 # Valid requests.
 
 # Hypothesis would count a pause of the machine, which other tests keep busy, as a failure.
