@@ -1,7 +1,7 @@
 """What LiteLLM is spared: what it does of a call beside asking the provider, and nobody here needs.
 
 It has no settings for these, so that functions of it are wrapped, once for a process. They do as ever for whoever else
-uses LiteLLM in it: a context variable says which calls are ours.
+uses LiteLLM in it, since a context variable says which calls are ours; but its HTTP clients are shared by all.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ def _send_once() -> None:
     """
     import aiohttp
     import httpx
+    import litellm
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
     from litellm.llms.openai.common_utils import BaseOpenAILLM
 
@@ -140,7 +141,8 @@ def _send_once() -> None:
             client.follow_redirects = False
             if not hasattr(client.send, "__wrapped__"):  # else it is one that somebody has set for all calls
                 client.send = sending_once(client.send)
-                keep_no_cookies(client)
+                if client is not litellm.aclient_session:
+                    keep_no_cookies(client)
             return client
 
         return made

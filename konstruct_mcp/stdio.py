@@ -346,18 +346,22 @@ class _Relay:
             self._held += len(line)
         elif isinstance(item, types.JSONRPCRequest | types.JSONRPCNotification):
             if item.method == "notifications/cancelled":
-                await self._hand_over_call(str((item.params or {}).get("requestId")))
+                self._take_back(str((item.params or {}).get("requestId")))
             await self._to_server.send(SessionMessage(item))
         elif item is not None:
             self._outbox.put(item)
 
-    async def _hand_over_call(self, request_id: str | None = None) -> None:
-        """The next one, or that of this id, if there is one."""
+    async def _hand_over_call(self) -> None:
+        call, size = self._calls.popleft()
+        self._held -= size
+        await self._to_server.send(SessionMessage(call))
+
+    def _take_back(self, request_id: str) -> None:
+        """A call that is cancelled before it was handed over never is, and is owed no answer."""
         for index, (call, size) in enumerate(self._calls):
-            if request_id in (None, str(call.id)):
+            if str(call.id) == request_id:
                 del self._calls[index]
                 self._held -= size
-                await self._to_server.send(SessionMessage(call))
                 return
 
     def _is_full(self) -> bool:
