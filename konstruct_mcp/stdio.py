@@ -58,6 +58,7 @@ _CLEAN_UP_S = 0.5
 _STALLED_S = 1.0  # after the end of input, a client that takes nothing for so long is not going to
 _CHUNK = 1 << 16  # bytes, what a pipe holds
 _AT_ONCE = 4096  # bytes: a pipe that takes anything takes so many without waiting (PIPE_BUF, pipe(7))
+_READABLE = getattr(select, "POLLIN", 0)  # 0 where there is no `poll`
 _LONGEST_LINE = 100_000_000  # bytes: more than any provider accepts; a line that never ends must not fill the memory
 _MOST_UNSENT = 64_000_000  # bytes: ten thousand lists of groups, asked for before the first is read
 _MOST_CALLS, _MOST_HELD = 1000, 16_000_000  # calls of tools that wait until what has come with them is handed over
@@ -414,7 +415,7 @@ def _is_pipe(descriptor: int) -> bool:
     return sys.platform == "linux" and stat.S_ISFIFO(os.fstat(descriptor).st_mode)
 
 
-def _is_ready(descriptor: int, event: int = 1) -> bool:
+def _is_ready(descriptor: int, event: int = _READABLE) -> bool:
     """Whether there is something to read, or room to write."""
     if sys.platform == "win32":
         return False  # cannot be told
