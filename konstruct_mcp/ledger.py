@@ -325,6 +325,7 @@ class Ledger:
                     raise
                 folded += sum(self._fold_one(store, file, call) for file, call in some)
             self._holding -= {call.id for _, call in some}
+            store.sync()  # as the files are, which go now
             for file, _ in some:
                 self._spool.drop(file)
         if folded:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from types import CoroutineType, ModuleType, SimpleNamespace
 from typing import Any, Literal
+from weakref import WeakSet
 
 from .config import Deployment, is_price
 from .pace import Step, turn
@@ -122,6 +123,8 @@ def _send_once() -> None:
 
         return sent
 
+    known: WeakSet[Any] = WeakSet()
+
     def keep_no_cookies(client: Any) -> None:
         client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
         transport = client._transport
@@ -139,7 +142,8 @@ def _send_once() -> None:
         def made(*args: Any, **kwargs: Any) -> Any:
             client = make(*args, **kwargs)
             client.follow_redirects = False
-            if not hasattr(client.send, "__wrapped__"):  # else it is one that somebody has set for all calls
+            if client not in known:  # else it is one that somebody has set for all calls
+                known.add(client)
                 client.send = sending_once(client.send)
                 if client is not litellm.aclient_session:
                     keep_no_cookies(client)

@@ -241,10 +241,15 @@ class _Outbox:
 
     async def has_room(self) -> bool:
         """Wait until more may be asked for; False if nothing moves."""
-        while len(self._unsent) > _MOST_UNSENT or self._under_way >= _MOST_UNDER_WAY:
+        while not self.is_open:
             if not await self._moves():
                 return False
         return True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is room now."""
+        return len(self._unsent) <= _MOST_UNSENT and self._under_way < _MOST_UNDER_WAY
 
     async def emptied(self) -> bool:
         """Wait until everything is written; False if nothing moves."""
@@ -326,8 +331,10 @@ class _Relay:
                 async for line in _lines(self._incoming):
                     if line is not None:
                         await self._take(line)
-                    while self._calls and (self._is_full() or (line is None and not _is_ready(self._incoming))):
+                    is_idle = line is None and not _is_ready(self._incoming)
+                    while self._calls and (is_idle or self._is_full() or not self._outbox.is_open):
                         await self._hand_over_call()
+                        is_idle = is_idle and not _is_ready(self._incoming)
                     if not await self._may_go_on():
                         break
                 while self._calls:

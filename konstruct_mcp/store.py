@@ -39,11 +39,13 @@ _VERSION_TABLE = "konstruct_version"
 _MIGRATION_LOCK = 0x6B6F6E73747275  # any number that no other program uses for a PostgreSQL advisory lock
 LEASE_S = 120  # what a reservation is good for unless it is renewed
 _DISAGREE_S = 120  # how far the clocks of machines that share a ledger may be apart; see the README
-_TIDY_S = 5  # between two looks for reservations that have lapsed
+_TIDY_S = 5  # between two looks for reservations that have lapsed,
+_LONG_AGO_S = 3600  # and since when they have, if they are removed
 _SWITCH_S = 0.01  # between tries to switch a new file to WAL
 
 # Whatever a provider claims, the sums stay within 64 bits.
 _MOST_NUSD = 10**15
+_MOST_LIMIT_NUSD = 10**18  # of a budget, in the config
 
 metadata = sa.MetaData()
 _id = sa.String(36)
@@ -105,14 +107,16 @@ class _Ready:
 
     def __init__(self, statement: sa.ClauseElement) -> None:
         self._statement = statement
-        self._written: dict[str, tuple[str, list[str] | None]] = {}  # by dialect: SQL, and the order of its values
+        # By dialect and driver: SQL, and the order of its values.
+        self._written: dict[tuple[str, str], tuple[str, list[str] | None]] = {}
 
     def execute(self, connection: sa.Connection, *rows: Mapping[str, Any]) -> int:
         """How many rows it has changed."""
-        written = self._written.get(connection.dialect.name)
+        dialect = connection.dialect
+        written = self._written.get((dialect.name, dialect.driver))
         if written is None:
-            compiled: Any = self._statement.compile(dialect=connection.dialect)
-            written = self._written[connection.dialect.name] = str(compiled), compiled.positiontup
+            compiled: Any = self._statement.compile(dialect=dialect)
+            written = self._written[dialect.name, dialect.driver] = str(compiled), compiled.positiontup
         sql, names = written
         values: list[Any] = list(rows) if names is None else [tuple(row[name] for name in names) for row in rows]
         result = connection.exec_driver_sql(sql, values if len(values) > 1 else values[0], _COUNTING)
@@ -139,7 +143,7 @@ _LOCK = (
 )
 # Its own a process never takes for lapsed: it is there, though its machine may have slept.
 _IS_LAPSED = sa.and_(reservations.c.lapses_at < sa.bindparam("now"), reservations.c.owner != sa.bindparam("owner"))
-_LAPSE = sa.delete(reservations).where(_IS_LAPSED)
+_REMOVE = sa.delete(reservations).where(_IS_LAPSED)
 # One made by a clock that was ahead, of a process that is dead, would stand for as long as that clock was ahead. It is
 # not taken for lapsed at once, since its process may be there, and renews it when it next looks at its clock.
 _SHORTEN = (
@@ -364,11 +368,12 @@ class Store:
             return [_reserve(connection, reserve, now, again=again) for reserve in wanted]
 
     def _tidy(self, connection: sa.Connection, now: datetime, owner: str) -> None:
-        """Remove the reservations that have lapsed, now and then: they do not count, and are in nobody's way."""
+        """Remove, now and then, the reservations that have lapsed long ago. Until then they do not count, but their
+        process may be back, and renew them."""
         if abs(now.timestamp() - self._tidied_at) >= _TIDY_S:
             self._tidied_at = now.timestamp()
             _shorten(connection, now)
-            connection.execute(_LAPSE, {"now": int(now.timestamp()), "owner": owner})
+            connection.execute(_REMOVE, {"now": int(now.timestamp()) - _LONG_AGO_S, "owner": owner})
 
     def _lock(self, connection: sa.Connection, names: set[str]) -> None:
         if not self._sqlite:  # whose lock is held since BEGIN IMMEDIATE
@@ -572,6 +577,8 @@ def _grant(connection: sa.Connection, wanted: Reserve, tokens: int, now: datetim
     """Reserve what an answer of so many tokens can cost, if all budgets afford it: one statement looks and writes."""
     seconds = int(now.timestamp())
     amount = wanted.quote.most_nusd(tokens)
+    if amount > _MOST_LIMIT_NUSD:  # or there might be more than a database can count to
+        return None
     values: dict[str, Any] = {
         "call_id": wanted.call_id,
         "attempt": wanted.attempt,

@@ -208,8 +208,8 @@ class Message(_Value):
 def _as_json(schema: dict[str, Any]) -> dict[str, Any]:
     try:
         json.dumps(schema, allow_nan=False)
-    except ValueError:
-        raise ValueError("is no JSON: it holds NaN or an infinite number") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError("is no JSON") from error
     return schema
 
 

@@ -86,6 +86,21 @@ class TestACall:
         assert (state.spent_nusd, state.reserved_nusd) == (COST_NUSD, 0)
         assert world.database.reserved("default") == 0
 
+    @pytest.mark.parametrize("max_tokens", [10**16, 10**30])
+    async def test_that_could_cost_more_than_a_database_counts_to_is_refused_and_is_nobody_elses_affair(
+        self,
+        database: Database,
+        openai: Provider,
+        anthropic: Provider,
+        ollama: Provider,
+        tmp_path: Path,
+        max_tokens: int,
+    ) -> None:
+        async with World(tmp_path, database, openai, anthropic, ollama).opened(DAY) as konstruct:
+            with pytest.raises(BudgetExceededError):
+                await konstruct.complete(HELLO, max_tokens=max_tokens)
+            assert (await konstruct.complete(HELLO, max_tokens=10)).content
+
     @pytest.mark.parametrize("how", ["refused", "cancelled", "timed out"])
     async def test_gives_its_reservation_back(self, world: World, how: str) -> None:
         world.openai.script(Status(400) if how == "refused" else Hang())

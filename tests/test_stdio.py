@@ -6,12 +6,13 @@ import json
 import os
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -476,9 +477,9 @@ class TestManyCallsAtOnce:
         assert sorted(answered) == [*range(1000, 1300), 2000]
 
     def test_one_that_is_taken_back_is_never_asked(
-        self, config: Path, nursery: Nursery | None, ollama: Provider
+        self, config: Path, nursery: Nursery | None, ollama: Provider, tmp_path: Path
     ) -> None:
-        with Process(config, nursery=nursery) as server:
+        with Process(config, nursery=nursery, environ={"XDG_DATA_HOME": str(tmp_path)}) as server:
             server.initialize()
             cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1019}}
             server.send_raw(b"\n".join([*calls(range(1000, 1020)), json.dumps(cancelled).encode()]))
@@ -486,6 +487,8 @@ class TestManyCallsAtOnce:
             assert server.ask("ping") == {}
             assert not server.has_answer(1019)
         assert ollama.calls == 19
+        with closing(sqlite3.connect(tmp_path / "konstruct-mcp/ledger.sqlite3")) as ledger:
+            assert ledger.execute("SELECT count(*) FROM konstruct_calls").fetchone() == (19,)
 
     def test_each_is_answered_as_many_as_come_at_once(self, config: Path, nursery: Nursery | None) -> None:
         with Process(config, nursery=nursery) as server:

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import pytest
@@ -230,15 +231,15 @@ def test_what_is_no_number_at_all_is_refused(field: str, number: float) -> None:
     assert refusal({"messages": [USER], field: number}).startswith(f"{field}: ")
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_a_schema_that_is_no_json_is_refused(number: float) -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "number", "maximum": number}}}
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), {1, 2}, b"", date(2026, 1, 31)])
+def test_a_schema_that_is_no_json_is_refused(value: Any) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "number", "maximum": value}}}
     tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
     asked = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}
     for field, value in (("tools", [tool]), ("response_format", asked)):
         refused = refusal({"messages": [USER], field: value})
         assert refused.startswith(field)
-        assert refused.endswith("is no JSON: it holds NaN or an infinite number")
+        assert refused.endswith("is no JSON")
 
 
 # Valid requests.
