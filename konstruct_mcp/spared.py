@@ -87,6 +87,23 @@ def spare() -> None:
         _prepare_at_once()
 
 
+def _but_for(
+    which: Callable[[Manner], bool], function: Callable[..., Any], nothing: Callable[[], Any] = lambda: None
+) -> Callable[..., Any]:
+    """The function, but for those calls of ours; for them what `nothing` gives."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        manner = ours.get()
+        return nothing() if manner is not None and which(manner) else function(*args, **kwargs)
+
+    return wrapped
+
+
+def _any(_: Manner) -> bool:
+    return True
+
+
 def _send_once() -> None:
     """Have LiteLLM make HTTP clients that send a request once, and take for a failure what would have it sent again.
 
@@ -176,27 +193,12 @@ def _log_nothing() -> None:
     for module in modules:
         module.asyncio = SimpleNamespace(**vars(asyncio) | {"create_task": create_task})
 
-    def of_others(log: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(log)
-        def logged(*args: Any, **kwargs: Any) -> Any:
-            return log(*args, **kwargs) if ours.get() is None else None
-
-        return logged
-
     async def nothing() -> None: ...
 
-    fail: Any = Logging.async_failure_handler
-
-    @functools.wraps(fail)
-    def failed(*args: Any, **kwargs: Any) -> Any:
-        return fail(*args, **kwargs) if ours.get() is None else nothing()
-
     loose: Any = Logging
-    loose.failure_handler = of_others(Logging.failure_handler)
-    loose.async_failure_handler = failed
-    loose.handle_sync_success_callbacks_for_async_calls = of_others(
-        Logging.handle_sync_success_callbacks_for_async_calls
-    )
+    loose.async_failure_handler = _but_for(_any, loose.async_failure_handler, nothing)
+    for name in ("failure_handler", "handle_sync_success_callbacks_for_async_calls"):
+        setattr(loose, name, _but_for(_any, getattr(loose, name)))
 
 
 def _write_no_tracebacks() -> None:
@@ -205,14 +207,10 @@ def _write_no_tracebacks() -> None:
     from litellm import router, utils
     from litellm.litellm_core_utils import exception_mapping_utils, litellm_logging
 
-    def of_others(write: Callable[..., Any], nothing: Callable[[], Any]) -> Callable[..., Any]:
-        @functools.wraps(write)
-        def written(*args: Any, **kwargs: Any) -> Any:
-            return write(*args, **kwargs) if ours.get() is None else nothing()
-
-        return written
-
-    written = {"format_exc": of_others(traceback.format_exc, str), "format_tb": of_others(traceback.format_tb, list)}
+    written = {
+        "format_exc": _but_for(_any, traceback.format_exc, str),
+        "format_tb": _but_for(_any, traceback.format_tb, list),
+    }
     modules: list[Any] = [router, utils, exception_mapping_utils, litellm_logging]
     for module in modules:
         module.traceback = SimpleNamespace(**vars(traceback) | written)
@@ -223,14 +221,7 @@ def _load_no_token_table() -> None:
     from litellm import main
 
     module: Any = main
-    get_encoding = module._get_encoding
-
-    @functools.wraps(get_encoding)
-    def encoding() -> Any:
-        manner = ours.get()
-        return None if manner is not None and manner.at_once else get_encoding()
-
-    module._get_encoding = encoding
+    module._get_encoding = _but_for(lambda manner: manner.at_once, module._get_encoding)
 
 
 def _ask_without_openais_client() -> None:
@@ -266,14 +257,8 @@ def _price_nothing_twice() -> None:
     """Keep LiteLLM from looking up what an answer costs where that is reckoned by prices of one's own."""
     from litellm.litellm_core_utils.litellm_logging import Logging
 
-    look_up = Logging._response_cost_calculator
-
-    @functools.wraps(look_up)
-    def cost(*args: Any, **kwargs: Any) -> Any:
-        manner = ours.get()
-        return None if manner is not None and manner.priced else look_up(*args, **kwargs)
-
-    Logging._response_cost_calculator = cost  # type: ignore[method-assign]
+    loose: Any = Logging
+    loose._response_cost_calculator = _but_for(lambda manner: manner.priced, loose._response_cost_calculator)
 
 
 def _prepare_at_once() -> None:

@@ -19,8 +19,8 @@ How it ends:
 
 - At the end of input, calls under way are broken off, and what is left goes out as long as the client takes it.
 - SIGTERM, SIGINT and a client that closes our output, or dies, break off the calls and end the process after a bounded
-  clean-up through `os._exit`: a thread sits in a blocking read or write, which nothing can wake. The output is watched,
-  so that this is not left to the next write.
+  clean-up through `os._exit`: a thread may sit in a blocking read or write, which nothing can wake. The output is
+  watched, so that this is not left to the next write.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _CLEAN_UP_S = 0.5
 _STALLED_S = 1.0  # after the end of input, a client that takes nothing for so long is not going to
 _CHUNK = 1 << 16  # bytes, what a pipe holds
 _AT_ONCE = 4096  # bytes: a pipe that takes anything takes so many without waiting (PIPE_BUF, pipe(7))
-_READABLE = getattr(select, "POLLIN", 0)  # 0 where there is no `poll`
+_READABLE, _HUNG_UP = getattr(select, "POLLIN", 0), getattr(select, "POLLHUP", 0)  # 0 where there is no `poll`
 _LONGEST_LINE = 100_000_000  # bytes: more than any provider accepts; a line that never ends must not fill the memory
 _MOST_UNSENT = 64_000_000  # bytes: ten thousand lists of groups, asked for before the first is read
 _MOST_CALLS, _MOST_HELD = 1000, 16_000_000  # calls of tools that wait until what has come with them is handed over
@@ -152,11 +152,9 @@ def _claimed() -> tuple[int, int]:
 async def _hung_up(output: int) -> None:
     """Return once nobody can read any more what we write."""
     with suppress(OSError):  # a file cannot be watched, and nobody closes it
-        watch = select.poll()
-        watch.register(output, 0)
         while True:
             await anyio.wait_readable(output)
-            if watch.poll(0):
+            if _polled(output, 0):
                 return
             # A socket on which something was sent to us, where nothing should be. It stays readable.
             await anyio.sleep(_STALLED_S)
@@ -385,11 +383,11 @@ class _Relay:
 
 async def _lines(descriptor: int) -> AsyncIterator[bytes | None]:
     """What comes in, line by line; of one that is too long, its beginning. None before it waits for more."""
-    line = bytearray()
+    line, is_pipe = bytearray(), _is_pipe(descriptor)
     while True:
         if not _is_ready(descriptor):
             yield None
-        if not (chunk := await _chunk(descriptor)):
+        if not (chunk := await _chunk(descriptor, is_pipe=is_pipe)):
             break
         first, *others = chunk.split(b"\n")
         line += first[: _LONGEST_LINE + 1 - len(line)]
@@ -399,9 +397,8 @@ async def _lines(descriptor: int) -> AsyncIterator[bytes | None]:
     yield bytes(line)
 
 
-async def _chunk(descriptor: int) -> bytes:
+async def _chunk(descriptor: int, *, is_pipe: bool) -> bytes:
     """Some bytes; none at the end."""
-    is_pipe = _is_pipe(descriptor)
     while True:
         try:
             if _is_ready(descriptor):
@@ -424,20 +421,23 @@ def _is_pipe(descriptor: int) -> bool:
 
 def _is_ready(descriptor: int, event: int = _READABLE) -> bool:
     """Whether there is something to read, or room to write."""
-    if sys.platform == "win32":
-        return False  # cannot be told
-    watch = select.poll()
-    watch.register(descriptor, event)
-    return any(found & (event | select.POLLHUP) for _, found in watch.poll(0))
+    return bool(_polled(descriptor, event) & (event | _HUNG_UP))
 
 
 def _is_closed(incoming: int) -> bool:
     """Whether nobody can send any more, though there may be something to read."""
+    return bool(
+        _polled(incoming, getattr(select, "POLLRDHUP", 0))
+    )  # half of a socket can be closed; Linux alone says so
+
+
+def _polled(descriptor: int, event: int) -> int:
+    """Which of these events, and of those that nobody has to ask for, have come; none where that cannot be told."""
     if sys.platform == "win32":
-        return False  # cannot be told
+        return 0
     watch = select.poll()
-    watch.register(incoming, getattr(select, "POLLRDHUP", 0))  # half of a socket can be closed; Linux alone says so
-    return bool(watch.poll(0))
+    watch.register(descriptor, event)
+    return next((found for _, found in watch.poll(0)), 0)
 
 
 def _read(line: bytes) -> types.JSONRPCRequest | types.JSONRPCNotification | types.JSONRPCError | None:

@@ -2,7 +2,7 @@
 
 watched.py offline      every connection and name look-up but on loopback raises, and is told on stderr too
 watched.py gated PIPE   the import of litellm waits until the named pipe is written to
-watched.py told         the import of litellm is told on stderr, and at the end which of the `HEAVY` were loaded
+watched.py told NAME…   the import of litellm is told on stderr, and at the end which of these modules were loaded
 watched.py late EVENT   LiteLLM's thread waits before its first such audit event, and says so, until the process ends,
                         which then waits for the thread
 """
@@ -40,17 +40,13 @@ def gated(pipe: str) -> Callable[[str, tuple[Any, ...]], None]:
     return hook
 
 
-# What is only of use to some: OpenAI's own client, the making of a ledger's tables, a table of tokens.
-HEAVY = ("openai.resources.chat", "alembic", "litellm.litellm_core_utils.default_encoding")
-
-
 def told(event: str, args: tuple[Any, ...]) -> None:
     if event == "import" and args[0] == "litellm":
         print("LOADING", file=sys.stderr, flush=True)
 
 
-def told_at_the_end() -> None:
-    print("LOADED", *(name for name in HEAVY if name in sys.modules), file=sys.stderr, flush=True)
+def told_at_the_end(names: list[str]) -> None:
+    print("LOADED", *(name for name in names if name in sys.modules), file=sys.stderr, flush=True)
 
 
 def late(awaited: str) -> Callable[[str, tuple[Any, ...]], None]:
@@ -78,9 +74,9 @@ match sys.argv[1:]:
         sys.addaudithook(offline)
     case ["gated", pipe]:
         sys.addaudithook(gated(pipe))
-    case ["told"]:
+    case ["told", *names]:
         sys.addaudithook(told)
-        atexit.register(told_at_the_end)
+        atexit.register(told_at_the_end, names)
     case ["late", event]:
         sys.addaudithook(late(event))
     case _:
