@@ -272,6 +272,7 @@ def complete(
     else:
         _print(_shown(completion.content))
         _say(*(f"({attempt.deployment}: {attempt.error})" for attempt in completion.attempts))
+        _say(*(f"({note})" for note in completion.notes))
         _say(_summary(completion))
 
 

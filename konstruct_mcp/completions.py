@@ -40,7 +40,8 @@ from .errors import (
 )
 from .ledger import Ledger
 from .pace import Step, turn
-from .router import ModelRouter, Reply, Tried
+from .responses import Reply, Tried
+from .router import ModelRouter
 from .routing import Answer, Fault, FaultKind, Hold, Try, Walk
 from .source import changes
 from .types import (
@@ -638,6 +639,7 @@ class _Account:
             usage=tried.usage or Usage(0, 0),
             cost_usd=tried.cost_usd,
             duration_ms=_ms_since(self._started),
+            notes=tried.notes,
         )
 
     def closed(self) -> Call:

@@ -15,81 +15,32 @@ import contextlib
 import functools
 import gc
 import logging
-import math
 import os
-import re
 import sys
 import threading
 import time
-import uuid
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .accounts import Quote
-from .config import Config, Deployment, is_price
+from .config import Config, Deployment
 from .embedded import EmbeddedServer
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
 from .faults import fault_of, secrets_in
-from .prices import Tokens, facts_of, has_own_prices, own_cost, quote
-from .routing import Answer, Facts, Fault, FaultKind, Needs, Routes, Try, Walk
+from .prices import facts_of, quote
+from .requests import litellm_params, options, plain
+from .responses import Tried, read
+from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
 from .spared import Manner, ours, spare
-from .types import (
-    DeploymentStatus,
-    FinishReason,
-    FunctionCall,
-    GroupStatus,
-    Message,
-    Request,
-    ToolCall,
-    Usage,
-)
+from .types import DeploymentStatus, GroupStatus, Request
 
 _log = logging.getLogger(__name__)
 _loading = threading.Lock()
 
-# LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
-# counts per read, so an answer that dribbles would outlive it.
-_BACKSTOP_S = 5.0
 _HEAD_START_S = 0.25  # of a server before LiteLLM is loaded, in which most clients have `initialize` and `tools/list`
-_MOST_TOKENS, _MOST_USD = 10**9, 10**6  # of one try: more is no count, and no price that anybody would pay
 _CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
-_LEADING_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
-_FINISH_REASONS: Mapping[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a provider's response holds for us."""
-
-    content: str
-    tool_calls: tuple[ToolCall, ...]
-    finish_reason: FinishReason
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """How one try went.
-
-    Attributes:
-        outcome: for routing.
-        reply: the answer; None where the outcome is a fault.
-        usage: the tokens that the provider counted; None where it counted none. An unusable answer can have some.
-        cost_usd: what they cost; None means unknown.
-    """
-
-    outcome: Answer | Fault
-    reply: Reply | None = None
-    usage: Usage | None = None
-    cost_usd: float | None = None
 
 
 class ModelRouter:
@@ -203,7 +154,7 @@ class ModelRouter:
             async with asyncio.timeout(attempt.limit_s):
                 address = await self._address(deployment)
                 response = await engine.ask(deployment, request, tenant, max_tokens, address)
-            return engine.read(response, deployment, self._routes.facts(deployment), time.monotonic() - began)
+            return read(response, deployment, self._routes.facts(deployment), time.monotonic() - began)
         except TimeoutError:
             fault = Fault(FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s)
         except EmbeddedError as error:
@@ -344,7 +295,7 @@ class _Engine:
         warnings.filterwarnings("ignore", r"coroutine '[\w.<>]+\.acompletion\w*' was never awaited", RuntimeWarning)
         self._manners = {deployment.id: Manner.of(deployment) for deployment in deployments}
         self._router = self._make_router(
-            [{"model_name": deployment.id, "litellm_params": _litellm_params(deployment)} for deployment in deployments]
+            [{"model_name": deployment.id, "litellm_params": litellm_params(deployment)} for deployment in deployments]
         )
 
     def _make_router(self, model_list: list[dict[str, Any]]) -> Any:
@@ -419,51 +370,11 @@ class _Engine:
         longest = {} if max_tokens is None else {key: max_tokens}
         return await self._router.acompletion(
             model=deployment.id,
-            messages=[_plain(message) for message in request.messages],
+            messages=[plain(message) for message in request.messages],
             # LiteLLM writes into it, so each call gets its own.
             metadata={"tenant_id": tenant},
-            **(_options(deployment, request) | longest),
+            **(options(deployment, request) | longest),
             **address,
-        )
-
-    def read(self, response: Any, deployment: Deployment, facts: Facts, latency_s: float) -> Tried:
-        """What a response says, or the fault that it is."""
-        tokens = _counted(getattr(response, "usage", None), deployment)
-        usage = None if tokens is None else Usage(tokens.sent, tokens.answered, tokens.cached)
-        cost = None if tokens is None else _cost(response, tokens, deployment, facts)
-        try:
-            reply = self._reply(response)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            why = str(error) if isinstance(error, _UnusableError) else "malformed"
-            return Tried(Fault(FaultKind.BAD_ANSWER, why), None, usage, cost)
-        counted = 0 if tokens is None else tokens.sent + tokens.answered
-        return Tried(Answer(latency_s, counted), reply, usage, cost)
-
-    def _reply(self, response: Any) -> Reply:
-        if not response.choices:
-            raise _UnusableError("no choices")
-        choice = response.choices[0]
-        message = choice.message
-        content = message.content if message.content is not None else ""
-        if not isinstance(content, str):
-            raise _UnusableError("content is not text")
-        if any(not call.function.name for call in message.tool_calls or ()):
-            raise _UnusableError("a tool call without a name")
-        calls = _told_apart(
-            ToolCall(
-                id=str(call.id or ""),
-                function=FunctionCall(name=str(call.function.name), arguments=str(call.function.arguments or "")),
-            )
-            for call in message.tool_calls or ()
-        )
-        finish_reason = _FINISH_REASONS.get(choice.finish_reason, "stop")
-        refusal = (getattr(message, "provider_specific_fields", None) or {}).get("refusal")
-        if refusal and not content:
-            content, finish_reason = str(refusal), "content_filter"
-        return Reply(
-            content=_without_thought(content, message),
-            tool_calls=calls,
-            finish_reason="tool_calls" if calls and finish_reason == "stop" else finish_reason,
         )
 
     def take_over(self, earlier: _Engine) -> None:
@@ -495,28 +406,6 @@ class _Engine:
         clients.flush_cache()  # else a closed client is handed to the next user on this loop
 
 
-def _without_thought(content: str, message: Any) -> str:
-    """The content without the reasoning before it, which LiteLLM takes out of some answers and not out of others."""
-    if match := _LEADING_THOUGHT.match(content):
-        return content[match.end() :]
-    return content.lstrip() if getattr(message, "reasoning_content", None) else content
-
-
-def _told_apart(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
-    """The calls, each with an id that is its own: an assistant sends results by them, and a provider refuses a history
-    in which one is missing or there twice."""
-    found: dict[str, ToolCall] = {}
-    for call in calls:
-        is_new = call.id and call.id not in found
-        own = call.id if is_new else f"call_{uuid.uuid4().hex}"  # 37 characters: OpenAI takes no more than 40
-        found[own] = call if is_new else call.model_copy(update={"id": own})
-    return tuple(found.values())
-
-
-class _UnusableError(ValueError):
-    """A response that holds no answer; its text says why, and none of the provider's."""
-
-
 _NO_TOKENS_OPENAI = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 _NO_TOKENS_ANTHROPIC = {"input_tokens": 0, "output_tokens": 0}
 
@@ -534,89 +423,6 @@ def _quieten_before_import() -> None:
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys(excepted))
 
 
-def _litellm_params(deployment: Deployment) -> dict[str, Any]:
-    # Prices are reckoned with here: LiteLLM notes them under the model's name, for every deployment in the process.
-    params = {key: value for key, value in deployment.params.items() if not is_price(key)}
-    provider, _, name = deployment.model.partition("/")
-    if provider == "ollama":
-        # Through Ollama's OpenAI endpoint: LiteLLM's own Ollama providers lose tool history, emulate tools in the
-        # prompt, and report every failure as the same connection error.
-        base = str(params.get("api_base", "")).rstrip("/").removesuffix("/v1")
-        params |= {"model": f"openai/{name}", "api_base": f"{base}/v1"}
-        params.setdefault("api_key", "ollama")  # any: Ollama asks for none, the client insists on one
-    elif provider == "embedded":
-        params |= {"model": f"openai/{name}", "api_base": "http://127.0.0.1", "api_key": "set for each call"}
-    return params | {"timeout": deployment.timeout_s + _BACKSTOP_S, "max_retries": 0}
-
-
-def _options(deployment: Deployment, request: Request) -> dict[str, Any]:
-    """The request's parameters, and nothing else: LiteLLM hands on whatever it does not know."""
-    options = request.model_dump(
-        include={"tools", "tool_choice", "response_format", "max_tokens", "temperature"},
-        exclude_none=True,
-        by_alias=True,
-    )
-    if "tools" not in options:
-        options.pop("tool_choice", None)  # only "none" can be left, and a provider refuses it without tools
-    if deployment.model.startswith("anthropic/") and "tools" not in options:
-        # Anthropic refuses a history with tool calls unless the request defines tools.
-        called = {call.function.name: None for message in request.messages for call in message.tool_calls or ()}
-        if called:  # whatever the choice was: there is nothing to choose from
-            parameters = {"type": "object", "properties": {}}
-            options["tools"] = [
-                {"type": "function", "function": {"name": name, "parameters": parameters}} for name in called
-            ]
-            options["tool_choice"] = "none"
-    return options
-
-
-def _plain(message: Message) -> dict[str, Any]:
-    plain = message.model_dump(exclude_none=True, by_alias=True)
-    plain.setdefault("content", None)  # providers want the key, even beside tool calls alone
-    return plain
-
-
-# -- what a provider counted -------------------------------------------------------------------------------------------
-
-
 def _per_million(cost: float | None) -> float | None:
     # Ten digits are more than any price has, and take back what the multiplication added.
     return None if cost is None else float(f"{cost * 1_000_000:.10g}")
-
-
-def _counted(usage: Any, deployment: Deployment) -> Tokens | None:
-    """What the provider counted; None where it says nothing, or nothing that is a count."""
-    sent, answered = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    cached = min(sent, _count(getattr(usage, "prompt_tokens_details", None), "cached_tokens"))
-    reasoned = _count(getattr(usage, "completion_tokens_details", None), "reasoning_tokens")
-    if deployment.model.startswith("xai/"):  # which counts them beside the others
-        answered += reasoned
-    tokens = Tokens(
-        sent=sent,
-        cached=cached,
-        written=min(sent - cached, _count(usage, "cache_creation_input_tokens")),
-        answered=answered,
-        reasoned=min(answered, reasoned),
-    )
-    return tokens if sent or answered else None
-
-
-def _count(usage: Any, name: str) -> int:
-    value = getattr(usage, name, 0)
-    return min(max(0, value), _MOST_TOKENS) if isinstance(value, int) else 0
-
-
-def _cost(response: Any, tokens: Tokens, deployment: Deployment, facts: Facts) -> float | None:
-    """US dollars; None where it is unknown."""
-    if facts.free:
-        return 0.0
-    if has_own_prices(deployment):
-        cost: Any = None if facts.missing_prices else own_cost(tokens, deployment)
-    elif deployment.model.startswith("together_ai/") and not facts.missing_prices:
-        cost = own_cost(tokens, deployment)  # LiteLLM goes by the size in the name, even of one that has a price
-    else:
-        # LiteLLM says 0 of what it has no price of.
-        cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost") or None
-    if isinstance(cost, int | float) and math.isfinite(cost) and 0 <= cost < _MOST_USD:
-        return float(f"{cost:.10g}")  # without what binary fractions add
-    return None

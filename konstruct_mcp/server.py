@@ -509,6 +509,7 @@ def _complete_tool(konstruct: Konstruct) -> types.Tool:
                 "usage": {"type": "object"},
                 "cost_usd": {"anyOf": [{"type": "number"}, {"type": "null"}], "description": "null: unpriced"},
                 "duration_ms": {"type": "integer"},
+                "notes": {"type": "array", "items": {"type": "string"}, "description": "what was left out or changed"},
                 "truncated": {"type": "object", "description": "content was cut; read uri for the whole"},
             },
             "required": [

@@ -386,6 +386,7 @@ class Completion:
         usage: tokens of the answering call.
         cost_usd: US dollars of the answering call; None means unpriced, not free.
         duration_ms: from arrival to answer, failed tries and waits included.
+        notes: what of the request was left out or done in another way, one line each.
     """
 
     content: str
@@ -398,9 +399,10 @@ class Completion:
     usage: Usage
     cost_usd: float | None
     duration_ms: int
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form; `attempts` is absent when there are none, `usage.cached_tokens` when it is 0."""
+        """The JSON form; `attempts` and `notes` are absent when there are none, `usage.cached_tokens` when it is 0."""
         # Not `asdict` of the whole, which copies what it finds in it deeply.
         answer = {name: getattr(self, name) for name in self.__dataclass_fields__}
         answer["usage"] = asdict(self.usage)
@@ -408,8 +410,10 @@ class Completion:
             del answer["usage"]["cached_tokens"]
         answer["tool_calls"] = [call.model_dump() for call in self.tool_calls]
         answer["attempts"] = [asdict(attempt) for attempt in self.attempts]
-        if not answer["attempts"]:
-            del answer["attempts"]
+        answer["notes"] = list(self.notes)
+        for name in ("attempts", "notes"):
+            if not answer[name]:
+                del answer[name]
         return answer
 
 
