@@ -229,7 +229,7 @@ class Konstruct:
 
     async def complete(
         self,
-        messages: Sequence[Mapping[str, Any]],
+        messages: str | Sequence[Mapping[str, Any]],
         *,
         model_group: str | None = None,
         tenant_id: str | None = None,
@@ -244,7 +244,8 @@ class Konstruct:
         """One completion. Messages, tools, tool_choice and response_format are in OpenAI's format.
 
         Args:
-            messages: roles system, user, assistant and tool; images as `data:` URLs only.
+            messages: roles system, developer, user, assistant and tool; images as `data:` URLs only. A text is one
+                message of the user's.
             model_group: the config's default group if None.
             tenant_id: on whose account; `$KONSTRUCT_TENANT_ID`, else the config's default tenant, if None.
             timeout_s: the deadline of the whole call in seconds, from now to the answer, waiting for its turn, retries
@@ -257,7 +258,7 @@ class Konstruct:
             LedgerError: the call cannot be accounted for, or its budget not be checked.
         """
         arguments = {
-            "messages": list(messages),
+            "messages": [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages),
             "model_group": model_group,
             "tenant_id": tenant_id,
             "tools": None if tools is None else list(tools),

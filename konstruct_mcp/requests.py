@@ -3,6 +3,7 @@ for."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from .config import Deployment, is_price
@@ -11,6 +12,7 @@ from .types import Message, Request
 # LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
 # counts per read, so an answer that dribbles would outlive it.
 _BACKSTOP_S = 5.0
+_SPEAKER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def litellm_params(deployment: Deployment) -> dict[str, Any]:
@@ -51,5 +53,7 @@ def options(deployment: Deployment, request: Request) -> dict[str, Any]:
 
 def plain(message: Message) -> dict[str, Any]:
     plain = message.model_dump(exclude_none=True, by_alias=True)
+    if message.role == "tool" or not _SPEAKER.fullmatch(message.name or ""):
+        plain.pop("name", None)  # a tool's is in the call; what has other letters is refused as a name
     plain.setdefault("content", None)  # providers want the key, even beside tool calls alone
     return plain

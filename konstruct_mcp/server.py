@@ -459,7 +459,7 @@ def _complete_tool(konstruct: Konstruct) -> types.Tool:
                     "items": {
                         "type": "object",
                         "properties": {
-                            "role": {"type": "string", "enum": ["system", "user", "assistant", "tool"]},
+                            "role": {"type": "string", "enum": ["system", "developer", "user", "assistant", "tool"]},
                             "content": {
                                 "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}],
                                 "description": "text, or parts: {type: text, text} and, from the user, "
@@ -473,7 +473,6 @@ def _complete_tool(konstruct: Konstruct) -> types.Tool:
                             "tool_call_id": {"type": "string", "description": "of a tool message"},
                         },
                         "required": ["role"],
-                        "additionalProperties": False,
                     },
                 },
                 "model_group": {

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -107,6 +108,29 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
 
+# What stands in an answer of OpenAI's, or of a server like it, and comes back when it is replayed as history. None of
+# it is said to a model: reasoning is kept here where a provider wants it back, and the rest are notes on the answer.
+_OF_AN_ANSWER = frozenset(
+    {"annotations", "audio", "index", "provider_specific_fields", "reasoning", "reasoning_content"}
+    | {"reasoning_details", "thinking_blocks"}
+)
+
+
+class _Replayed(_Value):
+    """A value that clients also send back as a provider's SDK has dumped it: with fields that are null, or notes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_says_nothing(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.keys() <= cls.model_fields.keys():
+            return value
+        return {
+            key: item
+            for key, item in value.items()
+            if key in cls.model_fields or not (item is None or key in _OF_AN_ANSWER)
+        }
+
+
 class ImageURL(_Value):
     """An image, carried in the request itself: a `data:` URL of a png, jpeg, gif or webp."""
 
@@ -127,8 +151,15 @@ class ImageURL(_Value):
         return url
 
 
-class Part(_Value):
-    """One content part: a text or an image."""
+class Part(_Replayed):
+    """One content part: a text or an image. A replayed `refusal` is a text that the model wrote."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refusal_is_text(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("type") == "refusal" and value.keys() == {"type", "refusal"}:
+            return {"type": "text", "text": value["refusal"]}
+        return value
 
     type: Literal["text", "image_url"]
     text: str | None = None
@@ -141,14 +172,14 @@ class Part(_Value):
         return self
 
 
-class FunctionCall(_Value):
+class FunctionCall(_Replayed):
     """The name of a function and its arguments, as the JSON string that the model wrote."""
 
     name: str
     arguments: str
 
 
-class ToolCall(_Value):
+class ToolCall(_Replayed):
     """A call that the model asks for. In an answer, `id` is none of another call's, and `function.arguments` is the
     provider's JSON string, untouched."""
 
@@ -167,13 +198,29 @@ Content = Annotated[
 ]
 
 
-class Message(_Value):
-    """One message of the conversation, in OpenAI's format."""
+class Message(_Replayed):
+    """One message of the conversation, in OpenAI's format. `name` says which of several people or agents speaks."""
 
-    role: Literal["system", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Content | None = None
+    name: str | None = Field(default=None, max_length=256)
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_was_meant(cls, value: Any) -> Any:
+        """A refusal is what an assistant said instead of content; an id that is empty, and not needed, is none."""
+        if not isinstance(value, dict):
+            return value
+        role = value.get("role")
+        optional = ("name",) if role == "tool" else ("name", "tool_call_id")
+        value = {key: item for key, item in value.items() if item != "" or key not in optional}
+        if role == "assistant" and "refusal" in value:
+            refusal = value.pop("refusal")
+            if refusal and not value.get("content"):
+                value["content"] = refusal
+        return value
 
     @field_validator("tool_calls")
     @classmethod
@@ -277,6 +324,29 @@ class ResponseFormat(_Value):
         return self
 
 
+def _whole(value: Any) -> Any:
+    """100.0 is 100, as JSON has it, which knows one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# Arguments that some clients send as JSON text instead, and those that some send empty instead of leaving them out.
+_STRUCTURED = ("messages", "tools", "tool_choice", "response_format")
+_OPTIONAL_TEXTS = ("model_group", "tenant_id", "tools", "tool_choice", "response_format")
+
+
+def _as_meant(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, with JSON text read and empty texts left out, where that is all that they can mean."""
+    meant = {key: value for key, value in arguments.items() if value != "" or key not in _OPTIONAL_TEXTS}
+    for key in _STRUCTURED:
+        value = meant.get(key)
+        if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+            try:
+                meant[key] = json.loads(value)
+            except (ValueError, RecursionError):
+                raise InvalidArgumentError(f"{key}: came as a text that is no valid JSON; send it as JSON") from None
+    return meant
+
+
 class Request(_Value):
     """One completion asked for, valid by construction.
 
@@ -289,7 +359,7 @@ class Request(_Value):
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
     response_format: ResponseFormat | None = None
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: Annotated[int, BeforeValidator(_whole)] | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
     # A day: longer than any completion, short enough for every clock and timer.
     timeout_s: float | None = Field(default=None, gt=0, le=86400, allow_inf_nan=False)
@@ -325,7 +395,7 @@ class Request(_Value):
             InvalidArgumentError: naming each field that is missing, unknown or ill-typed.
         """
         try:
-            return cls.model_validate(scrubbed(arguments))
+            return cls.model_validate(scrubbed(_as_meant(arguments)))
         except ValidationError as error:
             lines = [f"{place}: {message}" if place else message for place, message in flaws(error)]
             if (more := len(lines) - _MOST_FLAWS) > 0:

@@ -485,6 +485,43 @@ async def test_a_200_that_is_no_answer_is_that_deployments_failure(world: World,
     assert broken.calls == healthy.calls == 1
 
 
+class TestArgumentsAsClientsSendThem:
+    async def test_messages_and_tools_as_json_text_reach_the_provider_as_json(self, world: World) -> None:
+        async with world.client() as ask:
+            await ask.ok("quality", messages=json.dumps(HELLO), tools=json.dumps([WEATHER]), max_tokens=100.0)
+        body = world.anthropic.requests[-1].body
+        assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]
+        assert [tool["name"] for tool in body["tools"]] == ["weather"]
+        assert body["max_tokens"] == 100
+
+    async def test_a_replayed_answer_goes_out_as_what_was_said_and_nothing_else(self, world: World) -> None:
+        world.anthropic.script(Status(503))
+        said: dict[str, Any] = {
+            "role": "assistant",
+            "content": "Hi",
+            "refusal": None,
+            "annotations": [],
+            "reasoning_content": "secret",
+        }
+        messages = [{"role": "developer", "content": "Be brief."}, {**HELLO[0], "name": "Bob"}, said, HELLO[0]]
+        async with world.client() as ask:
+            await ask.ok("quality", messages=messages)
+        _, named, answer, _ = world.openai.requests[-1].body["messages"]
+        assert named == {"role": "user", "content": "Hello", "name": "Bob"}
+        assert answer == {"role": "assistant", "content": "Hi"}
+
+    async def test_a_name_that_providers_refuse_is_left_out(self, world: World) -> None:
+        world.anthropic.script(Status(503))
+        async with world.client() as ask:
+            await ask.ok("quality", messages=[{**HELLO[0], "name": "Bob the Builder"}])
+        assert world.openai.requests[-1].body["messages"] == HELLO
+
+    async def test_from_python_a_text_is_one_message_of_the_users(self, world: World) -> None:
+        async with opened(world.folder, world.config, KEYS) as konstruct:
+            await konstruct.complete('[{"role": "user"}]', model_group="fast")
+        assert world.ollama.requests[-1].body["messages"] == [{"role": "user", "content": '[{"role": "user"}]'}]
+
+
 @pytest.mark.parametrize(
     ("wire", "group"), [("openai", "gpt"), ("openai", "headed"), ("anthropic", "quality"), ("ollama", "fast")]
 )
