@@ -44,6 +44,8 @@ from pydantic import (
 from . import embedded
 from .accounts import Budget
 from .errors import LONGEST_NAME, ConfigError, EmbeddedError, cut, quoted
+from .models import Models, merged, sound
+from .models import is_price as is_price  # of litellm_params, too
 from .source import Source, data_folder, read_source
 from .types import NUSD, TENANT_ID, TENANT_ID_RULE, Per, flaws
 
@@ -71,6 +73,7 @@ class Deployment:
         input_cost, output_cost: US dollars per token, None where the config gives none.
         context_window, max_output_tokens: tokens, None where the config gives none.
         supports: capability (`tools`, `vision`, `structured_output`) → whether, for those the config settles.
+        data: what is known of its model, in LiteLLM's field names: `models.entry`.
         unavailable: why it cannot be called ("ANTHROPIC_API_KEY is not set"), None when it can.
     """
 
@@ -92,6 +95,7 @@ class Deployment:
     context_window: int | None = None
     max_output_tokens: int | None = None
     supports: Mapping[str, bool] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
     unavailable: str | None = None
 
 
@@ -190,11 +194,6 @@ class Config:
 def default_among(default_group: str, allowed: Sequence[str]) -> str:
     """The group of a call that names none, of a tenant who may use these."""
     return default_group if default_group in allowed else allowed[0]
-
-
-def is_price(key: str) -> bool:
-    """Whether this key of litellm_params, or of LiteLLM's map of models, is a price."""
-    return _PRICE.search(key) is not None
 
 
 def load_config(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -489,7 +488,6 @@ _MORE_PRICES = re.compile(
     r"((input|output)_cost_per_token|cache_(read|creation)_input_token_cost)(_above_\d+k_tokens)?"
     r"|output_cost_per_reasoning_token"
 )
-_PRICE = re.compile(r"_cost_per_|_token_cost(_|\Z)")
 
 # Keys of litellm_params with no effect here: each would change what is asked (the request says that), who is asked
 # after whom (routing says that), whom the call is accounted to, or whether a provider is asked at all.
@@ -547,6 +545,7 @@ class _Reading:
         self.faults: list[str] = []
         self._idle: list[str] = []  # places of what has no effect here
         self._environ = environ
+        self._tables = Models()
         self._named: Counter[str] = Counter()  # group names as written → their entries, right or wrong
         self._skipped: Counter[str] = Counter()  # group names → their entries that are passed over
         self._known: dict[str, None] = {}  # the groups in the file's order, but for those wholly passed over
@@ -1004,6 +1003,7 @@ class _Reading:
             max_output_tokens=info.max_output_tokens,
             context_window=info.max_input_tokens or info.max_tokens or _WINDOWS.get(provider),
             supports=MappingProxyType(self._abilities(provider) | info.supports),
+            data=MappingProxyType(merged(_said(notes), self._tables.find(model, call))),
             unavailable="; ".join(dict.fromkeys(reasons)) or None,
         )
 
@@ -1083,6 +1083,11 @@ class _Reading:
                 except ValidationError:
                     self._fault(f"{place}.{cut(key)}", "should be US dollars per token, from 0 to 1")
         return prices
+
+
+def _said(notes: Mapping[str, Any]) -> dict[str, Any]:
+    """What `model_info` says of the model. Its prices are among the params, where they are reckoned with."""
+    return {key: value for key, value in sound(notes).items() if value is not None and not is_price(key)}
 
 
 def _masked(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,25 +1,20 @@
-"""What is known of models, and what a call to one costs: from the config first, and LiteLLM's map of models second.
+"""What a call costs, and what it can cost at most: by the prices of the config first, and those of `models` second.
 
-Plain code over data: the map is read from LiteLLM's package without importing it. A price in the config stands in place
-of all that the map says of that side, input or output. Where the map has no price, or says 0, the price is unknown:
-only the config can say that something costs nothing.
+Plain code over data. A price in the config stands in place of all that the tables say of that side, input or output.
+Where they have no price, or say 0, the price is unknown: only the config can say that something costs nothing.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from .accounts import Quote, exact, to_nusd
 from .config import Deployment, is_price
-from .errors import InternalError
+from .models import entry
 from .routing import Facts
 from .types import NUSD, Message, Request, ResponseFormat, Tool
 
@@ -37,8 +32,8 @@ class Tokens:
 
 
 def facts_of(deployment: Deployment) -> Facts:
-    """What the config says of the model, and what LiteLLM's map says where the config is silent."""
-    known, prices = _known(deployment), _prices(deployment)
+    """What the config says of the model, and what the tables say where the config is silent."""
+    known, prices = entry(deployment), _prices(deployment)
     supports = {ours: bool(known.get(theirs, False)) for ours, theirs in _CAPABILITIES.items()} if known else {}
     return Facts(
         input_cost=prices.get("input_cost_per_token"),
@@ -57,29 +52,6 @@ _CAPABILITIES = {
 }
 
 
-@functools.cache
-def _model_map() -> Mapping[str, Mapping[str, Any]]:
-    spec = importlib.util.find_spec("litellm")
-    folders = spec.submodule_search_locations if spec is not None else None
-    if not folders:
-        raise InternalError("litellm is not installed")
-    text = Path(folders[0], "model_prices_and_context_window_backup.json").read_text(encoding="utf-8")
-    entries: Mapping[str, Mapping[str, Any]] = json.loads(text)
-    return entries
-
-
-def _known(deployment: Deployment) -> Mapping[str, Any]:
-    """The model's entry in LiteLLM's map; empty where it has none. A `base_model` is what LiteLLM prices by."""
-    models = _model_map()
-    provider, _, name = deployment.model.partition("/")
-    base = deployment.params.get("base_model", name)
-    for key in (f"{provider}/{base}", base):
-        entry = models.get(key, {})
-        if entry and (key != name or entry.get("litellm_provider") == provider):
-            return entry
-    return {}
-
-
 # -- prices ------------------------------------------------------------------------------------------------------------
 
 
@@ -90,7 +62,7 @@ def has_own_prices(deployment: Deployment) -> bool:
 
 def _prices(deployment: Deployment) -> dict[str, float]:
     """Those by which a call is charged."""
-    known = {key: price for key, price in _known(deployment).items() if is_price(key) and _is_number(price)}
+    known = {key: price for key, price in entry(deployment).items() if is_price(key) and _is_number(price)}
     own = {key: price for key, price in deployment.params.items() if is_price(key)}
     if not own:
         return known if any(known.values()) else {}
@@ -157,7 +129,7 @@ def _unboundable(deployment: Deployment, known: Mapping[str, Any]) -> str:
 
 
 # What makes a price apply is in the response, so each that could apply counts. Not those of other ways to ask.
-_OTHER_WAYS = re.compile(r"_(batches|flex|above_1hr.*)\Z")
+_OTHER_WAYS = re.compile(r"_(flex|priority|balanced|ultrafast|above_\d+hr)(_above_\d+k_tokens)?\Z|_above_\d+hr_")
 _ABOVE = re.compile(r"_above_(\d+)k_tokens\Z")
 _INPUT_PRICES = re.compile(
     r"(input_cost_per_token|cache_(creation|read)_input_token_cost)(?![a-z_]*(audio|image|cache_hit))"
@@ -180,7 +152,7 @@ def quote(deployment: Deployment, request: Request) -> Quote:
         tokens += _FOR_TOOLS + sum(_PER_TOOL + 2 * _bytes(tool) for tool in request.tools or ())
     if request.response_format is not None:
         tokens += _FOR_FORMAT + 2 * _bytes(request.response_format)
-    known, prices = _known(deployment), _prices(deployment)
+    known, prices = entry(deployment), _prices(deployment)
     written = "".join(map(str, deployment.params))
     factor = max([1.0, *(f for way, f in _factors(known) if way != "fast" or "speed" in written)])
     longest = deployment.params.get("max_completion_tokens", deployment.params.get("max_tokens"))

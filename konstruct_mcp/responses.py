@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .config import Deployment
-from .prices import Tokens, has_own_prices, own_cost
+from .prices import Tokens, own_cost
 from .routing import Answer, Facts, Fault, FaultKind
 from .types import FinishReason, FunctionCall, ToolCall, Usage
 
@@ -61,7 +61,7 @@ def read(response: Any, deployment: Deployment, facts: Facts, latency_s: float) 
     """What a response says, or the fault that it is."""
     tokens = _counted(getattr(response, "usage", None), deployment)
     usage = None if tokens is None else Usage(tokens.sent, tokens.answered, tokens.cached)
-    cost = None if tokens is None else _cost(response, tokens, deployment, facts)
+    cost = None if tokens is None else _cost(tokens, deployment, facts)
     try:
         reply = _reply(response)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -146,17 +146,11 @@ def _count(usage: Any, name: str) -> int:
     return min(max(0, value), _MOST_TOKENS) if isinstance(value, int) else 0
 
 
-def _cost(response: Any, tokens: Tokens, deployment: Deployment, facts: Facts) -> float | None:
-    """US dollars; None where it is unknown."""
+def _cost(tokens: Tokens, deployment: Deployment, facts: Facts) -> float | None:
+    """US dollars; None where it is unknown. Not as LiteLLM reckons it, by the table that was in it when it came out."""
     if facts.free:
         return 0.0
-    if has_own_prices(deployment):
-        cost: Any = None if facts.missing_prices else own_cost(tokens, deployment)
-    elif deployment.model.startswith("together_ai/") and not facts.missing_prices:
-        cost = own_cost(tokens, deployment)  # LiteLLM goes by the size in the name, even of one that has a price
-    else:
-        # LiteLLM says 0 of what it has no price of.
-        cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost") or None
-    if isinstance(cost, int | float) and math.isfinite(cost) and 0 <= cost < _MOST_USD:
+    cost = None if facts.missing_prices else own_cost(tokens, deployment)
+    if cost is not None and math.isfinite(cost) and 0 <= cost < _MOST_USD:
         return float(f"{cost:.10g}")  # without what binary fractions add
     return None

@@ -256,10 +256,10 @@ class TestGroups:
             f"balanced: {QWEN}, then {CLAUDE}; the default group; falls back to fast",
             f"  {QWEN}             ready; free; structured_output",
             f"  {CLAUDE}  ANTHROPIC_API_KEY is not set; $3 in, $15 out per million tokens; "
-            "window of 200,000 tokens; tools, vision, structured_output",
+            "window of 1,000,000 tokens; tools, vision, structured_output",
             f"quality: {CLAUDE}, then {GPT}; falls back to fast",
             f"  {CLAUDE}  ANTHROPIC_API_KEY is not set; $3 in, $15 out per million tokens; "
-            "window of 200,000 tokens; tools, vision, structured_output",
+            "window of 1,000,000 tokens; tools, vision, structured_output",
             f"  {GPT}                ready; $2.5 in, $10 out per million tokens; "
             "window of 128,000 tokens; tools, vision, structured_output",
         ]

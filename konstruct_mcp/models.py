@@ -1,0 +1,312 @@
+"""What is known of models: prices, windows, the longest answer, abilities, when one is retired.
+
+Tables of such data are in LiteLLM's shape: a model's name in LiteLLM's words → an entry of fields. `Models` looks a
+deployment's model up in the user's own table first, then in the one that ships with us, then in that of the installed
+LiteLLM, and finds it under the other names that tables have for it. `entry` is the outcome for a deployment, in which
+the config's own `model_info` has the last word. Plain data: what a field means for a call is said where it is used.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import Deployment
+
+Entry = Mapping[str, Any]
+
+
+def entry(deployment: Deployment) -> Entry:
+    """What is known of the deployment's model, in LiteLLM's field names; empty where nothing is. A field of another
+    type than its kind has is not in it."""
+    return deployment.data
+
+
+# -- fields ------------------------------------------------------------------------------------------------------------
+
+_PRICE = re.compile(r"_cost_per_|_token_cost(_|\Z)")
+# Never billed for one of our calls: what is asked in bulk, and what is a note in another currency.
+_OTHER_BILLS = re.compile(r"_batches\Z|_decisions\Z|_dbu_|search_context|_per_query\Z|_per_session\Z")
+# By the kind of their values. A field that is none of these is nobody's here, and not kept.
+_FLAGS = re.compile(r"supports_\w+|thinking_\w+|use_\w+|bedrock_(?!output_config_effort_ceiling)\w+")
+_COUNTS = re.compile(r"max_(input|output)_tokens|prompt_cache_min_tokens")
+_WORDS = re.compile(
+    r"mode|litellm_provider|alias_of|successor_model|default_reasoning_effort|bedrock_output_config_effort_ceiling"
+)
+_LISTS = re.compile(r"reasoning_(effort_levels|modes|contexts)|supported_(endpoints|modalities|output_modalities)")
+_FACTORS = re.compile(r"\w+_uplift_multiplier\w*")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
+_CHATS = ("chat", "completion", "responses")
+
+
+def is_price(key: str) -> bool:
+    """Whether this key of litellm_params, model_info or a table is a price."""
+    return _PRICE.search(key) is not None
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is one that can be reckoned with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def flaw(key: str, value: Any) -> str | None:
+    """What is wrong with a field's value, as the end of a sentence; None for one that is right or that nobody reads."""
+    if value is None:  # takes back what a later table says
+        return None
+    if is_price(key):
+        return (
+            None if (is_number(value) and value >= 0) or isinstance(value, dict) else "should be US dollars, 0 or more"
+        )
+    if _FLAGS.fullmatch(key):
+        return None if isinstance(value, bool) else "should be true or false"
+    if _COUNTS.fullmatch(key):
+        return None if is_number(value) and value >= 1 and value == int(value) else "should be a number of tokens"
+    if _FACTORS.fullmatch(key):
+        return None if is_number(value) and value > 0 else "should be a factor above 0"
+    if _WORDS.fullmatch(key):
+        return None if isinstance(value, str) else "should be text"
+    if _LISTS.fullmatch(key):
+        is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        return None if is_list else "should be a list of words"
+    if key == "deprecation_date":
+        return None if isinstance(value, str) and _DATE.match(value) else "should be a date like 2026-01-31"
+    if key == "tiered_pricing":
+        return None if isinstance(value, list) and all(map(_is_table, value)) else "should be a list of tiers"
+    if key in ("off_peak_pricing", "provider_specific_entry"):
+        return None if _is_table(value) else "should be a mapping"
+    return None
+
+
+def _is_kept(key: str) -> bool:
+    if is_price(key):
+        return _OTHER_BILLS.search(key) is None
+    return key in ("deprecation_date", "tiered_pricing", "off_peak_pricing", "provider_specific_entry") or any(
+        kind.fullmatch(key) for kind in (_FLAGS, _COUNTS, _FACTORS, _WORDS, _LISTS)
+    )
+
+
+def sound(raw: Entry) -> dict[str, Any]:
+    """The fields of an entry that are read here and are what they should be."""
+    found = {}
+    for key, value in raw.items():
+        if _is_kept(key) and flaw(key, value) is None:
+            found[key] = int(value) if _COUNTS.fullmatch(key) and value is not None else value
+    return found
+
+
+def merged(upper: Entry, lower: Entry) -> dict[str, Any]:
+    """One entry over another: its fields stand in their place, and null takes one back.
+
+    A price of it stands in place of all that the lower one says of that side, input or output: a price for long
+    prompts or a faster answer that belongs to another price is none at all.
+    """
+    below = dict(lower)
+    for side in ("input", "output"):
+        if f"{side}_cost_per_token" in upper:
+            for key in lower:
+                of_side = is_price(key) and key.startswith("output_") == (side == "output")
+                if of_side or key in ("tiered_pricing", "off_peak_pricing"):
+                    below.pop(key, None)
+    return {key: value for key, value in {**below, **upper}.items() if value is not None}
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+_ABOUT = "_about"  # the key of a table under which it says where it is from
+_LITELLMS_OWN = "model_prices_and_context_window_backup.json"
+
+
+class Lines(Mapping[str, Entry]):
+    """Entries as `written`, one on each line and in order, each parsed when it is asked for: a server reads a handful
+    of thousands."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    def __getitem__(self, name: str) -> Entry:
+        wanted = _key(name)
+        first, end = 0, len(self._text)
+        while first < end:
+            line = max(first, self._text.rfind(b"\n", first, (first + end) // 2) + 1)
+            after = self._text.find(b"\n", line) + 1 or len(self._text)
+            key, _, value = self._text[line:after].partition(b'":')
+            if key[1:] == wanted:
+                found: Entry = json.loads(value.rstrip().removesuffix(b","))
+                return found
+            first, end = (after, end) if key[1:] < wanted else (first, line)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._text.splitlines():
+            name: str = json.loads(line.partition(b'":')[0] + b'"')
+            yield name
+
+    def __len__(self) -> int:
+        return len(self._text.splitlines())
+
+
+def _key(name: str) -> bytes:
+    return json.dumps(name)[1:-1].encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of model data: where it is from (`litellm`, its version or branch; `date`, ISO; `source`), which is
+    empty where it does not say, and its entries by name."""
+
+    about: Mapping[str, str]
+    entries: Mapping[str, Entry] = field(repr=False)
+
+
+def written(table: Mapping[str, Any], about: Mapping[str, str]) -> str:
+    """What is read here of a table of LiteLLM's, as JSON with one model on each line.
+
+    Of a model that is not for chat it keeps what it is for: a config that names one is to be told so.
+    """
+    entries: list[tuple[bytes, str]] = []
+    for name, raw in table.items():
+        if not isinstance(raw, dict) or not ({"litellm_provider", "alias_of"} & raw.keys()):
+            continue
+        kept = sound(raw)
+        if kept.get("mode", "chat") not in _CHATS:
+            kept = {key: kept[key] for key in ("litellm_provider", "mode", "deprecation_date") if key in kept}
+        if " " not in kept.get("mode", ""):  # LiteLLM's sample of an entry
+            entries.append((_key(name), json.dumps(kept, separators=(",", ":"), sort_keys=True)))
+    lines = [f'"{_ABOUT}":{json.dumps(dict(about))}', *(f'"{key.decode()}":{kept}' for key, kept in sorted(entries))]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+@functools.cache
+def shipped() -> Table:
+    """The one that ships with us."""
+    _, about, entries = (files(__package__) / "models.json").read_bytes().split(b"\n", 2)
+    return Table(json.loads(b"{%b}" % about.removesuffix(b","))[_ABOUT], Lines(entries.removesuffix(b"}\n")))
+
+
+@functools.cache
+def _litellms_own() -> Table:
+    """That of the installed LiteLLM, read without importing it; only where no other table knows a model."""
+    spec = importlib.util.find_spec("litellm")
+    folders = spec.submodule_search_locations if spec is not None else None
+    if not folders:
+        return Table({}, {})
+    entries: dict[str, Entry] = json.loads(Path(folders[0], _LITELLMS_OWN).read_text(encoding="utf-8"))
+    return Table({}, entries)
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+# What tables call a provider where LiteLLM's models have another prefix.
+_ALSO = {"cohere_chat": "cohere", "vertex_ai_beta": "vertex_ai", "bedrock_converse": "bedrock", "azure_text": "azure"}
+_ROUTES = re.compile(r"(responses|converse|converse_like|invoke|chat_completions|mantle|openai|nova|nova-2)/")
+_REGION = re.compile(r"([a-z]{2}(-[a-z]+)+-\d)/")
+_GEOGRAPHY = re.compile(r"(us|us-gov|eu|apac|jp|au|in|ca|global)\.(?=[a-z0-9]+\.)")
+_PROFILE = re.compile(r"arn:[^/]*:(?:inference-profile|foundation-model)/(.+)")
+_SNAPSHOT = re.compile(r"@[^/]*\Z|:\d+k\Z")  # Vertex's versions; Bedrock's of a certain context length
+_TUNED = re.compile(r"(ft:[^:]+):.*")
+_MOST_ALIASES = 4
+
+
+def _family(provider: str) -> str:
+    """The provider that tables divide by how or whose its models are: `vertex_ai-language-models`, `cohere_chat`."""
+    provider = provider.removeprefix("text-completion-")
+    return "vertex_ai" if provider.startswith("vertex_ai") else _ALSO.get(provider, provider)
+
+
+def _bare_names(provider: str, name: str) -> Iterator[str]:
+    """The names that a provider's model may have in a table, without the provider, the closest first."""
+    yield name
+    while match := _ROUTES.match(name):
+        name = name[match.end() :]
+        yield name
+    if _family(provider) == "bedrock":
+        if profile := _PROFILE.match(name):
+            name = profile[1]
+            yield name
+        if match := _REGION.match(name):
+            name = name[match.end() :]
+            yield name
+    if provider == "fireworks_ai" and "/" not in name:
+        yield f"accounts/fireworks/models/{name}"
+    if tuned := _TUNED.match(name):
+        yield tuned[1]
+    if (unversioned := _SNAPSHOT.sub("", name)) != name:
+        name = unversioned
+        yield name
+    if match := _GEOGRAPHY.match(name):
+        yield name[match.end() :]
+
+
+def _names(model: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Where to look, the best first: a name, and of which provider its entry has to be, None for any."""
+    provider, slash, name = model.partition("/")
+    if not slash:
+        yield model, None
+        return
+    provider = _ALSO.get(provider, provider)
+    family = _family(provider)
+    base, region = params.get("base_model"), params.get("aws_region_name")
+    if isinstance(base, str) and base:  # by which a deployment with a name of its own is priced
+        yield f"{provider}/{base}", None
+        yield base, None
+        name = base.removeprefix(f"{provider}/")
+    for bare in _bare_names(provider, name):
+        if family == "bedrock" and isinstance(region, str):
+            yield f"{provider}/{region}/{bare}", None
+        yield f"{provider}/{bare}", None
+        yield bare, family
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The tables that a config stands on, the first that knows a model before the others."""
+
+    own: Table | None = None  # the user's
+
+    def find(self, model: str, params: Mapping[str, Any]) -> Entry:
+        """What the tables say of a deployment's model, `provider/model` as users read it; empty where they say nothing.
+
+        `params` are its litellm_params with environment references resolved; `base_model` may be among them.
+        """
+        names = list(_names(model, params))
+        lower = _look_up(shipped(), names)
+        if lower is None and model.partition("/")[0] not in ("ollama", "embedded"):  # which run what a user has made
+            lower = _look_up(_litellms_own(), names)
+        upper = None if self.own is None else _look_up(self.own, names)
+        return merged(upper or {}, lower or {})
+
+    def known(self) -> Iterator[str]:
+        """The names in the user's table and in the one that ships with us."""
+        yield from dict.fromkeys((*(() if self.own is None else self.own.entries), *shipped().entries))
+
+
+def _look_up(table: Table, names: Iterable[tuple[str, str | None]]) -> Entry | None:
+    for name, family in names:
+        found = table.entries.get(name)
+        if found is not None:
+            found = _followed(table, found)
+            if family is None or _family(str(found.get("litellm_provider", ""))) == family:
+                return sound(found)
+    return None
+
+
+def _followed(table: Table, found: Entry) -> Entry:
+    """The entry that an alias stands for."""
+    for _ in range(_MOST_ALIASES):
+        if "alias_of" not in found:
+            break
+        found = table.entries.get(str(found["alias_of"]), {})
+    return found
