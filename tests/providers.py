@@ -1,8 +1,8 @@
 """The only fake of the test suite: providers on loopback, scripted per test.
 
-The rule: tests fake the network at this edge and nowhere else. A `Provider` speaks one wire format (OpenAI,
-Anthropic, or Ollama's OpenAI-compatible one), gives the answers that the test scripted, one per request, and records
-what it was sent. Nothing in here knows the package under test.
+The rule: tests fake the network at this edge and nowhere else. A `Provider` speaks one wire format (see `formats`),
+gives the answers that the test scripted, one per request, and records what it was sent. Nothing in here knows the
+package under test.
 
     with Provider("openai") as openai:
         openai.script(Status(503), Text("at the second try"))
@@ -32,20 +32,15 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 import h11
+from formats import FORMATS, Asked, Finish, Format, OtherWire, Refused, Render, Wire
 
-Wire = Literal["openai", "anthropic", "ollama"]
-Finish = Literal["stop", "length", "tool_calls", "content_filter"]
+__all__ = ["Finish", "OtherWire", "Wire"]
 
 NO_HOST = "http://" + ".".join(["longer-than-255-characters"] * 10)  # so that no name server is asked
 
-_COMPLETION_PATH: dict[Wire, str] = {
-    "openai": "/v1/chat/completions",
-    "anthropic": "/v1/messages",
-    "ollama": "/v1/chat/completions",
-}
 _CHUNK = 2**20  # bytes; large enough that a request of 20 MB is a few dozen reads
 
 
@@ -54,12 +49,37 @@ class Received:
     """One request as it came in; header names in lower case, `body` parsed where it is JSON and raw bytes where not.
     `at` is a reading of `time.monotonic`."""
 
-    wire: Wire
+    wire: Wire | OtherWire
     method: str
     path: str
     headers: dict[str, str]
     body: Any
     at: float = field(default_factory=time.monotonic)
+
+    @property
+    def completes(self) -> bool:
+        """Whether this asks for a completion."""
+        return self._route is not None
+
+    @property
+    def asked(self) -> Asked:
+        """What is asked for, of a request for a completion."""
+        assert self._route is not None
+        return self._route[0]
+
+    @property
+    def render(self) -> Render:
+        """How a completion is written for it."""
+        assert self._route is not None
+        return self._route[1]
+
+    @property
+    def format(self) -> Format:
+        return FORMATS[self.wire]
+
+    @functools.cached_property
+    def _route(self) -> tuple[Asked, Render] | None:
+        return self.format.asked(self.path, self.body) if self.method == "POST" else None
 
 
 class Provider:
@@ -67,7 +87,8 @@ class Provider:
 
     `tls` makes it speak HTTPS, which is asked for nothing where its certificate is not trusted.
 
-    requests      every request in order, also those that no genuine completion makes (they are answered 404)
+    requests      every request in order, also those for something else (they are answered as `also` says, or 404)
+    also          by path, what is answered to those, as JSON: Ollama's `/api/show`
     calls         how many completion requests came in
     in_flight     how many of them are being answered now; `most_in_flight` is the highest that this ever was
     disconnected  how many clients went away before their answer was complete
@@ -75,8 +96,9 @@ class Provider:
     An exception inside a scripted callable is raised again when the `with` block ends.
     """
 
-    def __init__(self, wire: Wire, tls: ssl.SSLContext | None = None) -> None:
-        self.wire: Wire = wire
+    def __init__(self, wire: Wire | OtherWire, tls: ssl.SSLContext | None = None) -> None:
+        self.wire: Wire | OtherWire = wire
+        self.also: dict[str, Any] = dict(FORMATS[wire].also)
         self._tls = tls
         self.requests: list[Received] = []
         self.calls = self.in_flight = self.most_in_flight = self.disconnected = 0
@@ -106,8 +128,11 @@ class Provider:
     @property
     def url(self) -> str:
         """What goes into `api_base`: with `/v1` for OpenAI, the bare root for Anthropic and Ollama."""
-        scheme = "https" if self._tls else "http"
-        return f"{scheme}://127.0.0.1:{self._port}{'/v1' if self.wire == 'openai' else ''}"
+        return self.root + FORMATS[self.wire].base
+
+    @property
+    def root(self) -> str:
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     def script(self, *answers: Answer | AnswerFor) -> None:
         """The answers to the next requests, one each; the last one repeats for ever. Closes the gate again."""
@@ -186,10 +211,13 @@ class Provider:
             writer.close()
 
     async def _respond(self, received: Received, connection: _Connection) -> None:
-        if (received.method, received.path) != ("POST", _COMPLETION_PATH[self.wire]):
+        if not received.completes:
             with self._change():
                 self.requests.append(received)
-            await connection.send(404, b'{"error": "the fake has no such endpoint"}')
+            if (known := self.also.get(received.path)) is not None:
+                await connection.send(200, json.dumps(known).encode())
+            else:
+                await connection.send(404, b'{"error": "the fake has no such endpoint"}')
             return
         with self._change():
             self.requests.append(received)
@@ -246,6 +274,7 @@ class Text:
 
     tool_calls  (id, name, arguments as a JSON string) each; on Anthropic's wire the arguments travel as an object
     finish      "tool_calls" when there are any and nothing else is said, else "stop"
+    ends        the provider's own word for it, in place of its usual one
     delay       seconds before the first byte of the answer
     """
 
@@ -255,14 +284,14 @@ class Text:
     tool_calls: Sequence[tuple[str, str, str]] = ()
     reasoning: str | None = None
     delay: float = 0
+    ends: str | None = None
 
     async def give(self, received: Received, connection: _Connection) -> None:
         await asyncio.sleep(self.delay)
         await connection.send(200, self.render(received))
 
     def render(self, received: Received) -> bytes:
-        render = _anthropic_message if received.wire == "anthropic" else _chat_completion
-        return json.dumps(render(self, received)).encode()
+        return json.dumps(received.render(self, received.asked)).encode()
 
 
 @dataclass(frozen=True)
@@ -281,15 +310,22 @@ class Status:
     code: str | None = None
 
     async def give(self, received: Received, connection: _Connection) -> None:
-        blames_request = self.status == 400 or (self.status < 500 and received.wire != "ollama")
-        default = ("invalid_request_error" if blames_request else "api_error", None, "The request has failed.")
-        kind, code, message = _GENUINE_ERRORS[received.wire].get(self.status, default)
-        error: dict[str, Any] = {"message": self.message or message, "type": self.type or kind}
-        if received.wire == "anthropic":
-            body: dict[str, Any] = {"type": "error", "error": error, "request_id": "req_fake"}
-        else:
-            body = {"error": {**error, "param": None, "code": self.code or code}}
-        await connection.send(self.status, json.dumps(body).encode(), headers=self.headers)
+        refused = Refused(self.status, self.message, self.type, self.code)
+        body, headers = received.format.refusal(received.asked, refused)
+        await connection.send(self.status, json.dumps(body).encode(), headers={**headers, **self.headers})
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A completion whose body the test changes: `Changed(Text("Hi"), lambda body: body.pop("usage"))`."""
+
+    answer: Text
+    change: Callable[[Any], Any]
+
+    async def give(self, received: Received, connection: _Connection) -> None:
+        body = json.loads(self.answer.render(received))
+        self.change(body)
+        await connection.send(200, json.dumps(body).encode())
 
 
 @dataclass(frozen=True)
@@ -297,7 +333,7 @@ class ContextOverflow:
     """The prompt does not fit the model's context window."""
 
     async def give(self, received: Received, connection: _Connection) -> None:
-        await _CONTEXT_OVERFLOW[received.wire].give(received, connection)
+        await _status(received.format.overflow).give(received, connection)
 
 
 @dataclass(frozen=True)
@@ -305,7 +341,7 @@ class ContentPolicy:
     """The request is refused for what it says. Ollama itself never does; there, it is OpenAI's refusal."""
 
     async def give(self, received: Received, connection: _Connection) -> None:
-        await _CONTENT_POLICY[received.wire].give(received, connection)
+        await _status(received.format.policy).give(received, connection)
 
 
 @dataclass(frozen=True)
@@ -384,134 +420,8 @@ async def _first_half(received: Received, connection: _Connection) -> None:
     await connection.write(body[: len(body) // 2])
 
 
-def _chat_completion(answer: Text, received: Received) -> dict[str, Any]:
-    """OpenAI's body, and Ollama's imitation of it: the latter has no null content, and `reasoning` by another name."""
-    ollama = received.wire == "ollama"
-    message: dict[str, Any] = {"role": "assistant", "content": (answer.text or "") if ollama else answer.text}
-    if answer.reasoning is not None:
-        message["reasoning" if ollama else "reasoning_content"] = answer.reasoning
-    if answer.tool_calls:
-        message["tool_calls"] = [
-            {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
-            for id_, name, arguments in answer.tool_calls
-        ]
-    prompt, completion = answer.usage
-    return {
-        "id": "chatcmpl-fake",
-        "object": "chat.completion",
-        "created": 1_760_000_000,
-        "model": received.body["model"],
-        "system_fingerprint": "fp_fake",
-        "choices": [{"index": 0, "message": message, "finish_reason": _finish(answer)}],
-        "usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
-    }
-
-
-def _anthropic_message(answer: Text, received: Received) -> dict[str, Any]:
-    content: list[dict[str, Any]] = []
-    if answer.reasoning is not None:
-        content.append({"type": "thinking", "thinking": answer.reasoning, "signature": "fake"})
-    if answer.text:
-        content.append({"type": "text", "text": answer.text})
-    for id_, name, arguments in answer.tool_calls:
-        content.append({"type": "tool_use", "id": id_, "name": name, "input": json.loads(arguments)})
-    prompt, completion = answer.usage
-    return {
-        "id": "msg_fake",
-        "type": "message",
-        "role": "assistant",
-        "model": received.body["model"],
-        "content": content,
-        "stop_reason": _ANTHROPIC_STOP[_finish(answer)],
-        "stop_sequence": None,
-        "usage": {"input_tokens": prompt, "output_tokens": completion},
-    }
-
-
-def _finish(answer: Text) -> Finish:
-    return answer.finish or ("tool_calls" if answer.tool_calls else "stop")
-
-
-_ANTHROPIC_STOP: dict[Finish, str] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "content_filter": "refusal",
-}
-
-# Per wire and status: type, code (Anthropic has none) and message. What matters is what clients classify by: the types
-# and codes, and words such as "Incorrect API key", "Overloaded". A status that is absent gets the wire's usual type.
-_GENUINE_ERRORS: dict[Wire, dict[int, tuple[str, str | None, str]]] = {
-    "openai": {
-        401: (
-            "invalid_request_error",
-            "invalid_api_key",
-            "Incorrect API key provided: sk-fake. "
-            "You can find your API key at https://platform.openai.com/account/api-keys.",
-        ),
-        403: (
-            "request_forbidden",
-            "unsupported_country_region_territory",
-            "Country, region, or territory not supported",
-        ),
-        404: (
-            "invalid_request_error",
-            "model_not_found",
-            "The model `gpt-fake` does not exist or you do not have access to it.",
-        ),
-        429: (
-            "requests",
-            "rate_limit_exceeded",
-            "Rate limit reached for gpt-fake in organization org-fake on requests per min (RPM): "
-            "Limit 3, Used 3, Requested 1. Please try again in 20s.",
-        ),
-        500: (
-            "server_error",
-            None,
-            "The server had an error while processing your request. Sorry about that!",
-        ),
-        503: ("server_error", None, "The engine is currently overloaded, please try again later."),
-    },
-    "anthropic": {
-        401: ("authentication_error", None, "invalid x-api-key"),
-        403: ("permission_error", None, "Your API key does not have permission to use the specified resource."),
-        404: ("not_found_error", None, "model: claude-fake"),
-        413: ("request_too_large", None, "Request exceeds the maximum size"),
-        429: (
-            "rate_limit_error",
-            None,
-            "This request would exceed your account's rate limit. Please try again later.",
-        ),
-        500: ("api_error", None, "Internal server error"),
-        529: ("overloaded_error", None, "Overloaded"),
-    },
-    "ollama": {
-        404: ("not_found_error", None, "model 'fake' not found"),
-        503: ("api_error", None, "server busy, please try again.  maximum pending requests exceeded"),
-    },
-}
-
-_CONTEXT_OVERFLOW: dict[Wire, Status] = {
-    "openai": Status(
-        400,
-        "This model's maximum context length is 128000 tokens. However, your messages resulted in 208310 tokens. "
-        "Please reduce the length of the messages.",
-        code="context_length_exceeded",
-    ),
-    "anthropic": Status(400, "prompt is too long: 208310 tokens > 200000 maximum"),
-    "ollama": Status(400, "the input length exceeds the context length"),
-}
-_FLAGGED = Status(
-    400,
-    "Invalid prompt: your prompt was flagged as potentially violating our usage policy. Please try again with a "
-    "different prompt: https://platform.openai.com/docs/guides/reasoning#advice-on-prompting",
-    code="invalid_prompt",
-)
-_CONTENT_POLICY: dict[Wire, Status] = {
-    "openai": _FLAGGED,
-    "anthropic": Status(400, "Output blocked by content filtering policy"),
-    "ollama": _FLAGGED,
-}
+def _status(refused: Refused) -> Status:
+    return Status(refused.status, refused.message, type=refused.type, code=refused.code)
 
 
 class _Connection:
@@ -522,7 +432,7 @@ class _Connection:
         self._writer = writer
         self._http = h11.Connection(h11.SERVER)
 
-    async def receive(self, wire: Wire) -> Received | None:
+    async def receive(self, wire: Wire | OtherWire) -> Received | None:
         """The next request, or None when the client has closed the connection."""
         request: h11.Request | None = None
         body = bytearray()

@@ -365,7 +365,7 @@ def run(folder: Path, nursery: Nursery | None = None) -> World:
     rows = {row["tenant"]: row for row in database.rows()}
     database.engine.dispose()
     for case in CASES:
-        asked_at = [request.at for request in requests if request.body["model"] == case.name]
+        asked_at = [request.at for request in requests if request.completes and request.asked.model == case.name]
         world.seen[case.name] = Seen(results[case.name], rows[case.name], asked_at, then[case.name])
     world.readable["results"] = repr(world.seen)
     world.readable["stderr"] = server.errors.decode()

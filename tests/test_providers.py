@@ -219,12 +219,13 @@ def test_a_stopped_provider_refuses_connections_and_comes_back_on_its_port(provi
     assert post(provider).status_code == 200
 
 
-def test_ollamas_native_endpoint_is_recorded_and_not_found() -> None:
+def test_what_is_no_completion_is_recorded_and_answered_beside_the_script() -> None:
     with Provider("ollama") as ollama:
-        assert httpx.post(f"{ollama.url}/api/chat", json={}, trust_env=False).status_code == 404
+        shown = httpx.post(f"{ollama.url}/api/show", json={"model": "m"}, trust_env=False).json()
         assert httpx.get(f"{ollama.url}/api/tags", trust_env=False).status_code == 404
 
-    assert [received.path for received in ollama.requests] == ["/api/chat", "/api/tags"]
+    assert shown["model_info"]["qwen3.context_length"] == 40960
+    assert [received.path for received in ollama.requests] == ["/api/show", "/api/tags"]
     assert ollama.calls == 0
 
 
