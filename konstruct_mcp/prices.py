@@ -14,6 +14,7 @@ from typing import Any
 
 from .accounts import Quote, exact, to_nusd
 from .config import Deployment, is_price
+from .forms import limit
 from .models import entry
 from .routing import Facts
 from .types import NUSD, Message, Request, ResponseFormat, Tool
@@ -155,10 +156,8 @@ def quote(deployment: Deployment, request: Request) -> Quote:
     known, prices = entry(deployment), _prices(deployment)
     written = "".join(map(str, deployment.params))
     factor = max([1.0, *(f for way, f in _factors(known) if way != "fast" or "speed" in written)])
-    longest = deployment.params.get("max_completion_tokens", deployment.params.get("max_tokens"))
-    if request.max_tokens is not None:
-        longest = request.max_tokens
-    elif not isinstance(longest, int) or isinstance(longest, bool) or longest < 1:
+    longest = limit(deployment, known, request.max_tokens)
+    if longest is None:
         longest = deployment.max_output_tokens or known.get("max_output_tokens") or _UNKNOWN_LONGEST
 
     def highest(pattern: re.Pattern[str]) -> Fraction:

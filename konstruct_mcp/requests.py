@@ -1,23 +1,99 @@
-"""What a request becomes for one deployment: the arguments of LiteLLM's call, and nothing that the caller did not ask
-for."""
+"""What a request becomes for one deployment: the arguments of LiteLLM's call, what is put into the provider's body
+beside them, and nothing that the caller did not ask for."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .config import Deployment, is_price
-from .types import Message, Request
+from .forms import SAMPLING, SHAPED, Form, closed_schema, gemini_thinking, has_refs, is_converse, limit
+from .transport import TRANSPORT
+from .types import Message, NamedTool, Request, Tool
 
 # LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
 # counts per read, so an answer that dribbles would outlive it.
 _BACKSTOP_S = 5.0
-_SPEAKER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_JSON_TOOL = "json_tool_call"  # the name by which LiteLLM knows its answer for a text
+_SPEAKER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # a name that OpenAI takes
+_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
 
 
-def litellm_params(deployment: Deployment) -> dict[str, Any]:
+class UnsupportedError(Exception):
+    """A deployment cannot do what the request means; the text ends the sentence that its name begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request as one deployment is to be asked.
+
+    Attributes:
+        messages: in OpenAI's format.
+        options: LiteLLM's arguments.
+        body: what is laid over the body that LiteLLM makes, object by object.
+        schemas: those of tools that LiteLLM would cut, by the tool's name.
+        notes: what was left out or is done in another way, one line each.
+        in_words: whether JSON is asked for in words, so that it may come in a code fence.
+    """
+
+    messages: list[dict[str, Any]]
+    options: dict[str, Any]
+    body: Mapping[str, Any] = field(default_factory=dict)
+    schemas: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    in_words: bool = False
+
+    def shape(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The body as it is to be sent, of the one that LiteLLM has made."""
+        if self.body:
+            body = _laid_over(body, self.body)
+        if self.schemas:
+            for tool in _tools_in(body):
+                if (schema := self.schemas.get(tool.get("name", ""))) is not None:
+                    _give_schema(tool, schema)
+        return body
+
+    def read(self, content: str) -> str:
+        """What the answer says, without the code fence around JSON that was asked for in words."""
+        fenced = _FENCED.fullmatch(content) if self.in_words else None
+        return content if fenced is None else fenced[1]
+
+
+def _laid_over(body: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    laid = dict(body)
+    for key, value in over.items():
+        below = laid.get(key)
+        laid[key] = _laid_over(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+    return laid
+
+
+def _tools_in(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The tools of a body in Anthropic's, Gemini's or Bedrock's format."""
+    for tool in body.get("tools") or (body.get("toolConfig") or {}).get("tools") or ():
+        yield from tool.get("function_declarations") or (tool.get("toolSpec") or tool,)
+
+
+def _give_schema(tool: dict[str, Any], schema: Any) -> None:
+    if "input_schema" in tool:
+        tool["input_schema"] = schema
+    elif "inputSchema" in tool:
+        tool["inputSchema"] = {"json": schema}
+    else:
+        tool.pop("parameters", None)
+        tool["parametersJsonSchema"] = schema
+
+
+def litellm_params(deployment: Deployment, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The Router's entry: who is asked, where and as whom. What a request is made of is not in it."""
     # Prices are reckoned with here: LiteLLM notes them under the model's name, for every deployment in the process.
-    params = {key: value for key, value in deployment.params.items() if not is_price(key)}
+    params = {
+        key: value
+        for key, value in deployment.params.items()
+        if not (is_price(key) or key in SHAPED or key in TRANSPORT)
+    }
     provider, _, name = deployment.model.partition("/")
     if provider == "ollama":
         # Through Ollama's OpenAI endpoint: LiteLLM's own Ollama providers lose tool history, emulate tools in the
@@ -27,33 +103,338 @@ def litellm_params(deployment: Deployment) -> dict[str, Any]:
         params.setdefault("api_key", "ollama")  # any: Ollama asks for none, the client insists on one
     elif provider == "embedded":
         params |= {"model": f"openai/{name}", "api_base": "http://127.0.0.1", "api_key": "set for each call"}
+    elif provider == "bedrock" and is_converse(name, entry) and not name.startswith("converse"):
+        params["model"] = f"bedrock/converse/{name}"  # LiteLLM knows by name which of its models take that
+    elif provider in ("openai", "azure") and entry.get("mode") == "responses" and not name.startswith("responses/"):
+        params["model"] = f"{provider}/responses/{name}"
     return params | {"timeout": deployment.timeout_s + _BACKSTOP_S, "max_retries": 0}
 
 
-def options(deployment: Deployment, request: Request) -> dict[str, Any]:
-    """The request's parameters, and nothing else: LiteLLM hands on whatever it does not know."""
-    options = request.model_dump(
-        include={"tools", "tool_choice", "response_format", "max_tokens", "temperature"},
-        exclude_none=True,
-        by_alias=True,
-    )
-    if "tools" not in options:
-        options.pop("tool_choice", None)  # only "none" can be left, and a provider refuses it without tools
-    if deployment.model.startswith("anthropic/") and "tools" not in options:
-        # Anthropic refuses a history with tool calls unless the request defines tools.
+def prepare(deployment: Deployment, form: Form, request: Request, most: int | None = None) -> Prepared:
+    """The request as this deployment takes it, for an answer of at most `most` tokens where a budget says so.
+
+    Raises:
+        UnsupportedError: it cannot be asked so that it means the same.
+    """
+    return _Preparing(deployment, form, request, most).prepared()
+
+
+class _Preparing:
+    """One request on its way to one deployment."""
+
+    def __init__(self, deployment: Deployment, form: Form, request: Request, most: int | None) -> None:
+        self._deployment, self._form, self._request = deployment, form, request
+        self._options: dict[str, Any] = {}
+        self._body: dict[str, Any] = {}
+        self._schemas: dict[str, Any] = {}
+        self._notes = list(form.thinking.notes)
+        self._system: list[str] = []
+        self._thinks = form.thinking.will
+        self._claude_thinking = form.thinking.claude
+        self._in_words = False
+        self._limit = limit(deployment, form.entry, request.max_tokens)
+        if most is not None:
+            self._limit = most if self._limit is None else min(self._limit, most)
+
+    def prepared(self) -> Prepared:
+        self._tools()
+        self._format()
+        self._thinking()
+        self._sampling()
+        self._limits()
+        self._others()
+        messages = [plain(message, self._form) for message in self._request.messages]
+        if self._system:
+            messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
+        body = self._body
+        if body and self._form.wire in ("openai", "responses", "cohere"):
+            self._options["extra_body"], body = body, {}
+        return Prepared(messages, self._options, body, self._schemas, tuple(self._notes), self._in_words)
+
+    def _left_out(self, what: str) -> None:
+        self._notes.append(f"{what} was left out: {self._form.name} does not take it")
+
+    # -- tools
+
+    def _tools(self) -> None:
+        """The tools and the choice among them: what it means is kept, or the deployment is not asked."""
+        form, request, options = self._form, self._request, self._options
+        choice = request.tool_choice
         called = {call.function.name: None for message in request.messages for call in message.tool_calls or ()}
-        if called:  # whatever the choice was: there is nothing to choose from
+        if request.tools:
+            options["tools"] = [self._tool(tool) for tool in request.tools]
+            if choice is not None:
+                options["tool_choice"] = choice.model_dump() if isinstance(choice, NamedTool) else choice
+        elif called and form.wire in ("anthropic", "converse"):
+            # These refuse a history with tool calls unless the request defines tools.
             parameters = {"type": "object", "properties": {}}
             options["tools"] = [
                 {"type": "function", "function": {"name": name, "parameters": parameters}} for name in called
             ]
-            options["tool_choice"] = "none"
-    return options
+            options["tool_choice"] = choice = "none"  # whatever it was: there is nothing to choose from
+        if choice == "none" and "tools" in options and form.wire == "converse":
+            # Which has no such choice.
+            del options["tool_choice"]
+            if called:
+                self._system.append("Do not call any tool in this turn; answer in words.")
+            else:
+                del options["tools"]
+        if isinstance(choice, NamedTool) and form.wire == "responses":
+            self._body["tool_choice"] = {"type": "function", "name": choice.function.name}
+            del options["tool_choice"]
+        if isinstance(choice, NamedTool) or choice == "required":
+            self._force()
+
+    def _force(self) -> None:
+        """Make way for a tool that the model must call: a Claude that thinks refuses that."""
+        form = self._form
+        if not form.is_claude:
+            return
+        if form.entry.get("supports_forced_tool_use") is False or (self._thinks and _cannot_stop(form)):
+            raise UnsupportedError("cannot be made to call a tool")
+        if self._thinks:
+            if form.thinking.claude is not None:
+                self._notes.append(f"thinking was left out: {form.name} cannot think where a tool must be called")
+            self._stop_thinking()
+
+    def _stop_thinking(self) -> None:
+        self._thinks = False
+        self._claude_thinking = {"type": "disabled"} if self._form.entry.get("thinking_on_by_default") else None
+
+    def _tool(self, tool: Tool) -> dict[str, Any]:
+        """A tool in OpenAI's format. Where LiteLLM would cut its schema, or write out each reference in full, it gets
+        a stub, and the body the schema."""
+        made = tool.model_dump(exclude_none=True, by_alias=True)
+        schema, wire = made["function"].get("parameters"), self._form.wire
+        if schema is None:
+            return made
+        if wire == "anthropic" and not _PLAIN_SCHEMA.issuperset(schema):
+            # It takes no alternatives at the top.
+            kept = {key: value for key, value in schema.items() if key not in ("oneOf", "anyOf", "allOf")}
+            self._schemas[tool.function.name] = {"properties": {}, **kept, "type": "object"}
+        elif wire in ("gemini", "converse") and has_refs(schema):
+            self._schemas[tool.function.name] = schema
+            made["function"]["parameters"] = {"type": "object", "properties": {}}
+        return made
+
+    # -- the form of the answer
+
+    def _format(self) -> None:
+        wanted = self._request.response_format
+        if wanted is None or wanted.type == "text":
+            return
+        form, schema = self._form, None if wanted.json_schema is None else wanted.json_schema.schema_
+        has_tools = "tools" in self._options and self._options.get("tool_choice") != "none"
+        match form.wire:
+            case "anthropic" | "converse" if form.is_claude or form.entry.get("supports_native_structured_output"):
+                self._format_of_claude(schema, has_tools)
+            case "gemini":
+                if has_tools and not form.levels_of_gemini:  # of which the older take one or the other
+                    self._ask_in_words(schema)
+                else:
+                    config: dict[str, Any] = {"response_mime_type": "application/json"}
+                    if schema is not None:
+                        config["response_json_schema"] = schema
+                    self._body["generationConfig"] = config
+            case "cohere":
+                if has_tools:
+                    self._ask_in_words(schema)
+                else:
+                    self._body["response_format"] = {"type": "json_object"} | (
+                        {} if schema is None else {"json_schema": schema}
+                    )
+            case "converse":
+                self._ask_in_words(schema)
+            case _:
+                self._options["response_format"] = wanted.model_dump(exclude_none=True, by_alias=True)
+
+    def _format_of_claude(self, schema: Mapping[str, Any] | None, has_tools: bool) -> None:
+        """Claude has a format for closed schemas; else a tool whose arguments are the answer, where it can be made to
+        call one; else words."""
+        form = self._form
+        is_native = form.entry.get("supports_native_structured_output")
+        if schema is not None and (is_native if form.is_known or is_native is not None else True):
+            closed = closed_schema(schema)
+            if closed is not None:
+                if form.wire == "anthropic":
+                    self._body["output_config"] = {"format": {"type": "json_schema", "schema": closed}}
+                else:
+                    structure = {"jsonSchema": {"schema": json.dumps(closed, ensure_ascii=False), "name": "answer"}}
+                    self._body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": structure}}
+                return
+        choice = self._options.get("tool_choice")
+        if has_tools and choice not in (None, "auto"):
+            return  # it has to call one of the caller's tools, whose arguments have schemas of their own
+        can_force = form.is_claude and form.entry.get("supports_forced_tool_use") is not False and not self._thinks
+        if schema is None or schema.get("type") != "object" or not can_force:
+            self._ask_in_words(schema)
+            return
+        description = "Gives the answer. Call it once, with the whole answer, when nothing else is to be looked up."
+        function = {"name": _JSON_TOOL, "description": description, "parameters": dict(schema)}
+        self._schemas[_JSON_TOOL] = {
+            key: value for key, value in schema.items() if key not in ("oneOf", "anyOf", "allOf")
+        }
+        if has_refs(schema):
+            function["parameters"] = {"type": "object", "properties": {}}
+        self._options["tools"] = [*self._options.get("tools", ()), {"type": "function", "function": function}]
+        named = {"type": "function", "function": {"name": _JSON_TOOL}}
+        self._options |= {"tool_choice": "required" if has_tools else named, "json_mode": True}
+
+    def _ask_in_words(self, schema: Mapping[str, Any] | None) -> None:
+        self._in_words = True
+        asked = "Answer with one JSON value and nothing else: no words around it, no code fence."
+        if schema is None:
+            asked = "Answer with one JSON object and nothing else: no words around it, no code fence."
+        else:
+            asked += f" It has to be valid by this JSON schema:\n{json.dumps(schema, ensure_ascii=False)}"
+        self._system.append(asked)
+        what = "json_object" if schema is None else "json_schema"
+        self._notes.append(f"response_format {what} is asked for in words: {self._form.name} has no form for it here")
+
+    # -- thinking, words, length
+
+    def _thinking(self) -> None:
+        form, effort = self._form, self._form.thinking.effort
+        if form.is_claude:
+            self._think_as_claude(effort)
+            return
+        given = form.params.get("thinking")
+        if form.wire == "gemini":
+            if (config := gemini_thinking(form)) is not None:
+                self._body.setdefault("generationConfig", {})["thinkingConfig"] = config
+            return
+        if effort is None:
+            if given is not None and form.provider not in ("openai", "azure"):
+                self._body["thinking"] = given
+            return
+        switch = {"type": "disabled" if effort == "none" else "enabled"}
+        match form.provider:
+            case _ if form.wire == "responses":
+                self._body["reasoning"] = {"effort": effort}
+            case _ if form.wire == "converse" and "nova" in form.model:
+                if effort != "none":
+                    self._body_of_model({"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}})
+            case _ if form.wire == "converse":
+                self._body_of_model({"reasoning_effort": effort})
+            case "openrouter":
+                self._body["reasoning"] = {"effort": "xhigh" if effort == "max" else effort}
+            case "deepseek":
+                self._body["thinking"] = given or switch
+                if effort != "none":
+                    self._body["reasoning_effort"] = effort
+            case "zai" | "cohere" | "cohere_chat":
+                self._body["thinking"] = given or switch
+            case "mistral" if "reasoning_effort_levels" not in form.entry and form.model.startswith("magistral"):
+                if effort != "none":
+                    self._body["prompt_mode"] = "reasoning"
+            case _:
+                self._body["reasoning_effort"] = effort
+
+    def _body_of_model(self, fields: Mapping[str, Any]) -> None:
+        """What Bedrock hands on to the model as it is."""
+        self._body["additionalModelRequestFields"] = {**self._body.get("additionalModelRequestFields", {}), **fields}
+
+    def _think_as_claude(self, effort: str | None) -> None:
+        form = self._form
+        thinking = self._claude_thinking
+        if thinking is not None and thinking.get("type") == "enabled" and self._limit is not None:
+            # It counts towards the limit, which has to be larger: half of it is for the answer, if it is large enough.
+            budget = min(thinking["budget_tokens"], max(_LEAST_BUDGET, self._limit // 2))
+            if budget >= self._limit:
+                self._notes.append(f"thinking was left out: it does not fit into {self._limit} tokens")
+                self._thinks, thinking, effort = False, None, None
+            else:
+                thinking = {**thinking, "budget_tokens": budget}
+        fields: dict[str, Any] = {} if thinking is None else {"thinking": dict(thinking)}
+        given = form.params.get("output_config")
+        config = dict(given) if isinstance(given, Mapping) else {}
+        if effort is not None and (thinking is not None or form.entry.get("thinking_always_on")):
+            config["effort"] = effort
+        if config:
+            fields["output_config"] = config
+        if not fields:
+            return
+        if form.wire == "converse":
+            self._body_of_model(fields)
+        else:
+            self._body = _laid_over(fields, self._body)
+
+    def _sampling(self) -> None:
+        """How words are chosen: left out where the model chooses in its own way."""
+        form = self._form
+        asked = {key: form.params[key] for key in SAMPLING if form.params.get(key) is not None}
+        if self._request.temperature is not None:
+            asked["temperature"] = self._request.temperature
+        if not asked:
+            return
+        if form.entry.get("supports_sampling_params") is False or self._reasons():
+            refused: tuple[str, ...] = SAMPLING
+        elif form.is_claude and self._thinks:
+            refused = ("temperature", "top_k") if _is_high(asked.get("top_p")) else ("temperature", "top_p", "top_k")
+        elif form.is_claude and "temperature" in asked:
+            refused = ("top_p",)  # it takes one of the two
+        else:
+            refused = ()
+        for key in refused:
+            # 1 is how such a model chooses anyhow, though it does not take the word.
+            if key in asked and asked.pop(key) != 1:
+                self._left_out(key)
+        warm = asked.get("temperature")
+        if form.is_claude and isinstance(warm, int | float) and warm > 1:
+            self._notes.append(f"temperature became 1, the highest that {form.name} takes")
+            asked["temperature"] = 1
+        if form.reasons_in_openais_way:  # LiteLLM goes by the name, and refuses
+            self._body |= asked
+        else:
+            self._options |= asked
+
+    def _reasons(self) -> bool:
+        """Whether it is one of OpenAI's that reasons for this request: then it takes none of these."""
+        if not self._form.reasons_in_openais_way:
+            return False
+        return (self._form.thinking.effort or self._form.entry.get("default_reasoning_effort")) != "none"
+
+    def _limits(self) -> None:
+        if self._limit is None:
+            return
+        self._options[self._form.limit_key] = self._limit
+        asked = self._request.max_tokens
+        if asked is not None and self._limit < asked:
+            self._notes.append(
+                f"max_tokens became {self._limit}, the most that the config lets {self._form.name} answer"
+            )
+
+    def _others(self) -> None:
+        params = self._form.params
+        if "tools" in self._options and params.get("parallel_tool_calls") is not None:
+            self._options["parallel_tool_calls"] = params["parallel_tool_calls"]
+        if isinstance(given := params.get("extra_body"), Mapping):
+            self._body = _laid_over(self._body, given)
 
 
-def plain(message: Message) -> dict[str, Any]:
+_LEAST_BUDGET = 1024  # tokens of thinking; Anthropic takes no less
+_PLAIN_SCHEMA = frozenset({"type", "properties", "required", "additionalProperties"})  # what LiteLLM keeps of one
+
+
+def _cannot_stop(form: Form) -> bool:
+    return bool(form.entry.get("thinking_always_on"))
+
+
+def _is_high(top_p: Any) -> bool:
+    return isinstance(top_p, int | float) and top_p >= 0.95
+
+
+def plain(message: Message, form: Form) -> dict[str, Any]:
+    """A message in OpenAI's format, as far as this provider knows it."""
     plain = message.model_dump(exclude_none=True, by_alias=True)
-    if message.role == "tool" or not _SPEAKER.fullmatch(message.name or ""):
+    is_openais = form.provider in ("openai", "azure") and (form.is_known or not form.has_api_base)
+    if message.role == "developer" and not is_openais:
+        plain["role"] = "system"
+    if (
+        message.role == "tool"
+        or form.provider in ("mistral", "cohere", "cohere_chat")
+        or not _SPEAKER.fullmatch(message.name or "")
+    ):
         plain.pop("name", None)  # a tool's is in the call; what has other letters is refused as a name
     plain.setdefault("content", None)  # providers want the key, even beside tool calls alone
     return plain

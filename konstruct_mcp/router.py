@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from .accounts import Quote
@@ -29,11 +30,13 @@ from .config import Config, Deployment
 from .embedded import EmbeddedServer
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
 from .faults import fault_of, secrets_in
+from .forms import Form
+from .models import entry
 from .prices import facts_of, quote
-from .requests import litellm_params, options, plain
-from .responses import Tried, read
+from .requests import Prepared, UnsupportedError, litellm_params, prepare
+from .responses import Reply, Tried, read
 from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
-from .spared import Manner, ours, spare
+from .spared import Manner, ours, shaping, spare
 from .types import DeploymentStatus, GroupStatus, Request
 
 _log = logging.getLogger(__name__)
@@ -87,6 +90,10 @@ class ModelRouter:
             report=_log.warning,
             earlier=None if earlier is None else earlier._routes,
         )
+
+    @functools.cached_property
+    def _forms(self) -> Mapping[str, Form]:
+        return {deployment.id: Form.of(deployment, entry(deployment)) for deployment in self._deployments()}
 
     # -- one completion ----------------------------------------------------------------------------------------------
 
@@ -151,10 +158,15 @@ class ModelRouter:
         engine = await self._loaded()
         began = time.monotonic()
         try:
+            prepared = prepare(deployment, self._forms[deployment.id], request, max_tokens)
+        except UnsupportedError as error:
+            return Tried(Fault(FaultKind.BAD_REQUEST, reason=f"{deployment.name} {error}", sent=False))
+        try:
             async with asyncio.timeout(attempt.limit_s):
                 address = await self._address(deployment)
-                response = await engine.ask(deployment, request, tenant, max_tokens, address)
-            return read(response, deployment, self._routes.facts(deployment), time.monotonic() - began)
+                response = await engine.ask(deployment, prepared, tenant, address)
+            tried = read(response, deployment, self._routes.facts(deployment), time.monotonic() - began)
+            return tried if tried.reply is None else _told(tried, tried.reply, prepared)
         except TimeoutError:
             fault = Fault(FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s)
         except EmbeddedError as error:
@@ -295,7 +307,10 @@ class _Engine:
         warnings.filterwarnings("ignore", r"coroutine '[\w.<>]+\.acompletion\w*' was never awaited", RuntimeWarning)
         self._manners = {deployment.id: Manner.of(deployment) for deployment in deployments}
         self._router = self._make_router(
-            [{"model_name": deployment.id, "litellm_params": litellm_params(deployment)} for deployment in deployments]
+            [
+                {"model_name": deployment.id, "litellm_params": litellm_params(deployment, entry(deployment))}
+                for deployment in deployments
+            ]
         )
 
     def _make_router(self, model_list: list[dict[str, Any]]) -> Any:
@@ -358,22 +373,20 @@ class _Engine:
     async def ask(
         self,
         deployment: Deployment,
-        request: Request,
+        prepared: Prepared,
         tenant: str,
-        max_tokens: int | None,
         address: Mapping[str, str],
     ) -> Any:
         """One provider call; whatever LiteLLM returns or raises."""
         self._open.add(self)
         ours.set(self._manners[deployment.id])
-        key = "max_completion_tokens" if "max_completion_tokens" in deployment.params else "max_tokens"
-        longest = {} if max_tokens is None else {key: max_tokens}
+        shaping.set(prepared.shape if prepared.body or prepared.schemas else None)
         return await self._router.acompletion(
             model=deployment.id,
-            messages=[plain(message) for message in request.messages],
+            messages=prepared.messages,
             # LiteLLM writes into it, so each call gets its own.
             metadata={"tenant_id": tenant},
-            **(options(deployment, request) | longest),
+            **prepared.options,
             **address,
         )
 
@@ -408,6 +421,12 @@ class _Engine:
 
 _NO_TOKENS_OPENAI = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 _NO_TOKENS_ANTHROPIC = {"input_tokens": 0, "output_tokens": 0}
+
+
+def _told(tried: Tried, reply: Reply, prepared: Prepared) -> Tried:
+    """What came of it, with what is to be said of how it was asked."""
+    content = prepared.read(reply.content)
+    return replace(tried, reply=replace(reply, content=content), notes=(*prepared.notes, *tried.notes))
 
 
 def _quieten_before_import() -> None:

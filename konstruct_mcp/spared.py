@@ -21,16 +21,17 @@ from typing import Any, Literal
 from weakref import WeakSet
 
 from .config import Deployment, is_price
+from .forms import SHAPED
 from .pace import Step, turn
 from .prices import has_own_prices
+from .transport import TRANSPORT, Transport
 
 # These, and Anthropic, count the tokens of their answers, and LiteLLM fetches nothing for a request to them.
 _OPENAI = ("openai", "ollama", "embedded")
 # All that may be set of a deployment that is asked without OpenAI's client. What only that client knows (extra_headers,
 # organization) is not among them.
 _WITHOUT_CLIENT = {
-    *("model", "api_key", "api_base", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop"),
-    *("user", "reasoning_effort", "presence_penalty", "frequency_penalty"),
+    *("model", "api_key", "api_base", "seed", "stop", "user", *SHAPED, *TRANSPORT),
 }
 # Coroutines of LiteLLM that write down how a call went; none waits for one of them.
 _LOGS = (
@@ -49,12 +50,14 @@ class Manner:
         at_once: its request is prepared on the loop, and no tokens of its answer are counted.
         plain: it goes out through LiteLLM's own HTTP client.
         priced: what it costs is not asked.
+        transport: how it is reached, where the config says so.
     """
 
     format: Literal["openai", "anthropic"]
     at_once: bool
     plain: bool
     priced: bool
+    transport: Transport | None = None
 
     @classmethod
     def of(cls, deployment: Deployment) -> Manner:
@@ -66,10 +69,14 @@ class Manner:
             at_once=is_openai or provider == "anthropic",
             plain=is_openai and not needs_client and not any(map(os.environ.get, _OF_THE_CLIENT)),
             priced=has_own_prices(deployment),
+            transport=Transport.of(deployment.params),
         )
 
 
 ours: ContextVar[Manner | None] = ContextVar("ours", default=None)  # of the call that is being made; None: not ours
+
+# What is done to the body that LiteLLM makes of it, where it is not in OpenAI's format; None: nothing.
+shaping: ContextVar[Callable[[dict[str, Any]], dict[str, Any]] | None] = ContextVar("shaping", default=None)
 
 
 def spare() -> None:
@@ -79,6 +86,7 @@ def spare() -> None:
     module: Any = main
     if isinstance(module.asyncio, ModuleType):  # else another Konstruct was here before
         _send_once()
+        _shape_bodies()
         _log_nothing()
         _write_no_tracebacks()
         _load_no_token_table()
@@ -119,6 +127,7 @@ def _send_once() -> None:
     import aiohttp
     import httpx
     import litellm
+    from litellm.caching.llm_caching_handler import LLMClientCache
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
     from litellm.llms.openai.common_utils import BaseOpenAILLM
 
@@ -157,7 +166,12 @@ def _send_once() -> None:
     def once(make: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(make)
         def made(*args: Any, **kwargs: Any) -> Any:
-            client = make(*args, **kwargs)
+            manner = ours.get()
+            if manner is None or manner.transport is None:
+                client = make(*args, **kwargs)
+            else:
+                of_ours = manner.transport
+                client = httpx.AsyncClient(verify=of_ours.context(), proxy=of_ours.proxy, timeout=kwargs.get("timeout"))
             client.follow_redirects = False
             if client not in known:  # else it is one that somebody has set for all calls
                 known.add(client)
@@ -168,10 +182,47 @@ def _send_once() -> None:
 
         return made
 
+    def keyed(key_of: Callable[..., Any]) -> Callable[..., Any]:
+        """The key by which LiteLLM keeps a client, another one for each way to reach a provider."""
+
+        @functools.wraps(key_of)
+        def key(self: Any, key: Any) -> Any:
+            manner = ours.get()
+            found = key_of(self, key)
+            return found if manner is None or manner.transport is None else f"{found}-{hash(manner.transport)}"
+
+        return key
+
+    loose: Any = LLMClientCache
+    loose.update_cache_key_with_event_loop = keyed(loose.update_cache_key_with_event_loop)
     AsyncHTTPHandler.create_client = once(AsyncHTTPHandler.create_client)  # type: ignore[method-assign]
     BaseOpenAILLM._get_async_http_client = staticmethod(  # type: ignore[method-assign]
         once(BaseOpenAILLM._get_async_http_client)
     )
+
+
+def _shape_bodies() -> None:
+    """Have the bodies that LiteLLM makes for Anthropic, Bedrock and Gemini pass by us: it decides by names what goes
+    into them. To what speaks OpenAI's format it hands on an `extra_body`."""
+    from litellm import AmazonConverseConfig
+    from litellm.llms.anthropic.chat.transformation import AnthropicConfig
+    from litellm.llms.vertex_ai.gemini import transformation as gemini
+
+    def shaped(make: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(make)
+        def made(*args: Any, **kwargs: Any) -> Any:
+            body, shape = make(*args, **kwargs), shaping.get()
+            return body if shape is None or ours.get() is None else shape(body)
+
+        return made
+
+    places: list[tuple[Any, str]] = [
+        (AnthropicConfig, "transform_request"),
+        (AmazonConverseConfig, "_transform_request_helper"),
+        (gemini, "_transform_request_body"),
+    ]
+    for place, name in places:
+        setattr(place, name, shaped(getattr(place, name)))
 
 
 def _log_nothing() -> None:

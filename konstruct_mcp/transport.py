@@ -1,0 +1,73 @@
+"""How a provider is reached, where the config says more than its address: whom to trust, as whom, by which proxy."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_VERIFY = ("ssl_verify", "verify")
+_CERTIFICATE = ("ssl_certificate", "client_cert", "cert")
+_KEY = ("ssl_key", "client_key")
+_PROXY = ("proxy", "proxy_url", "https_proxy", "http_proxy", "proxies")
+# Keys of litellm_params that are settings of the connection, and no part of a request.
+TRANSPORT = frozenset((*_VERIFY, *_CERTIFICATE, *_KEY, *_PROXY))
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """What differs from an ordinary connection.
+
+    Attributes:
+        verify: whether a certificate has to be trusted, or the file of those who are.
+        certificate: the file that says who we are; the key is in it if there is no other.
+        key: the file of its key.
+        proxy: the address of the proxy, which may hold a password.
+    """
+
+    verify: bool | str = True
+    certificate: str | None = None
+    key: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> Transport | None:
+        """Of litellm_params; None where they say nothing of it."""
+        if TRANSPORT.isdisjoint(params):
+            return None
+
+        def given(names: tuple[str, ...]) -> Any:
+            return next((params[name] for name in names if params.get(name) is not None), None)
+
+        certificate, key, proxy = given(_CERTIFICATE), given(_KEY), given(_PROXY)
+        if isinstance(certificate, list | tuple) and certificate:
+            certificate, key = certificate[0], certificate[1] if len(certificate) > 1 else key
+        if isinstance(proxy, Mapping):  # by scheme, as `requests` has it
+            proxy = next(
+                (proxy[scheme] for scheme in ("https", "https://", "all://", "http", "http://") if scheme in proxy),
+                None,
+            )
+        return cls(
+            verify=_verify(given(_VERIFY)),
+            certificate=None if certificate is None else str(certificate),
+            key=None if key is None else str(key),
+            proxy=None if proxy is None else str(proxy),
+        )
+
+    def context(self) -> ssl.SSLContext:
+        """Raises OSError, of which `ssl.SSLError` is one, for a file that cannot be read or holds something else."""
+        context = ssl.create_default_context(cafile=self.verify if isinstance(self.verify, str) else None)
+        if self.verify is False:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.certificate is not None:
+            context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+def _verify(given: Any) -> bool | str:
+    if isinstance(given, str):
+        word = given.strip().lower()
+        return False if word in ("false", "0", "no") else True if word in ("", "true", "1", "yes") else given.strip()
+    return given is not False
