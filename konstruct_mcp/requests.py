@@ -17,6 +17,7 @@ from .types import Message, NamedTool, Request, Tool
 # LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
 # counts per read, so an answer that dribbles would outlive it.
 _BACKSTOP_S = 5.0
+_WITH_PROJECTS = ("vertex_ai", "vertex_ai_beta", "watsonx", "watsonx_text")  # whose `project` is LiteLLM's to read
 _JSON_TOOL = "json_tool_call"  # the name by which LiteLLM knows its answer for a text
 _SPEAKER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # a name that OpenAI takes
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
@@ -95,6 +96,7 @@ def litellm_params(deployment: Deployment, entry: Mapping[str, Any]) -> dict[str
         if not (is_price(key) or key in SHAPED or key in TRANSPORT)
     }
     provider, _, name = deployment.model.partition("/")
+    params = _with_headers(params, provider, is_responses=entry.get("mode") == "responses")
     if provider == "ollama":
         # Through Ollama's OpenAI endpoint: LiteLLM's own Ollama providers lose tool history, emulate tools in the
         # prompt, and report every failure as the same connection error.
@@ -108,6 +110,22 @@ def litellm_params(deployment: Deployment, entry: Mapping[str, Any]) -> dict[str
     elif provider in ("openai", "azure") and entry.get("mode") == "responses" and not name.startswith("responses/"):
         params["model"] = f"{provider}/responses/{name}"
     return params | {"timeout": deployment.timeout_s + _BACKSTOP_S, "max_retries": 0}
+
+
+def _with_headers(params: dict[str, Any], provider: str, *, is_responses: bool) -> dict[str, Any]:
+    """With the settings that are headers as such: LiteLLM puts some of them into the body, or forgets them."""
+    headers: dict[str, Any] = {}
+    if isinstance(given := params.pop("default_headers", None), Mapping):
+        headers |= given
+    if provider not in _WITH_PROJECTS and (project := params.pop("project", None)) is not None and provider == "openai":
+        headers["OpenAI-Project"] = project
+    if is_responses and provider == "openai" and (organization := params.get("organization")) is not None:
+        headers["OpenAI-Organization"] = organization
+    params.pop("api_type", None)
+    if not headers:
+        return params
+    more = params.get("extra_headers")
+    return params | {"extra_headers": headers | dict(more if isinstance(more, Mapping) else {})}
 
 
 def prepare(deployment: Deployment, form: Form, request: Request, most: int | None = None) -> Prepared:
