@@ -61,7 +61,6 @@ class Form:
         params: what of its litellm_params is shaped here.
         is_known: whether the table has the model.
         is_claude: whether it takes what Claude takes.
-        has_api_base: whether the config names a server.
         limit_key: the name of the limit on that wire, as LiteLLM is told it.
         thinking: how it is to think.
     """
@@ -74,7 +73,6 @@ class Form:
     params: Mapping[str, Any]
     is_known: bool
     is_claude: bool
-    has_api_base: bool
     limit_key: str
     thinking: Thinking
 
@@ -94,7 +92,6 @@ class Form:
             params=params,
             is_known=is_known,
             is_claude=is_claude,
-            has_api_base="api_base" in deployment.params,
             limit_key=_limit_key(provider, wire, entry, is_known, deployment),
             thinking=_claude_thinking(deployment.name, params, entry, is_known)
             if is_claude

@@ -17,6 +17,7 @@ from .config import Deployment, is_price
 from .forms import limit
 from .models import entry
 from .routing import Facts
+from .transport import TRANSPORT
 from .types import NUSD, Message, Request, ResponseFormat, Tool
 
 
@@ -118,7 +119,9 @@ _CHOOSES = re.compile(r"^azure_ai/model_router|^openrouter/(openrouter/)?auto\b"
 
 def _unboundable(deployment: Deployment, known: Mapping[str, Any]) -> str:
     """Why nobody can say what a call to it can cost at most, as the end of a sentence; empty where that can be said."""
-    if open_ended := [key for key in deployment.params if not (_HARMLESS.fullmatch(key) or is_price(key))]:
+    if open_ended := [
+        key for key in deployment.params if not (_HARMLESS.fullmatch(key) or is_price(key) or key in TRANSPORT)
+    ]:
         return f"has {' and '.join(open_ended)} in its litellm_params, with which a call may cost anything"
     if _SEARCHES.search(deployment.model) or "citation_cost_per_token" in known:
         return "searches the web unasked, so that a call may cost anything"

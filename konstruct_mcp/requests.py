@@ -445,9 +445,6 @@ def _is_high(top_p: Any) -> bool:
 def plain(message: Message, form: Form) -> dict[str, Any]:
     """A message in OpenAI's format, as far as this provider knows it."""
     plain = message.model_dump(exclude_none=True, by_alias=True)
-    is_openais = form.provider in ("openai", "azure") and (form.is_known or not form.has_api_base)
-    if message.role == "developer" and not is_openais:
-        plain["role"] = "system"
     if (
         message.role == "tool"
         or form.provider in ("mistral", "cohere", "cohere_chat")

@@ -22,6 +22,7 @@ from weakref import WeakSet
 
 from .config import Deployment, is_price
 from .forms import SHAPED
+from .models import entry
 from .pace import Step, turn
 from .prices import has_own_prices
 from .transport import TRANSPORT, Transport
@@ -51,6 +52,7 @@ class Manner:
         plain: it goes out through LiteLLM's own HTTP client.
         priced: what it costs is not asked.
         transport: how it is reached, where the config says so.
+        has_system: whether the model has a system prompt.
     """
 
     format: Literal["openai", "anthropic"]
@@ -58,6 +60,7 @@ class Manner:
     plain: bool
     priced: bool
     transport: Transport | None = None
+    has_system: bool = True
 
     @classmethod
     def of(cls, deployment: Deployment) -> Manner:
@@ -70,6 +73,7 @@ class Manner:
             plain=is_openai and not needs_client and not any(map(os.environ.get, _OF_THE_CLIENT)),
             priced=has_own_prices(deployment),
             transport=Transport.of(deployment.params),
+            has_system=entry(deployment).get("supports_system_messages") is not False,
         )
 
 
@@ -223,6 +227,16 @@ def _shape_bodies() -> None:
     ]
     for place, name in places:
         setattr(place, name, shaped(getattr(place, name)))
+
+    loose: Any = gemini
+    knows_system = loose.get_supports_system_message
+
+    def has_system(*args: Any, **kwargs: Any) -> bool:
+        """LiteLLM has a new model's system prompt said by the user."""
+        manner = ours.get()
+        return knows_system(*args, **kwargs) if manner is None else manner.has_system
+
+    loose.get_supports_system_message = has_system
 
 
 def _log_nothing() -> None:

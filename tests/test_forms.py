@@ -1,0 +1,552 @@
+"""In which form a model is asked: what goes out on the wire, what is said of it, and what comes back.
+
+The models are of the table that ships with us; what holds for them holds for any that has the same data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from providers import OtherWire, Provider, Received, Text, Wire
+from worlds import HELLO, entry, opened
+
+from konstruct_mcp import Completion
+from konstruct_mcp.errors import KonstructError
+
+CITY: dict[str, Any] = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "minLength": 2}, "near": {"$ref": "#/$defs/place"}},
+    "required": ["name", "near"],
+    "$defs": {"place": {"type": "object", "properties": {"lat": {"type": "number", "minimum": -90}}}},
+}
+TREE: dict[str, Any] = {
+    "type": "object",
+    "properties": {"root": {"$ref": "#/$defs/node"}},
+    "required": ["root"],
+    "$defs": {
+        "node": {
+            "type": "object",
+            "properties": {"name": {"type": "string"}, "below": {"type": "array", "items": {"$ref": "#/$defs/node"}}},
+        }
+    },
+}
+OPEN_KEYS: dict[str, Any] = {"type": "object", "properties": {"by_name": {"type": "object"}}}
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+CALLED = [
+    *HELLO,
+    {
+        "role": "assistant",
+        "content": "Looking.",
+        "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+]
+
+
+def by(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema)}}
+
+
+def wire_of(model: str) -> Wire | OtherWire:
+    provider = model.partition("/")[0]
+    wires: dict[str, Wire | OtherWire] = {
+        "vertex_ai": "vertex",
+        "hosted_vllm": "vllm",
+        "openai": "openai",
+        "cohere_chat": "cohere",
+    }
+    return wires.get(provider, provider)  # type: ignore[arg-type]  # the others are called as their providers are
+
+
+class Asked:
+    """One call to one model: what was sent, and what came of it."""
+
+    def __init__(self, received: Received, completion: Completion) -> None:
+        self.body: dict[str, Any] = received.body
+        self.path = received.path
+        self.completion = completion
+        self.notes = completion.notes
+
+
+async def ask(
+    folder: Path,
+    model: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    info: Mapping[str, Any] | None = None,
+    answer: Text | None = None,
+    **request: Any,
+) -> Asked:
+    with Provider(wire_of(model)) as provider:
+        if answer is not None:
+            provider.script(answer)
+        params = {"model": model, "api_base": provider.url, "api_key": "sk-test-3e8a", "num_retries": 0}
+        if model.startswith("azure/"):
+            params["api_version"] = "2025-04-01-preview"
+        if model.startswith("bedrock/"):
+            params["aws_region_name"] = "us-east-1"
+        one = {**entry("g", {**params, **(config or {})}), "model_info": dict(info or {})}
+        async with opened(folder, {"model_list": [one]}, {}) as konstruct:
+            completion = await konstruct.complete(request.pop("messages", HELLO), **request)
+        [received] = [received for received in provider.requests if received.completes]
+    return Asked(received, completion)
+
+
+def at(body: Any, path: str) -> Any:
+    """What is at `a.b.c`; None where there is nothing."""
+    for key in path.split("."):
+        body = body.get(key) if isinstance(body, dict) else None
+    return body
+
+
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens")
+
+
+def limits(value: Any) -> dict[str, Any]:
+    """Each limit in a body, wherever it is."""
+    found: dict[str, Any] = {}
+    if isinstance(value, dict):
+        for key, item in value.items():
+            found |= {key: item} if key in LIMITS else limits(item)
+    return found
+
+
+# -- how long the answer may be ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        ("openai/gpt-4o", "max_tokens"),
+        ("openai/gpt-5", "max_completion_tokens"),
+        ("openai/gpt-6-sol", "max_completion_tokens"),
+        ("openai/gpt-5-codex", "max_output_tokens"),
+        ("openai/qwen3-on-my-server", "max_tokens"),
+        ("azure/gpt-6-sol", "max_completion_tokens"),
+        ("anthropic/claude-opus-5-5", "max_tokens"),
+        ("gemini/gemini-4-argon", "max_output_tokens"),
+        ("bedrock/us.anthropic.claude-opus-5-5", "maxTokens"),
+        ("mistral/mistral-large-4", "max_tokens"),
+        ("deepseek/deepseek-v4-pro", "max_tokens"),
+        ("xai/grok-4.7", "max_tokens"),
+        ("openrouter/anthropic/claude-opus-5.5", "max_tokens"),
+        ("hosted_vllm/qwen3", "max_tokens"),
+        ("lm_studio/qwen3", "max_tokens"),
+        ("cohere_chat/command-a-03-2025", "max_tokens"),
+    ],
+)
+async def test_there_is_one_limit_under_the_name_that_the_model_takes(tmp_path: Path, model: str, key: str) -> None:
+    asked = await ask(tmp_path, model, max_tokens=50)
+
+    assert limits(asked.body) == {key: 50}
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4o", "openai/gpt-6-sol", "anthropic/claude-sonnet-4-6", "xai/grok-4.7"])
+@pytest.mark.parametrize("key", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize(("config", "call", "sent"), [(1000, None, 1000), (1000, 50, 50), (1000, 5000, 1000)])
+async def test_the_config_s_limit_is_a_default_and_the_most_that_a_call_may_ask_for(
+    tmp_path: Path, model: str, key: str, config: int, call: int | None, sent: int
+) -> None:
+    asked = await ask(tmp_path, model, {key: config}, max_tokens=call)
+
+    assert list(limits(asked.body).values()) == [sent]
+    said = f"max_tokens became 1000, the most that the config lets {model} answer"
+    assert asked.notes == ((said,) if call == 5000 else ())
+
+
+@pytest.mark.parametrize(
+    ("model", "info", "sent"),
+    [
+        ("anthropic/claude-opus-5-5", {}, 128_000),
+        ("anthropic/claude-sonnet-4-5", {}, 64_000),
+        ("anthropic/claude-of-tomorrow", {"max_output_tokens": 256_000}, 256_000),
+        ("anthropic/claude-of-tomorrow", {}, 32_000),
+        ("vertex_ai/claude-opus-5-5", {}, 128_000),
+    ],
+)
+async def test_the_limit_that_anthropic_requires_is_what_is_known_of_the_model(
+    tmp_path: Path, model: str, info: dict[str, Any], sent: int
+) -> None:
+    if model.startswith("vertex_ai"):
+        pytest.importorskip("google.auth")
+    asked = await ask(tmp_path, model, info=info)
+
+    assert limits(asked.body) == {"max_tokens": sent}
+
+
+# -- thinking ----------------------------------------------------------------------------------------------------------
+
+OPUS, SONNET_46, SONNET_45 = "anthropic/claude-opus-5-5", "anthropic/claude-sonnet-4-6", "anthropic/claude-sonnet-4-5"
+HAIKU = "anthropic/claude-haiku-5-5"
+
+
+def became(asked: str, level: str, model: str) -> str:
+    return f"reasoning_effort {asked} became {level}, the nearest that {model} has"
+
+
+def left_out(what: str, model: str) -> str:
+    return f"{what} was left out: {model} does not take it"
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "sent", "note"),
+    [
+        ("openai/gpt-6-sol", "high", {"reasoning_effort": "high"}, None),
+        ("openai/gpt-6-sol", "minimal", {"reasoning_effort": "low"}, became("minimal", "low", "openai/gpt-6-sol")),
+        ("openai/gpt-5", "xhigh", {"reasoning_effort": "high"}, became("xhigh", "high", "openai/gpt-5")),
+        ("openai/gpt-5", "minimal", {"reasoning_effort": "minimal"}, None),
+        ("openai/gpt-4o", "high", {"reasoning_effort": None}, left_out("reasoning_effort", "openai/gpt-4o")),
+        ("openai/qwen3-on-my-server", "high", {"reasoning_effort": "high"}, None),
+        ("openai/gpt-5-codex", "high", {"reasoning.effort": "high", "reasoning_effort": None}, None),
+        ("azure/gpt-6-sol", "max", {"reasoning_effort": "max"}, None),
+        (OPUS, "high", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}, None),
+        (OPUS, "xhigh", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "xhigh"}}, None),
+        (OPUS, "none", {"thinking": None, "output_config.effort": "low"}, f"{OPUS} thinks, and cannot be told not to"),
+        (HAIKU, "none", {"thinking": {"type": "disabled"}, "output_config": None}, None),
+        (SONNET_46, "xhigh", {"output_config": {"effort": "high"}}, became("xhigh", "high", SONNET_46)),
+        (SONNET_46, "max", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, None),
+        (SONNET_45, "medium", {"thinking": {"type": "enabled", "budget_tokens": 2048}, "output_config": None}, None),
+        ("gemini/gemini-4-argon", "high", {"generationConfig.thinkingConfig": {"thinkingLevel": "high"}}, None),
+        ("gemini/gemini-2.5-flash", "low", {"generationConfig.thinkingConfig": {"thinkingBudget": 1024}}, None),
+        (
+            "bedrock/us.anthropic.claude-opus-5-5",
+            "high",
+            {
+                "additionalModelRequestFields.thinking": {"type": "adaptive"},
+                "additionalModelRequestFields.output_config": {"effort": "high"},
+                "thinking": None,
+            },
+            None,
+        ),
+        (
+            "mistral/mistral-large-4",
+            "low",
+            {"reasoning_effort": "high"},
+            became("low", "high", "mistral/mistral-large-4"),
+        ),
+        ("deepseek/deepseek-v4-pro", "high", {"thinking": {"type": "enabled"}, "reasoning_effort": "high"}, None),
+        ("xai/grok-4.7", "low", {"reasoning_effort": "low"}, None),
+        ("openrouter/anthropic/claude-opus-5.5", "high", {"reasoning": {"effort": "high"}}, None),
+        ("hosted_vllm/qwen3", "high", {"reasoning_effort": "high"}, None),
+    ],
+)
+async def test_the_effort_of_the_config_goes_out_as_the_model_takes_it(
+    tmp_path: Path, model: str, effort: str, sent: dict[str, Any], note: str | None
+) -> None:
+    asked = await ask(tmp_path, model, {"reasoning_effort": effort})
+
+    assert {path: at(asked.body, path) for path in sent} == sent
+    assert asked.notes == (() if note is None else (note,))
+
+
+@pytest.mark.parametrize(
+    ("model", "thinking", "sent", "note"),
+    [
+        (OPUS, {"type": "enabled", "budget_tokens": 10_000}, {"thinking": {"type": "adaptive"}}, "adaptive"),
+        (SONNET_46, {"type": "enabled", "budget_tokens": 2000}, {"thinking.budget_tokens": 2000}, None),
+        (SONNET_45, {"type": "enabled", "budget_tokens": 2000}, {"thinking.budget_tokens": 2000}, None),
+        (SONNET_45, {"type": "adaptive"}, {"thinking": {"type": "enabled", "budget_tokens": 4096}}, "budget"),
+        (OPUS, {"type": "disabled"}, {"thinking": None}, "cannot be told not to"),
+        (
+            "gemini/gemini-4-argon",
+            {"type": "enabled", "budget_tokens": 1024},
+            {"generationConfig.thinkingConfig.thinkingLevel": "low"},
+            None,
+        ),
+        ("zai/glm-5.3", {"type": "enabled"}, {"thinking": {"type": "enabled"}}, None),
+    ],
+)
+async def test_thinking_in_another_form_is_brought_into_the_one_that_the_model_takes(
+    tmp_path: Path, model: str, thinking: dict[str, Any], sent: dict[str, Any], note: str | None
+) -> None:
+    if model.startswith("zai"):
+        model = "deepseek/deepseek-v4-pro"  # which has the same switch
+    asked = await ask(tmp_path, model, {"thinking": thinking})
+
+    assert {path: at(asked.body, path) for path in sent} == sent
+    assert [(note or "?") in said for said in asked.notes] == ([] if note is None else [True])
+
+
+@pytest.mark.parametrize(("most", "budget"), [(3000, 1500), (1500, 1024), (1024, None)])
+async def test_a_budget_of_thinking_leaves_room_for_the_answer_or_is_left_out(
+    tmp_path: Path, most: int, budget: int | None
+) -> None:
+    asked = await ask(tmp_path, SONNET_45, {"reasoning_effort": "high"}, max_tokens=most)
+
+    assert at(asked.body, "thinking.budget_tokens") == budget
+    assert asked.body["max_tokens"] == most
+    assert bool(asked.notes) is (budget is None)
+
+
+async def test_a_model_of_tomorrow_is_asked_as_the_config_s_data_of_it_say(tmp_path: Path) -> None:
+    data = {
+        "supports_adaptive_thinking": True,
+        "supports_reasoning": True,
+        "supports_sampling_params": False,
+        "supports_native_structured_output": True,
+        "supports_response_schema": True,
+        "supports_xhigh_reasoning_effort": True,
+        "max_output_tokens": 300_000,
+    }
+    asked = await ask(
+        tmp_path,
+        "anthropic/claude-nova-9",
+        {"reasoning_effort": "xhigh"},
+        info=data,
+        temperature=0.2,
+        response_format=by(CITY),
+    )
+
+    assert asked.body["max_tokens"] == 300_000
+    assert asked.body["output_config"]["effort"] == "xhigh"
+    assert asked.body["output_config"]["format"]["type"] == "json_schema"
+    assert "temperature" not in asked.body
+    assert asked.notes == (left_out("temperature", "anthropic/claude-nova-9"),)
+
+
+# -- how words are chosen ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "sent"),
+    [
+        ("openai/gpt-4o", {}, True),
+        ("openai/gpt-5", {}, False),
+        ("openai/gpt-6-sol", {}, False),
+        ("openai/gpt-6-sol", {"reasoning_effort": "none"}, True),
+        ("openai/gpt-5.4", {}, True),
+        ("openai/gpt-5.4", {"reasoning_effort": "low"}, False),
+        ("azure/gpt-6-sol", {}, False),
+        (OPUS, {}, False),
+        (SONNET_46, {}, True),
+        (SONNET_46, {"reasoning_effort": "high"}, False),
+        ("gemini/gemini-3.8-flash", {}, False),
+        ("gemini/gemini-4-argon", {}, True),
+        ("bedrock/us.anthropic.claude-opus-5-5", {}, False),
+        ("mistral/mistral-large-4", {}, True),
+        ("xai/grok-4.7", {}, True),
+    ],
+)
+async def test_a_temperature_that_the_model_does_not_take_is_left_out_and_noted(
+    tmp_path: Path, model: str, config: dict[str, Any], sent: bool
+) -> None:
+    asked = await ask(tmp_path, model, config, temperature=0.25)
+
+    assert ('"temperature": 0.25' in json.dumps(asked.body)) is sent
+    assert asked.notes == (() if sent else (left_out("temperature", model),))
+
+
+async def test_a_temperature_above_claude_s_highest_is_lowered(tmp_path: Path) -> None:
+    asked = await ask(tmp_path, SONNET_46, temperature=1.5)
+
+    assert asked.body["temperature"] == 1
+    assert asked.notes == (f"temperature became 1, the highest that {SONNET_46} takes",)
+
+
+# -- the form of the answer --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tools", [None, [WEATHER]])
+@pytest.mark.parametrize("model", [OPUS, SONNET_46, SONNET_45])
+async def test_a_schema_with_references_is_claude_s_own_format_beside_the_tools(
+    tmp_path: Path, model: str, tools: list[Any] | None
+) -> None:
+    asked = await ask(tmp_path, model, response_format=by(CITY), tools=tools)
+
+    schema = asked.body["output_config"]["format"]["schema"]
+    assert schema["properties"]["near"] == {"$ref": "#/$defs/place"}
+    assert schema["additionalProperties"] is False
+    assert schema["$defs"]["place"]["additionalProperties"] is False
+    assert schema["properties"]["name"] == {"type": "string", "description": "minLength: 2"}
+    assert [tool["name"] for tool in asked.body.get("tools", ())] == (["weather"] if tools else [])
+    assert "tool_choice" not in asked.body
+    assert asked.notes == ()
+
+
+@pytest.mark.parametrize("schema", [TREE, OPEN_KEYS])
+async def test_a_schema_beyond_claude_s_format_is_a_tool_whose_arguments_are_the_answer(
+    tmp_path: Path, schema: dict[str, Any]
+) -> None:
+    answer = Text(None, tool_calls=[("toolu_1", "json_tool_call", '{"root": {"name": "a"}}')])
+    asked = await ask(tmp_path, SONNET_46, answer=answer, response_format=by(schema))
+
+    [tool] = asked.body["tools"]
+    assert tool["input_schema"] == schema
+    assert asked.body["tool_choice"] == {"type": "tool", "name": "json_tool_call"}
+    assert json.loads(asked.completion.content) == {"root": {"name": "a"}}
+    assert asked.completion.tool_calls == ()
+    assert asked.completion.finish_reason == "stop"
+
+
+async def test_beside_the_caller_s_tools_the_model_chooses_between_them_and_the_answer(tmp_path: Path) -> None:
+    answer = Text(None, tool_calls=[("toolu_1", "weather", '{"city": "Oslo"}')])
+    asked = await ask(tmp_path, SONNET_46, answer=answer, response_format=by(TREE), tools=[WEATHER])
+
+    assert [tool["name"] for tool in asked.body["tools"]] == ["weather", "json_tool_call"]
+    assert asked.body["tool_choice"] == {"type": "any"}
+    assert [call.function.name for call in asked.completion.tool_calls] == ["weather"]
+
+
+@pytest.mark.parametrize("fence", ["{}", "```json\n{}\n```", "```\n{}\n```"])
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [(OPUS, by(TREE)), (OPUS, {"type": "json_object"}), (SONNET_45, {"type": "json_object"})],
+    ids=["recursive", "object", "older"],
+)
+async def test_json_without_a_form_is_asked_for_in_words_and_comes_without_a_fence(
+    tmp_path: Path, model: str, wanted: dict[str, Any], fence: str
+) -> None:
+    answer = '{"root": {"name": "a"}}'
+    asked = await ask(tmp_path, model, answer=Text(fence.replace("{}", answer)), response_format=wanted)
+
+    [system] = asked.body["system"]
+    assert "JSON" in system["text"]
+    assert ("#/$defs/node" in system["text"]) is ("json_schema" in wanted)
+    assert asked.completion.content == answer
+    assert len(asked.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("gemini/gemini-4-argon", "generationConfig.response_json_schema"),
+        ("gemini/gemini-2.5-flash", "generationConfig.response_json_schema"),
+        ("openai/gpt-6-sol", "response_format.json_schema.schema"),
+        ("openai/gpt-5-codex", "text.format.schema"),
+        ("mistral/mistral-large-4", "response_format.json_schema.schema"),
+        ("xai/grok-4.7", "response_format.json_schema.schema"),
+        ("cohere_chat/command-a-03-2025", "response_format.json_schema"),
+    ],
+)
+@pytest.mark.parametrize("schema", [CITY, TREE], ids=["references", "recursive"])
+async def test_a_schema_goes_out_whole_with_its_references(
+    tmp_path: Path, model: str, path: str, schema: dict[str, Any]
+) -> None:
+    asked = await ask(tmp_path, model, info={"supports_response_schema": True}, response_format=by(schema))
+
+    assert at(asked.body, path) == schema
+
+
+def doubling(depth: int) -> dict[str, Any]:
+    """A schema that has 2^depth leaves, written out."""
+    definitions: dict[str, Any] = {"d0": {"type": "object", "properties": {"x": {"type": "string"}}}}
+    for i in range(1, depth):
+        below = {"$ref": f"#/$defs/d{i - 1}"}
+        definitions[f"d{i}"] = {"type": "object", "properties": {"a": below, "b": below}}
+    return {"type": "object", "properties": {"top": {"$ref": f"#/$defs/d{depth - 1}"}}, "$defs": definitions}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [OPUS, SONNET_45, "gemini/gemini-4-argon", "bedrock/us.anthropic.claude-sonnet-4-6", "openai/gpt-5-codex"],
+)
+@pytest.mark.parametrize("place", ["tools", "response_format"])
+async def test_what_is_sent_of_a_schema_grows_with_it_and_not_with_what_it_refers_to(
+    tmp_path: Path, model: str, place: str
+) -> None:
+    schema = doubling(40)
+    tool = {"type": "function", "function": {"name": "deep", "parameters": schema}}
+    asked = await ask(tmp_path, model, **({"tools": [tool]} if place == "tools" else {place: by(schema)}))
+
+    assert len(json.dumps(asked.body)) < 3 * len(json.dumps(schema))
+    assert "#/$defs/d38" in json.dumps(asked.body)
+
+
+# -- tools -------------------------------------------------------------------------------------------------------------
+
+NAMED = {"type": "function", "function": {"name": "weather"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "choice", "path", "sent"),
+    [
+        (SONNET_46, "none", "tool_choice", {"type": "none"}),
+        (SONNET_46, "required", "tool_choice", {"type": "any"}),
+        (SONNET_46, NAMED, "tool_choice", {"type": "tool", "name": "weather"}),
+        ("openai/gpt-5-codex", NAMED, "tool_choice", {"type": "function", "name": "weather"}),
+        ("openai/gpt-6-sol", NAMED, "tool_choice", NAMED),
+        ("mistral/mistral-large-4", "required", "tool_choice", "any"),
+        ("gemini/gemini-4-argon", "required", "toolConfig.functionCallingConfig.mode", "ANY"),
+        ("gemini/gemini-4-argon", "none", "toolConfig.functionCallingConfig.mode", "NONE"),
+        ("bedrock/us.anthropic.claude-sonnet-4-6", "required", "toolConfig.toolChoice", {"any": {}}),
+        ("bedrock/us.anthropic.claude-sonnet-4-6", NAMED, "toolConfig.toolChoice", {"tool": {"name": "weather"}}),
+        ("bedrock/us.anthropic.claude-sonnet-4-6", "none", "toolConfig", None),
+    ],
+)
+async def test_a_choice_among_tools_goes_out_in_the_provider_s_form(
+    tmp_path: Path, model: str, choice: Any, path: str, sent: Any
+) -> None:
+    asked = await ask(tmp_path, model, tools=[WEATHER], tool_choice=choice)
+
+    assert at(asked.body, path) == sent
+
+
+async def test_thinking_makes_way_where_a_tool_must_be_called(tmp_path: Path) -> None:
+    asked = await ask(tmp_path, SONNET_46, {"reasoning_effort": "high"}, tools=[WEATHER], tool_choice="required")
+
+    assert asked.body["tool_choice"] == {"type": "any"}
+    assert "thinking" not in asked.body
+    assert asked.notes == (f"thinking was left out: {SONNET_46} cannot think where a tool must be called",)
+
+
+async def test_a_model_that_thinks_unasked_is_told_not_to_where_a_tool_must_be_called(tmp_path: Path) -> None:
+    asked = await ask(tmp_path, HAIKU, tools=[WEATHER], tool_choice=NAMED)
+
+    assert asked.body["tool_choice"] == {"type": "tool", "name": "weather"}
+    assert asked.body["thinking"] == {"type": "disabled"}
+
+
+async def test_a_model_that_cannot_be_made_to_call_a_tool_is_not_asked(tmp_path: Path) -> None:
+    with pytest.raises(KonstructError, match="cannot be made to call a tool"), Provider("anthropic") as provider:
+        config = entry("g", {"model": OPUS, "api_base": provider.url, "api_key": "sk-test-3e8a"})
+        async with opened(tmp_path, {"model_list": [config]}, {}) as konstruct:
+            await konstruct.complete(HELLO, tools=[WEATHER], tool_choice="required")
+
+    assert provider.calls == 0
+
+
+@pytest.mark.parametrize("model", [SONNET_46, "bedrock/us.anthropic.claude-sonnet-4-6"])
+async def test_a_history_with_tools_is_taken_without_tools(tmp_path: Path, model: str) -> None:
+    asked = await ask(tmp_path, model, messages=CALLED)
+
+    assert "weather" in json.dumps(asked.body.get("tools", asked.body.get("toolConfig")))
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "role"),
+    [
+        ("openai/gpt-6-sol", "system"),  # which OpenAI takes for the same
+        ("openai/qwen3-on-my-server", "system"),
+        ("mistral/mistral-large-4", "system"),
+        ("deepseek/deepseek-v4-pro", "system"),
+        ("hosted_vllm/qwen3", "system"),
+        ("cohere_chat/command-a-03-2025", "system"),
+    ],
+)
+async def test_a_developer_s_message_is_a_system_message_where_there_is_no_developer(
+    tmp_path: Path, model: str, role: str
+) -> None:
+    asked = await ask(tmp_path, model, messages=[{"role": "developer", "content": "Be brief."}, *HELLO])
+
+    assert [message["role"] for message in asked.body["messages"]] == [role, "user"]
+
+
+@pytest.mark.parametrize("model", [OPUS, "gemini/gemini-4-argon", "bedrock/us.anthropic.claude-opus-5-5"])
+async def test_a_developer_s_message_is_the_system_s_prompt_elsewhere(tmp_path: Path, model: str) -> None:
+    asked = await ask(tmp_path, model, messages=[{"role": "developer", "content": "Be brief."}, *HELLO])
+
+    system = asked.body.get("system", asked.body.get("system_instruction"))
+    assert "Be brief." in json.dumps(system)
