@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .config import Deployment, is_price
@@ -128,20 +128,40 @@ def _with_headers(params: dict[str, Any], provider: str, *, is_responses: bool) 
     return params | {"extra_headers": headers | dict(more if isinstance(more, Mapping) else {})}
 
 
-def prepare(deployment: Deployment, form: Form, request: Request, most: int | None = None) -> Prepared:
-    """The request as this deployment takes it, for an answer of at most `most` tokens where a budget says so.
+def prepare(
+    deployment: Deployment,
+    form: Form,
+    request: Request,
+    most: int | None = None,
+    *,
+    messages: Sequence[dict[str, Any]] | None = None,
+    without: Collection[str] = (),
+) -> Prepared:
+    """The request as this deployment takes it.
+
+    Args:
+        most: the longest answer that a budget affords, in tokens.
+        messages: the request's own if None.
+        without: parameters by their names in a request or in litellm_params, which are not asked for this time:
+            somebody has refused them.
 
     Raises:
         UnsupportedError: it cannot be asked so that it means the same.
     """
-    return _Preparing(deployment, form, request, most).prepared()
+    if messages is None:
+        messages = [plain(message, form) for message in request.messages]
+    if not _THINKING.isdisjoint(without):
+        form = replace(form, thinking=form.unasked)
+    return _Preparing(deployment, form, request, most, without).prepared(messages)
 
 
 class _Preparing:
     """One request on its way to one deployment."""
 
-    def __init__(self, deployment: Deployment, form: Form, request: Request, most: int | None) -> None:
-        self._deployment, self._form, self._request = deployment, form, request
+    def __init__(
+        self, deployment: Deployment, form: Form, request: Request, most: int | None, without: Collection[str]
+    ) -> None:
+        self._deployment, self._form, self._request, self._without = deployment, form, request, without
         self._options: dict[str, Any] = {}
         self._body: dict[str, Any] = {}
         self._schemas: dict[str, Any] = {}
@@ -154,20 +174,18 @@ class _Preparing:
         if most is not None:
             self._limit = most if self._limit is None else min(self._limit, most)
 
-    def prepared(self) -> Prepared:
+    def prepared(self, messages: Sequence[dict[str, Any]]) -> Prepared:
         self._tools()
         self._format()
         self._thinking()
         self._sampling()
         self._limits()
         self._others()
-        messages = [plain(message, self._form) for message in self._request.messages]
-        if self._system:
-            messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
+        system = [{"role": "system", "content": "\n\n".join(self._system)}] if self._system else []
         body = self._body
         if body and self._form.wire in ("openai", "responses", "cohere"):
             self._options["extra_body"], body = body, {}
-        return Prepared(messages, self._options, body, self._schemas, tuple(self._notes), self._in_words)
+        return Prepared([*system, *messages], self._options, body, self._schemas, tuple(self._notes), self._in_words)
 
     def _left_out(self, what: str) -> None:
         self._notes.append(f"{what} was left out: {self._form.name} does not take it")
@@ -179,8 +197,10 @@ class _Preparing:
         form, request, options = self._form, self._request, self._options
         choice = request.tool_choice
         called = {call.function.name: None for message in request.messages for call in message.tool_calls or ()}
-        if request.tools:
+        if request.tools and "tools" not in self._without:
             options["tools"] = [self._tool(tool) for tool in request.tools]
+            if "tool_choice" in self._without:
+                choice = None
             if choice is not None:
                 options["tool_choice"] = choice.model_dump() if isinstance(choice, NamedTool) else choice
         elif called and form.wire in ("anthropic", "converse"):
@@ -197,10 +217,10 @@ class _Preparing:
                 self._system.append("Do not call any tool in this turn; answer in words.")
             else:
                 del options["tools"]
-        if isinstance(choice, NamedTool) and form.wire == "responses":
+        if isinstance(choice, NamedTool) and form.wire == "responses" and "tool_choice" in options:
             self._body["tool_choice"] = {"type": "function", "name": choice.function.name}
             del options["tool_choice"]
-        if isinstance(choice, NamedTool) or choice == "required":
+        if "tools" in options and (isinstance(choice, NamedTool) or choice == "required"):
             self._force()
 
     def _force(self) -> None:
@@ -239,7 +259,7 @@ class _Preparing:
 
     def _format(self) -> None:
         wanted = self._request.response_format
-        if wanted is None or wanted.type == "text":
+        if wanted is None or wanted.type == "text" or "response_format" in self._without:
             return
         form, schema = self._form, None if wanted.json_schema is None else wanted.json_schema.schema_
         has_tools = "tools" in self._options and self._options.get("tool_choice") != "none"
@@ -316,7 +336,7 @@ class _Preparing:
         if form.is_claude:
             self._think_as_claude(effort)
             return
-        given = form.params.get("thinking")
+        given = form.params.get("thinking") if _THINKING.isdisjoint(self._without) else None
         if form.wire == "gemini":
             if (config := gemini_thinking(form)) is not None:
                 self._body.setdefault("generationConfig", {})["thinkingConfig"] = config
@@ -364,7 +384,7 @@ class _Preparing:
             else:
                 thinking = {**thinking, "budget_tokens": budget}
         fields: dict[str, Any] = {} if thinking is None else {"thinking": dict(thinking)}
-        given = form.params.get("output_config")
+        given = form.params.get("output_config") if _THINKING.isdisjoint(self._without) else None
         config = dict(given) if isinstance(given, Mapping) else {}
         if effort is not None and (thinking is not None or form.entry.get("thinking_always_on")):
             config["effort"] = effort
@@ -383,6 +403,8 @@ class _Preparing:
         asked = {key: form.params[key] for key in SAMPLING if form.params.get(key) is not None}
         if self._request.temperature is not None:
             asked["temperature"] = self._request.temperature
+        for key in self._without:
+            asked.pop(key, None)
         if not asked:
             return
         if form.entry.get("supports_sampling_params") is False or self._reasons():
@@ -424,12 +446,14 @@ class _Preparing:
 
     def _others(self) -> None:
         params = self._form.params
-        if "tools" in self._options and params.get("parallel_tool_calls") is not None:
+        key = "parallel_tool_calls"
+        if "tools" in self._options and params.get(key) is not None and key not in self._without:
             self._options["parallel_tool_calls"] = params["parallel_tool_calls"]
         if isinstance(given := params.get("extra_body"), Mapping):
             self._body = _laid_over(self._body, given)
 
 
+_THINKING = frozenset({"thinking", "reasoning_effort", "reasoning", "effort", "output_config"})
 _LEAST_BUDGET = 1024  # tokens of thinking; Anthropic takes no less
 _PLAIN_SCHEMA = frozenset({"type", "properties", "required", "additionalProperties"})  # what LiteLLM keeps of one
 
