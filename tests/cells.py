@@ -18,7 +18,7 @@ from typing import Any
 from providers import OtherWire, Provider, Received, Wire
 from worlds import HELLO, entry, opened, reaching
 
-from konstruct_mcp import Konstruct, KonstructError
+from konstruct_mcp import GroupStatus, Konstruct, KonstructError
 
 
 @dataclass(frozen=True)
@@ -299,6 +299,10 @@ class Bench:
         asked = [request for request in provider.requests[before:] if request.completes]
         return Seen(outcome, said, result, tuple(asked))
 
+    def groups(self) -> Sequence[GroupStatus]:
+        """What is known of each group."""
+        return self._konstruct.groups()
+
 
 def _group(path: Path, variant: str) -> str:
     return f"{path.name}, {variant}" if variant else path.name
@@ -331,7 +335,7 @@ async def bench(
             yield world
 
 
-def table(cells: Mapping[tuple[str, str], tuple[Expected, str]]) -> str:
+def table(cells: Mapping[tuple[str, str], tuple[Expected | str, str]]) -> str:
     """Cells as Markdown, a line each: what is expected, and what is otherwise; and how many are right, by path."""
     lines = ["| path | | expected | came out |", "|---|---|---|---|"]
     right: dict[str, list[int]] = {}
