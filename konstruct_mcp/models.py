@@ -214,16 +214,18 @@ def written(table: Mapping[str, Any], about: Mapping[str, str]) -> str:
 
 
 def _as_written(data: bytes) -> Table | None:
-    """A table that is as it was written, which need not be parsed as a whole; None for another."""
-    first, _, rest = data.partition(b"\n")
-    line, _, entries = rest.partition(b"\n")
+    """A table that is as it was written, which need not be parsed and looked through as a whole; None for another."""
     try:
-        about: dict[str, str] = json.loads(first + line.removesuffix(b",") + b"}")[_ABOUT]
-        if about.pop(_DIGEST) == hashlib.sha256(entries).hexdigest():
-            return Table(about, Lines(entries.removesuffix(b"}\n")))
+        table, digest, entries = _split(data)
+        return table if digest == hashlib.sha256(entries).hexdigest() else None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        pass
-    return None
+        return None
+
+
+def _split(data: bytes) -> tuple[Table, str, bytes]:
+    first, line, entries = data.split(b"\n", 2)
+    about: dict[str, str] = json.loads(first + line.removesuffix(b",") + b"}")[_ABOUT]
+    return Table(about, Lines(entries.removesuffix(b"}\n"))), about.pop(_DIGEST), entries
 
 
 def read(data: bytes) -> Table:
@@ -297,7 +299,8 @@ _MOST_FAULTS = 10
 @functools.cache
 def shipped() -> Table:
     """The one that ships with us."""
-    return read((files(__package__) / "models.json").read_bytes())
+    table, _, _ = _split((files(__package__) / "models.json").read_bytes())
+    return table
 
 
 @functools.cache
