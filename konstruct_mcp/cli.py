@@ -19,8 +19,10 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar, get_args
 
@@ -36,6 +38,7 @@ from .types import (
     DeploymentStatus,
     Dimension,
     GroupStatus,
+    ModelTable,
     Spend,
     UsageReport,
     dollars,
@@ -320,14 +323,102 @@ def _titled(group: GroupStatus, *, is_default: bool) -> str:
 
 
 def _described(deployment: DeploymentStatus) -> str:
+    facts = deployment.reason or "ready", _price_of(deployment), *_abilities_of(deployment)
+    return "; ".join(filter(None, facts))
+
+
+def _known_of(deployment: DeploymentStatus) -> str:
+    answer = deployment.max_output_tokens
+    longest = f"answers of up to {answer:,} tokens" if answer else ""
+    window, abilities, retires = _abilities_of(deployment)
+    return "; ".join(filter(None, (_price_of(deployment), window, longest, abilities, retires)))
+
+
+def _price_of(deployment: DeploymentStatus) -> str:
     prices = deployment.input_usd_per_million, deployment.output_usd_per_million
     if None in prices:
-        price = "unpriced"
-    else:
-        price = "${:g} in, ${:g} out per million tokens".format(*prices) if any(prices) else "free"
+        return "unpriced"
+    return "${:g} in, ${:g} out per million tokens".format(*prices) if any(prices) else "free"
+
+
+def _abilities_of(deployment: DeploymentStatus) -> tuple[str, str, str]:
     window = f"window of {deployment.context_window:,} tokens" if deployment.context_window else ""
-    facts = deployment.reason or "ready", price, window, ", ".join(deployment.supports)
-    return "; ".join(filter(None, facts))
+    retires = f"retires {deployment.retires}" if deployment.retires else ""
+    return window, ", ".join(deployment.supports), retires
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_context
+def models(context: click.Context, as_json: bool) -> None:
+    """Say what is known of each deployment's model, and how old that is."""
+    if context.invoked_subcommand is not None:
+        return
+    konstruct = _open(context.obj)
+    statuses, tables, today = konstruct.groups(), konstruct.model_tables(), datetime.now(UTC).date()
+    if as_json:
+        shown = [
+            {"group": group.name, **{key: value for key, value in deployment.as_dict().items() if key in _OF_A_MODEL}}
+            for group in statuses
+            for deployment in group.deployments
+        ]
+        sources = [{**asdict(table), "age_days": _age(table, today)} for table in tables]
+        _print_json({"models": shown, "tables": sources})
+        return
+    rows = [
+        (group.name, deployment.model, _known_of(deployment) or "nothing is known of it")
+        for group in statuses
+        for deployment in group.deployments
+    ]
+    _table(("group", "model", "what is known of it"), *rows)
+    for position, table in enumerate(tables):
+        age = _age(table, today)
+        said = [f"LiteLLM {table.litellm}" if table.litellm else "", "" if age is None else _days_old(age)]
+        whence = ", ".join(filter(None, (*said, table.date))) or "it does not say how old it is"
+        _print(f"{'model data' if position == 0 else 'and behind it'}: {table.place} ({whence})")
+
+
+_OF_A_MODEL = (
+    *("model", "input_usd_per_million", "output_usd_per_million", "context_window", "max_output_tokens", "supports"),
+    "retires",
+)
+
+
+def _age(table: ModelTable, today: date) -> int | None:
+    """In days; None where it does not say."""
+    try:
+        return (today - date.fromisoformat(table.date or "")).days
+    except ValueError:
+        return None
+
+
+def _days_old(days: int) -> str:
+    return "of today" if days <= 0 else f"{days} {'day' if days == 1 else 'days'} old"
+
+
+@models.command()
+@click.option("--from", "source", metavar="FILE|URL", help="A table of LiteLLM's; its public one if left out.")
+@click.option("--force", is_flag=True, help="Take a price too that becomes 0 or moves more than tenfold.")
+@click.pass_obj
+def update(path: Path | None, source: str | None, force: bool) -> None:
+    """Fetch newer model data into your own table, and say what changes.
+
+    Prices, windows, abilities and retirement dates, from LiteLLM's public table. A server takes it up at once.
+    """
+    konstruct = _open(path)
+    with _spinner("fetching"):
+        done = anyio.run(partial(konstruct.update_models, source, force=force))
+    used = {deployment.model.partition("/")[2] for group in konstruct.groups() for deployment in group.deployments}
+    # Those that the config has, first.
+    ordered = sorted(done.changes, key=lambda name: (not used & {name, name.partition("/")[2]}, name))
+    for name in ordered[:_MOST_CHANGES]:
+        _print(f"{name}: {'; '.join(done.changes[name])}")
+    if len(ordered) > _MOST_CHANGES:
+        _print(f"… and {len(ordered) - _MOST_CHANGES} more")
+    _print(f"{done.models:,} models: {len(done.new):,} new, {len(ordered):,} changed; written to {done.place}")
+
+
+_MOST_CHANGES = 100  # models whose changes are written out: nobody reads more
 
 
 @cli.command()
@@ -359,6 +450,8 @@ def check(path: Path | None, live: bool) -> int:
     for deployment in deployments:
         if why := unpriced.get(deployment.id):
             _print(f"{deployment.group}: {deployment.name} {why}; no tenant with a budget can use it")
+    for line in konstruct.retiring():
+        _print(line)
     all_fine = f"all {len(rows)} deployments {'answer' if live else 'are ready'}"
     if failing := sum(verdict is not None for verdict in verdicts.values()):
         _print(f"{failing} of {len(rows)} deployments cannot be called; the state above says why")

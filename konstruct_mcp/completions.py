@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,13 +32,16 @@ from .errors import (
     InvalidArgumentError,
     KonstructError,
     LedgerError,
+    ModelDataError,
     OverloadedError,
     UnknownGroupError,
     UnknownTenantError,
     UnpricedError,
+    cut,
     quoted,
 )
 from .ledger import Ledger
+from .models import PUBLIC_TABLE, entry, shipped, update_from, write_file
 from .pace import Step, turn
 from .responses import Reply, Tried
 from .router import ModelRouter
@@ -51,6 +54,8 @@ from .types import (
     BudgetState,
     Completion,
     GroupStatus,
+    ModelTable,
+    ModelUpdate,
     Request,
     Usage,
     UsageReport,
@@ -62,6 +67,7 @@ _log = logging.getLogger(__name__)
 
 # An answer that is being read when its client goes is still counted; a provider that is at work is left this late.
 _GRACE_S = 0.01
+_NOTICE_DAYS = 60  # before a model is shut down, that is a time to test another
 
 
 @dataclass(eq=False, slots=True)
@@ -199,12 +205,12 @@ class Konstruct:
             self._terms.router.take_over(terms.router)
 
     async def follow_config(self, until: anyio.Event) -> AsyncIterator[bool]:
-        """Take up each change of the config file until the event, and say so in the log. Yields True after each, and
-        False where only `config_faults` have changed."""
-        file = self.config.file
-        if file is None:
+        """Take up each change of the config file, or of the user's table of models, until the event, and say so in the
+        log. Yields True after each, and False where only `config_faults` have changed."""
+        files = [file for file in (self.config.file, self.config.models_file) if file is not None]
+        if not files:
             return
-        async for _ in changes(file, until):
+        async for _ in changes(files, until):
             faults = self._config_faults
             try:
                 changed = await self.reload()
@@ -224,6 +230,58 @@ class Konstruct:
                     _log.warning("the config can be used again, and is what is in use")
                 if changed or faults:
                     yield changed
+
+    # -- what is known of models ---------------------------------------------------------------------------------------
+
+    def model_tables(self) -> list[ModelTable]:
+        """The tables of model data in use, the first that is looked into first."""
+        models, file = self.config.models, self.config.models_file
+        found = [] if models.own is None else [(str(file), models.own)]
+        return [
+            ModelTable(place, table.about.get("litellm"), table.about.get("date"), table.about.get("source"))
+            for place, table in [*found, ("the one that ships with konstruct-mcp", shipped())]
+        ]
+
+    def retiring(self) -> list[str]:
+        """One line for each deployment whose model its provider has shut down, or will before long."""
+        today, found = datetime.now(UTC).date(), []
+        for group in self.config.groups.values():
+            for deployment in group.deployments:
+                known = entry(deployment)
+                retires = known.get("deprecation_date")
+                days = None if retires is None else (date.fromisoformat(retires) - today).days
+                if days is None or days > _NOTICE_DAYS:
+                    continue
+                successor = known.get("successor_model")
+                instead = f"; its provider names {cut(successor)} for it" if successor else ""
+                left = "in 1 day" if days == 1 else f"in {days} days"
+                when = f"was shut down on {retires}" if days <= 0 else f"is shut down on {retires}, {left}"
+                found.append(f"{group.name}: {deployment.name} {when}{instead}")
+        return found
+
+    async def update_models(self, source: str | None = None, *, force: bool = False) -> ModelUpdate:
+        """Put a newer table of LiteLLM's into the user's own, the one that the config names.
+
+        Args:
+            source: a file or a URL; LiteLLM's public table if None.
+            force: take a price too that becomes 0 or moves more than tenfold.
+
+        Raises:
+            ModelDataError: it cannot be had, or is none, or has such a price. Nothing has changed.
+        """
+        file = self.config.models_file
+        if file is None:
+            raise ModelDataError("this user has no data folder to keep it in; konstruct.models_file names a file")
+        where = source or PUBLIC_TABLE
+        found = await asyncio.to_thread(update_from, where, self.config.models.own)
+        if found.doubtful and not force:
+            listed = "".join(f"\n  {line}" for line in found.doubtful)
+            raise ModelDataError(
+                f"{len(found.doubtful)} prices become 0 or move more than tenfold, which is more often a slip than a "
+                f"price; nothing was changed. Look them up, and take them with --force:{listed}"
+            )
+        await asyncio.to_thread(write_file, file, found.text)
+        return ModelUpdate(str(file), found.models, found.new, found.changes)
 
     # -- a completion --------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ from pydantic import (
 from . import embedded
 from .accounts import Budget
 from .errors import LONGEST_NAME, ConfigError, EmbeddedError, cut, quoted
-from .models import Models, merged, sound
+from .models import Models, merged, read_file, sound
 from .models import is_price as is_price  # of litellm_params, too
 from .source import Source, data_folder, read_source
 from .types import NUSD, TENANT_ID, TENANT_ID_RULE, Per, flaws
@@ -52,7 +52,7 @@ from .types import NUSD, TENANT_ID, TENANT_ID_RULE, Per, flaws
 RoutingStrategy = Literal["latency-based-routing", "simple-shuffle"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Deployment:
     """One provider's model, as the config names it.
 
@@ -81,7 +81,7 @@ class Deployment:
     group: str
     name: str
     model: str
-    params: Mapping[str, Any] = field(repr=False)
+    params: Mapping[str, Any] = field(repr=False, hash=False)
     order: int | None = None
     timeout_s: float = 120.0
     num_retries: int = 2
@@ -94,8 +94,8 @@ class Deployment:
     output_cost: float | None = None
     context_window: int | None = None
     max_output_tokens: int | None = None
-    supports: Mapping[str, bool] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    supports: Mapping[str, bool] = field(default_factory=dict, hash=False)
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     unavailable: str | None = None
 
 
@@ -162,6 +162,8 @@ class Config:
         routing_strategy: how to choose among deployments of equal order.
         warnings: what the file holds that has no effect here, one line each.
         public: the effective config as plain data, every secret masked.
+        models: what is known of models.
+        models_file: the user's own table of them, which need not exist; None for a user without a data folder.
     """
 
     source: str
@@ -184,6 +186,8 @@ class Config:
     routing_strategy: RoutingStrategy
     warnings: tuple[str, ...]
     public: Mapping[str, Any]
+    models: Models = field(default_factory=Models, repr=False, compare=False)  # what is used is in the deployments
+    models_file: Path | None = None
 
     def with_ledger_of(self, other: Config) -> Config:
         """The same, but for the ledger."""
@@ -204,8 +208,10 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
     """
     environ = os.environ if environ is None else environ
     source = read_source(path, environ)
-    if source.path is None and not embedded.installed():
-        _drop_embedded(source.document)
+    if source.path is None:
+        if not embedded.installed():
+            _drop_embedded(source.document)
+        _name_ollamas_model(source.document, environ)
     reading = _Reading(environ)
     config = reading.config(source)
     if config is None:
@@ -220,6 +226,15 @@ def _drop_embedded(document: dict[str, Any]) -> None:
     document["model_list"] = [e for e in entries if e["model_name"] not in ours]
     for name in ours:
         document["konstruct"]["groups"].pop(name, None)
+
+
+def _name_ollamas_model(document: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Put another model in the place of the built-in config's local one, where the environment names one."""
+    name = environ.get("KONSTRUCT_OLLAMA_MODEL", "").strip().removeprefix("ollama/")
+    if name and not _UNEXPANDED.match(name):
+        for entry in document["model_list"]:
+            if entry["litellm_params"]["model"].startswith("ollama/"):
+                entry["litellm_params"]["model"] = f"ollama/{name}"
 
 
 # ---- words that may be shown -----------------------------------------------------------------------------------------
@@ -387,6 +402,7 @@ class _KonstructSettings(_Section):
     budget_fallback: str | None = None
     min_answer_tokens: _Count = 256
     ledger_url: str | None = None
+    models_file: str | None = None
 
     @field_validator("default_tenant")
     @classmethod
@@ -485,8 +501,8 @@ _ALIASES = {"api_base": "base_url", "num_retries": "max_retries"}
 _CHAT_MODES = (None, "chat", "completion", "responses")
 # Prices that a deployment may have beside those per token in and out, also in model_info; LiteLLM has yet others.
 _MORE_PRICES = re.compile(
-    r"((input|output)_cost_per_token|cache_(read|creation)_input_token_cost)(_above_\d+k_tokens)?"
-    r"|output_cost_per_reasoning_token"
+    r"((input|output)_cost_per_token|cache_(read|creation)_input_token_cost|output_cost_per_reasoning_token)"
+    r"(_above_\d+(k_tokens|hr))*(_(priority|flex|ultrafast|balanced))?"
 )
 
 # Keys of litellm_params with no effect here: each would change what is asked (the request says that), who is asked
@@ -516,7 +532,8 @@ _KEYS = {
     "together_ai": ("TOGETHERAI_API_KEY", "TOGETHER_API_KEY", "TOGETHER_AI_API_KEY", "TOGETHER_AI_TOKEN"),
     "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
 }
-_DEFAULTS = {"OLLAMA_BASE_URL": "http://localhost:11434"}  # of environment variables
+_OLLAMA_PORT = {"": 11434, "http": 80, "https": 443}  # as Ollama reads OLLAMA_HOST: that of a scheme where it has one
+_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  where Ollama listens; a client asks this machine
 _DEFAULT_TENANT = "default"
 _SCHEME = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?\Z")
 _UNEXPANDED = re.compile(r"\$\{[^}]*\}\Z|\$[A-Za-z_][A-Za-z0-9_]*\Z|%[A-Za-z_][A-Za-z0-9_]*%\Z")
@@ -567,6 +584,7 @@ class _Reading:
             given = (getattr(router, name), getattr(litellm, name))
             return next((value for value in given if value is not None), default)
 
+        models_file = self._models_file(konstruct.models_file, source)
         timeout = router.timeout or litellm.request_timeout or 120.0
         defaults = _Defaults(timeout, setting("num_retries", 2), setting("cooldown_time", 30.0))
         self._model_list(document.get("model_list"), defaults)
@@ -654,6 +672,7 @@ class _Reading:
                 "budget_fallback": fallback if fallback in visible else None,
                 "min_answer_tokens": konstruct.min_answer_tokens,
                 "ledger_url": _masked_url(ledger.url),
+                "models_file": None if konstruct.models_file is None else "***",
                 "groups": {name: {"description": groups[name].description} for name in visible},
             },
         }
@@ -670,6 +689,8 @@ class _Reading:
             budget_fallback=fallback,
             min_answer_tokens=konstruct.min_answer_tokens,
             ledger=ledger,
+            models=self._tables,
+            models_file=models_file,
             timeout_s=konstruct.timeout_s,
             max_concurrency=konstruct.max_concurrency,
             max_queue=konstruct.max_queue,
@@ -829,6 +850,32 @@ class _Reading:
             return LedgerPlace(url, Path())
         which = hashlib.sha256(_which_database(url).encode()).hexdigest()[:16]
         return LedgerPlace(url, folder / f"ledger-{which}.spool")
+
+    def _models_file(self, given: str | None, source: Source) -> Path | None:
+        """The user's table of model data, read where it exists."""
+        place = "models.json in the user's data folder"
+        if given is not None:
+            place, named = "konstruct.models_file", given.strip()
+            if name := _reference(named):
+                place, named = f"{place} ({cut(name)})", self._value(name) or ""
+            try:
+                file = Path(source.path or os.sep).parent / Path(named).expanduser()
+            except RuntimeError:
+                named = ""
+            if not named:
+                self._fault(place, "should name a file")
+                return None
+        elif (folder := data_folder(self._environ)) is None:
+            return None
+        else:
+            file = folder / "models.json"
+        if given is not None or os.path.lexists(file):
+            try:
+                self._tables = Models(read_file(file))
+            except ValueError as error:
+                for line in str(error).splitlines():
+                    self._fault(place, line)
+        return file
 
     # -- the groups and who is behind them
 
@@ -1047,7 +1094,12 @@ class _Reading:
     def _value(self, name: str) -> str | None:
         value = self._environ.get(name, "").strip()
         # `${ANTHROPIC_API_KEY}` as the value itself: a client has passed on what it should have expanded.
-        return _DEFAULTS.get(name) if not value or _UNEXPANDED.match(value) else value
+        if value and not _UNEXPANDED.match(value):
+            return value
+        if name == "OLLAMA_BASE_URL":
+            url = _ollama_url(self._value("OLLAMA_HOST") or "")
+            return url if _is_url(url) else _ollama_url("")
+        return None
 
     def _resolve(self, value: Any, place: str, reasons: list[str]) -> Any:
         """The value with its environment references resolved; those that are not set are None, and a reason."""
@@ -1083,6 +1135,25 @@ class _Reading:
                 except ValidationError:
                     self._fault(f"{place}.{cut(key)}", "should be US dollars per token, from 0 to 1")
         return prices
+
+
+def _ollama_url(host: str) -> str:
+    """The address of a client, of what OLLAMA_HOST says: `0.0.0.0`, `gpu-1`, `gpu-1:8080`, `:8080`, `https://gpu-1`,
+    `[::1]:11434`."""
+    host = host.strip("\"' ")
+    scheme, separator, rest = host.partition("://")
+    if not separator:
+        scheme, rest = "", host
+    place, slash, path = rest.partition("/")
+    if place.count(":") > 1 and not place.startswith("["):  # an IPv6 address by itself
+        place = f"[{place}]"
+    try:
+        url = urlsplit(f"//{place}")
+        name, port = url.hostname or "", url.port or _OLLAMA_PORT.get(scheme, 11434)
+    except ValueError:
+        return host
+    name = "localhost" if name in _EVERYWHERE else f"[{name}]" if ":" in name else name
+    return f"{scheme or 'http'}://{name}:{port}{slash}{path}".rstrip("/")
 
 
 def _said(notes: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@
     ├── ConfigError          config           the config file or environment is wrong (all faults at once)
     ├── EmbeddedError        embedded         the embedded model cannot run here
     ├── LedgerError          ledger           the ledger cannot be used, and the call needs it
+    ├── ModelDataError       models           a newer table of model data cannot be taken up
     ├── InternalError        internal         our own defect
     ├── RequestError                          the request is at fault: the same call will fail again
     │   ├── InvalidArgumentError  invalid_argument   an argument is missing, unknown or ill-typed
@@ -84,6 +85,12 @@ class LedgerError(KonstructError):
     """The ledger cannot be used: a newer version wrote it, or a budget cannot be checked while it is out of reach."""
 
     code = "ledger"
+
+
+class ModelDataError(KonstructError):
+    """A newer table of model data cannot be had, is none, or has prices that nobody would believe."""
+
+    code = "models"
 
 
 class InternalError(KonstructError):

@@ -9,15 +9,22 @@ the config's own `model_info` has the last word. Plain data: what a field means 
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import json
 import math
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .errors import ModelDataError, cut
+from .types import is_day
 
 if TYPE_CHECKING:
     from .config import Deployment
@@ -44,7 +51,6 @@ _WORDS = re.compile(
 )
 _LISTS = re.compile(r"reasoning_(effort_levels|modes|contexts)|supported_(endpoints|modalities|output_modalities)")
 _FACTORS = re.compile(r"\w+_uplift_multiplier\w*")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
 _CHATS = ("chat", "completion", "responses")
 
 
@@ -73,7 +79,7 @@ def flaw(key: str, value: Any) -> str | None:
     if _FLAGS.fullmatch(key):
         return None if isinstance(value, bool) else "should be true or false"
     if _COUNTS.fullmatch(key):
-        return None if is_number(value) and value >= 1 and value == int(value) else "should be a number of tokens"
+        return None if is_number(value) and value >= 0 and value == int(value) else "should be a number of tokens"
     if _FACTORS.fullmatch(key):
         return None if is_number(value) and value > 0 else "should be a factor above 0"
     if _WORDS.fullmatch(key):
@@ -82,10 +88,16 @@ def flaw(key: str, value: Any) -> str | None:
         is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
         return None if is_list else "should be a list of words"
     if key == "deprecation_date":
-        return None if isinstance(value, str) and _DATE.match(value) else "should be a date like 2026-01-31"
+        return None if isinstance(value, str) and is_day(value) else "should be a date like 2026-01-31"
     if key == "tiered_pricing":
         return None if isinstance(value, list) and all(map(_is_table, value)) else "should be a list of tiers"
-    if key in ("off_peak_pricing", "provider_specific_entry"):
+    if key == "off_peak_pricing":
+        windows = value.get("windows", []) if _is_table(value) else None
+        sound_days = isinstance(windows, list) and all(
+            _is_table(window) and isinstance(window.get("weekdays", []), list) for window in windows
+        )
+        return None if sound_days else "should be a mapping of prices, with the windows in which they hold"
+    if key == "provider_specific_entry":
         return None if _is_table(value) else "should be a mapping"
     return None
 
@@ -103,7 +115,10 @@ def sound(raw: Entry) -> dict[str, Any]:
     found = {}
     for key, value in raw.items():
         if _is_kept(key) and flaw(key, value) is None:
-            found[key] = int(value) if _COUNTS.fullmatch(key) and value is not None else value
+            if not _COUNTS.fullmatch(key) or value is None:
+                found[key] = value
+            elif value:  # LiteLLM has some as floats, and 0 for those of no length
+                found[key] = int(value)
     return found
 
 
@@ -125,6 +140,7 @@ def merged(upper: Entry, lower: Entry) -> dict[str, Any]:
 
 # -- tables ------------------------------------------------------------------------------------------------------------
 
+_DIGEST = "sha256"
 _ABOUT = "_about"  # the key of a table under which it says where it is from
 _LITELLMS_OWN = "model_prices_and_context_window_backup.json"
 
@@ -171,29 +187,120 @@ class Table:
     entries: Mapping[str, Entry] = field(repr=False)
 
 
-def written(table: Mapping[str, Any], about: Mapping[str, str]) -> str:
-    """What is read here of a table of LiteLLM's, as JSON with one model on each line.
+def models_of(table: Mapping[str, Any]) -> dict[str, Entry]:
+    """The models of a table of LiteLLM's, without what is none."""
+    return {
+        name: fields
+        for name, fields in table.items()
+        if isinstance(fields, dict) and {"litellm_provider", "alias_of"} & fields.keys() and not _is_sample(fields)
+    }
 
-    Of a model that is not for chat it keeps what it is for: a config that names one is to be told so.
+
+def slim(raw: Entry) -> dict[str, Any]:
+    """What is read here of an entry. Of a model that is not for chat that is what it is for: a config that names one is
+    to be told so."""
+    kept = sound(raw)
+    if kept.get("mode", "chat") not in _CHATS:
+        return {key: kept[key] for key in ("litellm_provider", "mode", "deprecation_date") if key in kept}
+    return kept
+
+
+def written(table: Mapping[str, Any], about: Mapping[str, str]) -> str:
+    """A table as JSON, with one model on each line, and a digest by which it is known to be as it was written."""
+    entries = sorted((_key(name), json.dumps(table[name], separators=(",", ":"), sort_keys=True)) for name in table)
+    lines = ",\n".join(f'"{key.decode()}":{kept}' for key, kept in entries) + "\n}\n"
+    said = {**about, _DIGEST: hashlib.sha256(lines.encode()).hexdigest()}
+    return f'{{\n"{_ABOUT}":{json.dumps(said)}' + (",\n" if entries else "\n") + lines.lstrip()
+
+
+def _as_written(data: bytes) -> Table | None:
+    """A table that is as it was written, which need not be parsed and looked through as a whole; None for another."""
+    try:
+        table, digest, entries = _split(data)
+        return table if digest == hashlib.sha256(entries).hexdigest() else None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _split(data: bytes) -> tuple[Table, str, bytes]:
+    first, line, entries = data.split(b"\n", 2)
+    about: dict[str, str] = json.loads(first + line.removesuffix(b",") + b"}")[_ABOUT]
+    return Table(about, Lines(entries.removesuffix(b"}\n"))), about.pop(_DIGEST), entries
+
+
+def read(data: bytes) -> Table:
+    """A table of a user's, or LiteLLM's own.
+
+    Raises:
+        ValueError: it is none; its text says why, for each fault in a line.
     """
-    entries: list[tuple[bytes, str]] = []
-    for name, raw in table.items():
-        if not isinstance(raw, dict) or not ({"litellm_provider", "alias_of"} & raw.keys()):
-            continue
-        kept = sound(raw)
-        if kept.get("mode", "chat") not in _CHATS:
-            kept = {key: kept[key] for key in ("litellm_provider", "mode", "deprecation_date") if key in kept}
-        if " " not in kept.get("mode", ""):  # LiteLLM's sample of an entry
-            entries.append((_key(name), json.dumps(kept, separators=(",", ":"), sort_keys=True)))
-    lines = [f'"{_ABOUT}":{json.dumps(dict(about))}', *(f'"{key.decode()}":{kept}' for key, kept in sorted(entries))]
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+    if table := _as_written(data):
+        return table
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        at = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise ValueError(f"is not JSON{at}") from None
+    if not isinstance(raw, dict):
+        raise ValueError("should be a mapping of models")  # noqa: TRY004  one kind for whoever catches it
+    about = raw.pop(_ABOUT, {})
+    faults = [
+        f"{cut(name)}: should be a mapping of fields" for name, fields in raw.items() if not isinstance(fields, dict)
+    ]
+    faults += [
+        f"{cut(name)}.{cut(key)}: {fault}"
+        for name, fields in raw.items()
+        if isinstance(fields, dict) and not _is_sample(fields)
+        for key, value in fields.items()
+        if (fault := flaw(key, value))
+    ]
+    if faults:
+        more = f"\n… and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+        raise ValueError("\n".join(faults[:_MOST_FAULTS]) + more)
+    said = about if _is_table(about) else {}
+    return Table(
+        {key: cut(value) for key, value in said.items() if isinstance(value, str)},
+        {name: sound(fields) for name, fields in raw.items() if not _is_sample(fields)},
+    )
+
+
+def _is_sample(fields: Entry) -> bool:
+    """LiteLLM's description of an entry, in the place of one."""
+    return " " in str(fields.get("mode", ""))
+
+
+def read_file(path: Path) -> Table:
+    """The table in a file.
+
+    Raises:
+        ValueError: as `read`; also where the file cannot be read.
+    """
+    return read(_bytes_of(path))
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe could keep us waiting for ever
+            raise ValueError("cannot be read: it is not a regular file")
+        with path.open("rb") as stream:
+            data = stream.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    if len(data) > MOST_BYTES:
+        raise ValueError(_TOO_LARGE)
+    return data
+
+
+MOST_BYTES = 32 << 20  # LiteLLM's has 3.5 MB
+_TOO_LARGE = f"is larger than {MOST_BYTES >> 20} MiB"
+_MOST_FAULTS = 10
 
 
 @functools.cache
 def shipped() -> Table:
     """The one that ships with us."""
-    _, about, entries = (files(__package__) / "models.json").read_bytes().split(b"\n", 2)
-    return Table(json.loads(b"{%b}" % about.removesuffix(b","))[_ABOUT], Lines(entries.removesuffix(b"}\n")))
+    table, _, _ = _split((files(__package__) / "models.json").read_bytes())
+    return table
 
 
 @functools.cache
@@ -284,13 +391,145 @@ class Models:
         names = list(_names(model, params))
         lower = _look_up(shipped(), names)
         if lower is None and model.partition("/")[0] not in ("ollama", "embedded"):  # which run what a user has made
-            lower = _look_up(_litellms_own(), names)
+            lower = sound(_look_up(_litellms_own(), names) or {})
         upper = None if self.own is None else _look_up(self.own, names)
         return merged(upper or {}, lower or {})
+
+    def named(self, name: str) -> Entry:
+        """What the user's table and the one that ships say under just this name."""
+        return merged((self.own and self.own.entries.get(name)) or {}, shipped().entries.get(name) or {})
 
     def known(self) -> Iterator[str]:
         """The names in the user's table and in the one that ships with us."""
         yield from dict.fromkeys((*(() if self.own is None else self.own.entries), *shipped().entries))
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a newer table would change in what is known.
+
+    Attributes:
+        text: what the user's file would hold.
+        models: how many models the newer table has.
+        new: the names that no table had.
+        changes: model → one line for each field that would be another.
+        doubtful: one line for each price that would become 0 or move more than tenfold.
+    """
+
+    text: str = field(repr=False)
+    models: int
+    new: tuple[str, ...]
+    changes: Mapping[str, tuple[str, ...]]
+    doubtful: tuple[str, ...]
+
+
+_MOST_CHANGE = 10  # times; a price that moves further is a slip more often than a price
+
+
+def update(own: Table | None, newer: Mapping[str, Any], about: Mapping[str, str]) -> Update:
+    """What becomes of the user's table when a newer one of LiteLLM's is put into it. Models that only the user's has
+    stay, and what the newer one says no more of a model is null in it: not known."""
+    entries: dict[str, Any] = {} if own is None else {name: dict(fields) for name, fields in own.entries.items()}
+    old = Models(own)
+    new, changes, doubtful = [], {}, []
+    for name, raw in newer.items():
+        below = shipped().entries.get(name) or {}
+        before, kept = old.named(name), slim(raw)
+        entries[name] = {**dict.fromkeys(below.keys() - kept.keys()), **kept}
+        after = merged(entries[name], below)
+        if not before:
+            new.append(name)
+            continue
+        lines = []
+        for key in sorted(before.keys() | after.keys()):
+            was, now = before.get(key), after.get(key)
+            if was != now:
+                lines.append(f"{key} {_told(was)} → {_told(now)}")
+                if is_price(key) and was and now is not None and not was / _MOST_CHANGE <= now <= was * _MOST_CHANGE:
+                    doubtful.append(f"{name}: {lines[-1]}")
+        if lines:
+            changes[name] = tuple(lines)
+    return Update(written(entries, about), len(newer), tuple(new), changes, tuple(doubtful))
+
+
+def update_from(where: str, own: Table | None) -> Update:
+    """What the table at a URL, or in a file, would change.
+
+    Raises:
+        ModelDataError: it cannot be had, or is no table of models.
+    """
+    is_url = "://" in where
+    place = cut(where.partition("?")[0].rpartition("@")[2] if is_url else Path(where).name, 200)
+    try:
+        data = _fetched(where) if is_url else _bytes_of(Path(where).expanduser())
+        newer = read(data)
+        raw = json.loads(data)
+    except (ValueError, RuntimeError) as error:
+        faults = str(error).splitlines() or ["cannot be read"]
+        raise ModelDataError("; ".join(f"{place}: {fault}" for fault in faults)) from None
+    models = models_of(raw)
+    if not models:
+        raise ModelDataError(f"{place}: holds no model")
+    said = {
+        "litellm": "main" if where == PUBLIC_TABLE else "",
+        "date": datetime.now(UTC).date().isoformat(),
+        "source": place,
+    }
+    return update(own, models, {**{key: value for key, value in said.items() if value}, **newer.about})
+
+
+def _fetched(url: str) -> bytes:
+    """What is at a URL. Not where it points to: that is not what the user has named.
+
+    Raises:
+        ValueError: it cannot be had; its text says why.
+    """
+    import httpx  # by this command alone
+
+    try:
+        with httpx.stream("GET", url, timeout=_PATIENCE_S, headers={"accept-encoding": "gzip"}) as response:
+            if response.is_redirect:
+                raise ValueError(f"points somewhere else (HTTP {response.status_code}); name that with --from")
+            if response.status_code != httpx.codes.OK:
+                raise ValueError(f"cannot be fetched: HTTP {response.status_code}")
+            data = bytearray()
+            for part in response.iter_bytes():
+                data += part
+                if len(data) > MOST_BYTES:
+                    raise ValueError(_TOO_LARGE)
+            return bytes(data)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ValueError(f"cannot be fetched: {type(error).__name__}") from None
+
+
+def write_file(path: Path, text: str) -> None:
+    """Put a table in the place of another in one step: whoever reads it meanwhile has all of one of them.
+
+    Raises:
+        ModelDataError: it cannot be written.
+    """
+    path = path.resolve()  # a link stays one
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with beside.open("w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelDataError(f"{path.name} cannot be written: {error.strerror}") from None
+
+
+PUBLIC_TABLE = "https://raw.githubusercontent.com/BerriAI/litellm/main/model_prices_and_context_window.json"
+_PATIENCE_S = 60.0  # without a byte
+
+
+def _told(value: Any) -> str:
+    return "unknown" if value is None else cut(json.dumps(value))
 
 
 def _look_up(table: Table, names: Iterable[tuple[str, str | None]]) -> Entry | None:
@@ -298,8 +537,10 @@ def _look_up(table: Table, names: Iterable[tuple[str, str | None]]) -> Entry | N
         found = table.entries.get(name)
         if found is not None:
             found = _followed(table, found)
-            if family is None or _family(str(found.get("litellm_provider", ""))) == family:
-                return sound(found)
+            # A user's own may leave out whose it is.
+            provider = found.get("litellm_provider") or (shipped().entries.get(name) or {}).get("litellm_provider")
+            if family is None or provider is None or _family(provider) == family:
+                return found
     return None
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .config import Deployment
-from .prices import Tokens, own_cost
+from .prices import Served, Tokens, own_cost
 from .routing import Answer, Facts, Fault, FaultKind
 from .types import FinishReason, FunctionCall, ToolCall, Usage
 
@@ -61,7 +61,7 @@ def read(response: Any, deployment: Deployment, facts: Facts, latency_s: float) 
     """What a response says, or the fault that it is."""
     tokens = _counted(getattr(response, "usage", None), deployment)
     usage = None if tokens is None else Usage(tokens.sent, tokens.answered, tokens.cached)
-    cost = None if tokens is None else _cost(tokens, deployment, facts)
+    cost = None if tokens is None else _cost(response, tokens, deployment, facts)
     try:
         reply = _reply(response)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -131,10 +131,13 @@ def _counted(usage: Any, deployment: Deployment) -> Tokens | None:
     reasoned = _count(getattr(usage, "completion_tokens_details", None), "reasoning_tokens")
     if deployment.model.startswith("xai/"):  # which counts them beside the others
         answered += reasoned
+    written = min(sent - cached, _count(usage, "cache_creation_input_tokens"))
+    details = getattr(getattr(usage, "prompt_tokens_details", None), "cache_creation_token_details", None)
     tokens = Tokens(
         sent=sent,
         cached=cached,
-        written=min(sent - cached, _count(usage, "cache_creation_input_tokens")),
+        written=written,
+        lasting=min(written, _count(details, "ephemeral_1h_input_tokens")),
         answered=answered,
         reasoned=min(answered, reasoned),
     )
@@ -146,11 +149,29 @@ def _count(usage: Any, name: str) -> int:
     return min(max(0, value), _MOST_TOKENS) if isinstance(value, int) else 0
 
 
-def _cost(tokens: Tokens, deployment: Deployment, facts: Facts) -> float | None:
+def _cost(response: Any, tokens: Tokens, deployment: Deployment, facts: Facts) -> float | None:
     """US dollars; None where it is unknown. Not as LiteLLM reckons it, by the table that was in it when it came out."""
     if facts.free:
         return 0.0
-    cost = None if facts.missing_prices else own_cost(tokens, deployment)
+    cost = None if facts.missing_prices else own_cost(tokens, deployment, _served(response))
     if cost is not None and math.isfinite(cost) and 0 <= cost < _MOST_USD:
         return float(f"{cost:.10g}")  # without what binary fractions add
     return None
+
+
+def _served(response: Any) -> Served:
+    """In which way it was answered: each provider says it in another place."""
+    usage = getattr(response, "usage", None)
+    hidden = getattr(response, "_hidden_params", None)
+    fields = hidden.get("provider_specific_fields") if isinstance(hidden, dict) else None
+    traffic = fields.get("traffic_type") if isinstance(fields, dict) else None  # Google's: ON_DEMAND_PRIORITY, FLEX
+
+    def said(*values: Any) -> str:
+        return next((value for value in values if isinstance(value, str)), "")
+
+    tier = said(getattr(response, "service_tier", None), getattr(usage, "service_tier", None))
+    return Served(
+        tier=tier or said(traffic).lower().replace("on_demand_", "").replace("on_demand", ""),
+        speed=said(getattr(usage, "speed", None)),
+        region=said(getattr(usage, "inference_geo", None)),
+    )

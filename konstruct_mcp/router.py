@@ -213,6 +213,8 @@ class ModelRouter:
             output_usd_per_million=_per_million(facts.output_cost),
             context_window=facts.context_window,
             supports=tuple(name for name, supported in facts.supports.items() if supported),
+            max_output_tokens=facts.longest_answer,
+            retires=facts.retires,
         )
 
     # -- start and end -----------------------------------------------------------------------------------------------

@@ -148,9 +148,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a deployment's model, from the config first and LiteLLM's model map second.
+    """What is known of a deployment's model, from the config first and the tables of models second.
 
-    Costs are US dollars per token, the window is in tokens; None is unknown. `supports` holds a capability (`tools`,
+    Costs are US dollars per token, the window and the longest answer are in tokens, `retires` is the ISO date on which
+    its provider shuts it down; None is unknown. `supports` holds a capability (`tools`,
     `vision`, `structured_output`) only where it is known either way. `free` says that every price is 0, `unboundable`
     why nobody can tell what a call can cost at most, as the end of a sentence; it is empty where that can be told.
     """
@@ -158,6 +159,8 @@ class Facts:
     input_cost: float | None = None
     output_cost: float | None = None
     context_window: int | None = None
+    longest_answer: int | None = None
+    retires: str | None = None
     supports: Mapping[str, bool] = field(default_factory=dict)
     free: bool = False
     unboundable: str = ""

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -61,17 +61,19 @@ _SETTLED_MS = 100
 _LOOK_MS = 2000
 
 
-async def changes(file: Path, until: anyio.Event) -> AsyncIterator[None]:
-    """Yields whenever a config file may have changed, and once at the beginning, until the event.
+async def changes(files: Collection[Path], until: anyio.Event) -> AsyncIterator[None]:
+    """Yields whenever one of these files may have changed, and once at the beginning, until the event.
 
-    Its folder is watched rather than the file, which editors replace; and the one that a link leads to.
+    Their folders are watched rather than the files, which editors replace; and those that links lead to. Where there is
+    no such folder yet, the one that it will be made in.
     """
     from watchfiles import awatch  # by a server alone
 
-    seen: tuple[int, ...] | None = ()
+    seen: list[tuple[int, ...] | None] = []
+    folders = {_nearest(folder) for file in files for folder in (file.parent, file.resolve().parent)}
     try:
         async for _ in awatch(
-            *{file.parent, file.resolve().parent},  # noqa: ASYNC240  a look at a folder, once
+            *folders,
             watch_filter=None,
             recursive=False,
             step=_SETTLED_MS,
@@ -79,11 +81,15 @@ async def changes(file: Path, until: anyio.Event) -> AsyncIterator[None]:
             yield_on_timeout=True,
             stop_event=until,
         ):
-            if (found := _signature(file)) != seen:
+            if (found := [_signature(file) for file in files]) != seen:
                 seen = found
                 yield
     except (OSError, RuntimeError) as error:  # the folder is gone; the system watches no more than so many
         _log.warning("the config file cannot be watched (%s); a change takes effect at the next start", error)
+
+
+def _nearest(folder: Path) -> Path:
+    return next((place for place in (folder, *folder.parents) if place.is_dir()), folder)
 
 
 def _signature(file: Path) -> tuple[int, ...] | None:

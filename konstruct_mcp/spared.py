@@ -24,7 +24,6 @@ from .config import Deployment, is_price
 from .forms import SHAPED
 from .models import entry
 from .pace import Step, turn
-from .prices import has_own_prices
 from .transport import TRANSPORT, Transport
 
 # These, and Anthropic, count the tokens of their answers, and LiteLLM fetches nothing for a request to them.
@@ -50,7 +49,6 @@ class Manner:
         format: what the provider speaks, OpenAI's format or Anthropic's.
         at_once: its request is prepared on the loop, and no tokens of its answer are counted.
         plain: it goes out through LiteLLM's own HTTP client.
-        priced: what it costs is not asked.
         transport: how it is reached, where the config says so.
         has_system: whether the model has a system prompt.
     """
@@ -58,7 +56,6 @@ class Manner:
     format: Literal["openai", "anthropic"]
     at_once: bool
     plain: bool
-    priced: bool
     transport: Transport | None = None
     has_system: bool = True
 
@@ -71,7 +68,6 @@ class Manner:
             format="anthropic" if provider == "anthropic" else "openai",
             at_once=is_openai or provider == "anthropic",
             plain=is_openai and not needs_client and not any(map(os.environ.get, _OF_THE_CLIENT)),
-            priced=has_own_prices(deployment),
             transport=Transport.of(deployment.params),
             has_system=entry(deployment).get("supports_system_messages") is not False,
         )
@@ -95,7 +91,7 @@ def spare() -> None:
         _write_no_tracebacks()
         _load_no_token_table()
         _ask_without_openais_client()
-        _price_nothing_twice()
+        _price_nothing()
         _prepare_at_once()
 
 
@@ -318,12 +314,12 @@ def _ask_without_openais_client() -> None:
     handler.json = SimpleNamespace(**vars(json) | {"dumps": dumps})
 
 
-def _price_nothing_twice() -> None:
-    """Keep LiteLLM from looking up what an answer costs where that is reckoned by prices of one's own."""
+def _price_nothing() -> None:
+    """Keep LiteLLM from looking up what an answer costs: that is reckoned in `prices`."""
     from litellm.litellm_core_utils.litellm_logging import Logging
 
     loose: Any = Logging
-    loose._response_cost_calculator = _but_for(lambda manner: manner.priced, loose._response_cost_calculator)
+    loose._response_cost_calculator = _but_for(_any, loose._response_cost_calculator)
 
 
 def _prepare_at_once() -> None:

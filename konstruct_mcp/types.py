@@ -489,7 +489,8 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentStatus:
-    """One deployment as users see it. Prices are US dollars per million tokens, None when unknown."""
+    """One deployment as users see it. Prices are US dollars per million tokens, windows and answers in tokens, and
+    `retires` is the ISO date on which the provider shuts the model down; None where it is unknown."""
 
     model: str
     state: DeploymentState
@@ -498,12 +499,15 @@ class DeploymentStatus:
     output_usd_per_million: float | None
     context_window: int | None
     supports: tuple[str, ...]
+    max_output_tokens: int | None = None
+    retires: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form; `reason` is absent for a deployment that is ready."""
+        """The JSON form; `reason` is absent for a deployment that is ready, and `retires` where no day is known."""
         status = asdict(self) | {"supports": list(self.supports)}
-        if self.reason is None:
-            del status["reason"]
+        for name in ("reason", "retires"):
+            if status[name] is None:
+                del status[name]
         return status
 
 
@@ -528,6 +532,28 @@ class GroupStatus:
             "fallbacks": list(self.fallbacks),
             "deployments": [deployment.as_dict() for deployment in self.deployments],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTable:
+    """A table of model data: where it is, and where it is from. `litellm` is the version or branch, `date` is ISO; None
+    where it does not say."""
+
+    place: str
+    litellm: str | None
+    date: str | None
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUpdate:
+    """What a newer table has changed in the user's: how many models it has, those that were in none, and for each
+    model that has changed one line for each field."""
+
+    place: str
+    models: int
+    new: tuple[str, ...]
+    changes: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,10 +87,14 @@ def test_the_built_in_config_serves_where_there_is_no_other(tmp_path: Path) -> N
     assert (config.timeout_s, config.allowed_fails, config.default_tenant) == (300.0, 2, "default")
     balanced, quality = config.groups["balanced"], config.groups["quality"]
     assert [d.model for d in balanced.deployments] == ["ollama/qwen3:32b", "anthropic/claude-sonnet-4-6"]
-    assert [d.model for d in quality.deployments] == ["anthropic/claude-sonnet-4-6", "openai/gpt-4o"]
-    assert [d.order for d in quality.deployments] == [1, 2]
+    assert [d.model for d in quality.deployments] == [
+        "anthropic/claude-sonnet-4-6",
+        "openai/gpt-4o",
+        "openai/gpt-6.1-sol",
+    ]
+    assert [d.order for d in quality.deployments] == [1, 2, 3]
     assert balanced.fallbacks == quality.fallbacks == ("fast",)
-    assert quality.description == "hardest tasks; Claude, then GPT-4o"
+    assert quality.description == "hardest tasks; Claude, then GPT"
     assert [d.unavailable for d in balanced.deployments] == [None, "ANTHROPIC_API_KEY is not set"]
     ollama = balanced.deployments[0]
     assert ollama.params["api_base"] == "http://localhost:11434"
@@ -897,6 +901,43 @@ def test_a_bad_address_of_ollama_is_placed_even_where_it_goes_without_saying(
     )
 
 
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("0.0.0.0", "http://localhost:11434"),
+        ("0.0.0.0:8080", "http://localhost:8080"),
+        ("gpu-1", "http://gpu-1:11434"),
+        ("gpu-1:8080", "http://gpu-1:8080"),
+        (":8080", "http://localhost:8080"),
+        ("http://gpu-1", "http://gpu-1:80"),
+        ("https://gpu-1/ollama/", "https://gpu-1:443/ollama"),
+        ("http://0.0.0.0:11434", "http://localhost:11434"),
+        ("[::1]:8080", "http://[::1]:8080"),
+        ("::", "http://localhost:11434"),
+        (' "gpu-1" ', "http://gpu-1:11434"),
+        ("gpu-1:port", "http://localhost:11434"),
+        ("${OLLAMA_HOST}", "http://localhost:11434"),
+    ],
+)
+def test_ollama_is_where_its_own_variable_says(tmp_path: Path, host: str, address: str) -> None:
+    home = {"XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    config = load_config(None, {**home, "OLLAMA_HOST": host})
+    assert config.groups["fast"].deployments[0].params["api_base"] == address
+    config = load_config(None, {**home, "OLLAMA_HOST": host, "OLLAMA_BASE_URL": "http://ours:1"})
+    assert config.groups["fast"].deployments[0].params["api_base"] == "http://ours:1"
+
+
+def test_another_local_model_may_be_named_for_the_built_in_groups(tmp_path: Path) -> None:
+    home = {"XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    for named in ("llama3.1:8b", " ollama/llama3.1:8b "):
+        config = load_config(None, {**home, "KONSTRUCT_OLLAMA_MODEL": named})
+        for group in ("local", "fast", "economy", "balanced"):
+            assert config.groups[group].deployments[0].model == "ollama/llama3.1:8b"
+    for unset in ("", "${KONSTRUCT_OLLAMA_MODEL}"):
+        config = load_config(None, {**home, "KONSTRUCT_OLLAMA_MODEL": unset})
+        assert config.groups["local"].deployments[0].model == "ollama/qwen3:32b"
+
+
 # ---- the embedded model
 
 TINY = {"model": "embedded/SmolLM2"}
@@ -1015,6 +1056,7 @@ def test_the_public_form_shows_what_is_known_to_be_harmless_and_masks_the_rest(l
             "tenants": {},
             "budgets": [],
             "budget_fallback": None,
+            "models_file": None,
             "min_answer_tokens": 256,
             "ledger_url": "sqlite:////***/ledger.sqlite3",
             "groups": {
@@ -1104,7 +1146,7 @@ KEY_WORDS = """
     model_list router_settings litellm_settings konstruct model_name litellm_params model_info model api_base base_url
     api_key order timeout num_retries fallbacks default_fallbacks context_window_fallbacks routing_strategy groups
     description default_group default_tenant timeout_s mode max_tokens weight rpm extra_headers stream a b
-    tenants budgets usd per allow_unknown budget_fallback min_answer_tokens ledger_url note
+    tenants budgets usd per allow_unknown budget_fallback min_answer_tokens ledger_url models_file note
 """
 KNOWN_KEYS = st.sampled_from(KEY_WORDS.split())
 VALUES = st.recursive(

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import threading
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import anyio
 import litellm
 import pytest
+from click.testing import CliRunner
+from worlds import entry, write
 
-from konstruct_mcp import models
+from konstruct_mcp import ConfigError, Konstruct, models
+from konstruct_mcp.cli import main
 from konstruct_mcp.models import Models
 
 CHATS = ("chat", "completion", "responses")
@@ -25,7 +35,7 @@ PREFIXES = {
 
 def everything() -> dict[str, Any]:
     table: dict[str, Any] = json.loads(Path(models.__file__).with_name("models.json").read_text("utf-8"))
-    return {name: entry for name, entry in table.items() if not name.startswith("_")}
+    return {name: fields for name, fields in table.items() if not name.startswith("_")}
 
 
 def asked_as(name: str, provider: str) -> str:
@@ -36,11 +46,11 @@ def asked_as(name: str, provider: str) -> str:
 
 def test_each_chat_model_that_ships_is_found_under_the_name_that_a_config_has_for_it() -> None:
     lost, asked, table = [], 0, everything()
-    for name, entry in table.items():
-        if entry.get("mode") in CHATS:
+    for name, fields in table.items():
+        if fields.get("mode") in CHATS:
             asked += 1
-            model = asked_as(name, entry["litellm_provider"])
-            if Models().find(model, {}) != table.get(model, entry):  # some have both names, with and without provider
+            model = asked_as(name, fields["litellm_provider"])
+            if Models().find(model, {}) != table.get(model, fields):  # some have both names, with and without provider
                 lost.append((name, model))
     assert lost == []
     assert asked > 3500
@@ -89,3 +99,341 @@ def test_a_model_that_only_the_installed_litellm_knows_is_found() -> None:
 )
 def test_a_model_is_found_under_each_way_to_name_it(model: str, params: dict[str, Any], name: str) -> None:
     assert Models().find(model, params) == everything()[name]
+
+
+# ---- the user's own table
+
+
+TODAY = datetime.now(UTC).date()
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+class World:
+    """A config with one deployment, and a data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.own = folder / "konstruct-mcp" / "models.json"
+        self.environ = {"XDG_DATA_HOME": str(folder), "OPENAI_API_KEY": "sk-test"}
+        self.config: dict[str, Any] = {"model_list": [entry("g", {"model": "openai/gpt-4o"})]}
+
+    def write_own(self, table: Any) -> None:
+        self.own.parent.mkdir(exist_ok=True)
+        text = table if isinstance(table, str) else json.dumps(table)
+        beside = self.own.with_suffix(".new")
+        beside.write_text(text, "utf-8")
+        beside.replace(self.own)
+
+    def konstruct(self) -> Konstruct:
+        return Konstruct.from_config(write(self.folder, self.config), environ=self.environ)
+
+    def status(self) -> dict[str, Any]:
+        return self.konstruct().group("g").deployments[0].as_dict()
+
+    def run(self, *arguments: str) -> Ran:
+        path = write(self.folder, self.config)
+        with CliRunner().isolation(env=self.environ) as (out, err, _):
+            with pytest.raises(SystemExit) as end:
+                main(["--config", str(path), *arguments])
+            assert isinstance(end.value.code, int)
+            return Ran(end.value.code, out.getvalue().decode(), err.getvalue().decode())
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_what_nobody_else_says_is_from_the_table_that_ships(world: World) -> None:
+    assert world.status() == {
+        "model": "openai/gpt-4o",
+        "state": "ready",
+        "input_usd_per_million": 2.5,
+        "output_usd_per_million": 10.0,
+        "context_window": 128_000,
+        "supports": ["tools", "vision", "structured_output"],
+        "max_output_tokens": 16_384,
+        "retires": "2027-01-14",
+    }
+
+
+def test_the_users_table_comes_before_it_field_by_field_and_the_config_before_both(world: World) -> None:
+    world.write_own({"gpt-4o": {"max_output_tokens": 5000, "supports_vision": False, "deprecation_date": None}})
+    status = world.status()
+    assert (status["max_output_tokens"], status["context_window"]) == (5000, 128_000)
+    assert status["supports"] == ["tools", "structured_output"]
+    assert "retires" not in status
+    info = {"max_output_tokens": 700, "supports_vision": True, "deprecation_date": "2030-01-01"}
+    world.config["model_list"][0]["model_info"] = info
+    status = world.status()
+    assert (status["max_output_tokens"], status["retires"]) == (700, "2030-01-01")
+    assert status["supports"] == ["tools", "vision", "structured_output"]
+
+
+def test_a_price_of_the_users_table_takes_the_place_of_all_of_that_side(world: World) -> None:
+    world.write_own({"gpt-4o": {"input_cost_per_token": 1e-6}})
+    known = models.entry(world.konstruct().config.groups["g"].deployments[0])
+    assert known["input_cost_per_token"] == 1e-6
+    assert {"cache_read_input_token_cost", "input_cost_per_token_priority"}.isdisjoint(known)
+    assert known["output_cost_per_token_priority"] == 1.7e-5
+
+
+def test_a_model_that_no_release_knows_is_known_once_its_data_is_there(world: World) -> None:
+    world.config["model_list"] = [entry("g", {"model": "anthropic/claude-novel-9", "api_key": "k"})]
+    assert world.status()["input_usd_per_million"] is None
+    fields = {"litellm_provider": "anthropic", "mode": "chat", "max_output_tokens": 256_000}
+    prices = {"input_cost_per_token": 1e-6, "output_cost_per_token": 5e-6, "max_input_tokens": 2_000_000}
+    world.write_own({"claude-novel-9": {**fields, **prices}})
+    status = world.status()
+    assert (status["input_usd_per_million"], status["output_usd_per_million"]) == (1.0, 5.0)
+    assert (status["context_window"], status["max_output_tokens"]) == (2_000_000, 256_000)
+
+
+def test_the_config_may_name_another_file_beside_it(world: World) -> None:
+    world.config["konstruct"] = {"models_file": "ours.json"}
+    (world.folder / "ours.json").write_text('{"gpt-4o": {"max_output_tokens": 5}}')
+    assert world.status()["max_output_tokens"] == 5
+    world.config["konstruct"] = {"models_file": "os.environ/OUR_TABLE"}
+    world.environ["OUR_TABLE"] = str(world.folder / "ours.json")
+    assert world.status()["max_output_tokens"] == 5
+
+
+@pytest.mark.parametrize(
+    ("table", "fault"),
+    [
+        ("{", "is not JSON (line 1)"),
+        ("[]", "should be a mapping of models"),
+        ("[" * 100_000, "is not JSON"),
+        ({"gpt-4o": 1}, "gpt-4o: should be a mapping of fields"),
+        ({"gpt-4o": {"input_cost_per_token": -1}}, "gpt-4o.input_cost_per_token: should be US dollars, 0 or more"),
+        ('{"gpt-4o": {"input_cost_per_token": NaN}}', "gpt-4o.input_cost_per_token: should be US dollars, 0 or more"),
+        ({"gpt-4o": {"max_output_tokens": "many"}}, "gpt-4o.max_output_tokens: should be a number of tokens"),
+        ({"gpt-4o": {"supports_vision": "yes"}}, "gpt-4o.supports_vision: should be true or false"),
+        ({"gpt-4o": {"deprecation_date": "soon"}}, "gpt-4o.deprecation_date: should be a date like 2026-01-31"),
+        ({"gpt-4o": {"off_peak_pricing": {"windows": [1]}}}, "gpt-4o.off_peak_pricing: should be a mapping of prices"),
+    ],
+)
+def test_what_is_wrong_with_the_users_table_is_a_fault_of_the_config(world: World, table: Any, fault: str) -> None:
+    world.write_own(table)
+    with pytest.raises(ConfigError) as caught:
+        world.konstruct()
+    assert caught.value.faults[0].startswith(f"models.json in the user's data folder: {fault}")
+
+
+def test_a_file_that_is_named_and_not_there_is_a_fault(world: World) -> None:
+    world.config["konstruct"] = {"models_file": "none.json"}
+    with pytest.raises(ConfigError, match=r"konstruct\.models_file: cannot be read: No such file"):
+        world.konstruct()
+
+
+async def test_a_server_takes_up_a_change_of_the_users_table_like_one_of_the_config(world: World) -> None:
+    world.write_own({})
+    async with world.konstruct() as konstruct, asyncio.timeout(60):
+        until = anyio.Event()
+        following = konstruct.follow_config(until)
+        taken_up = asyncio.ensure_future(anext(following))
+        await asyncio.sleep(0)
+        world.write_own({"gpt-4o": {"max_output_tokens": 99}})
+        assert await taken_up is True
+        assert konstruct.group("g").deployments[0].max_output_tokens == 99
+        world.write_own("{")
+        assert await anext(following) is False
+        assert konstruct.config_faults == ("models.json in the user's data folder: is not JSON (line 1)",)
+        assert konstruct.group("g").deployments[0].max_output_tokens == 99
+        until.set()
+
+
+# ---- the commands
+
+
+class Public:
+    """Serves a table on loopback."""
+
+    def __init__(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        asked: list[str] = []
+        self.asked = asked
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                self.send_response(status)
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                with contextlib.suppress(OSError):  # who has seen enough goes
+                    self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/table.json"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def __enter__(self) -> Public:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+NEWER: dict[str, Any] = {
+    "sample_spec": {"litellm_provider": "one of these", "mode": "one of: chat, embedding", "max_tokens": "words"},
+    "gpt-4o": {
+        "litellm_provider": "openai",
+        "mode": "chat",
+        "input_cost_per_token": 3e-6,
+        "output_cost_per_token": 1e-5,
+        "max_input_tokens": 128_000,
+        "max_output_tokens": 32_768,
+        "deprecation_date": "2027-03-01",
+        "source": "https://provider.example",
+    },
+    "gpt-99": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-6},
+}
+
+
+def test_models_says_what_is_known_and_how_old_that_is(world: World) -> None:
+    ran = world.run("models")
+    assert ran.code == 0, ran.err
+    line = next(line for line in ran.out.splitlines() if line.startswith("g "))
+    assert line.split("openai/gpt-4o")[1].strip() == (
+        "$2.5 in, $10 out per million tokens; window of 128,000 tokens; answers of up to 16,384 tokens; "
+        "tools, vision, structured_output; retires 2027-01-14"
+    )
+    about = models.shipped().about
+    assert f"model data: the one that ships with konstruct-mcp (LiteLLM {about['litellm']}, " in ran.out
+    world.write_own({"_about": {"date": str(TODAY - timedelta(days=40)), "litellm": "main"}})
+    assert (
+        f"model data: {world.own} (LiteLLM main, 40 days old, {TODAY - timedelta(days=40)})" in world.run("models").out
+    )
+
+
+def test_models_in_json(world: World) -> None:
+    shown = json.loads(world.run("models", "--json").out)
+    [model] = shown["models"]
+    assert (model["group"], model["model"], model["max_output_tokens"]) == ("g", "openai/gpt-4o", 16_384)
+    assert "state" not in model
+    [table] = shown["tables"]
+    assert table["age_days"] == (TODAY - date.fromisoformat(table["date"])).days
+
+
+@pytest.mark.parametrize("way", ["file", "url"])
+def test_an_update_says_what_changes_and_is_in_use(world: World, way: str) -> None:
+    with Public(json.dumps(NEWER).encode()) as public:
+        file = world.folder / "downloaded.json"
+        file.write_text(json.dumps(NEWER))
+        ran = world.run("models", "update", "--from", str(file) if way == "file" else public.url)
+        assert public.asked == ([] if way == "file" else ["/table.json"])
+    assert ran.code == 0, ran.err
+    assert "input_cost_per_token 2.5e-06 → 3e-06" in ran.out
+    assert 'deprecation_date "2027-01-14" → "2027-03-01"' in ran.out
+    assert "supports_vision true → unknown" in ran.out  # the newer one says it no more
+    assert f"2 models: 1 new, 1 changed; written to {world.own}" in ran.out
+    status = world.status()
+    assert (status["input_usd_per_million"], status["max_output_tokens"]) == (3.0, 32_768)
+    assert status["retires"] == "2027-03-01"
+    assert status["supports"] == []
+    assert [file.name for file in world.own.parent.iterdir()] == ["models.json"]  # and nothing half written
+
+
+def test_an_update_keeps_what_the_user_alone_has(world: World) -> None:
+    world.write_own({"openai/ours": {"max_input_tokens": 7, "litellm_provider": "openai"}})
+    file = world.folder / "downloaded.json"
+    file.write_text(json.dumps(NEWER))
+    assert world.run("models", "update", "--from", str(file)).code == 0
+    world.config["model_list"] = [entry("g", {"model": "openai/ours"})]
+    assert world.status()["context_window"] == 7
+
+
+@pytest.mark.parametrize("price", [0, 2.6e-5, 2.4e-7])
+def test_a_price_that_becomes_0_or_moves_more_than_tenfold_is_taken_only_by_force(world: World, price: float) -> None:
+    newer = {"gpt-4o": NEWER["gpt-4o"] | {"input_cost_per_token": price}}
+    file = world.folder / "downloaded.json"
+    file.write_text(json.dumps(newer))
+    ran = world.run("models", "update", "--from", str(file))
+    assert ran.code == 1
+    assert f"gpt-4o: input_cost_per_token 2.5e-06 → {price}" in ran.err
+    assert not world.own.exists()
+    assert world.run("models", "update", "--from", str(file), "--force").code == 0
+    assert world.own.exists()
+
+
+GOOD = json.dumps(NEWER).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "headers", "fault"),
+    [
+        (b"<html>", 200, {}, "table.json: is not JSON (line 1)"),
+        (b"{}", 200, {}, "table.json: holds no model"),
+        (b"[1]", 200, {}, "table.json: should be a mapping of models"),
+        (b'{"gpt-4o": {"litellm_provider": "openai", "input_cost_per_token": "1"}}', 200, {}, "should be US dollars"),
+        (b" " * (models.MOST_BYTES + 2), 200, {}, "table.json: is larger than 32 MiB"),
+        (GOOD, 404, {}, "table.json: cannot be fetched: HTTP 404"),
+        (GOOD, 302, {"location": "http://127.0.0.1:9/"}, "table.json: points somewhere else (HTTP 302)"),
+        (b"\xff\xfe{", 200, {}, "table.json: is not JSON"),
+    ],
+)
+def test_what_is_no_table_changes_nothing(
+    world: World, body: bytes, status: int, headers: dict[str, str], fault: str
+) -> None:
+    world.write_own({"gpt-4o": {"max_output_tokens": 5}})
+    before = world.own.read_bytes()
+    with Public(body, status, headers) as public:
+        ran = world.run("models", "update", "--from", public.url)
+    assert ran.code == 1
+    assert ran.out == ""
+    assert fault in ran.err
+    assert "Traceback" not in ran.err
+    assert world.own.read_bytes() == before
+
+
+def test_who_does_not_answer_is_said_without_a_password(world: World) -> None:
+    with Public(b"") as gone:
+        url = gone.url
+    ran = world.run("models", "update", "--from", url.replace("//", "//me:hush@"))
+    assert (ran.code, ran.out) == (1, "")
+    assert "cannot be fetched" in ran.err
+    assert "hush" not in ran.err
+
+
+def test_a_table_that_was_written_and_then_edited_is_read_as_it_is(world: World) -> None:
+    file = world.folder / "downloaded.json"
+    file.write_text(json.dumps(NEWER))
+    world.run("models", "update", "--from", str(file))
+    world.own.write_text(world.own.read_text().replace("32768", "4711"))
+    assert world.status()["max_output_tokens"] == 4711
+
+
+# ---- models that are shut down
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [
+        (61, None),
+        (60, "g: openai/gpt-4o is shut down on {day}, in 60 days; its provider names gpt-6-luna for it"),
+        (1, "g: openai/gpt-4o is shut down on {day}, in 1 day; its provider names gpt-6-luna for it"),
+        (0, "g: openai/gpt-4o was shut down on {day}; its provider names gpt-6-luna for it"),
+        (-400, "g: openai/gpt-4o was shut down on {day}; its provider names gpt-6-luna for it"),
+    ],
+)
+def test_check_warns_of_models_that_are_shut_down(world: World, days: int, said: str | None) -> None:
+    day = str(TODAY + timedelta(days=days))
+    world.write_own({"gpt-4o": {"deprecation_date": day}})
+    ran = world.run("check")
+    assert ran.code == 0, ran.out + ran.err
+    if said is None:
+        assert "shut down" not in ran.out
+    else:
+        assert said.format(day=day) in ran.out.splitlines()
