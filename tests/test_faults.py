@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from providers import NO_HOST, Answer, Provider, Raw, Status, Text, Wire
 from worlds import ANTHROPIC_KEY, HELLO, entry, opened
 
-from konstruct_mcp import AllFailedError, BadRequestError, Completion
+from konstruct_mcp import AllFailedError, BadRequestError, Completion, UnavailableError
 from konstruct_mcp.config import Deployment
 from konstruct_mcp.faults import fault_of
 from konstruct_mcp.routing import Fault
@@ -195,17 +195,10 @@ class TestNoConnection:
 
 
 class TestLiteLLMItself:
-    async def test_refuses_a_parameter_that_the_model_does_not_take(self, tmp_path: Path, openai: Provider) -> None:
-        with pytest.raises(BadRequestError) as caught:
-            await ask(tmp_path, "openai/o3-mini", openai.url, more={"temperature": 0.5})
-        assert caught.value.message.startswith("openai/o3-mini refused the request: ")
-        assert "temperature" in caught.value.message
-        assert "\n" not in caught.value.message
-        assert openai.requests == []
-
-    async def test_knows_no_such_provider(self, tmp_path: Path, openai: Provider) -> None:
-        why = await reason(tmp_path, "frobnicate/x", openai.url)
-        assert why == "no such model (LiteLLM cannot call this model; check its name and settings)"
+    async def test_knows_no_such_provider_which_is_nobodys_failure(self, tmp_path: Path, openai: Provider) -> None:
+        with pytest.raises(UnavailableError) as caught:
+            await ask(tmp_path, "frobnicate/x", openai.url)
+        assert "refused" not in caught.value.message
         assert openai.requests == []
 
 
@@ -237,7 +230,8 @@ def test_whatever_is_answered_becomes_a_fault_in_one_short_line_without_secrets(
 ) -> None:
     found = fault(status, body, {} if wait is None else {header: wait})
 
-    assert found.detail == f"HTTP {status}"
+    assert found.detail.startswith("HTTP ")
+    assert status < 400 or found.detail == f"HTTP {status}"
     assert found.retry_after_s is None or found.retry_after_s >= 0
     assert len(found.reason) <= 300
     assert found.reason.isprintable()
