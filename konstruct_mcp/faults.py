@@ -138,6 +138,11 @@ def fault_of(
     """
     chain = list(_chain(error))
     response = _response(chain, answer)
+    if response is answer is not None and answer.status_code < 300:
+        # Read as far as it goes, and no answer; it may still say what became of it.
+        said = _said(answer)
+        found = fault_of_body(answer.status_code, said.number or said.codes, said.message, secrets)
+        return found if found.kind is not FaultKind.BAD_ANSWER else _silent_fault(chain, deployment)
     if response is not None:
         names = {type(link).__name__ for link in chain}
         return _http_fault(int(response.status_code), _said(response), names, response.headers, secrets)

@@ -80,6 +80,8 @@ class Refusals:
 
     def of(self, deployment: Deployment, passed: Mapping[str, Any]) -> tuple[str, ...]:
         """Those that it has refused where it was asked in this way."""
+        if not self._known:
+            return ()
         key = self._key(deployment, passed)
         if key in self._known:
             self._known.move_to_end(key)
