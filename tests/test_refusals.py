@@ -5,6 +5,7 @@ What providers answer here is worded as theirs is, by public reports of it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -225,8 +226,31 @@ class TestWhatChangesTheMeaning:
             "registry.ollama.ai/library/gemma3:4b does not support tools; use another group"
         )
 
+    async def test_that_litellm_says_is_not_taken_is_said_of_nobody_to_have_refused(
+        self, tmp_path: Path, openai: Provider, anthropic: Provider
+    ) -> None:
+        params = {"model": "together_ai/x", "api_base": openai.url, "api_key": KEY}
+        answer = await complete(tmp_path, params, claude(anthropic), tools=[TOOL])
+        assert failed(answer.attempts) == [("together_ai/x", "not asked: it does not take tools")]
+        with pytest.raises(UnsupportedError) as caught:
+            await complete(tmp_path, params, tools=[TOOL])
+        assert caught.value.message == (
+            'no deployment of "only" takes what is asked: together_ai/x: not asked: it does not take tools; '
+            "use another group"
+        )
+        assert openai.requests == []
+
 
 class TestDropParams:
+    async def test_drops_even_tools_as_litellm_does(self, tmp_path: Path, openai: Provider) -> None:
+        params = {"model": "together_ai/x", "api_base": openai.url, "api_key": KEY, "drop_params": True}
+        answer = await complete(tmp_path, params, tools=[TOOL], tool_choice="required")
+        assert not {"tools", "tool_choice"} & openai.requests[0].body.keys()
+        assert sorted(answer.notes) == [
+            "tool_choice was left out: together_ai/x does not take it",
+            "tools was left out: together_ai/x does not take it",
+        ]
+
     async def test_drops_what_litellm_says_is_not_taken_and_says_so(self, tmp_path: Path, openai: Provider) -> None:
         answer = await complete(tmp_path, gpt(openai, "gpt-5", drop_params=True), temperature=0.2)
         assert "temperature" not in openai.requests[0].body
@@ -305,6 +329,49 @@ async def test_a_refusal_about_this_deployment_goes_on_to_a_different_one(
     if kind != "unusable answer":
         assert others == []
         assert openai.calls == 1
+
+
+async def test_a_proxy_that_wants_a_login_is_no_transport_error_and_the_next_is_asked(
+    tmp_path: Path, ollama: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1") as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        behind = {"model": "openai/gpt-4o", "api_base": "https://provider.example/v1", "api_key": KEY}
+        async with opened(tmp_path, one_after_another(behind, qwen(ollama)), {}) as konstruct:
+            answer = await ask(konstruct)
+            assert state(konstruct) == "cooling_down"
+    assert failed(answer.attempts) == [("openai/gpt-4o", "connection failed (its proxy answers HTTP 407)")]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "asked"),
+    [
+        ("least-busy", ["gpt-4o", "gpt-4o-mini", "gpt-4o", "gpt-4o-mini"]),
+        ("usage-based-routing", ["gpt-4o", "gpt-4o-mini", "gpt-4o-mini", "gpt-4o-mini"]),
+        ("usage-based-routing-v2", ["gpt-4o", "gpt-4o-mini", "gpt-4o-mini", "gpt-4o-mini"]),
+        ("cost-based-routing", ["gpt-4o-mini"] * 4),
+    ],
+)
+async def test_a_strategy_of_litellms_chooses_among_equals(
+    tmp_path: Path, openai: Provider, strategy: str, asked: list[str]
+) -> None:
+    tokens = {"gpt-4o": (100, 100), "gpt-4o-mini": (10, 10)}
+    openai.script(lambda received: Text("Hello", usage=tokens[received.body["model"]]))
+    config = {
+        "model_list": [entry("only", gpt(openai, model)) for model in tokens],
+        "router_settings": {"routing_strategy": strategy},
+    }
+    async with opened(tmp_path, config, {}) as konstruct:
+        for _ in asked:
+            await ask(konstruct)
+    assert [request.body["model"] for request in openai.requests] == asked
 
 
 class TestAnUnclear400:
