@@ -599,7 +599,9 @@ class Konstruct:
                 tried = await self._try(attempt, request, account, self._terms, _nobody)
                 fault = tried.outcome if isinstance(tried.outcome, Fault) else None
                 account.outcome = "ok" if fault is None else AllFailedError.code
-            verdict = None if fault is None else f"{fault}: {fault.reason}" if fault.reason else str(fault)
+            verdict = None if fault is None else str(fault)
+            if fault is not None and fault.reason not in str(fault):
+                verdict = f"{fault}: {fault.reason}"
             if fault is not None and fault.sent and "max_tokens" in fault.reason:
                 # A reasoning model needs more than one token to say anything: it was reached, and read us.
                 verdict = None

@@ -25,7 +25,7 @@ from decimal import Decimal, InvalidOperation
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from pydantic import (
@@ -49,7 +49,14 @@ from .models import is_price as is_price  # of litellm_params, too
 from .source import Source, data_folder, read_source
 from .types import NUSD, TENANT_ID, TENANT_ID_RULE, Per, flaws
 
-RoutingStrategy = Literal["latency-based-routing", "simple-shuffle"]
+RoutingStrategy = Literal[
+    "latency-based-routing",
+    "simple-shuffle",
+    "least-busy",
+    "usage-based-routing",
+    "usage-based-routing-v2",
+    "cost-based-routing",
+]
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -75,6 +82,7 @@ class Deployment:
         supports: capability (`tools`, `vision`, `structured_output`) → whether, for those the config settles.
         data: what is known of its model, in LiteLLM's field names: `models.entry`.
         unavailable: why it cannot be called ("ANTHROPIC_API_KEY is not set"), None when it can.
+        secrets: the texts of `params` that came from the environment, but for its model.
     """
 
     id: str
@@ -97,6 +105,7 @@ class Deployment:
     supports: Mapping[str, bool] = field(default_factory=dict, hash=False)
     data: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     unavailable: str | None = None
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,10 +374,6 @@ class _Routing(_Section):
     default_fallbacks: list[str] | None = None
 
 
-# LiteLLM's other strategies. Only these are named in the refusal: any other word may be a misplaced secret.
-_NOT_OURS = ("least-busy", "usage-based-routing", "usage-based-routing-v2", "cost-based-routing")
-
-
 class _RouterSettings(_Routing):
     timeout: _Seconds | None = None
     routing_strategy: RoutingStrategy = "latency-based-routing"
@@ -376,9 +381,8 @@ class _RouterSettings(_Routing):
     @field_validator("routing_strategy", mode="before")
     @classmethod
     def _is_one_of_ours(cls, name: Any) -> Any:
-        if name not in ("latency-based-routing", "simple-shuffle"):
-            word = f'"{name}"' if name in _NOT_OURS else "this strategy"
-            raise ValueError(f"{word} is not supported; use latency-based-routing or simple-shuffle")
+        if name not in get_args(RoutingStrategy):
+            raise ValueError(f"this strategy is not supported; use one of {', '.join(get_args(RoutingStrategy))}")
         return name
 
 
@@ -1052,6 +1056,7 @@ class _Reading:
             supports=MappingProxyType(self._abilities(provider) | info.supports),
             data=MappingProxyType(merged(_said(notes), self._tables.find(model, call))),
             unavailable="; ".join(dict.fromkeys(reasons)) or None,
+            secrets=frozenset(_from_environment({**raw, "model": None}, resolved)),
         )
 
     def _abilities(self, provider: str) -> dict[str, bool]:
@@ -1159,6 +1164,19 @@ def _ollama_url(host: str) -> str:
 def _said(notes: Mapping[str, Any]) -> dict[str, Any]:
     """What `model_info` says of the model. Its prices are among the params, where they are reckoned with."""
     return {key: value for key, value in sound(notes).items() if value is not None and not is_price(key)}
+
+
+def _from_environment(written: Any, resolved: Any) -> Iterator[str]:
+    """Every text that was a reference as it was written."""
+    match written, resolved:
+        case dict(), dict():
+            for key, value in written.items():
+                yield from _from_environment(value, resolved.get(key))
+        case list(), list():
+            for value, found in zip(written, resolved, strict=False):
+                yield from _from_environment(value, found)
+        case str(), str() if _reference(written):
+            yield resolved
 
 
 def _masked(entry: Mapping[str, Any]) -> dict[str, Any]:

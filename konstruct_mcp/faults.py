@@ -1,14 +1,17 @@
 """What a provider's failure means: an exception out of LiteLLM becomes one `Fault`.
 
 LiteLLM's exception classes go by words in the provider's message (a 400 that mentions "429" is a RateLimitError) and
-differ between providers, so the HTTP answer itself decides: it hangs, as httpx's response, on an exception that
-LiteLLM's was raised from. Where there is none, no HTTP answer came, or one with status 200 that could not be read.
+differ between providers, so the HTTP answer itself decides: by its status, then the code or type in its body, and by
+words only where providers have no code of their own. Where there is none, no HTTP answer came, or one with status 200
+that could not be read, or nothing was sent at all: LiteLLM refuses in a provider's name what it cannot make a request
+of, and only whether something left the process tells the two apart.
 
 The exception goes no further than this module: it holds the key, the prompt and the provider's raw body.
 """
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import json
 import math
@@ -17,30 +20,185 @@ import socket
 import ssl
 import time
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .config import Deployment
+from .config import Deployment, is_price
+from .parameters import TUNING, named
 from .routing import Fault, FaultKind
+from .types import Request
 
 _REASON_LIMIT = 300  # characters of a provider's reason: enough to act on, too little to smuggle a page
-_OVERFLOW = re.compile(
+
+
+def _words(*alternatives: str) -> re.Pattern[str]:
+    return re.compile("|".join(alternatives), re.IGNORECASE)
+
+
+_OVERFLOW = _words(
     r"context.?(length|window|size|limit)|prompt is too long|input tokens exceed|too many (input )?tokens",
-    re.IGNORECASE,
+    r"exceeds? the (model's )?(maximum|available) (input )?(context|number of tokens|token)|input is too long for",
 )
-_POLICY = re.compile(r"content.?(filter|policy|management policy)|safety system|usage polic", re.IGNORECASE)
-_FLAGGED = re.compile(r"moderation|flagged", re.IGNORECASE)
-_QUOTA = re.compile(r"insufficient_quota|credit balance|insufficient (balance|credits|funds)", re.IGNORECASE)
-_KEY = re.compile(r"api.?key.{0,20}(not valid|invalid|expired)|invalid.{0,5}api.?key", re.IGNORECASE)
+_POLICY = _words(r"content.?(filter|policy|management policy)|safety system|usage polic")
+_FLAGGED = _words(r"moderation|flagged")
+_QUOTA = _words(
+    r"insufficient_quota|credit balance|insufficient (balance|credits|funds)|billing_(hard_)?limit|billing hard limit",
+    r"requires more credits|(out of|any) credits|payment (is )?required|arrearage|INVALID_PAYMENT",
+)
+_USED_UP = _words(r"(usage|spend(ing)?|billing|budget|key) limits?\b|exceeded .{0,30}\b(budget|spend)")
+_KEY = _words(r"api.?key.{0,20}(not valid|invalid|expired)|(invalid|incorrect).{0,5}api.?key|API_KEY_INVALID")
+# A limit that this very request is beyond, so that waiting does not help.
+_TOO_LARGE = _words(r"(request )?too large .{0,200}\b(per (min|day)|TPM)", r"\(TPM\): Limit \d+, Requested")
+_ACCOUNT = _words(
+    r"(organi[sz]ation|account|workspace|project|team)\b.{0,60}\b(disabled|deactivated|suspended|blocked|not active)",
+    r"must be verified|verify (your )?organi[sz]ation|unsupported_country|country, region|(user )?location is not",
+    r"not (available|supported|offered) in (your|this|the) (country|region|location|territory)",
+    r"region .{0,40}not support|not (yet )?available for (this|your) (subscription|account|organi[sz]ation|plan)",
+    r"not authorized|access (is )?denied|(do(es)? not|don't) have (access|permission)|data policy",
+    r"SERVICE_DISABLED|has not been used in project",
+)
+_GONE = _words(
+    r"model_(decommissioned|not_found|not_supported|deprecated)|invalid_model\b|decommissioned|end.of.life",
+    r"model\b.{0,80}\b(is|been|was|not) (deprecated|retired|discontinued|removed|exist|found)\b",
+    r"model\b.{0,80}\bno longer (available|offered|served|exists)",
+    r"(invalid model|not a valid model|model identifier is invalid|unknown model|requested model is not)",
+    r"OperationNotSupported|does not work with the specified model|on-demand throughput",
+)
+# What is wrong with the conversation itself, wherever it goes: an answer to no call, a call without one.
+_MALFORMED = _words(
+    r"tool_use.{0,80}without.{0,20}tool_result|unexpected .?tool_use_id|tool_result.{0,120}corresponding .?tool_use",
+    r"role.{0,3} .?tool.{0,3} must be a response to|must be followed by tool messages|tool_call_id.{0,60}not found",
+    r"did not have response messages|function response parts|not the same number of function calls and responses",
+    r"unexpected role .?tool.? after|(could not|failed to) (parse|process) .{0,20}(json|body|image)|invalid_image",
+    r"duplicate tool.?(call)?.?(id|name)|tool names must be unique",
+)
+# What the deployment lacks.
+_LACKS = _words(
+    r"(does|do)(n't| not) (yet |currently )?(support|allow|accept|work)|(is|are)(n't| not) (\w+ )?(supported|enabled)",
+    r"not (yet |currently )?(supported|enabled|permitted|implemented)|unsupported|supports? only|only supports?",
+    r"only .{0,60}\b(is|are) supported|supported (values|parameters|types|models) are|prefill|must end with a user",
+    r"last message must|requires --|requires .{0,30} to be set|response_format type is unavailable|extra inputs are",
+    r"unrecognized (request argument|parameter)|unknown (parameter|name|field)|no endpoints found|can handle the req",
+    r"maximum (allowed )?(number of )?(output|completion) tokens|supports at most|at most \d+ (image|document)",
+)
+_LACKS_ON_SERVER = _words(r"requires --|is not supported - hint|does not support|failed to (load|find) .{0,20}mmproj")
+# The model itself wrote what its provider then refused.
+_BAD_WRITING = _words(r"tool_use_failed|json_validate_failed|failed_generation|output_parse_failed")
+
+_PACKAGES = {
+    "boto3": "boto3",
+    "botocore": "boto3",
+    "google": "google-auth",
+    "vertexai": "google-cloud-aiplatform",
+    "azure": "azure-identity",
+    "databricks": "databricks-sdk",
+}
+_NO_CREDENTIALS = _words(r"credential|api.?key|_KEY\b|token|authenticat|log.?in")
+_UNKNOWN_MODEL = _words(r"no healthy deployments|provider not provided|no deployments available")
 
 
-def fault_of(error: BaseException, deployment: Deployment, secrets: Collection[str]) -> Fault:
-    """The fault that a call of this deployment ended in. `secrets` are kept out of what it says."""
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a provider says of a failure, apart from its HTTP status: empty where it has another form.
+
+    Attributes:
+        codes: code, type and status of the error, as far as it has them.
+        number: the code, where it is an HTTP status.
+    """
+
+    codes: str = ""
+    message: str = ""
+    param: str = ""
+    number: int | None = None
+
+    @property
+    def text(self) -> str:
+        return f"{self.codes} {self.message}"
+
+
+# -- a failure out of LiteLLM ------------------------------------------------------------------------------------------
+
+
+def fault_of(
+    error: BaseException,
+    deployment: Deployment,
+    secrets: Collection[str],
+    *,
+    left: bool = True,
+    answer: Any = None,
+    request: Request | None = None,
+) -> Fault:
+    """The fault that a call of this deployment ended in. `secrets` are kept out of what it says.
+
+    Args:
+        left: whether a request may have left the process.
+        answer: the HTTP answer that came last, if one did.
+        request: what was asked.
+    """
     chain = list(_chain(error))
-    for link in chain:
-        response = getattr(link, "response", None)
-        if type(link).__module__.split(".")[0] != "litellm" and hasattr(response, "status_code"):
-            return _http_fault(response, chain, secrets)
-    return _silent_fault(chain, deployment, secrets)
+    response = _response(chain, answer)
+    if response is answer is not None and answer.status_code < 300:
+        # Read as far as it goes, and no answer; it may still say what became of it.
+        said = _said(answer)
+        found = fault_of_body(answer.status_code, said.number or said.codes, said.message, secrets)
+        return found if found.kind is not FaultKind.BAD_ANSWER else _silent_fault(chain, deployment)
+    if response is not None:
+        names = {type(link).__name__ for link in chain}
+        return _http_fault(int(response.status_code), _said(response), names, response.headers, secrets)
+    if not left and not any(type(link).__module__.startswith(_UNSEEN) for link in chain):
+        return _unmade(chain, request)
+    return _silent_fault(chain, deployment)
+
+
+# The library of Google's oldest models, whose requests nobody sees leave.
+_UNSEEN = ("grpc", "google.api_core")
+
+
+def fault_of_body(status: int, code: object, message: str, secrets: Collection[str] = ()) -> Fault:
+    """The fault that an error in an answer's body is, whose HTTP status says otherwise: a gateway has already sent 200
+    when the provider behind it fails. `code` is the one inside, a number or a word."""
+    number = _status(code) or next((number for words, number in _CODES if words.search(str(code))), None)
+    if number is None:
+        return Fault(FaultKind.BAD_ANSWER, f"HTTP {status}")
+    return _http_fault(number, _Said(str(code), message), (), {}, secrets)
+
+
+# The HTTP statuses that go with words in the place of a number.
+_CODES = (
+    (_words(r"rate.?limit|too_many_requests|throttl|resource_?exhausted"), 429),
+    (_words(r"quota|insufficient|payment"), 402),
+    (_words(r"overloaded|unavailable|server_?error|internal|api_error|bad_gateway|timeout"), 503),
+    (_words(r"auth|permission|api_key"), 401),
+    (_words(r"not_?found"), 404),
+    (_words(r"invalid|context_length|content_|unsupported|bad_?request"), 400),
+)
+
+
+def blamed(error: BaseException, passed: Collection[str], *, left: bool, answer: Any = None) -> tuple[str, ...]:
+    """Those of the passed parameters that the call was refused for, by LiteLLM (where nothing left) or the provider."""
+    chain = list(_chain(error))
+    if not left:
+        unsupported = next((link for link in chain if type(link).__name__ == "UnsupportedParamsError"), None)
+        return () if unsupported is None else named(_litellms_words(unsupported), passed)
+    response = _response(chain, answer)
+    if response is None or response.status_code not in (400, 422):
+        return ()
+    said = _said(response)
+    fault = _http_fault(response.status_code, said, (), response.headers, ())
+    if fault.kind not in (FaultKind.UNFIT, FaultKind.REFUSED):
+        return ()
+    return named(said.message, [name for name in passed if name in TUNING], said.param)
+
+
+def is_unsupported(error: BaseException) -> bool:
+    """Whether LiteLLM says that a parameter is not taken."""
+    return any(type(link).__name__ == "UnsupportedParamsError" for link in _chain(error))
+
+
+def _litellms_words(error: BaseException) -> str:
+    """Its own, up to its advice on its settings."""
+    return str(getattr(error, "message", "")).rpartition("Error: ")[2].partition("To drop")[0]
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -51,53 +209,85 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _http_fault(response: Any, chain: list[BaseException], secrets: Collection[str]) -> Fault:
-    status = int(response.status_code)
-    detail = f"HTTP {status}"
-    code, message = _provider_error(response)
-    text = f"{code} {message}"
-    reason = _one_line(message, secrets) or detail
-    retry_after = _retry_after(response.headers)
-    litellm_says = {type(link).__name__ for link in chain}
+def _response(chain: list[BaseException], answer: Any) -> Any:
+    """The HTTP answer that an exception of LiteLLM's was raised from, or that came last."""
+    for link in chain:
+        response = getattr(link, "response", None)
+        if type(link).__module__.split(".")[0] != "litellm" and hasattr(response, "status_code"):
+            return response
+    return answer
+
+
+def _http_fault(
+    status: int, said: _Said, litellm_says: Collection[str], headers: Mapping[str, str], secrets: Collection[str]
+) -> Fault:
+    detail, text = f"HTTP {status}", said.text
+    reason = _one_line(said.message, secrets) or detail
+    if status < 400:
+        return fault_of_body(status, said.number or said.codes, said.message, secrets)
+    if status == 407:
+        return Fault(FaultKind.CONNECTION, detail, sent=False, lasting=True)
     if status == 403 and (_POLICY.search(text) or _FLAGGED.search(text)):
         return Fault(FaultKind.CONTENT_POLICY, detail)
+    if status in (413, 429) and _TOO_LARGE.search(text):
+        return Fault(FaultKind.RATE_LIMITED, detail, lasting=True)
+    if (
+        status == 402
+        or (status in (400, 403, 429) and _QUOTA.search(text))
+        or (status in (400, 403) and _USED_UP.search(text))
+    ):
+        return Fault(FaultKind.QUOTA, detail, lasting=True)
     if status in (401, 403) or (status == 400 and _KEY.search(text)):
         return Fault(FaultKind.AUTH, detail)
-    if status == 404:
-        return Fault(FaultKind.NOT_FOUND, detail)
-    if status == 402 or (status in (400, 429) and _QUOTA.search(text)):
-        return Fault(FaultKind.QUOTA, detail)
     if status == 429:
-        return Fault(FaultKind.RATE_LIMITED, detail, retry_after_s=retry_after)
+        return Fault(FaultKind.RATE_LIMITED, detail, retry_after_s=_retry_after(headers))
     if status == 408:
         return Fault(FaultKind.TIMEOUT, detail)
+    if status in (404, 410):
+        if _LACKS.search(said.message) and not _GONE.search(text):
+            return Fault(FaultKind.UNFIT, detail, reason)
+        return Fault(FaultKind.NOT_FOUND, detail, lasting=status == 410)
+    if status in (500, 501) and _LACKS_ON_SERVER.search(text):
+        return Fault(FaultKind.UNFIT, detail, reason)
     if status in (409, 425) or status >= 500:
-        return Fault(FaultKind.SERVER_ERROR, detail, retry_after_s=retry_after)
-    if status < 400:
-        return Fault(FaultKind.BAD_ANSWER, detail)
+        return Fault(FaultKind.SERVER_ERROR, detail, retry_after_s=_retry_after(headers))
+    return _refusal(detail, said, reason, litellm_says)
+
+
+def _refusal(detail: str, said: _Said, reason: str, litellm_says: Collection[str]) -> Fault:
+    """A status that blames the request: whose fault it is, the body says."""
+    text = said.text
     if "ContextWindowExceededError" in litellm_says or _OVERFLOW.search(text):
         return Fault(FaultKind.CONTEXT_OVERFLOW, detail)
-    if "ContentPolicyViolationError" in litellm_says or code == "invalid_prompt" or _POLICY.search(text):
+    if _ACCOUNT.search(text):
+        return Fault(FaultKind.ACCOUNT, detail, lasting=True)
+    if "ContentPolicyViolationError" in litellm_says or "invalid_prompt" in said.codes or _POLICY.search(text):
         return Fault(FaultKind.CONTENT_POLICY, detail)
-    return Fault(FaultKind.BAD_REQUEST, detail, reason=reason)
+    if _GONE.search(text):
+        return Fault(FaultKind.NOT_FOUND, detail, lasting=True)
+    if _BAD_WRITING.search(text):
+        return Fault(FaultKind.BAD_ANSWER, detail)
+    if _MALFORMED.search(text):
+        return Fault(FaultKind.BAD_REQUEST, detail, reason)
+    if _LACKS.search(text):
+        return Fault(FaultKind.UNFIT, detail, reason)
+    return Fault(FaultKind.REFUSED, detail, reason)
 
 
-def _silent_fault(chain: list[BaseException], deployment: Deployment, secrets: Collection[str]) -> Fault:
-    """No HTTP error was answered: a broken connection, an unreadable 200, or LiteLLM itself refused to ask."""
+def _silent_fault(chain: list[BaseException], deployment: Deployment) -> Fault:
+    """No HTTP answer can be read: a broken connection, or an unreadable one."""
+    import aiohttp
     import httpx
 
     if any(isinstance(link, httpx.TimeoutException) for link in chain):
         return Fault(FaultKind.TIMEOUT, f"within {deployment.timeout_s:g} s")
-    if any(isinstance(link, httpx.TransportError | OSError) for link in chain):
+    if proxy := next((link for link in chain if isinstance(link, aiohttp.ClientHttpProxyError)), None):
+        # A tunnel through it was refused, so that nothing has reached the provider.
+        wants_login = proxy.status == 407
+        return Fault(FaultKind.CONNECTION, f"its proxy answers HTTP {proxy.status}", sent=False, lasting=wants_login)
+    if any(isinstance(link, httpx.TransportError | aiohttp.ClientConnectionError | OSError) for link in chain):
         known = next((words for kind, words in _BREAKS for link in chain if isinstance(link, kind)), None)
         return Fault(FaultKind.CONNECTION, known or "dropped", sent=known is None)
-    if type(chain[0]).__name__ == "UnsupportedParamsError":
-        # LiteLLM's own words, up to its advice on LiteLLM's settings.
-        words = str(getattr(chain[0], "message", "")).rpartition("Error: ")[2].partition("To drop")[0]
-        return Fault(FaultKind.BAD_REQUEST, reason=_one_line(words, secrets))
-    if getattr(chain[0], "status_code", None) in (400, 401, 404) and len(chain) == 1:
-        # LiteLLM knows no such provider, or misses something that the config has to give.
-        return Fault(FaultKind.NOT_FOUND, "LiteLLM cannot call this model; check its name and settings")
     return Fault(FaultKind.BAD_ANSWER)
 
 
@@ -108,25 +298,105 @@ _BREAKS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
-def _provider_error(response: Any) -> tuple[str, str]:
-    """The code (or type) and the message of a provider's error body; empty where it has another form."""
+# -- what LiteLLM itself refuses ---------------------------------------------------------------------------------------
+
+
+def _unmade(chain: list[BaseException], request: Request | None) -> Fault:
+    """Nothing was sent: LiteLLM cannot make a request of this, and says so in the provider's name."""
+    said = str(getattr(chain[0], "message", chain[0]))
+    if is_unsupported(chain[0]):
+        passed = () if request is None else [name for name in request.model_fields_set if name in _MEANING]
+        names = named(_litellms_words(chain[0]), passed) or ("a parameter of the request",)
+        return Fault(FaultKind.UNFIT, reason=f"it does not take {' and '.join(names)}", sent=False)
+    if package := _missing_package(chain):
+        return Fault(FaultKind.UNMADE, reason=f"needs {package}", sent=False)
+    if _UNKNOWN_MODEL.search(said):
+        return Fault(FaultKind.UNMADE, reason="LiteLLM knows no such model; check its name and settings", sent=False)
+    if request is not None and (flaw := _flaw_of(request)):
+        return Fault(FaultKind.REFUSED, reason=flaw, sent=False)
+    if any(_NO_CREDENTIALS.search(str(link)) for link in chain):
+        return Fault(FaultKind.UNMADE, reason="its key or its credentials are missing", sent=False)
+    return Fault(FaultKind.UNMADE, reason="LiteLLM cannot make its request; check its settings", sent=False)
+
+
+_MEANING = ("tools", "tool_choice", "response_format", "max_tokens")
+
+
+def _missing_package(chain: list[BaseException]) -> str:
+    """The package that was not found, where that is what ended the call, and not only what was tried on the way."""
+    raised = next((link for link in chain if type(link).__module__.split(".")[0] != "litellm"), None)
+    if not isinstance(raised, ImportError) or raised not in chain[:2]:
+        return ""
+    module = next((link.name for link in reversed(chain) if isinstance(link, ImportError) and link.name), "") or ""
+    return _PACKAGES.get(module.partition(".")[0], module.partition(".")[0]) or "a package that is not installed"
+
+
+def _flaw_of(request: Request) -> str:
+    """What keeps a conversation from being written in another provider's format; empty for a sound one."""
+    called: set[str] = set()
+    for message in request.messages:
+        for call in message.tool_calls or ():
+            called.add(call.id)
+            try:
+                arguments = json.loads(call.function.arguments or "{}")
+            except ValueError:
+                return "the tool arguments in the history are no JSON"
+            if not isinstance(arguments, dict):
+                return "the tool arguments in the history are no JSON object"
+        if message.role == "tool" and message.tool_call_id not in called:
+            return "a tool result in the history answers no call"
+    if all(message.role not in ("user", "assistant", "tool") for message in request.messages):
+        return "there is no message but the system's"
+    return ""
+
+
+# -- what a provider says ----------------------------------------------------------------------------------------------
+
+
+def _said(response: Any) -> _Said:
+    """What its body says, in whichever of the forms that are known."""
     try:
         body = response.json()
-        # llama.cpp behind Ollama puts a whole error body into the message of another.
-        for _ in range(3):
+        outer = ""
+        # llama.cpp behind Ollama puts a whole error body into the message of another; OpenRouter has the provider's
+        # beside its own.
+        for _ in range(4):
             if isinstance(body, list) and body:
                 body = body[0]
             if isinstance(body, dict) and "error" in body:
+                outer = str(body.get("code") or "")
                 body = body["error"]
+            raw = body.get("metadata", {}).get("raw") if isinstance(body, dict) and body.get("metadata") else None
             if isinstance(body, str) and body.startswith("{"):
                 body = json.loads(body)
+            elif isinstance(raw, str) and raw.startswith("{"):
+                body = json.loads(raw)
             elif isinstance(body, dict) and str(body.get("message", "")).startswith("{"):
                 body = json.loads(body["message"])
     except Exception:  # whatever the body is, it is no error of a known form
-        return "", ""
+        return _Said()
     if isinstance(body, dict):
-        return str(body.get("code") or body.get("type") or ""), str(body.get("message") or "")
-    return "", body if isinstance(body, str) else ""
+        details = body.get("details")
+        reasons = (
+            [item.get("reason") for item in details if isinstance(item, dict)] if isinstance(details, list) else []
+        )
+        codes = [body.get(key) for key in ("code", "type", "status")] + reasons
+        detail = body.get("detail")
+        message = body.get("message") or (detail if isinstance(detail, str) else "")
+        return _Said(
+            " ".join(str(code) for code in codes if isinstance(code, str | int)),
+            str(message or ""),
+            str(body.get("param") or ""),
+            _status(body.get("code")),
+        )
+    return _Said(outer, body if isinstance(body, str) else "")
+
+
+def _status(code: object) -> int | None:
+    """The HTTP status that a code is."""
+    if isinstance(code, str) and code.isascii() and code.isdecimal():
+        code = int(code[:4])
+    return code if isinstance(code, int) and 400 <= code < 600 else None
 
 
 def _one_line(text: str, secrets: Collection[str]) -> str:
@@ -137,17 +407,57 @@ def _one_line(text: str, secrets: Collection[str]) -> str:
     return line if len(line) <= _REASON_LIMIT else line[: _REASON_LIMIT - 1] + "…"
 
 
-def secrets_in(params: Any) -> Iterator[str]:
-    """Every text in the parameters that could be one; the model's name and short words are none."""
-    if isinstance(params, Mapping):
-        for key, value in params.items():
-            if key != "model":
-                yield from secrets_in(value)
-    elif isinstance(params, list | tuple):
-        for value in params:
-            yield from secrets_in(value)
-    elif isinstance(params, str) and len(params) >= 6:
-        yield params
+# -- secrets -----------------------------------------------------------------------------------------------------------
+
+_LEAST_SECRET = 6  # characters: a shorter one would be taken out of the midst of ordinary words
+_SECRET_KEY = _words(r"key|token|secret|passw|credential|auth|cookie|header|signature|private|cert|session|bearer")
+# What has such a word in its name and is none.
+_NO_SECRET = _words(r"max_\w*tokens|\btokens?_(limit|count)|top_k|session_name\Z|prompt_cache_key\Z")
+# Long and without a word in it, wherever it stands: somebody's key under a name that we do not know.
+_RANDOM = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_\-.+/=]{20,}\Z")
+
+
+def secrets_of(deployment: Deployment) -> Iterator[str]:
+    """Every text of its parameters that is a secret, or may be one. Its model, its region and how it is to think, are
+    none: whoever reads an error needs those words."""
+    yield from _secrets_in({key: value for key, value in deployment.params.items() if not is_price(key)})
+    yield from (text for text in deployment.secrets if len(text) >= _LEAST_SECRET)
+
+
+def _secrets_in(value: Any, *, certain: bool = False, key: str = "") -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if name == "model":
+                continue
+            by_name = _SECRET_KEY.search(str(name)) is not None and not _NO_SECRET.search(str(name))
+            yield from _secrets_in(item, certain=certain or by_name, key=str(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _secrets_in(item, certain=certain, key=key)
+    elif isinstance(value, str) and len(value) >= _LEAST_SECRET:
+        if "://" in value:
+            yield from _secrets_of_url(value)
+        elif certain and value.startswith("{"):  # a service account's, of which a part can be said
+            with contextlib.suppress(ValueError, RecursionError):
+                yield from _secrets_in(json.loads(value))
+        if certain or (_RANDOM.match(value) and "model" not in key and key != "api_version"):
+            yield value
+
+
+def _secrets_of_url(url: str) -> Iterator[str]:
+    """What an address holds beside the way: user, password, query, and a part of the path that is no word."""
+    try:
+        parts = urlsplit(url)
+        credentials = parts.netloc.rpartition("@")[0]
+    except ValueError:
+        yield url
+        return
+    found = [credentials, *credentials.split(":", 1), parts.query, *(value for _, value in parse_qsl(parts.query))]
+    found += [part for part in parts.path.split("/") if len(part) >= 16 and any(char.isdigit() for char in part)]
+    for text in found:
+        for form in {text, unquote(text)}:
+            if len(form) >= _LEAST_SECRET:
+                yield form
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -376,7 +376,7 @@ def _most_factors(deployment: Deployment, rates: _Rates) -> dict[str, Fraction]:
 # is, where it may ask for more than we know of: further answers, searches, sounds.
 _HARMLESS = re.compile(
     r"model|base_model|api_(base|key|version|type)|organization|project|custom_llm_provider|region_name|tenant_id"
-    r"|client_id|client_secret|(aws|azure|vertex|watsonx|databricks)_\w+|(extra|default)_headers|ssl_verify|drop_params"
+    r"|client_id|client_secret|(aws|azure|vertex|watsonx|databricks)_\w+|(extra|default)_headers|ssl_verify|(additional_)?drop_params"
     r"|temperature|top_p|top_k|min_p|seed|stop|logit_bias|(presence|frequency|repetition)_penalty|verbosity"
     r"|max_tokens|max_completion_tokens|reasoning_effort|thinking|parallel_tool_calls|service_tier|speed|inference_geo"
     r"|prompt_cache_(key|retention)|keep_alive"
@@ -393,6 +393,9 @@ def _unboundable(deployment: Deployment, rates: _Rates) -> str:
         key for key in deployment.params if not (_HARMLESS.fullmatch(key) or is_price(key) or key in TRANSPORT)
     ]:
         return f"has {' and '.join(open_ended)} in its litellm_params, with which a call may cost anything"
+    dropped = deployment.params.get("additional_drop_params")
+    if isinstance(dropped, list) and any(limit in dropped for limit in ("max_tokens", "max_completion_tokens")):
+        return "drops max_tokens (additional_drop_params), so that a call may cost anything"
     if _SEARCHES.search(deployment.model) or "citation_cost_per_token" in rates.strange:
         return "searches the web unasked, so that a call may cost anything"
     if _CHOOSES.search(deployment.model):

@@ -29,20 +29,22 @@ from .accounts import Quote
 from .config import Config, Deployment
 from .embedded import EmbeddedServer
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
-from .faults import fault_of, secrets_in
+from .faults import blamed, fault_of, is_unsupported, secrets_of
 from .forms import Form
 from .models import entry
+from .parameters import Passed, Refusals
 from .prices import facts_of, quote
 from .requests import Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
 from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
-from .spared import Manner, ours, shaping, spare
+from .spared import Departure, Manner, departure, ours, shaping, spare
 from .types import DeploymentStatus, GroupStatus, Request
 
 _log = logging.getLogger(__name__)
 _loading = threading.Lock()
 
 _HEAD_START_S = 0.25  # of a server before LiteLLM is loaded, in which most clients have `initialize` and `tools/list`
+_MOST_ASKED = 4  # times in one try, each with less of what was refused: providers name one parameter at a time
 _CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
 
 
@@ -60,9 +62,8 @@ class ModelRouter:
         self._engine: Future[_Engine] = Future()
         self._started = self._wanted = False
         self._is_urgent = threading.Event()
-        self._secrets = frozenset(
-            secret for deployment in self._deployments() for secret in secrets_in(deployment.params)
-        )
+        self._secrets = frozenset(secret for deployment in self._deployments() for secret in secrets_of(deployment))
+        self._refusals = Refusals()
         self._slots = {
             deployment.id: (earlier and earlier._slot(deployment)) or asyncio.Semaphore(most)
             for deployment in self._deployments()
@@ -107,11 +108,13 @@ class ModelRouter:
     ) -> Walk:
         """Open the walk of a request through the `allowed` groups. `deadline` is a reading of `time.monotonic`; `tell`
         is told what is being waited for."""
+        input_tokens = sum(message.chars for message in request.messages) // _CHARS_PER_TOKEN
         needs = Needs(
             tools=bool(request.tools),
             vision=request.has_images,
             structured_output=request.response_format is not None and request.response_format.type == "json_schema",
-            tokens=sum(message.chars for message in request.messages) // _CHARS_PER_TOKEN + (request.max_tokens or 0),
+            tokens=input_tokens + (request.max_tokens or 0),
+            input_tokens=input_tokens,
         )
         return self._routes.walk(group, needs, deadline, allowed, tell)
 
@@ -150,7 +153,8 @@ class ModelRouter:
         return self._routes.facts(deployment).why_no_budget
 
     async def ask(self, attempt: Try, request: Request, tenant: str, max_tokens: int | None = None) -> Tried:
-        """Ask one deployment once, for at most `max_tokens` where the request leaves that open.
+        """Ask one deployment once, for at most `max_tokens` where the request leaves that open. Where it refuses a
+        parameter that can be left out, it is asked again without that, and the result says so.
 
         Raises nothing but cancellation.
         """
@@ -160,15 +164,19 @@ class ModelRouter:
         try:
             prepared = prepare(deployment, self._forms[deployment.id], request, max_tokens)
         except UnsupportedError as error:
-            return Tried(Fault(FaultKind.BAD_REQUEST, reason=f"{deployment.name} {error}", sent=False))
+            return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
+        passed = Passed(deployment, prepared.options, prepared.body, self._refusals)
+        call = Departure()
         try:
             async with asyncio.timeout(attempt.limit_s):
                 address = await self._address(deployment)
-                response = await engine.ask(deployment, prepared, tenant, address)
+                response = await self._asked(engine, deployment, prepared, tenant, address, passed, call)
             tried = read(response, deployment, self._routes.facts(deployment), time.monotonic() - began)
-            return tried if tried.reply is None else _told(tried, tried.reply, prepared)
+            return tried if tried.reply is None else _told(tried, tried.reply, prepared, passed.notes)
         except TimeoutError:
-            fault = Fault(FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s)
+            fault = Fault(
+                FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s, sent=call.left
+            )
         except EmbeddedError as error:
             fault = Fault(FaultKind.UNREADY, error.message)
         except asyncio.CancelledError:
@@ -178,8 +186,33 @@ class ModelRouter:
             # A provider client's own cancellation, gone astray: nobody asked this call to end.
             fault = Fault(FaultKind.CONNECTION, "call broken off")
         except Exception as error:
-            fault = fault_of(error, deployment, self._secrets)
+            fault = fault_of(error, deployment, self._secrets, left=call.left, answer=call.answer, request=request)
+        finally:
+            call.answer = None  # a connection that is kept open keeps its first call's context, and this with it
         return Tried(fault)
+
+    async def _asked(
+        self,
+        engine: _Engine,
+        deployment: Deployment,
+        prepared: Prepared,
+        tenant: str,
+        address: Mapping[str, str],
+        passed: Passed,
+        call: Departure,
+    ) -> Any:
+        """What LiteLLM returns, or raises where no more can be left out."""
+        for _ in range(_MOST_ASKED - 1):
+            call.left, call.answer = False, None
+            try:
+                return await engine.ask(deployment, prepared, tenant, address, passed, call)
+            except Exception as error:
+                refused = blamed(error, passed.names, left=call.left, answer=call.answer)
+                by_litellm = not call.left and is_unsupported(error)
+                if not (refused or by_litellm) or not passed.without(refused, by_litellm=by_litellm):
+                    raise
+        call.left, call.answer = False, None
+        return await engine.ask(deployment, prepared, tenant, address, passed, call)
 
     async def _address(self, deployment: Deployment) -> dict[str, str]:
         """Where to call and with which key, for a deployment whose server is started on first use."""
@@ -378,17 +411,21 @@ class _Engine:
         prepared: Prepared,
         tenant: str,
         address: Mapping[str, str],
+        passed: Passed,
+        call: Departure,
     ) -> Any:
-        """One provider call; whatever LiteLLM returns or raises."""
+        """One provider call; whatever LiteLLM returns or raises. `call` is told what leaves the process."""
         self._open.add(self)
         ours.set(self._manners[deployment.id])
+        prepared = replace(prepared, options=passed.options, body=passed.body)
         shaping.set(prepared.shape if prepared.body or prepared.schemas else None)
+        departure.set(call)
         return await self._router.acompletion(
             model=deployment.id,
             messages=prepared.messages,
             # LiteLLM writes into it, so each call gets its own.
             metadata={"tenant_id": tenant},
-            **prepared.options,
+            **(prepared.options | passed.litellm()),
             **address,
         )
 
@@ -425,10 +462,10 @@ _NO_TOKENS_OPENAI = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens":
 _NO_TOKENS_ANTHROPIC = {"input_tokens": 0, "output_tokens": 0}
 
 
-def _told(tried: Tried, reply: Reply, prepared: Prepared) -> Tried:
+def _told(tried: Tried, reply: Reply, prepared: Prepared, left_out: Collection[str]) -> Tried:
     """What came of it, with what is to be said of how it was asked."""
     content = prepared.read(reply.content)
-    return replace(tried, reply=replace(reply, content=content), notes=(*prepared.notes, *tried.notes))
+    return replace(tried, reply=replace(reply, content=content), notes=(*prepared.notes, *left_out, *tried.notes))
 
 
 def _quieten_before_import() -> None:

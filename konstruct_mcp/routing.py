@@ -10,6 +10,9 @@ tries is that one function, read from top to bottom:
             the first try, then `num_retries` more for a fault that a retry can cure
     then those that were passed over because they had failed: one try, by one call at a time
 
+A deployment that will not take a request speaks for itself and not for the others. After it only a different model, or
+the same on another account, is asked; where such a one refuses the request as wrong too, it is wrong.
+
 What outlives a call is the health of each deployment: recent failures, cooldown, latency. Two entries of the config
 that call the same model with the same parameters share one health, and a call asks such a pair once: a dead Ollama
 behind two groups is one dead Ollama. It outlives the config too: what a new one leaves as it was keeps its health.
@@ -20,11 +23,13 @@ from __future__ import annotations
 import asyncio
 import enum
 import random
+import re
 import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .config import Config, Deployment, Group
 from .errors import (
@@ -72,23 +77,35 @@ class FaultKind(enum.Enum):
     AUTH = "key refused"
     QUOTA = "quota used up"
     NOT_FOUND = "no such model"
+    ACCOUNT = "account refused"
     BAD_ANSWER = "unusable answer"
     UNREADY = "cannot start"
     CONTEXT_OVERFLOW = "context too long"
     CONTENT_POLICY = "refused by content policy"
-    BAD_REQUEST = "request refused"
+    UNFIT = "cannot do what is asked"
+    REFUSED = "request refused"
+    BAD_REQUEST = "request is wrong"
+    UNMADE = "not asked"
     BUDGET = "not within budget"
     UNPRICED = "unpriced"
 
 
 _RETRYABLE = frozenset({FaultKind.RATE_LIMITED, FaultKind.SERVER_ERROR, FaultKind.CONNECTION})
 _UNFINISHED = frozenset({FaultKind.TIMEOUT, FaultKind.CONNECTION, FaultKind.BAD_ANSWER})
+# The deployment does not take the request; another may. UNFIT: it lacks something that is asked. REFUSED: it says that
+# the request is wrong, as another may have to confirm. UNMADE: no request to it can be made.
+_PASSED_ON = frozenset({FaultKind.UNFIT, FaultKind.REFUSED, FaultKind.UNMADE})
 # A budget spoke before the provider was asked.
 _UNASKED = frozenset({FaultKind.BUDGET, FaultKind.UNPRICED})
-# After these only those are asked that the operator has named for it.
-_ENDS = _UNASKED | frozenset({FaultKind.CONTENT_POLICY})
+_NOT_TAKEN = _PASSED_ON | {FaultKind.CONTEXT_OVERFLOW}
 # The request's own faults say nothing about the health of the deployment that named them.
-_REQUEST_FAULTS = _UNASKED | frozenset({FaultKind.CONTEXT_OVERFLOW, FaultKind.CONTENT_POLICY, FaultKind.BAD_REQUEST})
+_REQUEST_FAULTS = (
+    _UNASKED | _PASSED_ON | frozenset({FaultKind.CONTEXT_OVERFLOW, FaultKind.CONTENT_POLICY, FaultKind.BAD_REQUEST})
+)
+# Parameters of a deployment that say on whose account, or where, it is called.
+_ACCOUNT = re.compile(
+    r"api_(key|base)|organization|project|region_name|(aws|azure|vertex|watsonx)_\w+|(client|tenant)_id"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +115,12 @@ class Fault:
     Attributes:
         kind: what routing goes by.
         detail: "HTTP 429", "within 120 s": what an operator wants beside the kind; never a provider's text.
-        reason: the provider's own reason, cleaned, or the budget's; only for the request's own faults.
+        reason: the provider's own reason, cleaned, or the budget's; only for the request's own faults. Of a request
+            that was not sent, why not, in our own words.
         retry_after_s: seconds that the provider asks to wait, if it does.
         waited_s: how long an answer was waited for, where the wait itself is the fault.
         sent: whether the request may have reached the provider.
+        lasting: whether the next try of the deployment will fail in the same way; it is passed over at once.
     """
 
     kind: FaultKind
@@ -110,6 +129,12 @@ class Fault:
     retry_after_s: float | None = None
     waited_s: float = 0.0
     sent: bool = True
+    lasting: bool = False
+
+    @property
+    def was_asked(self) -> bool:
+        """Whether anything was tried at all; if not, the deployment has nothing to do with it."""
+        return self.sent or self.kind not in _REQUEST_FAULTS
 
     @property
     def may_be_billed(self) -> bool:
@@ -117,6 +142,8 @@ class Fault:
         return self.sent and self.kind in _UNFINISHED
 
     def __str__(self) -> str:
+        if self.kind in _PASSED_ON and not self.sent:
+            return f"{FaultKind.UNMADE.value}: {self.reason or self.detail}"
         return f"{self.kind.value} ({self.detail})" if self.detail else self.kind.value
 
 
@@ -181,12 +208,13 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a request asks of a deployment. `tokens` is a rough count of its length."""
+    """What a request asks of a deployment. `tokens` is a rough count of its length, `input_tokens` of what is sent."""
 
     tools: bool = False
     vision: bool = False
     structured_output: bool = False
     tokens: int = 0
+    input_tokens: int = 0
 
     def missing(self, facts: Facts) -> str | None:
         """What the deployment lacks, or None. A schema must be known to work: one that is ignored in silence breaks
@@ -218,13 +246,33 @@ class _Health:
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCY_SAMPLES))
     in_flight: int = 0
     passed_by: int = 0
-    has_limits: bool = False  # of its own, in requests or tokens; else nothing of these is kept
+    counts: bool = False  # requests and tokens; else nothing of these is kept
     spent: deque[tuple[float, int, int]] = field(default_factory=deque)  # (when, requests, tokens)
+    requests: int = 0  # of `spent`, and
+    tokens: int = 0
 
     @property
     def latency(self) -> float:
         """Recent latency; an unsampled deployment counts as fastest, so that it gets its first sample."""
         return statistics.median(self.latencies) if self.latencies else 0.0
+
+    def spend(self, when: float, requests: int, tokens: int) -> None:
+        if self.counts:
+            self.spent.append((when, requests, tokens))
+            self.requests += requests
+            self.tokens += tokens
+
+    def forget(self, before: float) -> None:
+        while self.spent and self.spent[0][0] < before:
+            _, requests, tokens = self.spent.popleft()
+            self.requests -= requests
+            self.tokens -= tokens
+
+    def take_back(self, began: float) -> None:
+        """A request that was not made after all."""
+        if (began, 1, 0) in self.spent:
+            self.spent.remove((began, 1, 0))
+            self.requests -= 1
 
 
 class Routes:
@@ -246,6 +294,7 @@ class Routes:
         earlier: Routes | None = None,
     ) -> None:
         self._config = config
+        self._by_usage = config.routing_strategy in ("usage-based-routing", "usage-based-routing-v2")
         self._facts = facts
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311  # spreads load, keeps no secret
@@ -255,7 +304,7 @@ class Routes:
         for deployment in _deployments(config):
             twin = next((health for other, health in known if other.params == deployment.params), None)
             self._health[deployment.id] = health = twin or _Health()
-            health.has_limits |= deployment.rpm is not None or deployment.tpm is not None
+            health.counts |= self._by_usage or deployment.rpm is not None or deployment.tpm is not None
             known.append((deployment, self._health[deployment.id]))
 
     def _known(self) -> list[tuple[Deployment, _Health]]:
@@ -309,8 +358,11 @@ class Routes:
         """Whether a call that has asked one need not ask the other."""
         return self._health[one.id] is self._health[other.id]
 
-    def pick(self, candidates: Sequence[Deployment]) -> Deployment:
-        """The one to ask among candidates that can all be called: lowest order, then by the routing strategy."""
+    def pick(self, candidates: Sequence[Deployment], tokens: int = 0) -> Deployment:
+        """The one to ask among candidates that can all be called: lowest order, then by the routing strategy. `tokens`
+        are those that the request will send."""
+        if self._by_usage:
+            candidates = [one for one in candidates if self._has_room(one, tokens)] or candidates
         lowest = min(map(_order, candidates))
         equals = [deployment for deployment in candidates if _order(deployment) == lowest]
         if len(equals) == 1:
@@ -318,22 +370,47 @@ class Routes:
         if self._config.routing_strategy == "simple-shuffle":
             return self._rng.choices(equals, [deployment.weight for deployment in equals])[0]
         health = self._health
-        neglected = max(equals, key=lambda d: health[d.id].passed_by)
-        if health[neglected.id].passed_by >= _EXPLORE_EVERY - 1:
-            chosen = neglected
-        else:
-            chosen = min(equals, key=lambda d: (health[d.id].latency, health[d.id].in_flight))
+        chosen = min(equals, key=lambda one: self._rank(one, health[one.id]))
+        if self._config.routing_strategy == "latency-based-routing":
+            neglected = max(equals, key=lambda d: health[d.id].passed_by)
+            if health[neglected.id].passed_by >= _EXPLORE_EVERY - 1:
+                chosen = neglected
         for deployment in equals:
             health[deployment.id].passed_by += 1
         health[chosen.id].passed_by = 0
         return chosen
 
+    def _rank(self, deployment: Deployment, health: _Health) -> tuple[float, ...]:
+        """By the routing strategy, less is better; those that it holds for alike take turns."""
+        match self._config.routing_strategy:
+            case "latency-based-routing":
+                return health.latency, health.in_flight
+            case "cost-based-routing":
+                facts = self._facts[deployment.id]
+                prices = (facts.input_cost, facts.output_cost)
+                known = [price for price in prices if price is not None]
+                unknown = len(prices) - len(known)
+                return unknown, sum(known), health.in_flight, -health.passed_by
+            case "usage-based-routing" | "usage-based-routing-v2":
+                self._forget(health)
+                return health.tokens, health.in_flight, -health.passed_by
+            case _:  # least-busy
+                return health.in_flight, -health.passed_by
+
+    def _has_room(self, deployment: Deployment, tokens: int) -> bool:
+        """Whether a request of so many tokens stays within the operator's own limit."""
+        health = self._health[deployment.id]
+        self._forget(health)
+        return deployment.tpm is None or health.tokens + tokens <= deployment.tpm
+
+    def _forget(self, health: _Health) -> None:
+        health.forget(self._clock() - _LIMIT_WINDOW_S)
+
     def began(self, deployment: Deployment) -> float:
         """When, for `ended`."""
         health, now = self._health[deployment.id], self._clock()
         health.in_flight += 1
-        if health.has_limits:
-            health.spent.append((now, 1, 0))
+        health.spend(now, 1, 0)
         return now
 
     def ended(self, deployment: Deployment, outcome: Answer | Fault | None, began: float) -> None:
@@ -348,12 +425,11 @@ class Routes:
                 health.reported_down = False
                 self._report(f"{deployment.name} ({deployment.group}): answers again")
             health.latencies.append(outcome.latency_s)
-            if health.has_limits:
-                health.spent.append((self._clock(), 0, outcome.tokens))
+            health.spend(self._clock(), 0, outcome.tokens)
         elif outcome is not None and outcome.kind not in _REQUEST_FAULTS:
             self._failed(deployment, health, outcome)
-        elif outcome is not None and outcome.kind in _UNASKED and (began, 1, 0) in health.spent:
-            health.spent.remove((began, 1, 0))  # it was never asked, so it does not count towards `rpm`
+        elif outcome is not None and not outcome.was_asked:
+            health.take_back(began)  # so that it does not count towards `rpm`
 
     def _failed(self, deployment: Deployment, health: _Health, fault: Fault) -> None:
         now = self._clock()
@@ -368,7 +444,7 @@ class Routes:
             health.failed_at.popleft()
         # One that hung for its whole time-out has cost its caller most of all, and would cost the next one as much.
         hung = fault.kind is FaultKind.TIMEOUT and fault.waited_s >= deployment.timeout_s
-        if hung or len(health.failed_at) > self._config.allowed_fails:
+        if hung or fault.lasting or len(health.failed_at) > self._config.allowed_fails:
             self.cool(deployment, deployment.cooldown_s)
 
     def cool(self, deployment: Deployment, seconds: float, *, told: bool = False) -> None:
@@ -448,11 +524,10 @@ class Routes:
     def limit_reached(self, deployment: Deployment) -> str | None:
         """Which of the operator's own limits keeps it from being asked now, or None."""
         health = self._health[deployment.id]
-        while health.spent and health.spent[0][0] < self._clock() - _LIMIT_WINDOW_S:
-            health.spent.popleft()
-        if deployment.rpm is not None and sum(entry[1] for entry in health.spent) >= deployment.rpm:
+        self._forget(health)
+        if deployment.rpm is not None and health.requests >= deployment.rpm:
             return f"at its limit of {deployment.rpm} requests per minute"
-        if deployment.tpm is not None and sum(entry[2] for entry in health.spent) >= deployment.tpm:
+        if deployment.tpm is not None and health.tokens >= deployment.tpm:
             return f"at its limit of {deployment.tpm} tokens per minute"
         return None
 
@@ -464,6 +539,15 @@ def _deployments(config: Config) -> Iterator[Deployment]:
 
 def _order(deployment: Deployment) -> float:
     return float("inf") if deployment.order is None else deployment.order
+
+
+def _differ(one: Deployment, other: Deployment) -> bool:
+    """Whether they are different models, or on different accounts: one may take what the other does not."""
+
+    def account(deployment: Deployment) -> dict[str, Any]:
+        return {key: value for key, value in deployment.params.items() if _ACCOUNT.fullmatch(key)}
+
+    return one.model != other.model or account(one) != account(other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,6 +585,8 @@ class Walk:
         self._passed: list[_Stop] = []
         self._asked: list[Deployment] = []
         self._faults: list[Fault] = []
+        self._reasons: dict[str, Fault] = {}  # how each deployment failed last, by its name
+        self._refused: list[Deployment] = []  # those after which only a different one is asked
         self._window_needed = 0
         self.attempts: list[Attempt] = []
         self.waiting_for = ""
@@ -526,7 +612,7 @@ class Walk:
                 self._passed.append(stop)
                 kinds: set[FaultKind] = set()
                 while FaultKind.CONTENT_POLICY not in kinds and (candidates := self._candidates(stop)):
-                    deployment = self._routes.pick(candidates)
+                    deployment = self._routes.pick(candidates, self._needs.input_tokens)
                     outcome = yield from self._ask(deployment, stop.group, deployment.num_retries)
                     if self._is_final(outcome):
                         return
@@ -568,7 +654,13 @@ class Walk:
         if isinstance(outcome, Answer):
             self._routes.no_outage(deployment for group in self._chain() for deployment in group.deployments)
             return True
-        return outcome.kind is FaultKind.BAD_REQUEST
+        if outcome.kind in _PASSED_ON or outcome.lasting:
+            self._refused.append(self._asked[-1])
+        return outcome.kind is FaultKind.BAD_REQUEST or self._is_confirmed()
+
+    def _is_confirmed(self) -> bool:
+        """Whether two that differ have refused the request as wrong: the others would as well."""
+        return sum(fault.kind is FaultKind.REFUSED and fault.sent for fault in self._faults) > 1
 
     def _ask(
         self, deployment: Deployment, group: Group, retries: int, *, behind: bool | None = None
@@ -578,7 +670,7 @@ class Walk:
         outcome = yield from self._once(deployment, group, 0.0, behind)
         own = 1
         for retry in range(retries):
-            if isinstance(outcome, Answer) or outcome.kind not in _RETRYABLE:
+            if isinstance(outcome, Answer) or outcome.kind not in _RETRYABLE or outcome.lasting:
                 return outcome
             wait = self._routes.backoff(retry) if outcome.retry_after_s is None else outcome.retry_after_s
             too_late = self._routes.now() + wait >= self._deadline
@@ -616,6 +708,7 @@ class Walk:
         assert outcome is not None  # noqa: S101  # a try is sent back how it went
         if isinstance(outcome, Fault):
             self._faults.append(outcome)
+            self._reasons[deployment.name] = outcome
         return outcome
 
     def _probe(
@@ -707,6 +800,8 @@ class Walk:
             return False
         if stop.free_only and not facts.free:
             return False
+        if not all(_differ(deployment, refused) for refused in self._refused):
+            return False
         return not self._window_needed or (facts.context_window or 0) >= self._window_needed
 
     def _chain(self) -> list[Group]:
@@ -735,9 +830,28 @@ class Walk:
                 f'the conversation is too long for {who}, and "{name}" has no deployment with a larger context window'
                 " behind it; shorten the conversation or use a group with a larger one"
             )
+        if self._is_confirmed() or all(fault.kind in _NOT_TAKEN for fault in self._faults):
+            return self._not_taken()
         return AllFailedError(
             f'no deployment of "{name}" or its fallbacks answered: {self._tried()}; '
             "try again later or use another group",
+            self.attempts,
+        )
+
+    def _not_taken(self) -> KonstructError:
+        """The error of a walk on which nobody took the request."""
+        refused = {who: fault for who, fault in self._reasons.items() if fault.kind is FaultKind.REFUSED}
+        if refused:
+            lines = [
+                f"{who} refused the request: {fault.reason or fault.detail}" if fault.sent else f"{who}: {fault}"
+                for who, fault in refused.items()
+            ]
+            return BadRequestError("; ".join(lines))
+        name, tried = self._group.name, self._tried()
+        if any(fault.kind is not FaultKind.UNMADE for fault in self._faults):
+            return UnsupportedError(f'no deployment of "{name}" takes what is asked: {tried}; use another group')
+        return UnavailableError(
+            f'nothing in "{name}" or its fallbacks can be called now: {tried}; use another group, or have it set up',
             self.attempts,
         )
 
@@ -757,10 +871,12 @@ class Walk:
         reasons: dict[str, list[str]] = {}
         for attempt in self.attempts:
             reasons.setdefault(attempt.deployment, []).append(attempt.error)
-        lines = [
-            f"{deployment}: {errors[-1]}" + (f", {len(errors)} tries" if len(errors) > 1 else "")
-            for deployment, errors in reasons.items()
-        ]
+        lines = []
+        for deployment, errors in reasons.items():
+            fault = self._reasons.get(deployment)
+            why = fault.reason if fault is not None and fault.kind in _PASSED_ON and fault.sent else ""
+            tries = f", {len(errors)} tries" if len(errors) > 1 else ""
+            lines.append(f"{deployment}: {errors[-1]}{tries}" + (f": {why}" if why else ""))
         return "; ".join(lines + self._passed_over(exclude=reasons))
 
     def _passed_over(self, exclude: Mapping[str, object]) -> list[str]:

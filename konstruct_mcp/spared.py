@@ -79,12 +79,29 @@ ours: ContextVar[Manner | None] = ContextVar("ours", default=None)  # of the cal
 shaping: ContextVar[Callable[[dict[str, Any]], dict[str, Any]] | None] = ContextVar("shaping", default=None)
 
 
+@dataclass(slots=True)
+class Departure:
+    """What of a call has left the process: one object for each, which all that is done for it shares.
+
+    Attributes:
+        left: whether a request was handed to an HTTP client.
+        answer: the HTTP answer that came last, as httpx has it.
+    """
+
+    left: bool = False
+    answer: Any = None
+
+
+departure: ContextVar[Departure | None] = ContextVar("departure", default=None)  # of the call that is being made
+
+
 def spare() -> None:
     """Wrap them; a second time does nothing."""
     from litellm import main
 
     module: Any = main
     if isinstance(module.asyncio, ModuleType):  # else another Konstruct was here before
+        _take_note_of_requests()
         _send_once()
         _shape_bodies()
         _log_nothing()
@@ -110,6 +127,54 @@ def _but_for(
 
 def _any(_: Manner) -> bool:
     return True
+
+
+def _take_note_of_requests() -> None:
+    """Have it known of each call of ours whether a request left the process. LiteLLM raises the same errors for what a
+    provider has refused and for what it has not even asked.
+
+    Its own clients and OpenAI's are httpx's underneath, in a thread or on the loop, and one of its own is aiohttp's.
+    Google's library for its oldest models is not seen here. What fetches a token is not the request, but counts as one
+    where it goes by these clients: in doubt something has left.
+    """
+    import aiohttp
+    import httpx
+
+    def noting(send: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(send)
+        def sent(*args: Any, **kwargs: Any) -> Any:
+            if (call := departure.get()) is None:
+                return send(*args, **kwargs)
+            call.left = True
+            call.answer = response = send(*args, **kwargs)
+            return response
+
+        return sent
+
+    def noting_later(send: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        @functools.wraps(send)
+        async def sent(*args: Any, **kwargs: Any) -> Any:
+            if (call := departure.get()) is None:
+                return await send(*args, **kwargs)
+            call.left = True
+            call.answer = response = await send(*args, **kwargs)
+            return response
+
+        return sent
+
+    def leaving(send: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(send)
+        def sent(*args: Any, **kwargs: Any) -> Any:
+            if (call := departure.get()) is not None:
+                call.left = True
+            return send(*args, **kwargs)
+
+        return sent
+
+    clients: list[Any] = [httpx.Client, httpx.AsyncClient, aiohttp.ClientSession]
+    sync, on_loop, session = clients
+    sync.send, on_loop.send = noting(sync.send), noting_later(on_loop.send)
+    session._request = leaving(session._request)
 
 
 def _send_once() -> None:

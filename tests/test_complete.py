@@ -283,15 +283,16 @@ async def test_a_used_up_quota_is_no_rate_limit(world: World) -> None:
 
 @pytest.mark.parametrize(("group", "who"), [("quality", CLAUDE), ("fast", QWEN)])
 async def test_a_bad_request_is_refused_with_the_providers_reason(world: World, group: str, who: str) -> None:
-    for provider in (world.anthropic, world.ollama):
+    for provider in (world.anthropic, world.openai, world.ollama):
         provider.script(Status(400, f"temperature:\x1b[31m 429 is not\na rate limit {ANTHROPIC_KEY} {'x' * 900}"))
     async with world.client() as ask:
         error = await ask.error(group)
     assert error.startswith(
         f"bad_request: {who} refused the request: temperature: [31m 429 is not a rate limit *** xxx"
     )
-    assert len(error) < 400
-    assert world.calls() == ((1, 0, 0) if group == "quality" else (0, 0, 1))
+    assert len(error) < 400 * (2 if group == "quality" else 1)
+    # One other has confirmed it, where there is one; the third is spared.
+    assert world.calls() == ((1, 1, 0) if group == "quality" else (0, 0, 1))
 
 
 async def test_an_overflow_goes_to_a_larger_window_only(world: World) -> None:

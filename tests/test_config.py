@@ -22,7 +22,10 @@ from konstruct_mcp.errors import ConfigError
 from konstruct_mcp.types import TENANT_ID_RULE
 
 SECRET = "sk-s3cr3t-never-shown"
-OURS = "use latency-based-routing or simple-shuffle"
+OURS = (
+    "use one of latency-based-routing, simple-shuffle, least-busy, usage-based-routing, usage-based-routing-v2, "
+    "cost-based-routing"
+)
 ADDRESS = "should be an http:// or https:// address with a host"
 
 GPT = {"model": "openai/gpt-4o", "api_key": "os.environ/OPENAI_API_KEY"}
@@ -521,10 +524,6 @@ def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
         ({"konstruct": {"ledger_url": "os.environ/NOPE"}}, "konstruct.ledger_url (NOPE): is not set"),
         ({"router_settings": {"num_retries": -1}}, "router_settings.num_retries: should be greater than or equal to 0"),
         ({"litellm_settings": {"cooldown_time": "1e999"}}, "litellm_settings.cooldown_time: should be a finite number"),
-        (
-            {"router_settings": {"routing_strategy": "least-busy"}},
-            'router_settings.routing_strategy: "least-busy" is not supported; ' + OURS,
-        ),
         (
             {"router_settings": {"routing_strategy": SECRET}},
             "router_settings.routing_strategy: this strategy is not supported; " + OURS,

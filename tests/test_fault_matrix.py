@@ -50,6 +50,8 @@ from worlds import entry, write
 FAULTS = (
     *("refuse", "reset", "hang before headers", "hang mid-body", "dribble"),
     *("400", "401", "403", "404", "408", "413", "429", "429, retry-after seconds", "429, retry-after a date"),
+    *("400, no tools", "400, account disabled", "400, model retired", "400, usage limit", "400, malformed history"),
+    *("407", "413, tokens per minute", "200 that holds an error"),
     *("500", "502", "503", "504", "529", "redirect", "HTML with 200", "truncated JSON", "wrong content type"),
     *("empty body", "empty choices", "null content", "negative usage", "huge usage", "usage in words"),
     *("50 MB answer", "invalid UTF-8", "lone surrogates", "duplicate tool-call ids", "tool arguments not JSON"),
@@ -93,7 +95,7 @@ class Row:
     fault: str
     wires: Sequence[Wire]
     gives: Gives
-    outcome: Literal["ok", "bad_request", "all_failed"]
+    outcome: Literal["ok", "bad_request", "unsupported", "all_failed"]
     reads: str
     tries: int
     cost: int | None
@@ -109,6 +111,10 @@ def fails(
 
 def refused(fault: str, wires: Sequence[Wire], gives: Gives, reads: str) -> Row:
     return Row(fault, wires, gives, "bad_request", reads, 1, 0)
+
+
+def lacks(fault: str, wires: Sequence[Wire], gives: Gives, reads: str) -> Row:
+    return Row(fault, wires, gives, "unsupported", reads, 1, 0)
 
 
 def served(
@@ -160,6 +166,14 @@ CALL = {"type": "tool_use", "id": "1", "name": "get_weather", "input": "{city:"}
 HUGE_COST = 10**9 * (INPUT_NUSD + OUTPUT_NUSD)  # more than so many tokens are not believed
 PAGE = Raw(f"<html>{BODY}</html>".encode(), content_type="text/html")
 ELSEWHERE = Raw(b"", status=307, headers={"location": f"/{BODY}"})
+NO_TOOLS = Status(400, "x does not support tools")
+DISABLED = Status(400, f"This organization has been disabled. {BODY}")
+RETIRED = Status(400, f"The model `x` has been decommissioned and is no longer supported. {BODY}")
+USED_UP = Status(400, f"You have reached your specified API usage limits. {BODY}")
+ORPHAN = "tool_use ids were found without tool_result blocks immediately after"
+MALFORMED = Status(400, ORPHAN)
+TOO_LARGE = Status(413, f"Request too large for model `x` on tokens per minute (TPM): Limit 6, Requested 9 {BODY}")
+LATE_ERROR = Raw(json.dumps({"error": {"code": 429, "message": BODY}}).encode())
 LATE = f"no answer in time (within {TIMEOUT_S} s)"
 UNTRUSTED = "connection failed (its certificate is not trusted)"
 
@@ -177,6 +191,14 @@ MATRIX = (
     fails("404",                        ALL,    Status(404, BODY),         "no such model (HTTP 404)", 1, 0),
     fails("408",                        ALL,    Status(408, BODY),         "no answer in time (HTTP 408)", 1, None),
     refused("413",                      ALL,    Status(413, QUOTED),       MASKED),
+    fails("407",                        ALL,    Status(407, BODY),         "connection failed (HTTP 407)", 1, 0),
+    lacks("400, no tools",              ALL,    NO_TOOLS,                  "x does not support tools"),
+    fails("400, account disabled",      ALL,    DISABLED,                  "account refused (HTTP 400)", 1, 0),
+    fails("400, model retired",         ALL,    RETIRED,                   "no such model (HTTP 400)", 1, 0),
+    fails("400, usage limit",           ALL,    USED_UP,                   "quota used up (HTTP 400)", 1, 0),
+    refused("400, malformed history",   ALL,    MALFORMED,                 ORPHAN),
+    fails("413, tokens per minute",     ALL,    TOO_LARGE,                 "rate limited (HTTP 413)", 1, 0),
+    fails("200 that holds an error",    ALL,    LATE_ERROR,                "rate limited (HTTP 429)", 3, 0),
     fails("429",                        ALL,    Status(429, BODY),         "rate limited (HTTP 429)", 3, 0),
     fails("429, retry-after seconds",   ALL,    A_SECOND,                  "rate limited (HTTP 429)", 3, 0, waits_s=1),
     fails("429, retry-after a date",    ALL,    a_date,                    "rate limited (HTTP 429)", 3, 0, waits_s=1),
@@ -241,6 +263,11 @@ class Case:
                 return row.reads
             case "bad_request":
                 return f"bad_request: {self.model} refused the request: {row.reads}"
+            case "unsupported":
+                return (
+                    f'unsupported: no deployment of "{self.name}" takes what is asked: {self.model}: '
+                    f"cannot do what is asked (HTTP 400): {row.reads}; use another group"
+                )
             case "all_failed":
                 why = f"{self.model}: {row.reads}" + (f", {row.tries} tries" if row.tries > 1 else "")
                 return (

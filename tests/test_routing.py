@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from konstruct_mcp import errors
-from konstruct_mcp.config import Config, Deployment, Group, LedgerPlace
+from konstruct_mcp.config import Config, Deployment, Group, LedgerPlace, RoutingStrategy
 from konstruct_mcp.routing import Answer, Facts, Fault, FaultKind, Hold, Needs, Routes, Try, Walk
 from konstruct_mcp.types import Attempt
 
@@ -680,6 +680,149 @@ def test_simple_shuffle_follows_the_weights() -> None:
     world = World(conf([group], routing_strategy="simple-shuffle"))
     served = [world.walk("a", {}) for _ in range(200)]
     assert 150 < served.count("a/1") < 200
+
+
+class TestLeastBusy:
+    def test_it_asks_whoever_has_the_fewest_calls_under_way(self) -> None:
+        world = strategy("least-busy", dep("a", 1, order=1), dep("a", 2, order=1))
+        first, second, third = (world.routes.walk("a", Needs(), world.clock.now + 9).tries() for _ in range(3))
+        assert [step(first), step(second)] == ["a/1", "a/2"]
+        with pytest.raises(StopIteration):
+            second.send(Answer(latency_s=99, tokens=1))  # however long it took
+        assert step(third) == "a/2"
+
+    def test_those_that_are_as_busy_take_turns(self) -> None:
+        world = strategy("least-busy", *(dep("a", n, order=1) for n in (1, 2, 3)))
+        assert [world.walk("a", {}) for _ in range(6)] == ["a/1", "a/2", "a/3"] * 2
+
+
+@pytest.mark.parametrize("name", ["usage-based-routing", "usage-based-routing-v2"])
+class TestUsageBasedRouting:
+    def test_it_asks_whoever_has_had_the_fewest_tokens_this_minute(self, name: RoutingStrategy) -> None:
+        world = strategy(name, dep("a", 1, order=1), dep("a", 2, order=1))
+        tokens = {"a/1": Answer(0.1, 100), "a/2": Answer(0.1, 30)}
+        assert [world.walk("a", tokens) for _ in range(6)] == ["a/1", "a/2", "a/2", "a/2", "a/2", "a/1"]
+        world.clock.now += 61
+        world.walk("a", {"a/2": Answer(0.1, 1000)})  # whichever is first
+        assert len({world.walk("a", tokens) for _ in range(2)}) == 1
+
+    def test_it_passes_over_one_whose_limit_the_request_would_exceed(self, name: RoutingStrategy) -> None:
+        world = strategy(name, dep("a", 1, order=1, tpm=1000), dep("a", 2, order=1), dep("a", 3, order=2))
+        world.walk("a", {"a/1": Answer(0.1, 300)})
+        world.walk("a", {"a/2": Answer(0.1, 5000)})
+        assert world.walk("a", {"a/1": Answer(0.1, 0)}, Needs(input_tokens=700)) == "a/1"
+        assert world.walk("a", {"a/2": Answer(0.1, 0)}, Needs(input_tokens=701)) == "a/2"
+
+    def test_it_goes_to_a_later_order_before_it_exceeds_one(self, name: RoutingStrategy) -> None:
+        world = strategy(name, dep("a", 1, order=1, tpm=1000), dep("a", 2, order=2))
+        assert world.walk("a", {}, Needs(input_tokens=1001)) == "a/2"
+        assert world.walk("a", {}, Needs(input_tokens=10)) == "a/1"
+
+    def test_where_all_would_exceed_theirs_the_provider_decides(self, name: RoutingStrategy) -> None:
+        world = strategy(name, dep("a", 1, order=1, tpm=1000))
+        assert world.walk("a", {}, Needs(input_tokens=1001)) == "a/1"
+
+
+class TestCostBasedRouting:
+    def test_it_asks_the_cheapest_and_those_without_a_price_last(self) -> None:
+        facts = {
+            "a/1": Facts(),
+            "a/2": Facts(input_cost=2e-6, output_cost=1e-6),
+            "a/3": Facts(input_cost=0, output_cost=2e-6),
+            "a/4": Facts(input_cost=1e-7),
+        }
+        world = strategy("cost-based-routing", *(dep("a", n, order=1) for n in (1, 2, 3, 4)), facts=facts)
+        down = Fault(K.TIMEOUT)
+        assert isinstance(world.walk("a", dict.fromkeys(facts, down)), Walk)
+        assert world.asked == ["a/3", "a/2", "a/4", "a/1"]
+
+    def test_order_comes_before_the_price(self) -> None:
+        facts = {"a/1": Facts(input_cost=9e-6, output_cost=9e-6), "a/2": Facts(input_cost=0, output_cost=0)}
+        world = strategy("cost-based-routing", dep("a", 1), dep("a", 2), facts=facts)
+        assert world.walk("a", {}) == "a/1"
+
+
+def strategy(name: RoutingStrategy, *deployments: Deployment, facts: Mapping[str, Facts] | None = None) -> World:
+    return World(conf([Group("a", "", deployments)], routing_strategy=name), facts)
+
+
+class TestOneThatDoesNotTakeTheRequest:
+    def trio(self) -> World:
+        return World(conf([Group("a", "", (dep("a", 1), dep("a", 2), dep("a", 3)))]))
+
+    @pytest.mark.parametrize("kind", [K.UNFIT, K.REFUSED, K.UNMADE])
+    def test_speaks_for_itself_and_keeps_its_health(self, kind: FaultKind) -> None:
+        world = self.trio()
+        for _ in range(9):
+            assert world.walk("a", {"a/1": Fault(kind)}) == "a/2"
+            assert world.asked == ["a/1", "a/2"]
+        assert world.routes.state(world.config.groups["a"].deployments[0]) == ("ready", None)
+
+    def test_a_refusal_that_another_confirms_is_asked_of_nobody_else(self) -> None:
+        world = self.trio()
+        refused = Fault(K.REFUSED, "HTTP 400", "no")
+        walk = world.walk("a", {"a/1": refused, "a/2": Fault(K.SERVER_ERROR), "a/3": refused})
+        assert isinstance(walk, Walk)
+        assert world.asked == ["a/1", "a/2", "a/2", "a/2", "a/3"]
+        assert str(walk.failure()) == (
+            "bad_request: openai/a-1 refused the request: no; openai/a-3 refused the request: no"
+        )
+        world = self.trio()
+        assert isinstance(world.walk("a", {"a/1": refused, "a/2": refused}), Walk)
+        assert world.asked == ["a/1", "a/2"]
+
+    def test_a_refusal_of_our_own_confirms_nothing_and_costs_nothing(self) -> None:
+        world = self.trio()
+        unasked = Fault(K.REFUSED, reason="no JSON", sent=False)
+        assert world.walk("a", {"a/1": unasked, "a/2": unasked}) == "a/3"
+        walk = world.walk("a", {"a/1": unasked, "a/2": unasked, "a/3": unasked})
+        assert isinstance(walk, Walk)
+        assert str(walk.failure()) == "bad_request: " + "; ".join(
+            f"openai/a-{n}: not asked: no JSON" for n in (1, 2, 3)
+        )
+        assert not any(fault.may_be_billed for fault in (unasked, Fault(K.UNMADE, sent=False)))
+
+    def test_the_same_model_on_the_same_account_is_not_asked_after_it(self) -> None:
+        params = {"model": "openai/x", "api_key": "one"}
+        group = Group(
+            "a",
+            "",
+            (
+                dep("a", 1, model="openai/x", params=params),
+                dep("a", 2, model="openai/x", params=params | {"temperature": 1}),
+                dep("a", 3, model="openai/x", params=params | {"api_key": "another"}),
+            ),
+        )
+        world = World(conf([group]))
+        assert world.walk("a", {"a/1": Fault(K.UNFIT)}) == "a/3"
+        assert world.asked == ["a/1", "a/3"]
+
+    def test_nobody_left_is_unsupported_where_something_is_lacking(self) -> None:
+        world = self.trio()
+        lacks = Fault(K.UNFIT, "HTTP 400", "does not support tools")
+        walk = world.walk(
+            "a", {f"a/{n}": lacks for n in (1, 2)} | {"a/3": Fault(K.UNMADE, reason="needs x", sent=False)}
+        )
+        assert isinstance(walk, Walk)
+        error = walk.failure()
+        assert isinstance(error, errors.UnsupportedError)
+        assert "openai/a-1: cannot do what is asked (HTTP 400): does not support tools" in error.message
+        assert "openai/a-3: not asked: needs x" in error.message
+
+    def test_nobody_left_is_unavailable_where_nobody_could_be_asked(self) -> None:
+        world = World(conf([Group("a", "", (dep("a", 1, rpm=1),))]))
+        for _ in range(3):  # nothing was asked, so the limit stands where it was
+            walk = world.walk("a", {"a/1": Fault(K.UNMADE, reason="needs boto3", sent=False)})
+            assert isinstance(walk, Walk)
+            assert isinstance(walk.failure(), errors.UnavailableError)
+            assert "openai/a-1: not asked: needs boto3" in str(walk.failure())
+
+    @pytest.mark.parametrize("kind", [K.ACCOUNT, K.QUOTA, K.RATE_LIMITED, K.NOT_FOUND])
+    def test_what_lasts_is_tried_once_and_cools_it_at_once(self, kind: FaultKind) -> None:
+        world = self.trio()
+        assert world.walk("a", {"a/1": Fault(kind, lasting=True)}) == "a/2"
+        assert world.asked == ["a/1", "a/2"]
+        assert world.routes.state(world.config.groups["a"].deployments[0])[0] == "cooling_down"
 
 
 def test_a_try_given_up_from_outside_leaves_no_trace() -> None:

@@ -1,0 +1,204 @@
+"""The parameters of a request that only tune its answer: which these are, which of them a refusal is about, and what
+has been refused before.
+
+Without one of these the answer is worded in another way; without any other (tools, a format, the longest answer) it is
+another answer. So the first are left out where a deployment does not take them, and the rest passes on to the next.
+
+Pure code: what was passed, and the words of whoever refused it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from .config import Deployment
+from .forms import SHAPED
+
+TUNING = frozenset(
+    {
+        *("temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "stop", "logit_bias", "logprobs"),
+        *("top_logprobs", "presence_penalty", "frequency_penalty", "repetition_penalty", "reasoning_effort"),
+        *("reasoning", "thinking", "effort", "verbosity", "service_tier", "parallel_tool_calls", "prediction"),
+        *("store", "user", "prompt_cache_key", "safety_identifier"),
+    }
+)
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})  # which a budget may stand on
+# As providers call them in what they say, where that is not their name here.
+_OTHER_NAMES = {
+    "stop": r"stop_?sequences",
+    "top_p": "topP",
+    "top_k": "topK",
+    "presence_penalty": "presencePenalty",
+    "frequency_penalty": "frequencyPenalty",
+    "logprobs": "responseLogprobs",
+    "reasoning_effort": r"reasoning(?:[ .]?effort)?|output_config|thinking\w*|budget_tokens|effort",
+    "thinking": r"reasoning(?:[ ._]?effort)?|output_config|thinking\w*|budget_tokens|effort",
+}
+# Where in a provider's body it says how to think.
+_THINKING = (
+    *(("thinking",), ("reasoning",), ("reasoning_effort",), ("output_config", "effort"), ("prompt_mode",)),
+    ("generationConfig", "thinkingConfig"),
+    *(("additionalModelRequestFields", key) for key in ("thinking", "reasoning_effort", "reasoningConfig")),
+    ("additionalModelRequestFields", "output_config", "effort"),
+)
+# These are ordinary words too: they are meant only where they are written as a name.
+_WORDS = frozenset({"user", "stop", "store", "seed", "prediction"})
+# Where a refusal goes on about what would have to be otherwise.
+_CONDITION = re.compile(r"\b(?:when|unless|if|instead|because)\b|\. (?=[A-Z])", re.IGNORECASE)
+_REMEMBERED = 256  # refusals, of all deployments together: few are ever met, and each costs one request to learn again
+
+
+def named(text: str, passed: Collection[str], param: str = "") -> tuple[str, ...]:
+    """Those of the passed parameters that a refusal is about. `param` is what a provider itself says that it is
+    about, before its words are looked at."""
+    for about in (param, _CONDITION.split(text, maxsplit=1)[0], text):
+        if found := tuple(name for name in passed if _is_named(name, about)):
+            return found
+    return ()
+
+
+def _is_named(name: str, text: str) -> bool:
+    names = "|".join(filter(None, (re.escape(name), _OTHER_NAMES.get(name))))
+    if name in _WORDS:
+        written = rf"['\"`](?:{names})['\"`]|^(?:{names})$|(?<![\w.])(?:{names})[:=]"
+    else:
+        written = rf"(?<![\w.])(?:{names})(?!\w)"
+    return re.search(written, text, re.IGNORECASE) is not None
+
+
+class Refusals:
+    """What deployments have refused to take, so that it is not sent to them again.
+
+    Whether something is refused may depend on its value and on what else is asked, so that it is remembered with both.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, frozenset[str]], tuple[str, ...]] = OrderedDict()
+
+    def of(self, deployment: Deployment, passed: Mapping[str, Any]) -> tuple[str, ...]:
+        """Those that it has refused where it was asked in this way."""
+        if not self._known:
+            return ()
+        key = self._key(deployment, passed)
+        if key in self._known:
+            self._known.move_to_end(key)
+        return self._known.get(key, ())
+
+    def add(self, deployment: Deployment, passed: Mapping[str, Any], refused: Iterable[str]) -> None:
+        key = self._key(deployment, passed)
+        self._known[key] = tuple(dict.fromkeys((*self._known.get(key, ()), *refused)))
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+    def _key(self, deployment: Deployment, passed: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
+        return deployment.id, frozenset(
+            f"{name} {value!r}" if name in TUNING else name for name, value in passed.items()
+        )
+
+
+class Passed:
+    """The parameters of one try: what the request asks and what the config adds, less what has to be left out.
+
+    Attributes:
+        options: LiteLLM's arguments, as they are passed now; what stands in `extra_body` goes into the body.
+        body: what is laid over the provider's body, as it is now.
+        notes: what was left out, one line each.
+    """
+
+    def __init__(
+        self, deployment: Deployment, options: Mapping[str, Any], body: Mapping[str, Any], refusals: Refusals
+    ) -> None:
+        self._deployment = deployment
+        self._refusals = refusals
+        self.options = dict(options)
+        self.body: Mapping[str, Any] = body
+        self.notes: list[str] = []
+        own = deployment.params
+        self._all = {key: value for key, value in own.items() if key in TUNING and key not in SHAPED}
+        self._all |= {key: value for key, value in options.items() if key != "extra_body"}
+        for place in self._bodies():
+            self._all |= {key: value for key, value in place.items() if key in TUNING and (key,) not in _THINKING}
+            if how := [value for path in _THINKING if (value := _at(place, path)) is not None]:
+                self._all["thinking" if "thinking" in own else "reasoning_effort"] = how
+        self._may_drop = own.get("drop_params") is True
+        self._left_to_litellm = False
+        given = own.get("additional_drop_params")
+        self._dropped = [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
+        self._left_out: set[str] = set()
+        if named_by_config := [name for name in self._all if name in self._dropped]:
+            self._leave_out(named_by_config, f"additional_drop_params of {deployment.name} name it")
+        if known := refusals.of(deployment, self._all):
+            self._leave_out(known)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that are passed now."""
+        return tuple(name for name in self._all if name not in self._left_out)
+
+    def litellm(self) -> dict[str, Any]:
+        """How LiteLLM is told. It would drop what it thinks is not taken without a word, which is done here instead."""
+        told: dict[str, Any] = {}
+        if self._may_drop:
+            told["drop_params"] = self._left_to_litellm
+        if self._dropped:
+            told["additional_drop_params"] = list(self._dropped)
+        return told
+
+    def without(self, refused: Collection[str], *, by_litellm: bool) -> bool:
+        """Leave out what was refused. False where that is nothing, or would change what is asked: what LiteLLM refuses
+        is dropped all the same where the config has `drop_params`, as LiteLLM does."""
+        drops = by_litellm and self._may_drop
+        if any(name not in TUNING and not (drops and name not in _LIMITS) for name in refused):
+            return False
+        if not refused:
+            if not drops or self._left_to_litellm:
+                return False
+            self._left_to_litellm = True
+            self.notes.append(f"drop_params: LiteLLM left out what {self._deployment.name} does not take")
+            return True
+        self._refusals.add(self._deployment, self._all, refused)
+        self._leave_out(refused)
+        return True
+
+    def _leave_out(self, names: Iterable[str], why: str = "") -> None:
+        # A choice among tools, without them, is refused as well.
+        names = [*names, *(["tool_choice"] if "tools" in names and "tool_choice" in self.options else [])]
+        for name in dict.fromkeys(names):
+            self._left_out.add(name)
+            self.options.pop(name, None)
+            paths = _THINKING if name in ("thinking", "reasoning_effort") else ((name,),)
+            for path in paths:
+                self.body = _less(self.body, path)
+                if "extra_body" in self.options:
+                    self.options["extra_body"] = _less(self.options["extra_body"], path)
+            if name in self._deployment.params and name not in SHAPED and name not in self._dropped:
+                self._dropped.append(name)
+            self.notes.append(f"{name} was left out: {why or f'{self._deployment.name} does not take it'}")
+
+    def _bodies(self) -> Iterable[Mapping[str, Any]]:
+        extra = self.options.get("extra_body")
+        return (self.body, extra) if isinstance(extra, Mapping) else (self.body,)
+
+
+def _at(body: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    found: Any = body
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _less(body: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """The body without what is at this place, nor what that leaves empty."""
+    key, *further = path
+    less = dict(body)
+    if not further:
+        less.pop(key, None)
+    elif isinstance(inner := less.get(key), Mapping) and not (kept := _less(inner, tuple(further))):
+        if inner:
+            del less[key]
+    elif isinstance(inner, Mapping):
+        less[key] = kept
+    return less

@@ -1,0 +1,459 @@
+"""One deployment's refusal is not the call's end: what is left out, who is asked instead, and what nobody was asked.
+
+What providers answer here is worded as theirs is, by public reports of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from providers import Provider, Raw, Received, Status, Text
+from worlds import ANTHROPIC_KEY, HELLO, entry, opened
+
+from konstruct_mcp import (
+    AllFailedError,
+    BadRequestError,
+    Completion,
+    Konstruct,
+    RequestError,
+    UnavailableError,
+    UnsupportedError,
+)
+from konstruct_mcp.types import Attempt
+
+TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {}}}}
+KEY = "sk-of-a-test-1a2b3c"
+
+
+def gpt(provider: Provider, model: str = "gpt-4o", **more: Any) -> dict[str, Any]:
+    return {"model": f"openai/{model}", "api_base": provider.url, "api_key": KEY, **more}
+
+
+def claude(provider: Provider, model: str = "claude-sonnet-4-6", **more: Any) -> dict[str, Any]:
+    return {"model": f"anthropic/{model}", "api_base": provider.url, "api_key": ANTHROPIC_KEY, **more}
+
+
+def qwen(provider: Provider, model: str = "qwen3:32b", **more: Any) -> dict[str, Any]:
+    return {"model": f"ollama/{model}", "api_base": provider.url, **more}
+
+
+def one_after_another(*params: Mapping[str, Any]) -> dict[str, Any]:
+    entries = [entry("only", {**one, "order": order, "num_retries": 0}) for order, one in enumerate(params)]
+    return {"model_list": entries}
+
+
+async def complete(folder: Path, *params: Mapping[str, Any], **arguments: Any) -> Completion:
+    async with opened(folder, one_after_another(*params), {}) as konstruct:
+        return await ask(konstruct, **arguments)
+
+
+async def ask(konstruct: Konstruct, **arguments: Any) -> Completion:
+    return await konstruct.complete(arguments.pop("messages", HELLO), timeout_s=100, **arguments)
+
+
+def state(konstruct: Konstruct, position: int = 0) -> str:
+    return konstruct.group("only").deployments[position].state
+
+
+def failed(attempts: tuple[Attempt, ...]) -> list[tuple[str, str]]:
+    return [(attempt.deployment, attempt.error) for attempt in attempts]
+
+
+def history(arguments: str) -> list[dict[str, Any]]:
+    """A tool call, its result, and the next question."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": arguments}}
+    return [
+        *HELLO,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+        {"role": "user", "content": "And tomorrow?"},
+    ]
+
+
+class TestWhatWasNotAsked:
+    TRUNCATED = history('{"city": "Par')
+
+    async def test_a_history_that_cannot_be_converted_costs_nobody_its_health(
+        self, tmp_path: Path, anthropic: Provider
+    ) -> None:
+        async with opened(tmp_path, one_after_another(claude(anthropic)), {}) as konstruct:
+            for _ in range(3):
+                with pytest.raises(BadRequestError) as caught:
+                    await ask(konstruct, messages=self.TRUNCATED, tools=[TOOL])
+                assert caught.value.message == (
+                    "anthropic/claude-sonnet-4-6: not asked: the tool arguments in the history are no JSON"
+                )
+            assert state(konstruct) == "ready"
+            assert anthropic.requests == []
+            report = await konstruct.usage()
+        (line,) = report.lines
+        assert (line.calls, line.failed, line.unpriced, line.cost_nusd) == (3, 3, 0, 0)
+
+    async def test_it_goes_to_one_that_takes_it_as_it_is(
+        self, tmp_path: Path, anthropic: Provider, openai: Provider
+    ) -> None:
+        answer = await complete(tmp_path, claude(anthropic), gpt(openai), messages=self.TRUNCATED, tools=[TOOL])
+        assert answer.model == "openai/gpt-4o"
+        assert failed(answer.attempts) == [
+            ("anthropic/claude-sonnet-4-6", "not asked: the tool arguments in the history are no JSON")
+        ]
+        sent = openai.requests[0].body["messages"][1]["tool_calls"][0]["function"]["arguments"]
+        assert sent == '{"city": "Par'
+
+    @pytest.mark.parametrize(
+        ("params", "reason"),
+        [
+            ({"model": "frobnicate/x"}, "LiteLLM knows no such model; check its name and settings"),
+            (
+                {"model": "bedrock/anthropic.claude-3-haiku-20240307-v1:0", "aws_region_name": "us-east-1"},
+                "needs boto3",
+            ),
+        ],
+        ids=["provider", "package"],
+    )
+    async def test_what_cannot_be_called_is_said_in_our_words_and_the_next_answers(
+        self, tmp_path: Path, openai: Provider, params: dict[str, Any], reason: str
+    ) -> None:
+        answer = await complete(tmp_path, params, gpt(openai))
+        assert answer.content == "Hello from openai"
+        assert failed(answer.attempts) in ([], [(params["model"], f"not asked: {reason}")])
+        with pytest.raises(UnavailableError) as caught:
+            await complete(tmp_path, params)
+        assert "refused" not in caught.value.message
+
+
+class TestATuningParameter:
+    async def test_that_litellm_says_is_not_taken_is_left_out_and_noted(
+        self, tmp_path: Path, openai: Provider, anthropic: Provider
+    ) -> None:
+        async with opened(tmp_path, one_after_another(gpt(openai, "gpt-5"), claude(anthropic)), {}) as konstruct:
+            for _ in range(2):
+                answer = await ask(konstruct, temperature=0.2)
+                assert answer.model == "openai/gpt-5"
+                assert answer.notes == ("temperature was left out: openai/gpt-5 does not take it",)
+                assert answer.attempts == ()
+        assert [("temperature" in request.body) for request in openai.requests] == [False, False]
+        assert anthropic.requests == []
+
+    @pytest.mark.parametrize("model", ["gpt-4o", "house-model"])
+    async def test_of_the_config_is_left_out_too(self, tmp_path: Path, openai: Provider, model: str) -> None:
+        answer = await complete(tmp_path, gpt(openai, model, reasoning_effort="medium", seed=7))
+        (request,) = openai.requests
+        assert request.body["seed"] == 7
+        if "reasoning_effort" not in request.body:
+            assert answer.notes == (f"reasoning_effort was left out: openai/{model} does not take it",)
+
+    @pytest.mark.parametrize(
+        ("said", "param"),
+        [
+            (
+                "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is "
+                "supported.",
+                "temperature",
+            ),
+            ("`temperature` is deprecated for this model.", None),
+            ("Model house-model does not support parameter temperature.", None),
+            ("temperature: Extra inputs are not permitted", None),
+        ],
+    )
+    async def test_that_the_provider_refuses_is_left_out_and_the_next_call_knows(
+        self, tmp_path: Path, openai: Provider, anthropic: Provider, said: str, param: str | None
+    ) -> None:
+        def takes_no_temperature(received: Received) -> Status | Text:
+            error = {"message": said, "type": "invalid_request_error", "param": param, "code": None}
+            refusal: Any = Raw(json.dumps({"error": error}).encode(), status=400)
+            return refusal if received.body.get("temperature") == 0.2 else Text("Hello")
+
+        openai.script(takes_no_temperature)
+        config = one_after_another(gpt(openai, "house-model"), claude(anthropic))
+        async with opened(tmp_path, config, {}) as konstruct:
+            for requests in (2, 3):
+                answer = await ask(konstruct, temperature=0.2)
+                assert (answer.model, answer.attempts) == ("openai/house-model", ())
+                assert answer.notes == ("temperature was left out: openai/house-model does not take it",)
+                assert openai.calls == requests
+            answer = await ask(konstruct, temperature=0.3)  # which is another matter
+            assert answer.notes == ()
+            assert openai.requests[-1].body["temperature"] == 0.3
+            assert state(konstruct) == "ready"
+        assert anthropic.requests == []
+
+    async def test_one_after_another_is_left_out_within_the_same_try(self, tmp_path: Path, openai: Provider) -> None:
+        def takes_none(received: Received) -> Status | Text:
+            left = [name for name in ("temperature", "top_p", "seed") if name in received.body]
+            return (
+                Status(400, f"Unsupported parameter: '{left[0]}' is not supported with this model.")
+                if left
+                else Text("")
+            )
+
+        openai.script(takes_none)
+        answer = await complete(tmp_path, gpt(openai, "house-model", top_p=0.5, seed=7), temperature=0.2)
+        assert sorted(note.partition(" ")[0] for note in answer.notes) == ["seed", "temperature", "top_p"]
+        assert openai.calls == 4
+
+    async def test_a_provider_that_refuses_it_for_ever_ends_the_try(self, tmp_path: Path, openai: Provider) -> None:
+        openai.script(Status(400, "Unsupported parameter: 'temperature' is not supported with this model."))
+        with pytest.raises(RequestError):
+            await complete(tmp_path, gpt(openai, "house-model"), temperature=0.2)
+        assert openai.calls == 2
+
+
+class TestWhatChangesTheMeaning:
+    NO_TOOLS = Status(400, "registry.ollama.ai/library/gemma3:4b does not support tools", type="api_error")
+
+    async def test_passes_on_to_the_next(self, tmp_path: Path, ollama: Provider, anthropic: Provider) -> None:
+        ollama.script(self.NO_TOOLS)
+        async with opened(tmp_path, one_after_another(qwen(ollama, "gemma3"), claude(anthropic)), {}) as konstruct:
+            for _ in range(4):
+                answer = await ask(konstruct, tools=[TOOL])
+                assert answer.model == "anthropic/claude-sonnet-4-6"
+            assert state(konstruct) == "ready"
+        assert failed(answer.attempts) == [("ollama/gemma3", "cannot do what is asked (HTTP 400)")]
+        assert anthropic.requests[0].body["tools"][0]["name"] == "get_weather"
+
+    async def test_where_nobody_is_left_it_is_unsupported(self, tmp_path: Path, ollama: Provider) -> None:
+        ollama.script(self.NO_TOOLS)
+        with pytest.raises(UnsupportedError) as caught:
+            await complete(tmp_path, qwen(ollama, "gemma3"), tools=[TOOL])
+        assert caught.value.message == (
+            'no deployment of "only" takes what is asked: ollama/gemma3: cannot do what is asked (HTTP 400): '
+            "registry.ollama.ai/library/gemma3:4b does not support tools; use another group"
+        )
+
+    async def test_that_litellm_says_is_not_taken_is_said_of_nobody_to_have_refused(
+        self, tmp_path: Path, openai: Provider, anthropic: Provider
+    ) -> None:
+        params = {"model": "together_ai/x", "api_base": openai.url, "api_key": KEY}
+        answer = await complete(tmp_path, params, claude(anthropic), tools=[TOOL])
+        assert failed(answer.attempts) == [("together_ai/x", "not asked: it does not take tools")]
+        with pytest.raises(UnsupportedError) as caught:
+            await complete(tmp_path, params, tools=[TOOL])
+        assert caught.value.message == (
+            'no deployment of "only" takes what is asked: together_ai/x: not asked: it does not take tools; '
+            "use another group"
+        )
+        assert openai.requests == []
+
+
+class TestDropParams:
+    async def test_drops_even_tools_as_litellm_does(self, tmp_path: Path, openai: Provider) -> None:
+        params = {"model": "together_ai/x", "api_base": openai.url, "api_key": KEY, "drop_params": True}
+        answer = await complete(tmp_path, params, tools=[TOOL], tool_choice="required")
+        assert not {"tools", "tool_choice"} & openai.requests[0].body.keys()
+        assert sorted(answer.notes) == [
+            "tool_choice was left out: together_ai/x does not take it",
+            "tools was left out: together_ai/x does not take it",
+        ]
+
+    async def test_drops_what_litellm_says_is_not_taken_and_says_so(self, tmp_path: Path, openai: Provider) -> None:
+        answer = await complete(tmp_path, gpt(openai, "gpt-5", drop_params=True), temperature=0.2)
+        assert "temperature" not in openai.requests[0].body
+        assert "drop_params" not in openai.requests[0].body
+        assert answer.notes == ("temperature was left out: openai/gpt-5 does not take it",)
+
+    async def test_additional_drop_params_are_never_sent(self, tmp_path: Path, openai: Provider) -> None:
+        params = gpt(openai, seed=7, additional_drop_params=["temperature", "seed", "top_p"])
+        answer = await complete(tmp_path, params, temperature=0.2)
+        assert not {"temperature", "seed", "additional_drop_params"} & openai.requests[0].body.keys()
+        assert answer.notes == (
+            "seed was left out: additional_drop_params of openai/gpt-4o name it",
+            "temperature was left out: additional_drop_params of openai/gpt-4o name it",
+        )
+
+
+# status, code or type, message; whether it cools the deployment; what an attempt says
+ABOUT_THE_DEPLOYMENT = [
+    (400, None, "This model does not support assistant message prefill. The conversation must end with a user message.",
+     False, "cannot do what is asked"),
+    (400, "unsupported_value", "Unsupported value: 'tool_choice' does not support 'required' with this model.",
+     False, "cannot do what is asked"),
+    (400, "model_decommissioned", "The model `x` has been decommissioned and is no longer supported. Please refer to "
+     "https://console.groq.com/docs/deprecations for a recommendation on which model to use instead.",
+     True, "no such model"),
+    (400, None, "This organization has been disabled.", True, "account refused"),
+    (400, "unsupported_value", "Your organization must be verified to stream this model. Please go to: "
+     "https://platform.openai.com/settings/organization/general and click on Verify Organization.",
+     True, "account refused"),
+    (400, None, "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.",
+     True, "quota used up"),
+    (400, "billing_hard_limit_reached", "Billing hard limit has been reached", True, "quota used up"),
+    (400, None, "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade "
+     "or purchase credits.", True, "quota used up"),
+    (400, "FAILED_PRECONDITION", "User location is not supported for the API use.", True, "account refused"),
+    (400, None, '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+     False, "cannot do what is asked"),
+    (413, "rate_limit_exceeded", "Request too large for model `x` in organization `org_1` service tier `on_demand` on "
+     "tokens per minute (TPM): Limit 6000, Requested 12328, please reduce your message size and try again.",
+     True, "rate limited"),
+    (407, None, "Proxy Authentication Required", True, "connection failed"),
+    (404, "404", "No endpoints found that support tool use. To learn more about provider routing, visit: "
+     "https://openrouter.ai/docs/provider-routing", False, "cannot do what is asked"),
+    (400, None, "Model Not Exist", True, "no such model"),
+    (400, None, "Invocation of model ID x with on-demand throughput isn't supported. Retry your request with the ID or "
+     "ARN of an inference profile that contains this model.", True, "no such model"),
+    (500, None, "tools param requires --jinja flag", False, "cannot do what is asked"),
+    (400, "tool_use_failed", "Failed to call a function. Please adjust your prompt. See 'failed_generation' for more "
+     "details.", False, "unusable answer"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "cools", "kind"),
+    ABOUT_THE_DEPLOYMENT,
+    ids=[row[2][:30] for row in ABOUT_THE_DEPLOYMENT],
+)
+async def test_a_refusal_about_this_deployment_goes_on_to_a_different_one(
+    tmp_path: Path,
+    openai: Provider,
+    anthropic: Provider,
+    status: int,
+    code: str | None,
+    message: str,
+    cools: bool,
+    kind: str,
+) -> None:
+    openai.script(Status(status, message, code=code))
+    same = gpt(openai, temperature=0.5)  # the same model on the same account
+    async with opened(tmp_path, one_after_another(gpt(openai), same, claude(anthropic)), {}) as konstruct:
+        answer = await ask(konstruct, tools=[TOOL])
+        assert answer.model == "anthropic/claude-sonnet-4-6"
+        assert state(konstruct) == ("cooling_down" if cools else "ready")
+    first, *others = failed(answer.attempts)
+    assert first == ("openai/gpt-4o", f"{kind} (HTTP {status})")
+    if kind != "unusable answer":
+        assert others == []
+        assert openai.calls == 1
+
+
+async def test_a_proxy_that_wants_a_login_is_no_transport_error_and_the_next_is_asked(
+    tmp_path: Path, ollama: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1") as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        behind = {"model": "openai/gpt-4o", "api_base": "https://provider.example/v1", "api_key": KEY}
+        async with opened(tmp_path, one_after_another(behind, qwen(ollama)), {}) as konstruct:
+            answer = await ask(konstruct)
+            assert state(konstruct) == "cooling_down"
+    assert failed(answer.attempts) == [("openai/gpt-4o", "connection failed (its proxy answers HTTP 407)")]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "asked"),
+    [
+        ("least-busy", ["gpt-4o", "gpt-4o-mini", "gpt-4o", "gpt-4o-mini"]),
+        ("usage-based-routing", ["gpt-4o", "gpt-4o-mini", "gpt-4o-mini", "gpt-4o-mini"]),
+        ("usage-based-routing-v2", ["gpt-4o", "gpt-4o-mini", "gpt-4o-mini", "gpt-4o-mini"]),
+        ("cost-based-routing", ["gpt-4o-mini"] * 4),
+    ],
+)
+async def test_a_strategy_of_litellms_chooses_among_equals(
+    tmp_path: Path, openai: Provider, strategy: str, asked: list[str]
+) -> None:
+    tokens = {"gpt-4o": (100, 100), "gpt-4o-mini": (10, 10)}
+    openai.script(lambda received: Text("Hello", usage=tokens[received.body["model"]]))
+    config = {
+        "model_list": [entry("only", gpt(openai, model)) for model in tokens],
+        "router_settings": {"routing_strategy": strategy},
+    }
+    async with opened(tmp_path, config, {}) as konstruct:
+        for _ in asked:
+            await ask(konstruct)
+    assert [request.body["model"] for request in openai.requests] == asked
+
+
+class TestAnUnclear400:
+    WRONG = Status(400, "Something in it is not as it should be.")
+
+    async def test_goes_to_one_different_model_which_may_answer(
+        self, tmp_path: Path, openai: Provider, anthropic: Provider
+    ) -> None:
+        openai.script(self.WRONG)
+        answer = await complete(tmp_path, gpt(openai), claude(anthropic))
+        assert failed(answer.attempts) == [("openai/gpt-4o", "request refused (HTTP 400)")]
+
+    async def test_is_confirmed_by_one_and_asked_of_nobody_else(
+        self, tmp_path: Path, openai: Provider, anthropic: Provider, ollama: Provider
+    ) -> None:
+        openai.script(self.WRONG)
+        anthropic.script(Status(400, "messages: is wrong"))
+        more = [gpt(openai, f"gpt-{n}") for n in range(8)]
+        with pytest.raises(BadRequestError) as caught:
+            await complete(tmp_path, gpt(openai), claude(anthropic), qwen(ollama), *more)
+        assert caught.value.message == (
+            "openai/gpt-4o refused the request: Something in it is not as it should be.; "
+            "anthropic/claude-sonnet-4-6 refused the request: messages: is wrong"
+        )
+        assert (openai.calls, anthropic.calls, ollama.calls) == (1, 1, 0)
+
+    async def test_is_no_verdict_where_the_other_could_not_be_asked(
+        self, tmp_path: Path, openai: Provider, anthropic: Provider
+    ) -> None:
+        openai.script(self.WRONG)
+        anthropic.script(Status(401))
+        with pytest.raises(AllFailedError) as caught:
+            await complete(tmp_path, gpt(openai), claude(anthropic))
+        assert "openai/gpt-4o: request refused (HTTP 400): Something in it" in caught.value.message
+        assert "anthropic/claude-sonnet-4-6: key refused (HTTP 401)" in caught.value.message
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'",
+            "messages.2: `tool_use` ids were found without `tool_result` blocks immediately after: toolu_01",
+            "An assistant message with 'tool_calls' must be followed by tool messages responding to each of them",
+            "Please ensure that the number of function response parts is equal to the number of function call parts",
+        ],
+    )
+    async def test_that_is_plainly_about_the_conversation_is_asked_of_nobody_else(
+        self, tmp_path: Path, openai: Provider, anthropic: Provider, message: str
+    ) -> None:
+        openai.script(Status(400, message))
+        with pytest.raises(BadRequestError) as caught:
+            await complete(tmp_path, gpt(openai), claude(anthropic))
+        assert caught.value.message == f"openai/gpt-4o refused the request: {message}"
+        assert anthropic.requests == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"code": 429, "message": "Rate limit exceeded"}, "rate limited (HTTP 429)"),
+        ({"code": 502, "message": "Provider returned error"}, "server error (HTTP 502)"),
+        ({"code": "rate_limit_exceeded", "message": "slow down"}, "rate limited (HTTP 429)"),
+        ({"code": 402, "message": "Insufficient credits"}, "quota used up (HTTP 402)"),
+        ({"message": "no code"}, "unusable answer"),
+    ],
+)
+async def test_a_200_that_holds_an_error_is_classified_by_the_code_inside(
+    tmp_path: Path, openai: Provider, anthropic: Provider, error: dict[str, Any], kind: str
+) -> None:
+    openai.script(Raw(json.dumps({"error": error}).encode()))
+    answer = await complete(tmp_path, gpt(openai), claude(anthropic))
+    assert failed(answer.attempts) == [("openai/gpt-4o", kind)]
+
+
+async def test_words_of_the_config_that_are_no_secrets_stay_in_a_reason(tmp_path: Path, openai: Provider) -> None:
+    openai.script(Status(400, f"thinking is `adaptive` in us-east-1 with {KEY} and x-token-1234567 and hunter2hunter2"))
+    params = gpt(
+        openai,
+        verbosity="adaptive",
+        extra_headers={"x-auth": "x-token-1234567"},
+        extra_body={"pin": "os.environ/HOUSE_PIN", "mode": "adaptive", "region": "us-east-1"},
+    )
+    async with opened(tmp_path, one_after_another(params), {"HOUSE_PIN": "hunter2hunter2"}) as konstruct:
+        with pytest.raises(RequestError) as caught:
+            await ask(konstruct)
+    assert "thinking is `adaptive` in us-east-1 with *** and *** and ***" in caught.value.message
