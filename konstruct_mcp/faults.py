@@ -17,6 +17,7 @@ import socket
 import ssl
 import time
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from .config import Deployment
@@ -41,6 +42,46 @@ def fault_of(error: BaseException, deployment: Deployment, secrets: Collection[s
         if type(link).__module__.split(".")[0] != "litellm" and hasattr(response, "status_code"):
             return _http_fault(response, chain, secrets)
     return _silent_fault(chain, deployment, secrets)
+
+
+# The HTTP status that goes with the code of an error where it came in the body of a 200.
+_CODES: Mapping[str, int] = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "too_many_requests": 429,
+    "insufficient_quota": 429,
+    "server_error": 500,
+    "internal_server_error": 500,
+    "api_error": 500,
+    "overloaded_error": 503,
+    "service_unavailable": 503,
+    "timeout": 504,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "permission_error": 403,
+    "model_not_found": 404,
+    "not_found_error": 404,
+    "invalid_prompt": 400,
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "content_filter": 400,
+}
+
+
+def fault_of_body(code: str, message: str, secrets: Collection[str]) -> Fault:
+    """The fault that an error inside the body of a 200 is, by the code and the message in it."""
+    import httpx
+
+    known = int(code) if code.isascii() and code.isdigit() else _CODES.get(code.lower(), 0)
+    status = known if 400 <= known < 600 else 400 if _says_why(message) else 0
+    if not status:
+        return Fault(FaultKind.BAD_ANSWER, "HTTP 200 with an error in it")
+    fault = _http_fault(httpx.Response(status, json={"error": {"code": code, "message": message}}), [], secrets)
+    return replace(fault, detail=f"HTTP 200 with an error {status} in it")
+
+
+def _says_why(message: str) -> bool:
+    return any(pattern.search(message) for pattern in (_OVERFLOW, _POLICY, _QUOTA, _KEY))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .config import Deployment, is_price
 from .forms import SAMPLING, SHAPED, Form, closed_schema, gemini_thinking, has_refs, is_converse, limit
+from .reasoning import Kept, give_back
 from .transport import TRANSPORT
 from .types import Message, NamedTool, Request, Tool
 
@@ -38,6 +39,7 @@ class Prepared:
         schemas: those of tools that LiteLLM would cut, by the tool's name.
         notes: what was left out or is done in another way, one line each.
         in_words: whether JSON is asked for in words, so that it may come in a code fence.
+        outputs: what the Responses API is to see again of its own output, by the id of the first call in it.
     """
 
     messages: list[dict[str, Any]]
@@ -46,6 +48,7 @@ class Prepared:
     schemas: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     in_words: bool = False
+    outputs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     def shape(self, body: dict[str, Any]) -> dict[str, Any]:
         """The body as it is to be sent, of the one that LiteLLM has made."""
@@ -128,13 +131,18 @@ def _with_headers(params: dict[str, Any], provider: str, *, is_responses: bool) 
     return params | {"extra_headers": headers | dict(more if isinstance(more, Mapping) else {})}
 
 
-def prepare(deployment: Deployment, form: Form, request: Request, most: int | None = None) -> Prepared:
-    """The request as this deployment takes it, for an answer of at most `most` tokens where a budget says so.
+def prepare(
+    deployment: Deployment, form: Form, request: Request, tenant: str, kept: Kept, most: int | None = None
+) -> Prepared:
+    """A tenant's request as this deployment takes it, with what is kept of its reasoning, for an answer of at most
+    `most` tokens where a budget says so.
 
     Raises:
         UnsupportedError: it cannot be asked so that it means the same.
     """
-    return _Preparing(deployment, form, request, most).prepared()
+    preparing = _Preparing(deployment, form, request, most)
+    preparing.remember(tenant, kept)
+    return preparing.prepared()
 
 
 class _Preparing:
@@ -142,6 +150,8 @@ class _Preparing:
 
     def __init__(self, deployment: Deployment, form: Form, request: Request, most: int | None) -> None:
         self._deployment, self._form, self._request = deployment, form, request
+        self._messages = [plain(message, form) for message in request.messages]
+        self._outputs: Mapping[str, Sequence[Mapping[str, Any]]] = {}
         self._options: dict[str, Any] = {}
         self._body: dict[str, Any] = {}
         self._schemas: dict[str, Any] = {}
@@ -154,6 +164,16 @@ class _Preparing:
         if most is not None:
             self._limit = most if self._limit is None else min(self._limit, most)
 
+    def remember(self, tenant: str, kept: Kept) -> None:
+        """Put what the deployment has thought before into the history. A Claude that is told to think does not take one
+        in which it made calls without a thought."""
+        must_think = self._claude_thinking is not None and self._claude_thinking.get("type") == "enabled"
+        given = give_back(self._messages, self._deployment, tenant, kept, must_think=must_think)
+        self._outputs = given.outputs
+        if given.is_thoughtless:
+            self._notes.append(f"thinking was left out: what {self._form.name} thought before its last calls is gone")
+            self._stop_thinking()
+
     def prepared(self) -> Prepared:
         self._tools()
         self._format()
@@ -161,13 +181,14 @@ class _Preparing:
         self._sampling()
         self._limits()
         self._others()
-        messages = [plain(message, self._form) for message in self._request.messages]
         if self._system:
-            messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
+            self._messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
         body = self._body
         if body and self._form.wire in ("openai", "responses", "cohere"):
             self._options["extra_body"], body = body, {}
-        return Prepared(messages, self._options, body, self._schemas, tuple(self._notes), self._in_words)
+        return Prepared(
+            self._messages, self._options, body, self._schemas, tuple(self._notes), self._in_words, self._outputs
+        )
 
     def _left_out(self, what: str) -> None:
         self._notes.append(f"{what} was left out: {self._form.name} does not take it")

@@ -26,17 +26,19 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from .accounts import Quote
+from .bodies import body_of
 from .config import Config, Deployment
 from .embedded import EmbeddedServer
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
-from .faults import fault_of, secrets_in
+from .faults import fault_of, fault_of_body, secrets_in
 from .forms import Form
 from .models import entry
 from .prices import facts_of, quote
+from .reasoning import Kept
 from .requests import Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
 from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
-from .spared import Manner, ours, shaping, spare
+from .spared import Heard, Manner, hearing, ours, shaping, spare
 from .types import DeploymentStatus, GroupStatus, Request
 
 _log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ class ModelRouter:
         self._config = config
         self._embedded = embedded
         self._earlier = earlier
+        self._kept: Kept = Kept() if earlier is None else earlier._kept
         self._engine: Future[_Engine] = Future()
         self._started = self._wanted = False
         self._is_urgent = threading.Event()
@@ -128,8 +131,8 @@ class ModelRouter:
         """The right to ask it, which is waited for where its `max_parallel_requests` are under way."""
         return self._slots.get(deployment.id) or contextlib.nullcontext()
 
-    def quote(self, deployment: Deployment, request: Request) -> Quote | None:
-        """The most that this request can cost there; None for a deployment that costs nothing.
+    def quote(self, deployment: Deployment, request: Request, tenant: str) -> Quote | None:
+        """The most that this request of a tenant can cost there; None for a deployment that costs nothing.
 
         Raises:
             UnpricedError: nobody can say; it says why.
@@ -139,7 +142,7 @@ class ModelRouter:
             return None
         if why := facts.why_no_budget:
             raise UnpricedError(f"{deployment.name} {why}")
-        return quote(deployment, request)
+        return quote(deployment, request, self._kept.bytes_of(tenant, deployment, request.messages))
 
     def free(self, deployment: Deployment) -> bool:
         """Whether it costs nothing."""
@@ -157,16 +160,17 @@ class ModelRouter:
         deployment = attempt.deployment
         engine = await self._loaded()
         began = time.monotonic()
+        heard = Heard()
+        tried: Tried | None = None
         try:
-            prepared = prepare(deployment, self._forms[deployment.id], request, max_tokens)
+            prepared = prepare(deployment, self._forms[deployment.id], request, tenant, self._kept, max_tokens)
         except UnsupportedError as error:
             return Tried(Fault(FaultKind.BAD_REQUEST, reason=f"{deployment.name} {error}", sent=False))
         try:
             async with asyncio.timeout(attempt.limit_s):
                 address = await self._address(deployment)
-                response = await engine.ask(deployment, prepared, tenant, address)
-            tried = read(response, deployment, self._routes.facts(deployment), time.monotonic() - began)
-            return tried if tried.reply is None else _told(tried, tried.reply, prepared)
+                response = await engine.ask(deployment, prepared, tenant, address, heard)
+            tried = self._read(response, heard, deployment, time.monotonic() - began)
         except TimeoutError:
             fault = Fault(FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s)
         except EmbeddedError as error:
@@ -179,7 +183,31 @@ class ModelRouter:
             fault = Fault(FaultKind.CONNECTION, "call broken off")
         except Exception as error:
             fault = fault_of(error, deployment, self._secrets)
-        return Tried(fault)
+            if heard.content is not None:  # an answer came, which LiteLLM does not understand
+                tried = self._read(None, heard, deployment, time.monotonic() - began, otherwise=fault)
+        if tried is None:
+            return Tried(fault)
+        if tried.reply is None:
+            return tried
+        self._kept.keep(tenant, deployment, (call.id for call in tried.reply.tool_calls), tried.reply.reasoning)
+        return _told(tried, tried.reply, prepared)
+
+    def _read(
+        self,
+        response: Any,
+        heard: Heard,
+        deployment: Deployment,
+        latency_s: float,
+        otherwise: Fault | None = None,
+    ) -> Tried:
+        """What an answer says. `response` is what LiteLLM makes of it; None where it does not understand it, which is
+        the fault `otherwise` if nobody does."""
+        body = None if heard.content is None else body_of(heard.content)
+        if body is not None and body.error is not None:
+            otherwise = fault_of_body(*body.error, self._secrets)
+        elif response is not None or (body is not None and body.says and body.tokens is not None):
+            otherwise = None  # but what counts its tokens in no known way is left for malformed
+        return read(response, body, deployment, self._routes.facts(deployment), latency_s, otherwise)
 
     async def _address(self, deployment: Deployment) -> dict[str, str]:
         """Where to call and with which key, for a deployment whose server is started on first use."""
@@ -376,9 +404,12 @@ class _Engine:
         prepared: Prepared,
         tenant: str,
         address: Mapping[str, str],
+        heard: Heard,
     ) -> Any:
         """One provider call; whatever LiteLLM returns or raises."""
         self._open.add(self)
+        heard.outputs = prepared.outputs
+        hearing.set(heard)
         ours.set(self._manners[deployment.id])
         shaping.set(prepared.shape if prepared.body or prepared.schemas else None)
         return await self._router.acompletion(

@@ -12,7 +12,7 @@ import functools
 import json
 import os
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
@@ -22,6 +22,7 @@ from weakref import WeakSet
 
 from .config import Deployment, is_price
 from .forms import SHAPED
+from .items import items_of, with_its_tools
 from .pace import Step, turn
 from .prices import has_own_prices
 from .transport import TRANSPORT, Transport
@@ -79,6 +80,24 @@ ours: ContextVar[Manner | None] = ContextVar("ours", default=None)  # of the cal
 shaping: ContextVar[Callable[[dict[str, Any]], dict[str, Any]] | None] = ContextVar("shaping", default=None)
 
 
+class Heard:
+    """What passes between a call of ours and its provider beside LiteLLM: the provider's last response as it came, and
+    what the Responses API is to see of its own earlier output."""
+
+    def __init__(self) -> None:
+        self.response: Any = None
+        self.outputs: Mapping[str, Sequence[Mapping[str, Any]]] = {}
+
+    @property
+    def content(self) -> bytes | None:
+        """Its body, if it is a successful one."""
+        response = self.response
+        return response.content if response is not None and response.status_code == 200 and response.is_closed else None
+
+
+hearing: ContextVar[Heard | None] = ContextVar("hearing", default=None)  # what the call that is being made hears
+
+
 def spare() -> None:
     """Wrap them; a second time does nothing."""
     from litellm import main
@@ -93,6 +112,7 @@ def spare() -> None:
         _ask_without_openais_client()
         _price_nothing_twice()
         _prepare_at_once()
+        _speak_responses()
 
 
 def _but_for(
@@ -134,6 +154,9 @@ def _send_once() -> None:
     def sending_once(send: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
         @functools.wraps(send)
         async def sent(*args: Any, **kwargs: Any) -> Any:
+            heard = hearing.get()
+            if heard is not None:
+                heard.response = None  # of an earlier request, such as one for a token
             try:
                 response = await send(*args, **kwargs)
             except (httpx.RemoteProtocolError, httpx.ConnectError) as error:  # for these two it sends again
@@ -142,6 +165,8 @@ def _send_once() -> None:
                 # Its own stream refers back to it: all that was read would wait for the garbage collector, which comes
                 # after so many objects and not after so many megabytes.
                 response.stream = httpx.ByteStream(response.content)
+            if heard is not None:
+                heard.response = response
             if ours.get() is not None:
                 with contextlib.suppress(asyncio.CancelledError):  # it is here, and what it has cost is to be known
                     await turn(Step.READ)
@@ -336,3 +361,27 @@ def _prepare_at_once() -> None:
         return AtOnce(loop) if manner is not None and manner.at_once else loop
 
     module.asyncio = SimpleNamespace(**vars(asyncio) | {"get_event_loop": get_event_loop})
+
+
+def _speak_responses() -> None:
+    """Have LiteLLM say all of a conversation where it asks through the Responses API, and name a tool as that wants
+    it."""
+    from litellm.completion_extras.litellm_responses_transformation.transformation import (
+        LiteLLMResponsesTransformationHandler,
+    )
+
+    loose: Any = LiteLLMResponsesTransformationHandler
+    convert, transform = loose.convert_chat_completion_messages_to_responses_api, loose.transform_request
+
+    @functools.wraps(convert)
+    def converted(self: Any, messages: Any) -> Any:
+        heard = hearing.get()
+        return convert(self, messages) if heard is None else items_of(messages, heard.outputs)
+
+    @functools.wraps(transform)
+    def transformed(*args: Any, **kwargs: Any) -> Any:
+        request = transform(*args, **kwargs)
+        return request if hearing.get() is None else with_its_tools(request)
+
+    loose.convert_chat_completion_messages_to_responses_api = converted
+    loose.transform_request = transformed
