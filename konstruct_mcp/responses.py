@@ -86,8 +86,9 @@ def read(
 
 def _reply(response: Any, body: Body | None, deployment: Deployment) -> tuple[Reply, tuple[str, ...]]:
     said = None if response is None else _said(response)
-    if body is not None and (said is None or body.form == "responses"):
-        # Of the Responses API LiteLLM hands on the first of several texts, and a call in an answer of its own.
+    if body is not None and (said is None or not (said.content or said.calls) or body.form == "responses"):
+        # LiteLLM drops what comes before some ends; and of the Responses API it hands on the first of several texts,
+        # and each call in an answer of its own.
         said = _Said(body.text, body.calls, body.refusal, body.word, False)
     if said is None:
         raise _UnusableError("no choices")
