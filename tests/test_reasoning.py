@@ -48,7 +48,7 @@ _NO_THOUGHT = [
     "The </think> tag ends a thought.",
     "`</think>` ends a thought.\n\nIt is a tag.",
     "```html\n<p>\n</think>\n```\nis what it looks like.",
-    "<think> opens a thought,\n</think> ends it."[8:],
+    "The tag <think> opens a thought,\n</think> ends it.",
     'It prints "</think>"\n\nand ends.',
     "First: <think>\nHm.\n</think>\nSo it is written.",
     "<thinking>is what you asked me to write</thinking>",
@@ -65,7 +65,7 @@ async def test_reasoning_in_the_text_is_no_part_of_the_answer(tmp_path: Path, op
     assert completion.content == "It rains."
 
 
-@pytest.mark.parametrize("written", [text for text in _NO_THOUGHT if not text.startswith(" ")])
+@pytest.mark.parametrize("written", _NO_THOUGHT)
 async def test_an_answer_that_speaks_of_tags_is_left_as_it_is(tmp_path: Path, openai: Provider, written: str) -> None:
     openai.script(Text(written))
     async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
@@ -338,7 +338,7 @@ async def test_claude_is_asked_without_thinking_where_its_thinking_before_the_ca
     assert first.body.get("thinking") == still
     assert first.body.get("output_config") is None
     assert len(completion.notes) == (0 if still else 1)
-    assert all("without thinking" in note for note in completion.notes)
+    assert all(note.startswith("thinking was left out") for note in completion.notes)
     assert second.body["thinking"]["type"] == ("adaptive" if still else "enabled")
     assert afresh.notes == ()
 
