@@ -19,7 +19,7 @@ from .routing import FaultKind
 from .types import FinishReason, FunctionCall, ToolCall
 
 MOST_TOKENS = 10**9  # of one try: more is no count
-Form = str  # of an answer; one of the keys of `_READERS`
+Form = str  # of an answer: a key of `_READERS`, or "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,8 +276,8 @@ def _ollama(form: Form, answer: Mapping[str, Any]) -> Body:
 # The first that fits. Azure, Bedrock, Vertex and those who imitate a provider answer as that one does.
 _READERS: Mapping[Form, tuple[Callable[[Mapping[str, Any]], bool], Callable[[Form, Mapping[str, Any]], Body]]] = {
     "chat": (lambda it: isinstance(it.get("choices"), list) and bool(it["choices"]), _chat),
-    "responses": (lambda it: isinstance(it.get("output"), list) and "status" in it, _responses),
-    "messages": (lambda it: isinstance(it.get("content"), list) and "stop_reason" in it, _messages),
+    "responses": (lambda it: isinstance(it.get("output"), list), _responses),
+    "messages": (lambda it: isinstance(it.get("content"), list), _messages),
     "gemini": (lambda it: "candidates" in it or "promptFeedback" in it, _gemini),
     "converse": (lambda it: "stopReason" in it and isinstance(it.get("output"), dict), _converse),
     "cohere": (lambda it: "finish_reason" in it and ("message" in it or "text" in it), _cohere),

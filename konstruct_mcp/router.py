@@ -318,13 +318,10 @@ class _Engine:
         self.is_first = "litellm" not in sys.modules
         _quieten_before_import()
         import litellm
-        from litellm.litellm_core_utils.core_helpers import _FINISH_REASON_MAP
 
         self._litellm: Any = litellm  # whose types are neither complete nor exported
         litellm.suppress_debug_info = True  # else it prints advice to stdout on errors
         litellm.telemetry = False
-        # Anthropic's word for a content-policy refusal, which LiteLLM would turn into an ordinary "stop".
-        _FINISH_REASON_MAP["refusal"] = "content_filter"
         spare()
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             # It logs a traceback for every failed call; the fault is reported by us, in one line.

@@ -374,9 +374,9 @@ def _speak_responses() -> None:
     convert, transform = loose.convert_chat_completion_messages_to_responses_api, loose.transform_request
 
     @functools.wraps(convert)
-    def converted(self: Any, messages: Any) -> Any:
+    def converted(self: Any, messages: Any, **manner: Any) -> Any:
         heard = hearing.get()
-        return convert(self, messages) if heard is None else items_of(messages, heard.outputs)
+        return convert(self, messages, **manner) if heard is None else items_of(messages, heard.outputs)
 
     @functools.wraps(transform)
     def transformed(*args: Any, **kwargs: Any) -> Any:
