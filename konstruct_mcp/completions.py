@@ -427,7 +427,7 @@ class Konstruct:
         """What is set aside for a try; None where no budget applies or it costs nothing; else what the budgets say."""
         min_tokens = terms.config.min_answer_tokens
         budgets = tuple(budget for budget in account.tenant.budgets if budget.covers(attempt.group))
-        quote = terms.router.quote(attempt.deployment, request) if budgets else None
+        quote = terms.router.quote(attempt.deployment, request, account.tenant.id) if budgets else None
         if quote is None:
             return None
         granted = await self._ledger.reserve(account.wants(attempt, quote, budgets, min_tokens))

@@ -20,7 +20,7 @@ import socket
 import ssl
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -159,16 +159,21 @@ def fault_of_body(status: int, code: object, message: str, secrets: Collection[s
     """The fault that an error in an answer's body is, whose HTTP status says otherwise: a gateway has already sent 200
     when the provider behind it fails. `code` is the one inside, a number or a word."""
     number = _status(code) or next((number for words, number in _CODES if words.search(str(code))), None)
+    if number is None and _says_why(message):
+        number = 400
     if number is None:
-        return Fault(FaultKind.BAD_ANSWER, f"HTTP {status}")
-    return _http_fault(number, _Said(str(code), message), (), {}, secrets)
+        return Fault(FaultKind.BAD_ANSWER, f"HTTP {status} with an error in it" if message else f"HTTP {status}")
+    fault = _http_fault(number, _Said(str(code), message), (), {}, secrets)
+    return replace(fault, detail=f"HTTP {status} with an error {number} in it")
 
 
 # The HTTP statuses that go with words in the place of a number.
 _CODES = (
     (_words(r"rate.?limit|too_many_requests|throttl|resource_?exhausted"), 429),
     (_words(r"quota|insufficient|payment"), 402),
-    (_words(r"overloaded|unavailable|server_?error|internal|api_error|bad_gateway|timeout"), 503),
+    (_words(r"overloaded|unavailable|bad_gateway"), 503),
+    (_words(r"timeout"), 504),
+    (_words(r"server_?error|internal|api_error"), 500),
     (_words(r"auth|permission|api_key"), 401),
     (_words(r"not_?found"), 404),
     (_words(r"invalid|context_length|content_|unsupported|bad_?request"), 400),
@@ -199,6 +204,10 @@ def is_unsupported(error: BaseException) -> bool:
 def _litellms_words(error: BaseException) -> str:
     """Its own, up to its advice on its settings."""
     return str(getattr(error, "message", "")).rpartition("Error: ")[2].partition("To drop")[0]
+
+
+def _says_why(message: str) -> bool:
+    return any(pattern.search(message) for pattern in (_OVERFLOW, _POLICY, _QUOTA, _KEY))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -418,12 +418,13 @@ _PER_MESSAGE, _PER_TOOL, _FOR_TOOLS, _FOR_FORMAT, _PER_IMAGE = 16, 64, 1024, 102
 _UNKNOWN_LONGEST = 4096  # tokens of an answer where nobody says how long the model's can be
 
 
-def quote(deployment: Deployment, request: Request) -> Quote:
-    """The most that this request can cost there, at a deployment whose prices are known.
+def quote(deployment: Deployment, request: Request, beside: int = 0) -> Quote:
+    """The most that this request can cost there, at a deployment whose prices are known. `beside` is how many bytes go
+    out with it that are not in it.
 
     Bounded from above without counting: a token is at least one byte, in every tokenizer that providers use.
     """
-    tokens = sum(_PER_MESSAGE + _bytes(message) for message in request.messages)
+    tokens = beside + sum(_PER_MESSAGE + _bytes(message) for message in request.messages)
     if request.tools or any(message.tool_calls for message in request.messages):  # for whose sake some get tools
         tokens += _FOR_TOOLS + sum(_PER_TOOL + 2 * _bytes(tool) for tool in request.tools or ())
     if request.response_format is not None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from .config import Deployment, is_price
 from .forms import SAMPLING, SHAPED, Form, closed_schema, gemini_thinking, has_refs, is_converse, limit
+from .reasoning import Kept, give_back
 from .transport import TRANSPORT
 from .types import Message, NamedTool, Request, Tool
 
@@ -38,6 +39,7 @@ class Prepared:
         schemas: those of tools that LiteLLM would cut, by the tool's name.
         notes: what was left out or is done in another way, one line each.
         in_words: whether JSON is asked for in words, so that it may come in a code fence.
+        outputs: what the Responses API is to see again of its own output, by the id of the first call in it.
     """
 
     messages: list[dict[str, Any]]
@@ -46,6 +48,7 @@ class Prepared:
     schemas: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     in_words: bool = False
+    outputs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     def shape(self, body: dict[str, Any]) -> dict[str, Any]:
         """The body as it is to be sent, of the one that LiteLLM has made."""
@@ -129,39 +132,26 @@ def _with_headers(params: dict[str, Any], provider: str, *, is_responses: bool) 
 
 
 def prepare(
-    deployment: Deployment,
-    form: Form,
-    request: Request,
-    most: int | None = None,
-    *,
-    messages: Sequence[dict[str, Any]] | None = None,
-    without: Collection[str] = (),
+    deployment: Deployment, form: Form, request: Request, tenant: str, kept: Kept, most: int | None = None
 ) -> Prepared:
-    """The request as this deployment takes it.
-
-    Args:
-        most: the longest answer that a budget affords, in tokens.
-        messages: the request's own if None.
-        without: parameters by their names in a request or in litellm_params, which are not asked for this time:
-            somebody has refused them.
+    """A tenant's request as this deployment takes it, with what is kept of its reasoning, for an answer of at most
+    `most` tokens where a budget says so.
 
     Raises:
         UnsupportedError: it cannot be asked so that it means the same.
     """
-    if messages is None:
-        messages = [plain(message, form) for message in request.messages]
-    if not _THINKING.isdisjoint(without):
-        form = replace(form, thinking=form.unasked)
-    return _Preparing(deployment, form, request, most, without).prepared(messages)
+    preparing = _Preparing(deployment, form, request, most)
+    preparing.remember(tenant, kept)
+    return preparing.prepared()
 
 
 class _Preparing:
     """One request on its way to one deployment."""
 
-    def __init__(
-        self, deployment: Deployment, form: Form, request: Request, most: int | None, without: Collection[str]
-    ) -> None:
-        self._deployment, self._form, self._request, self._without = deployment, form, request, without
+    def __init__(self, deployment: Deployment, form: Form, request: Request, most: int | None) -> None:
+        self._deployment, self._form, self._request = deployment, form, request
+        self._messages = [plain(message, form) for message in request.messages]
+        self._outputs: Mapping[str, Sequence[Mapping[str, Any]]] = {}
         self._options: dict[str, Any] = {}
         self._body: dict[str, Any] = {}
         self._schemas: dict[str, Any] = {}
@@ -174,18 +164,31 @@ class _Preparing:
         if most is not None:
             self._limit = most if self._limit is None else min(self._limit, most)
 
-    def prepared(self, messages: Sequence[dict[str, Any]]) -> Prepared:
+    def remember(self, tenant: str, kept: Kept) -> None:
+        """Put what the deployment has thought before into the history. A Claude that is told to think does not take one
+        in which it made calls without a thought."""
+        must_think = self._claude_thinking is not None and self._claude_thinking.get("type") == "enabled"
+        given = give_back(self._messages, self._deployment, tenant, kept, must_think=must_think)
+        self._outputs = given.outputs
+        if given.is_thoughtless:
+            self._notes.append(f"thinking was left out: what {self._form.name} thought before its last calls is gone")
+            self._stop_thinking()
+
+    def prepared(self) -> Prepared:
         self._tools()
         self._format()
         self._thinking()
         self._sampling()
         self._limits()
         self._others()
-        system = [{"role": "system", "content": "\n\n".join(self._system)}] if self._system else []
+        if self._system:
+            self._messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
         body = self._body
         if body and self._form.wire in ("openai", "responses", "cohere"):
             self._options["extra_body"], body = body, {}
-        return Prepared([*system, *messages], self._options, body, self._schemas, tuple(self._notes), self._in_words)
+        return Prepared(
+            self._messages, self._options, body, self._schemas, tuple(self._notes), self._in_words, self._outputs
+        )
 
     def _left_out(self, what: str) -> None:
         self._notes.append(f"{what} was left out: {self._form.name} does not take it")
@@ -197,10 +200,8 @@ class _Preparing:
         form, request, options = self._form, self._request, self._options
         choice = request.tool_choice
         called = {call.function.name: None for message in request.messages for call in message.tool_calls or ()}
-        if request.tools and "tools" not in self._without:
+        if request.tools:
             options["tools"] = [self._tool(tool) for tool in request.tools]
-            if "tool_choice" in self._without:
-                choice = None
             if choice is not None:
                 options["tool_choice"] = choice.model_dump() if isinstance(choice, NamedTool) else choice
         elif called and form.wire in ("anthropic", "converse"):
@@ -217,10 +218,10 @@ class _Preparing:
                 self._system.append("Do not call any tool in this turn; answer in words.")
             else:
                 del options["tools"]
-        if isinstance(choice, NamedTool) and form.wire == "responses" and "tool_choice" in options:
+        if isinstance(choice, NamedTool) and form.wire == "responses":
             self._body["tool_choice"] = {"type": "function", "name": choice.function.name}
             del options["tool_choice"]
-        if "tools" in options and (isinstance(choice, NamedTool) or choice == "required"):
+        if isinstance(choice, NamedTool) or choice == "required":
             self._force()
 
     def _force(self) -> None:
@@ -259,7 +260,7 @@ class _Preparing:
 
     def _format(self) -> None:
         wanted = self._request.response_format
-        if wanted is None or wanted.type == "text" or "response_format" in self._without:
+        if wanted is None or wanted.type == "text":
             return
         form, schema = self._form, None if wanted.json_schema is None else wanted.json_schema.schema_
         has_tools = "tools" in self._options and self._options.get("tool_choice") != "none"
@@ -336,7 +337,7 @@ class _Preparing:
         if form.is_claude:
             self._think_as_claude(effort)
             return
-        given = form.params.get("thinking") if _THINKING.isdisjoint(self._without) else None
+        given = form.params.get("thinking")
         if form.wire == "gemini":
             if (config := gemini_thinking(form)) is not None:
                 self._body.setdefault("generationConfig", {})["thinkingConfig"] = config
@@ -384,7 +385,7 @@ class _Preparing:
             else:
                 thinking = {**thinking, "budget_tokens": budget}
         fields: dict[str, Any] = {} if thinking is None else {"thinking": dict(thinking)}
-        given = form.params.get("output_config") if _THINKING.isdisjoint(self._without) else None
+        given = form.params.get("output_config")
         config = dict(given) if isinstance(given, Mapping) else {}
         if effort is not None and (thinking is not None or form.entry.get("thinking_always_on")):
             config["effort"] = effort
@@ -403,8 +404,6 @@ class _Preparing:
         asked = {key: form.params[key] for key in SAMPLING if form.params.get(key) is not None}
         if self._request.temperature is not None:
             asked["temperature"] = self._request.temperature
-        for key in self._without:
-            asked.pop(key, None)
         if not asked:
             return
         if form.entry.get("supports_sampling_params") is False or self._reasons():
@@ -446,14 +445,12 @@ class _Preparing:
 
     def _others(self) -> None:
         params = self._form.params
-        key = "parallel_tool_calls"
-        if "tools" in self._options and params.get(key) is not None and key not in self._without:
+        if "tools" in self._options and params.get("parallel_tool_calls") is not None:
             self._options["parallel_tool_calls"] = params["parallel_tool_calls"]
         if isinstance(given := params.get("extra_body"), Mapping):
             self._body = _laid_over(self._body, given)
 
 
-_THINKING = frozenset({"thinking", "reasoning_effort", "reasoning", "effort", "output_config"})
 _LEAST_BUDGET = 1024  # tokens of thinking; Anthropic takes no less
 _PLAIN_SCHEMA = frozenset({"type", "properties", "required", "additionalProperties"})  # what LiteLLM keeps of one
 

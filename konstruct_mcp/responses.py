@@ -6,36 +6,31 @@ type, and no text of it is trusted.
 
 from __future__ import annotations
 
+import json
 import math
-import re
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from .bodies import MOST_TOKENS, Body, calls_beside, end_of, first_that_says
 from .config import Deployment
 from .prices import Served, Tokens, own_cost
+from .reasoning import SIGNATURE, answer_in
 from .routing import Answer, Facts, Fault, FaultKind
 from .types import FinishReason, FunctionCall, ToolCall, Usage
 
-_MOST_TOKENS, _MOST_USD = 10**9, 10**6  # of one try: more is no count, and no price that anybody would pay
-_LEADING_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
-_FINISH_REASONS: Mapping[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
+_MOST_USD = 10**6  # of one try: no price that anybody would pay
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a provider's response holds for us."""
+    """What a provider's response holds for us; `reasoning` is what it wants to see again beside the calls."""
 
     content: str
     tool_calls: tuple[ToolCall, ...]
     finish_reason: FinishReason
+    reasoning: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,53 +52,141 @@ class Tried:
     notes: tuple[str, ...] = ()
 
 
-def read(response: Any, deployment: Deployment, facts: Facts, latency_s: float) -> Tried:
-    """What a response says, or the fault that it is."""
+def read(
+    response: Any,
+    body: Body | None,
+    deployment: Deployment,
+    facts: Facts,
+    latency_s: float,
+    fault: Fault | None = None,
+) -> Tried:
+    """What an answer says, or the fault that it is.
+
+    Args:
+        response: what LiteLLM makes of it; None where it made nothing of it.
+        body: what the provider sent itself; None where that cannot be read.
+        fault: what it is, where it is known to be one.
+    """
     tokens = _counted(getattr(response, "usage", None), deployment)
+    if tokens is None and body is not None:
+        tokens = body.tokens
     usage = None if tokens is None else Usage(tokens.sent, tokens.answered, tokens.cached)
     cost = None if tokens is None else _cost(response, tokens, deployment, facts)
+    if fault is not None:
+        return Tried(fault, None, usage, cost)
     try:
-        reply = _reply(response)
+        reply, notes = _reply(response, body, deployment)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        kind = error.kind if isinstance(error, _UnusableError) else FaultKind.BAD_ANSWER
         why = str(error) if isinstance(error, _UnusableError) else "malformed"
-        return Tried(Fault(FaultKind.BAD_ANSWER, why), None, usage, cost)
+        return Tried(Fault(kind, why), None, usage, cost)
     counted = 0 if tokens is None else tokens.sent + tokens.answered
-    return Tried(Answer(latency_s, counted), reply, usage, cost)
+    return Tried(Answer(latency_s, counted), reply, usage, cost, notes)
 
 
-def _reply(response: Any) -> Reply:
-    if not response.choices:
+def _reply(response: Any, body: Body | None, deployment: Deployment) -> tuple[Reply, tuple[str, ...]]:
+    said = None if response is None else _said(response)
+    if body is not None and (said is None or not (said.content or said.calls) or body.form == "responses"):
+        # LiteLLM drops what comes before some ends; and of the Responses API it hands on the first of several texts,
+        # and each call in an answer of its own.
+        said = _Said(body.text, body.calls, body.refusal, body.word, False)
+    if said is None:
         raise _UnusableError("no choices")
-    choice = response.choices[0]
-    message = choice.message
+    if any(not call.function.name for call in said.calls):
+        raise _UnusableError("a tool call without a name")
+    content = said.content.lstrip() if said.thought else said.content
+    content = answer_in(content)
+    finish_reason, notes = _end(body.word if body is not None else said.word, content, said.calls, deployment)
+    if said.refusal and not content:
+        content, finish_reason = said.refusal, "content_filter"
+    return Reply(content, _told_apart(said.calls), finish_reason, {} if body is None else body.reasoning), notes
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What LiteLLM makes of an answer; `thought` says that it has taken reasoning out of the content."""
+
+    content: str
+    calls: tuple[ToolCall, ...]
+    refusal: str
+    word: str | None
+    thought: bool
+
+
+def _said(response: Any) -> _Said | None:
+    """None where there is no choice in it."""
+    choices = list(response.choices or ())
+    if not choices:
+        return None
+    texts = [_content(choice.message) for choice in choices]
+    calls = [_calls(choice.message) for choice in choices]
+    refusals = [str(_more(choice.message).get("refusal") or "") for choice in choices]
+    first = first_that_says(list(zip(texts, calls, refusals, strict=True))) or 0
+    beside = calls_beside(first, list(zip(texts, calls, strict=True)))
+    return _Said(
+        content=texts[first],
+        calls=calls[beside],
+        refusal=refusals[first],
+        word=_more(choices[beside]).get("native_finish_reason") or choices[beside].finish_reason,
+        thought=bool(getattr(choices[first].message, "reasoning_content", None)),
+    )
+
+
+def _more(said: Any) -> Mapping[str, Any]:
+    return getattr(said, "provider_specific_fields", None) or {}
+
+
+def _content(message: Any) -> str:
     content = message.content if message.content is not None else ""
+    if isinstance(content, list):  # in parts, of which some are no text of the answer
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        content = "".join(part["text"] for part in parts)
     if not isinstance(content, str):
         raise _UnusableError("content is not text")
-    if any(not call.function.name for call in message.tool_calls or ()):
-        raise _UnusableError("a tool call without a name")
-    calls = _told_apart(
+    return content
+
+
+def _calls(message: Any) -> tuple[ToolCall, ...]:
+    made = [(call.id, call.function) for call in message.tool_calls or ()]
+    if not made and (of_old := getattr(message, "function_call", None)):  # as OpenAI's format had it before
+        made = [(None, of_old)]
+    return tuple(
         ToolCall(
-            id=str(call.id or ""),
-            function=FunctionCall(name=str(call.function.name), arguments=str(call.function.arguments or "")),
+            id=str(id_ or ""),
+            function=FunctionCall(name=str(function.name or ""), arguments=str(function.arguments or "")),
         )
-        for call in message.tool_calls or ()
-    )
-    finish_reason = _FINISH_REASONS.get(choice.finish_reason, "stop")
-    refusal = (getattr(message, "provider_specific_fields", None) or {}).get("refusal")
-    if refusal and not content:
-        content, finish_reason = str(refusal), "content_filter"
-    return Reply(
-        content=_without_thought(content, message),
-        tool_calls=calls,
-        finish_reason="tool_calls" if calls and finish_reason == "stop" else finish_reason,
+        for id_, function in made
     )
 
 
-def _without_thought(content: str, message: Any) -> str:
-    """The content without the reasoning before it, which LiteLLM takes out of some answers and not out of others."""
-    if match := _LEADING_THOUGHT.match(content):
-        return content[match.end() :]
-    return content.lstrip() if getattr(message, "reasoning_content", None) else content
+def _end(
+    word: str | None, content: str, calls: tuple[ToolCall, ...], deployment: Deployment
+) -> tuple[FinishReason, tuple[str, ...]]:
+    """Why the model stopped, and what is to be said of that. `stop` is what is known to be whole, and nothing else."""
+    end = end_of(word)
+    if isinstance(end, FaultKind):
+        raise _UnusableError(f"it ended in {str(word).lower()}", end)
+    if end == "tool_calls" and not calls:
+        if not content:
+            raise _UnusableError("tool calls announced, and none made")
+        return "stop", ()  # LiteLLM has taken a call for the answer, where that was the way to have its schema kept
+    if end is not None:
+        return ("tool_calls" if calls and end == "stop" else end), ()
+    if not content and not calls:
+        raise _UnusableError("nothing in it, and no known reason for its end")
+    if calls and all(_is_json(call.function.arguments) for call in calls):
+        return "tool_calls", ()
+    # A missing reason is, in every format, that of an answer which has not ended.
+    says = "does not say why its answer ended" if word is None else "ended its answer for a reason that is not known"
+    return "length", (f"{deployment.model} {says}: it may not be whole",)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _told_apart(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
@@ -112,13 +195,18 @@ def _told_apart(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
     found: dict[str, ToolCall] = {}
     for call in calls:
         is_new = call.id and call.id not in found
-        own = call.id if is_new else f"call_{uuid.uuid4().hex}"  # 37 characters: OpenAI takes no more than 40
+        # 37 characters: OpenAI takes no more than 40. Gemini wants the signature again that LiteLLM puts into an id.
+        own = call.id if is_new else f"call_{uuid.uuid4().hex}{''.join(call.id.partition(SIGNATURE)[1:])}"
         found[own] = call if is_new else call.model_copy(update={"id": own})
     return tuple(found.values())
 
 
 class _UnusableError(ValueError):
-    """A response that holds no answer; its text says why, and none of the provider's."""
+    """A response that holds no answer; its text says why, and none of the provider's but a known word."""
+
+    def __init__(self, why: str, kind: FaultKind = FaultKind.BAD_ANSWER) -> None:
+        super().__init__(why)
+        self.kind = kind
 
 
 # -- what a provider counted -------------------------------------------------------------------------------------------
@@ -146,7 +234,7 @@ def _counted(usage: Any, deployment: Deployment) -> Tokens | None:
 
 def _count(usage: Any, name: str) -> int:
     value = getattr(usage, name, 0)
-    return min(max(0, value), _MOST_TOKENS) if isinstance(value, int) else 0
+    return min(max(0, value), MOST_TOKENS) if isinstance(value, int) else 0
 
 
 def _cost(response: Any, tokens: Tokens, deployment: Deployment, facts: Facts) -> float | None:

@@ -26,18 +26,20 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from .accounts import Quote
+from .bodies import body_of
 from .config import Config, Deployment
 from .embedded import EmbeddedServer
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
-from .faults import blamed, fault_of, is_unsupported, secrets_of
+from .faults import blamed, fault_of, fault_of_body, is_unsupported, secrets_of
 from .forms import Form
 from .models import entry
 from .parameters import Passed, Refusals
 from .prices import facts_of, quote
+from .reasoning import Kept
 from .requests import Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
 from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
-from .spared import Departure, Manner, departure, ours, shaping, spare
+from .spared import Exchange, Manner, exchange, ours, shaping, spare
 from .types import DeploymentStatus, GroupStatus, Request
 
 _log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class ModelRouter:
         self._config = config
         self._embedded = embedded
         self._earlier = earlier
+        self._kept: Kept = Kept() if earlier is None else earlier._kept
         self._engine: Future[_Engine] = Future()
         self._started = self._wanted = False
         self._is_urgent = threading.Event()
@@ -131,8 +134,8 @@ class ModelRouter:
         """The right to ask it, which is waited for where its `max_parallel_requests` are under way."""
         return self._slots.get(deployment.id) or contextlib.nullcontext()
 
-    def quote(self, deployment: Deployment, request: Request) -> Quote | None:
-        """The most that this request can cost there; None for a deployment that costs nothing.
+    def quote(self, deployment: Deployment, request: Request, tenant: str) -> Quote | None:
+        """The most that this request of a tenant can cost there; None for a deployment that costs nothing.
 
         Raises:
             UnpricedError: nobody can say; it says why.
@@ -142,7 +145,7 @@ class ModelRouter:
             return None
         if why := facts.why_no_budget:
             raise UnpricedError(f"{deployment.name} {why}")
-        return quote(deployment, request)
+        return quote(deployment, request, self._kept.bytes_of(tenant, deployment, request.messages))
 
     def free(self, deployment: Deployment) -> bool:
         """Whether it costs nothing."""
@@ -161,18 +164,18 @@ class ModelRouter:
         deployment = attempt.deployment
         engine = await self._loaded()
         began = time.monotonic()
+        tried: Tried | None = None
         try:
-            prepared = prepare(deployment, self._forms[deployment.id], request, max_tokens)
+            prepared = prepare(deployment, self._forms[deployment.id], request, tenant, self._kept, max_tokens)
         except UnsupportedError as error:
             return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
         passed = Passed(deployment, prepared.options, prepared.body, self._refusals)
-        call = Departure()
+        call = Exchange(prepared.outputs)
         try:
             async with asyncio.timeout(attempt.limit_s):
                 address = await self._address(deployment)
                 response = await self._asked(engine, deployment, prepared, tenant, address, passed, call)
-            tried = read(response, deployment, self._routes.facts(deployment), time.monotonic() - began)
-            return tried if tried.reply is None else _told(tried, tried.reply, prepared, passed.notes)
+            tried = self._read(response, call, deployment, time.monotonic() - began)
         except TimeoutError:
             fault = Fault(
                 FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s, sent=call.left
@@ -187,9 +190,33 @@ class ModelRouter:
             fault = Fault(FaultKind.CONNECTION, "call broken off")
         except Exception as error:
             fault = fault_of(error, deployment, self._secrets, left=call.left, answer=call.answer, request=request)
+            if call.content is not None:  # an answer came, which LiteLLM does not understand
+                tried = self._read(None, call, deployment, time.monotonic() - began, otherwise=fault)
         finally:
             call.answer = None  # a connection that is kept open keeps its first call's context, and this with it
-        return Tried(fault)
+        if tried is None:
+            return Tried(fault)
+        if tried.reply is None:
+            return tried
+        self._kept.keep(tenant, deployment, (made.id for made in tried.reply.tool_calls), tried.reply.reasoning)
+        return _told(tried, tried.reply, prepared, passed.notes)
+
+    def _read(
+        self,
+        response: Any,
+        call: Exchange,
+        deployment: Deployment,
+        latency_s: float,
+        otherwise: Fault | None = None,
+    ) -> Tried:
+        """What an answer says. `response` is what LiteLLM makes of it; None where it does not understand it, which is
+        the fault `otherwise` if nobody does."""
+        body = None if call.content is None else body_of(call.content)
+        if body is not None and body.error is not None:
+            otherwise = fault_of_body(200, *body.error, self._secrets)
+        elif response is not None or (body is not None and body.says and body.tokens is not None):
+            otherwise = None  # but what counts its tokens in no known way is left for malformed
+        return read(response, body, deployment, self._routes.facts(deployment), latency_s, otherwise)
 
     async def _asked(
         self,
@@ -199,11 +226,11 @@ class ModelRouter:
         tenant: str,
         address: Mapping[str, str],
         passed: Passed,
-        call: Departure,
+        call: Exchange,
     ) -> Any:
         """What LiteLLM returns, or raises where no more can be left out."""
         for _ in range(_MOST_ASKED - 1):
-            call.left, call.answer = False, None
+            call.begin()
             try:
                 return await engine.ask(deployment, prepared, tenant, address, passed, call)
             except Exception as error:
@@ -211,7 +238,7 @@ class ModelRouter:
                 by_litellm = not call.left and is_unsupported(error)
                 if not (refused or by_litellm) or not passed.without(refused, by_litellm=by_litellm):
                     raise
-        call.left, call.answer = False, None
+        call.begin()
         return await engine.ask(deployment, prepared, tenant, address, passed, call)
 
     async def _address(self, deployment: Deployment) -> dict[str, str]:
@@ -325,13 +352,10 @@ class _Engine:
         self.is_first = "litellm" not in sys.modules
         _quieten_before_import()
         import litellm
-        from litellm.litellm_core_utils.core_helpers import _FINISH_REASON_MAP
 
         self._litellm: Any = litellm  # whose types are neither complete nor exported
         litellm.suppress_debug_info = True  # else it prints advice to stdout on errors
         litellm.telemetry = False
-        # Anthropic's word for a content-policy refusal, which LiteLLM would turn into an ordinary "stop".
-        _FINISH_REASON_MAP["refusal"] = "content_filter"
         spare()
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             # It logs a traceback for every failed call; the fault is reported by us, in one line.
@@ -412,14 +436,14 @@ class _Engine:
         tenant: str,
         address: Mapping[str, str],
         passed: Passed,
-        call: Departure,
+        call: Exchange,
     ) -> Any:
-        """One provider call; whatever LiteLLM returns or raises. `call` is told what leaves the process."""
+        """One provider call; whatever LiteLLM returns or raises. `call` is told what passes."""
         self._open.add(self)
         ours.set(self._manners[deployment.id])
         prepared = replace(prepared, options=passed.options, body=passed.body)
         shaping.set(prepared.shape if prepared.body or prepared.schemas else None)
-        departure.set(call)
+        exchange.set(call)
         return await self._router.acompletion(
             model=deployment.id,
             messages=prepared.messages,

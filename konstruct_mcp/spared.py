@@ -12,9 +12,9 @@ import functools
 import json
 import os
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from types import CoroutineType, ModuleType, SimpleNamespace
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from weakref import WeakSet
 
 from .config import Deployment, is_price
 from .forms import SHAPED
+from .items import items_of, with_its_tools
 from .models import entry
 from .pace import Step, turn
 from .transport import TRANSPORT, Transport
@@ -80,19 +81,32 @@ shaping: ContextVar[Callable[[dict[str, Any]], dict[str, Any]] | None] = Context
 
 
 @dataclass(slots=True)
-class Departure:
-    """What of a call has left the process: one object for each, which all that is done for it shares.
+class Exchange:
+    """What passes between a call of ours and its provider beside LiteLLM: one object for each, which all that is done
+    for it shares.
 
     Attributes:
+        outputs: what the Responses API is to see of its own earlier output, by the id of a call in it.
         left: whether a request was handed to an HTTP client.
         answer: the HTTP answer that came last, as httpx has it.
     """
 
+    outputs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     left: bool = False
     answer: Any = None
 
+    def begin(self) -> None:
+        """Nothing has left, and nothing come."""
+        self.left, self.answer = False, None
 
-departure: ContextVar[Departure | None] = ContextVar("departure", default=None)  # of the call that is being made
+    @property
+    def content(self) -> bytes | None:
+        """The body of the last answer, if it is a successful one."""
+        answer = self.answer
+        return answer.content if answer is not None and answer.status_code == 200 and answer.is_closed else None
+
+
+exchange: ContextVar[Exchange | None] = ContextVar("exchange", default=None)  # of the call that is being made
 
 
 def spare() -> None:
@@ -110,6 +124,7 @@ def spare() -> None:
         _ask_without_openais_client()
         _price_nothing()
         _prepare_at_once()
+        _speak_responses()
 
 
 def _but_for(
@@ -143,9 +158,9 @@ def _take_note_of_requests() -> None:
     def noting(send: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(send)
         def sent(*args: Any, **kwargs: Any) -> Any:
-            if (call := departure.get()) is None:
+            if (call := exchange.get()) is None:
                 return send(*args, **kwargs)
-            call.left = True
+            call.left, call.answer = True, None  # one before may have been for a token
             call.answer = response = send(*args, **kwargs)
             return response
 
@@ -154,9 +169,9 @@ def _take_note_of_requests() -> None:
     def noting_later(send: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
         @functools.wraps(send)
         async def sent(*args: Any, **kwargs: Any) -> Any:
-            if (call := departure.get()) is None:
+            if (call := exchange.get()) is None:
                 return await send(*args, **kwargs)
-            call.left = True
+            call.left, call.answer = True, None
             call.answer = response = await send(*args, **kwargs)
             return response
 
@@ -165,7 +180,7 @@ def _take_note_of_requests() -> None:
     def leaving(send: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(send)
         def sent(*args: Any, **kwargs: Any) -> Any:
-            if (call := departure.get()) is not None:
+            if (call := exchange.get()) is not None:
                 call.left = True
             return send(*args, **kwargs)
 
@@ -411,3 +426,27 @@ def _prepare_at_once() -> None:
         return AtOnce(loop) if manner is not None and manner.at_once else loop
 
     module.asyncio = SimpleNamespace(**vars(asyncio) | {"get_event_loop": get_event_loop})
+
+
+def _speak_responses() -> None:
+    """Have LiteLLM say all of a conversation where it asks through the Responses API, and name a tool as that wants
+    it."""
+    from litellm.completion_extras.litellm_responses_transformation.transformation import (
+        LiteLLMResponsesTransformationHandler,
+    )
+
+    loose: Any = LiteLLMResponsesTransformationHandler
+    convert, transform = loose.convert_chat_completion_messages_to_responses_api, loose.transform_request
+
+    @functools.wraps(convert)
+    def converted(self: Any, messages: Any, **manner: Any) -> Any:
+        call = exchange.get()
+        return convert(self, messages, **manner) if call is None else items_of(messages, call.outputs)
+
+    @functools.wraps(transform)
+    def transformed(*args: Any, **kwargs: Any) -> Any:
+        request = transform(*args, **kwargs)
+        return request if exchange.get() is None else with_its_tools(request)
+
+    loose.convert_chat_completion_messages_to_responses_api = converted
+    loose.transform_request = transformed

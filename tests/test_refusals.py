@@ -430,11 +430,11 @@ class TestAnUnclear400:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        ({"code": 429, "message": "Rate limit exceeded"}, "rate limited (HTTP 429)"),
-        ({"code": 502, "message": "Provider returned error"}, "server error (HTTP 502)"),
-        ({"code": "rate_limit_exceeded", "message": "slow down"}, "rate limited (HTTP 429)"),
-        ({"code": 402, "message": "Insufficient credits"}, "quota used up (HTTP 402)"),
-        ({"message": "no code"}, "unusable answer"),
+        ({"code": 429, "message": "Rate limit exceeded"}, "rate limited (HTTP 200 with an error 429 in it)"),
+        ({"code": 502, "message": "Provider returned error"}, "server error (HTTP 200 with an error 502 in it)"),
+        ({"code": "rate_limit_exceeded", "message": "slow down"}, "rate limited (HTTP 200 with an error 429 in it)"),
+        ({"code": 402, "message": "Insufficient credits"}, "quota used up (HTTP 200 with an error 402 in it)"),
+        ({"message": "no code"}, "unusable answer (HTTP 200 with an error in it)"),
     ],
 )
 async def test_a_200_that_holds_an_error_is_classified_by_the_code_inside(

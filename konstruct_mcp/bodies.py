@@ -1,0 +1,357 @@
+"""What a provider's own answer says, before LiteLLM: the JSON of its HTTP response becomes one `Body`.
+
+LiteLLM maps the reasons for which a model stopped to a few of its own, most of those that it does not know to "stop",
+and drops or refuses what does not fit its form. So that an answer is called whole only where it is, the reason is read
+here, in the provider's own word; and the rest of the answer too, for where LiteLLM has lost some of it.
+
+Pure code over data that anybody may have sent: any field may be missing or of another type.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .prices import Tokens
+from .routing import FaultKind
+from .types import FinishReason, FunctionCall, ToolCall
+
+MOST_TOKENS = 10**9  # of one try: more is no count
+Form = str  # of an answer: a key of `_READERS`, or "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A provider's own answer.
+
+    Attributes:
+        form: the format it is in, by its shape: `chat`, `responses`, `messages`, `gemini`, `converse`, `cohere`,
+            `ollama`; or `error`, where there is no answer in it.
+        word: why the model stopped, in the provider's own word; None where it does not say.
+        text: what it says; without reasoning that stands by itself.
+        calls: the calls that it asks for, with the ids that it gave them.
+        refusal: what it says in place of an answer.
+        error: the code and the message of an error that came in place of an answer, or has ended it.
+        tokens: what it has counted; None where it has counted nothing.
+        reasoning: what it wants to see again beside these calls, by the name of the message's field.
+    """
+
+    form: Form
+    word: str | None = None
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    refusal: str = ""
+    error: tuple[str, str] | None = None
+    tokens: Tokens | None = None
+    reasoning: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def says(self) -> bool:
+        """Whether it holds something, or says why it does not."""
+        return bool(self.text or self.calls or self.refusal or end_of(self.word) is not None)
+
+
+# Why models stop, in all formats; case does not count. Each provider's documentation and source says these, and what is
+# not in here is not known to be a proper end.
+_PROPER = "stop end_turn stop_sequence eos eos_token endoftext complete completed eosfound stopstringfound"
+_CALLS = "tool_calls function_call tool_use tool_call toolcalls"
+_CUT = (
+    "length max_tokens max_output_tokens model_length model_context_window_exceeded context_length_exceeded "
+    "max_context_length token_limit not_finished incomplete compaction pause_turn error_limit repetition "
+    "maxpredictedtokensreached contextlengthreached"
+)
+_FILTERED = (
+    "content_filter content_filtered refusal sensitive safety recitation blocklist prohibited_content spii "
+    "image_safety image_prohibited_content image_recitation model_armor guardrail_intervened error_toxic blocked"
+)
+# The provider could not go on. It may at the next try.
+_BROKEN = (
+    "error failed cancelled canceled abort aborted user_cancel userstopped timeout time_limit network_error "
+    "insufficient_system_resource modelunloaded queued in_progress"
+)
+# What the model has written cannot be used, or the provider does not say why it ended there.
+_UNUSABLE = (
+    "malformed_function_call malformed_response malformed_model_output malformed_tool_use unexpected_tool_call "
+    "too_many_tool_calls missing_thought_signature language other no_image image_other"
+)
+_ENDS: Mapping[str, FinishReason | FaultKind] = {
+    **dict.fromkeys(_PROPER.split(), "stop"),
+    **dict.fromkeys(_CALLS.split(), "tool_calls"),
+    **dict.fromkeys(_CUT.split(), "length"),
+    **dict.fromkeys(_FILTERED.split(), "content_filter"),
+    **dict.fromkeys(_BROKEN.split(), FaultKind.SERVER_ERROR),
+    **dict.fromkeys(_UNUSABLE.split(), FaultKind.BAD_ANSWER),
+}
+
+
+def end_of(word: str | None) -> FinishReason | FaultKind | None:
+    """What a provider's word for the end of its answer means; None where it is missing or nobody knows it."""
+    return None if word is None else _ENDS.get(word.lower())
+
+
+def body_of(content: bytes) -> Body | None:
+    """The answer in the body of a successful HTTP response; None where it has no form that is known here."""
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        return None
+    if not isinstance(answer, dict):
+        return None
+    for form, (is_it, read) in _READERS.items():
+        if is_it(answer):
+            try:
+                return read(form, answer)
+            except (AttributeError, KeyError, TypeError, ValueError):  # it only looked like it
+                return None
+    error = _error(answer.get("error"))
+    return None if error is None else Body("error", error=error)
+
+
+def _chat(form: Form, answer: Mapping[str, Any]) -> Body:
+    choices = _objects(answer["choices"])
+    messages = [_object(choice.get("message")) for choice in choices]
+    words = [_word(choice.get("finish_reason")) for choice in choices]
+    said = [
+        (_texts(message.get("content")), _chat_calls(message), _text(message.get("refusal"))) for message in messages
+    ]
+    first = first_that_says(said)
+    if first is None:  # none does
+        error = next((e for e in map(_error, [answer.get("error"), *(c.get("error") for c in choices)]) if e), None)
+        return Body(form, word=next(iter(words), None), error=error, tokens=_tokens(answer.get("usage")))
+    text, calls, refusal = said[first]
+    beside = calls_beside(first, [(one[0], one[1]) for one in said])
+    return Body(
+        form,
+        word=words[first if beside == first else beside],
+        text=text,
+        calls=calls if beside == first else said[beside][1],
+        refusal=refusal,
+        error=_error(choices[first].get("error")) or _error(answer.get("error")),
+        reasoning=_chat_reasoning(messages[first]) or _chat_reasoning(messages[beside]),
+        tokens=_tokens(answer.get("usage")),
+    )
+
+
+def first_that_says(said: Sequence[Sequence[Any]]) -> int | None:
+    """Of several answers to one request, the first that holds something."""
+    return next((index for index, parts in enumerate(said) if any(parts)), None)
+
+
+def calls_beside(first: int, said: Sequence[tuple[str, Sequence[Any]]]) -> int:
+    """Where the calls are that belong to the answer at `first`: some servers, and LiteLLM, put what a model says and
+    what it calls into two answers, of which the second says nothing. Two that both say something are two answers."""
+    if not said[first][1]:
+        for index, (text, calls) in enumerate(said):
+            if calls and not text:
+                return index
+    return first
+
+
+def _chat_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    calls = [(call.get("id"), _object(call.get("function"))) for call in _objects(message.get("tool_calls"))]
+    if not calls and isinstance(of_old := message.get("function_call"), dict):
+        calls = [(None, of_old)]
+    return tuple(_call(id_, function.get("name"), function.get("arguments")) for id_, function in calls)
+
+
+def _chat_reasoning(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Under the names that the server has for it, which it knows when they come back. Of several, the one that has the
+    signatures."""
+    if isinstance(details := message.get("reasoning_details"), list) and details:
+        return {"reasoning_details": details}
+    for name in ("reasoning_content", "reasoning"):
+        if isinstance(message.get(name), str):  # also an empty one: DeepSeek wants to see it again
+            return {name: message[name]}
+    return {}
+
+
+def _responses(form: Form, answer: Mapping[str, Any]) -> Body:
+    items = _objects(answer.get("output"))
+    parts = [part for item in items if item.get("type") == "message" for part in _objects(item.get("content"))]
+    status, why = _word(answer.get("status")), _object(answer.get("incomplete_details")).get("reason")
+    encrypted = any(item.get("type") == "reasoning" and item.get("encrypted_content") for item in items)
+    calls = [item for item in items if item.get("type") == "function_call"]
+    return Body(
+        form,
+        word=_word(why) or status if status == "incomplete" else status,
+        text="".join(_text(part.get("text")) for part in parts if part.get("type") in ("output_text", "text")),
+        calls=tuple(
+            _call(item.get("call_id") or item.get("id"), item.get("name"), item.get("arguments")) for item in calls
+        ),
+        refusal="".join(_text(part.get("refusal")) for part in parts if part.get("type") == "refusal"),
+        error=_error(answer.get("error")),
+        # All of it, since an item of reasoning is refused without the item that came after it; and only if it says
+        # itself what it holds, since by its id alone it is not found where nothing is stored.
+        reasoning={"output": items} if calls and encrypted else {},
+        tokens=_tokens(answer.get("usage")),
+    )
+
+
+def _messages(form: Form, answer: Mapping[str, Any]) -> Body:
+    blocks = _objects(answer["content"])
+    thinking = [block for block in blocks if block.get("type") in ("thinking", "redacted_thinking")]
+    return Body(
+        form,
+        word=_word(answer.get("stop_reason")),
+        text="".join(_text(block.get("text")) for block in blocks if block.get("type") == "text"),
+        calls=tuple(
+            _call(block.get("id"), block.get("name"), block.get("input"))
+            for block in blocks
+            if block.get("type") == "tool_use"
+        ),
+        reasoning={"thinking_blocks": thinking} if thinking else {},
+        tokens=_tokens(answer.get("usage")),
+    )
+
+
+def _gemini(form: Form, answer: Mapping[str, Any]) -> Body:
+    candidates = _objects(answer.get("candidates"))
+    if not candidates:
+        blocked = _object(answer.get("promptFeedback")).get("blockReason")
+        return Body(form, word="blocked" if blocked else None, tokens=_tokens(answer.get("usageMetadata")))
+    parts = [_objects(_object(candidate.get("content")).get("parts")) for candidate in candidates]
+    said = [[part for part in of_one if not part.get("thought")] for of_one in parts]
+    first = first_that_says([[of_one] for of_one in said]) or 0
+    calls = [_object(part["functionCall"]) for part in said[first] if "functionCall" in part]
+    return Body(
+        form,
+        word=_word(candidates[first].get("finishReason")),
+        text="".join(_text(part.get("text")) for part in said[first]),
+        calls=tuple(_call(call.get("id"), call.get("name"), call.get("args")) for call in calls),
+        tokens=_tokens(answer.get("usageMetadata")),
+    )
+
+
+def _converse(form: Form, answer: Mapping[str, Any]) -> Body:
+    blocks = _objects(_object(_object(answer.get("output")).get("message")).get("content"))
+    calls = [_object(block["toolUse"]) for block in blocks if "toolUse" in block]
+    thinking = list(_thinking_of_bedrock(blocks))
+    return Body(
+        form,
+        word=_word(answer.get("stopReason")),
+        text="".join(_text(block.get("text")) for block in blocks),
+        calls=tuple(_call(call.get("toolUseId"), call.get("name"), call.get("input")) for call in calls),
+        reasoning={"thinking_blocks": thinking} if thinking else {},
+        tokens=_tokens(answer.get("usage")),
+    )
+
+
+def _thinking_of_bedrock(blocks: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """In Anthropic's own form, in which LiteLLM takes it for both."""
+    for block in blocks:
+        reasoning = _object(block.get("reasoningContent"))
+        if text := _object(reasoning.get("reasoningText")):
+            yield {"type": "thinking", "thinking": _text(text.get("text")), "signature": _text(text.get("signature"))}
+        elif redacted := reasoning.get("redactedContent"):
+            yield {"type": "redacted_thinking", "data": redacted}
+
+
+def _cohere(form: Form, answer: Mapping[str, Any]) -> Body:
+    message = _object(answer.get("message"))
+    usage = _object(answer.get("usage") or answer.get("meta"))
+    return Body(
+        form,
+        word=_word(answer.get("finish_reason")),
+        text=_texts(message.get("content")) or _text(answer.get("text")),
+        calls=_chat_calls(message),
+        tokens=_tokens(usage.get("tokens") or usage.get("billed_units")),
+    )
+
+
+def _ollama(form: Form, answer: Mapping[str, Any]) -> Body:
+    message = _object(answer.get("message"))
+    # Its older versions say only that it is done, or not.
+    whole = "stop" if answer.get("done") is True else None
+    return Body(
+        form,
+        word=_word(answer.get("done_reason")) or whole,
+        text=_text(message.get("content")) or _text(answer.get("response")),
+        calls=_chat_calls(message),
+        tokens=_tokens(answer),
+    )
+
+
+# The first that fits. Azure, Bedrock, Vertex and those who imitate a provider answer as that one does.
+_READERS: Mapping[Form, tuple[Callable[[Mapping[str, Any]], bool], Callable[[Form, Mapping[str, Any]], Body]]] = {
+    "chat": (lambda it: isinstance(it.get("choices"), list) and bool(it["choices"]), _chat),
+    "responses": (lambda it: isinstance(it.get("output"), list), _responses),
+    "messages": (lambda it: isinstance(it.get("content"), list), _messages),
+    "gemini": (lambda it: "candidates" in it or "promptFeedback" in it, _gemini),
+    "converse": (lambda it: "stopReason" in it and isinstance(it.get("output"), dict), _converse),
+    "cohere": (lambda it: "finish_reason" in it and ("message" in it or "text" in it), _cohere),
+    "ollama": (lambda it: "done" in it and ("message" in it or "response" in it), _ollama),
+}
+
+# The names of the counts, in each format.
+_SENT = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens", "prompt_eval_count")
+_ANSWERED = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens", "eval_count")
+_CACHED = ("cache_read_input_tokens", "cacheReadInputTokens")
+_WRITTEN = ("cache_creation_input_tokens", "cacheWriteInputTokens")
+
+
+def _tokens(usage: Any) -> Tokens | None:
+    """What it counts, by whichever name."""
+    usage = _object(usage)
+    before = _object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
+    after = _object(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
+    sent, answered = _count(usage, *_SENT), _count(usage, *_ANSWERED)
+    cached, written = _count(usage, *_CACHED), _count(usage, *_WRITTEN)
+    if "prompt_tokens" not in usage:
+        sent += cached + written  # Anthropic and Bedrock count these beside the others
+    cached = max(cached, _count(before, "cached_tokens"), _count(usage, "cachedContentTokenCount"))
+    thoughts = _count(usage, "thoughtsTokenCount")  # and Gemini these
+    answered, reasoned = answered + thoughts, max(thoughts, _count(after, "reasoning_tokens"))
+    if not sent and not answered:
+        return None
+    cached = min(sent, cached)
+    return Tokens(sent, cached, min(sent - cached, written), answered, min(answered, reasoned))
+
+
+def _count(counts: Mapping[str, Any], *names: str) -> int:
+    for name in names:
+        value = counts.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return min(max(0, value), MOST_TOKENS)
+    return 0
+
+
+def _call(id_: Any, name: Any, arguments: Any) -> ToolCall:
+    """A call, its arguments as JSON text, whichever of the two the provider gives."""
+    if not isinstance(arguments, str):
+        arguments = "{}" if arguments is None else json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(id=_text(id_), function=FunctionCall(name=_text(name), arguments=arguments))
+
+
+def _error(error: Any) -> tuple[str, str] | None:
+    """The code and the message of an error; None where it is none. Some servers have an empty one in every answer."""
+    if isinstance(error, str):
+        return ("", error) if error else None
+    if not isinstance(error, dict):
+        return None
+    code, message = error.get("code") or error.get("type") or "", error.get("message") or ""
+    return (str(code), str(message)) if code or message else None
+
+
+def _texts(content: Any) -> str:
+    """The text of a message, which some give in parts; what a part of another type holds is no text of it."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text")) for part in _objects(content) if part.get("type", "text") == "text")
+    return _text(content)
+
+
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

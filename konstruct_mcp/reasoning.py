@@ -1,0 +1,201 @@
+"""A model's reasoning: what of its text is none of its answer, and what a provider wants to see again.
+
+Some servers leave the reasoning in the text. What is taken for it, and nothing else:
+
+- a block at the very start, in tags that models are trained to think in (`<think>`, `[THINK]` …), also one that does
+  not end; and in tags that people ask for too (`<thinking>`, `<reasoning>` …), if it ends and an answer follows;
+- all before a closing tag that was never opened, since templates open it in the prompt: where the tag begins a line,
+  hangs on a word, comes after a sentence or before an empty line, and stands in no code;
+- of Harmony's channels all but the final one.
+
+A model that calls tools is in the middle of a thought, and some providers refuse its next turn without it: Claude its
+signed thinking, DeepSeek and Kimi `reasoning_content`, the Responses API its items. An assistant that speaks OpenAI's
+format has no place for these, so that they are kept here, by the ids of the calls, and put back when the calls come
+back as history: to the same tenant, at a deployment that asks the same model with the same settings, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from cachetools import TTLCache
+
+from .config import Deployment
+from .types import Message
+
+# -- in the text -------------------------------------------------------------------------------------------------------
+
+_PAIRS = (
+    *(("<think>", "</think>"), ("<seed:think>", "</seed:think>"), ("<budget:thinking>", "</budget:thinking>")),
+    *(("[THINK]", "[/THINK]"), ("<|START_THINKING|>", "<|END_THINKING|>"), ("◁think▷", "◁/think▷")),
+    *(("<|begin_of_thought|>", "<|end_of_thought|>"), ("<|channel>thought", "<channel|>")),
+    ("Here is my thought process:", "Here is my response:"),
+)
+_ASKED_FOR = (
+    *(("<thinking>", "</thinking>"), ("<reasoning>", "</reasoning>"), ("<thought>", "</thought>")),
+    *(("<thoughts>", "</thoughts>"), ("<analysis>", "</analysis>")),
+)
+_LEADING = re.compile(
+    r"\s*(?:"
+    + "|".join(rf"{re.escape(first)}.*?(?:{re.escape(last)}\s*|\Z)" for first, last in _PAIRS[:-1])
+    + "|"
+    + "|".join(rf"{re.escape(first)}.*?{re.escape(last)}\s*(?=\S)" for first, last in (*_ASKED_FOR, _PAIRS[-1]))
+    + ")",
+    re.DOTALL,
+)
+# Those that templates open in the prompt: the tag begins a line, or hangs on a word or comes after a sentence, or an
+# empty line comes after it. One that somebody speaks of stands between spaces, in quotes or in code.
+_TAG = r"</(?:seed:)?think>|\[/THINK\]|◁/think▷"
+_CLOSING = re.compile(
+    rf"(?:^[ \t]*|(?<=[^\s\"'`“‘«(<\[{{=>])|(?<=[.!?…。！？:][ \t]))(?:{_TAG})|(?:{_TAG})(?=[ \t]*\n[ \t]*\n)",
+    re.MULTILINE,
+)
+_CODE = re.compile(r"(?ms)^[ \t]*(```+|~~~+).*?(?:^[ \t]*\1|\Z)|`[^`\n]+`")
+_HARMONY = re.compile(r"\s*(?:<\|start\|>assistant\s*)?<\|channel\|>")
+_FINAL = re.compile(
+    r"<\|channel\|>final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>(.*?)(?:<\|(?:return|end)\|>|\Z)", re.DOTALL
+)
+_FLAT_HARMONY = "assistantfinal"  # what is left between the channels where a server drops their marks
+_MOST_TAGS = 50  # that are looked at: more are no sign of a thought
+
+
+def answer_in(text: str) -> str:
+    """The text without the reasoning in it."""
+    if _HARMONY.match(text):
+        final = _FINAL.findall(text)
+        return final[-1].strip() if final else ""
+    if text.lstrip().startswith("analysis") and _FLAT_HARMONY in text:
+        return text.rpartition(_FLAT_HARMONY)[2].lstrip()
+    while match := _LEADING.match(text):
+        text = text[match.end() :]
+    if any(last in text for first, last in _PAIRS):
+        code = [found.span() for found in _CODE.finditer(text)]
+        for closing in islice(_CLOSING.finditer(text), _MOST_TAGS):
+            tag = closing[0].strip()
+            start = closing.end() - len(tag)
+            if tag.replace("/", "") in text[:start]:
+                break  # it was opened in the text itself, which speaks of it
+            if not any(begin <= start < end for begin, end in code):
+                return text[closing.end() :].lstrip()
+    return text
+
+
+# -- to be given back --------------------------------------------------------------------------------------------------
+
+SIGNATURE = "__thought__"  # begins Gemini's signature in the id of a call, where LiteLLM puts it
+_KEPT_S, _MOST_CHARS, _MOST_OF_ONE = 3600.0, 32_000_000, 2_000_000
+_LEAST = 1000  # characters that one counts at least, which bounds their number
+
+
+class Kept:
+    """The reasoning behind the tool calls of the last hour, in memory: 32 million characters in all, of which the
+    oldest make room, and two million of one answer."""
+
+    def __init__(self) -> None:
+        self._turns: TTLCache[tuple[str, str], _Turn] = TTLCache(
+            _MOST_CHARS, _KEPT_S, getsizeof=lambda turn: turn.chars
+        )
+
+    def keep(self, tenant: str, deployment: Deployment, ids: Iterable[str], reasoning: Mapping[str, Any]) -> None:
+        """What this deployment has thought before it made these calls."""
+        ids = list(ids)
+        chars = len(json.dumps(reasoning)) if ids and reasoning else 0
+        if 0 < chars <= _MOST_OF_ONE:
+            turn = _Turn(_maker(deployment), reasoning, max(_LEAST, chars // len(ids) + 1))
+            for id_ in ids:
+                self._turns[tenant, id_] = turn
+
+    def bytes_of(self, tenant: str, deployment: Deployment, messages: Iterable[Message]) -> int:
+        """The length of what this deployment would be given back in these messages, as JSON."""
+        turns = [[call.id for call in message.tool_calls] for message in messages if message.tool_calls]
+        found = [self.of(tenant, deployment, ids) for ids in turns]
+        return sum(len(json.dumps(reasoning, ensure_ascii=False).encode()) for reasoning in found if reasoning)
+
+    def of(self, tenant: str, deployment: Deployment, ids: Iterable[str]) -> Mapping[str, Any] | None:
+        """What was kept with one of these calls; None where there is nothing, or it is another one's."""
+        if not self._turns:
+            return None
+        for id_ in ids:
+            turn = self._turns.get((tenant, id_))
+            if turn is not None and turn.maker == _maker(deployment):
+                return turn.reasoning
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    maker: bytes
+    reasoning: Mapping[str, Any]
+    chars: int
+
+
+def _maker(deployment: Deployment) -> bytes:
+    """The same for two deployments that ask the same model at the same place on the same account, in the same way."""
+    return hashlib.sha256(repr(sorted(deployment.params.items())).encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """A conversation as one deployment is to see it.
+
+    Attributes:
+        messages: in OpenAI's format, with what else LiteLLM takes in it.
+        outputs: by the id of its first call, what the Responses API had put out in that turn.
+        is_thoughtless: whether the calls to which results come now are without the thought before them.
+    """
+
+    messages: list[dict[str, Any]]
+    outputs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    is_thoughtless: bool = False
+
+
+# These refuse a turn of calls without the field, also where nothing was thought; Kimi an empty one too.
+_WANT_THE_FIELD = re.compile(
+    r"^(moonshot|deepseek|openai|custom_openai|hosted_vllm|litellm_proxy)/(.*/)?(?P<family>deepseek|kimi)[^/]*$"
+)
+_IS_GEMINI = re.compile(r"^(gemini|vertex_ai(_beta)?)/")
+
+
+def give_back(
+    messages: list[dict[str, Any]], deployment: Deployment, tenant: str, kept: Kept, *, must_think: bool
+) -> GivenBack:
+    """Put into these messages what the deployment has thought when it made the calls in them. `must_think` says that
+    it does not take a last turn of calls that begins without thinking, and others' thinking where that is off."""
+    turns = [message for message in messages if message.get("tool_calls")]
+    if not turns:
+        return GivenBack(messages)
+    is_gemini = _IS_GEMINI.match(deployment.model)
+    if not is_gemini:
+        _drop_signatures(messages)
+    outputs: dict[str, Sequence[Mapping[str, Any]]] = {}
+    for message in turns:
+        ids = [call["id"] for call in message["tool_calls"]]
+        found = dict(kept.of(tenant, deployment, ids) or {})
+        if (output := found.pop("output", None)) is not None:
+            outputs[ids[0]] = output
+        if not found and (wanting := _WANT_THE_FIELD.match(deployment.model)):
+            found = {"reasoning_content": "" if wanting["family"] == "deepseek" else " "}
+        message.update(found)
+        if message["content"] == "" and is_gemini:
+            message["content"] = None  # which takes no empty text
+    last = next(message for message in reversed(messages) if message["role"] == "assistant")
+    if not must_think or not last.get("tool_calls") or "thinking_blocks" in last:
+        return GivenBack(messages, outputs)
+    for message in turns:
+        message.pop("thinking_blocks", None)
+    return GivenBack(messages, outputs, is_thoughtless=True)
+
+
+def _drop_signatures(messages: Iterable[dict[str, Any]]) -> None:
+    """Of another provider's model; and nobody else takes ids of that length."""
+    for message in messages:
+        for call in message.get("tool_calls") or ():
+            call["id"] = call["id"].partition(SIGNATURE)[0]
+        if "tool_call_id" in message:
+            message["tool_call_id"] = message["tool_call_id"].partition(SIGNATURE)[0]

@@ -1,0 +1,453 @@
+"""An answer is read for what it is: whole, cut, filtered, a call, or that deployment's failure, by the provider's own
+word; and nothing of it is lost or taken for something else.
+
+A fake on one side, `Konstruct` on the other. Behind each deployment stands another, which is asked where the first one
+has failed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from formats import OtherWire, Wire
+from providers import Changed, Provider, Raw, Text
+from worlds import HELLO, entry, opened, reaching
+
+from konstruct_mcp.types import Completion
+
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+CALL = ("call_1", "weather", '{"city": "Oslo"}')
+BEHIND = "From behind"
+# Where each format has the provider's word, its model as LiteLLM has it.
+MODELS: dict[Wire | OtherWire, str] = {
+    "openai": "openai/gpt-4o",
+    "anthropic": "anthropic/claude-sonnet-4-6",
+    "azure": "azure/fake",
+    "gemini": "gemini/gemini-2.5-pro",
+    "openrouter": "openrouter/anthropic/claude-sonnet-4.5",
+    "vllm": "hosted_vllm/fake",
+    "mistral": "mistral/mistral-large-latest",
+    "groq": "groq/openai/gpt-oss-120b",
+    "deepseek": "deepseek/deepseek-chat",
+    "xai": "xai/grok-4",
+    "cohere": "cohere_chat/command-a-03-2025",
+}
+
+
+async def answered(
+    folder: Path, wire: Wire | OtherWire, *answers: Any, model: str = "", **arguments: Any
+) -> Completion:
+    """What becomes of this provider's answers."""
+    with Provider(wire) as provider, Provider("openai") as behind:
+        provider.script(*answers)
+        behind.script(Text(BEHIND))
+        config = {
+            "model_list": [
+                entry("it", reaching(provider, model or MODELS[wire]), order=1),
+                entry("it", reaching(behind, "openai/gpt-4o-mini"), order=2),
+            ],
+            "router_settings": {"num_retries": 0},
+        }
+        async with opened(folder, config) as konstruct:
+            return await konstruct.complete(arguments.pop("messages", HELLO), model_group="it", **arguments)
+
+
+def raw(body: Any) -> Raw:
+    return Raw(json.dumps(body).encode())
+
+
+# -- why it ended ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wire", "word", "finish_reason"),
+    [
+        *(("openai", word, word) for word in ("stop", "length", "content_filter")),
+        *(("anthropic", word, "stop") for word in ("end_turn", "stop_sequence")),
+        *(("anthropic", word, "length") for word in ("max_tokens", "model_context_window_exceeded", "pause_turn")),
+        ("anthropic", "refusal", "content_filter"),
+        *(("gemini", word, reason) for word, reason in (("STOP", "stop"), ("MAX_TOKENS", "length"))),
+        *(("gemini", word, "content_filter") for word in ("SAFETY", "RECITATION", "BLOCKLIST", "SPII", "MODEL_ARMOR")),
+        *(("cohere", word, reason) for word, reason in (("COMPLETE", "stop"), ("MAX_TOKENS", "length"))),
+        *(("cohere", word, reason) for word, reason in (("STOP_SEQUENCE", "stop"), ("ERROR_TOXIC", "content_filter"))),
+        ("mistral", "model_length", "length"),
+        ("vllm", "repetition", "length"),
+        ("openai", "sensitive", "content_filter"),
+        ("openai", "eos_token", "stop"),
+    ],
+)
+async def test_an_end_is_what_the_providers_own_word_says(
+    tmp_path: Path, wire: Wire, word: str, finish_reason: str
+) -> None:
+    completion = await answered(tmp_path, wire, Text("Said.", ends=word))
+
+    assert (completion.content, completion.finish_reason, completion.notes) == ("Said.", finish_reason, ())
+
+
+@pytest.mark.parametrize(
+    ("wire", "word", "fault"),
+    [
+        ("deepseek", "insufficient_system_resource", "server error"),
+        *(("openrouter", word, "server error") for word in ("error", "ERROR")),
+        *(("vllm", word, "server error") for word in ("abort", "error")),
+        ("openai", "network_error", "server error"),
+        *(("cohere", word, "server error") for word in ("ERROR", "TIMEOUT")),
+        *(
+            ("gemini", word, "unusable answer")
+            for word in ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "LANGUAGE", "OTHER", "TOO_MANY_TOOL_CALLS")
+        ),
+    ],
+)
+async def test_an_end_that_is_a_failure_moves_on(tmp_path: Path, wire: Wire, word: str, fault: str) -> None:
+    completion = await answered(tmp_path, wire, Text("Half of", ends=word))
+
+    assert (completion.content, completion.finish_reason) == (BEHIND, "stop")
+    assert [attempt.error for attempt in completion.attempts] == [f"{fault} (it ended in {word.lower()})"]
+
+
+@pytest.mark.parametrize(
+    ("wire", "leave_out"),
+    [
+        ("openai", lambda body: body["choices"][0].pop("finish_reason")),
+        ("openai", lambda body: body["choices"][0].update(finish_reason=None)),
+        ("anthropic", lambda body: body.update(stop_reason=None)),
+        ("gemini", lambda body: body["candidates"][0].pop("finishReason")),
+    ],
+)
+async def test_an_answer_without_a_reason_for_its_end_is_not_known_to_be_whole(
+    tmp_path: Path, wire: Wire, leave_out: Callable[[Any], Any]
+) -> None:
+    completion = await answered(tmp_path, wire, Changed(Text("Said."), leave_out))
+
+    assert (completion.content, completion.finish_reason) == ("Said.", "length")
+    assert completion.notes == (f"{MODELS[wire]} does not say why its answer ended: it may not be whole",)
+
+
+async def test_a_reason_that_nobody_knows_is_no_proper_end(tmp_path: Path) -> None:
+    completion = await answered(tmp_path, "openai", Text("Said.", ends="something_of_next_year"))
+
+    assert (completion.content, completion.finish_reason) == ("Said.", "length")
+    assert completion.notes == ("openai/gpt-4o ended its answer for a reason that is not known: it may not be whole",)
+
+
+async def test_nothing_without_a_reason_is_a_failure(tmp_path: Path) -> None:
+    completion = await answered(tmp_path, "openai", Text("", ends="something_of_next_year"))
+
+    assert completion.content == BEHIND
+
+
+@pytest.mark.parametrize(
+    ("arguments", "finish_reason"), [('{"city": "Oslo"}', "tool_calls"), ('{"city": "Os', "length")]
+)
+async def test_calls_without_a_reason_are_whole_if_their_arguments_are(
+    tmp_path: Path, arguments: str, finish_reason: str
+) -> None:
+    completion = await answered(
+        tmp_path,
+        "openai",
+        Changed(
+            Text(None, tool_calls=[("call_1", "weather", arguments)]),
+            lambda body: body["choices"][0].update(finish_reason=None),
+        ),
+        tools=[WEATHER],
+    )
+
+    assert [call.function.arguments for call in completion.tool_calls] == [arguments]
+    assert completion.finish_reason == finish_reason
+
+
+async def test_calls_that_were_announced_and_not_made_are_a_failure(tmp_path: Path) -> None:
+    completion = await answered(tmp_path, "openai", Text(None, finish="tool_calls"), tools=[WEATHER])
+
+    assert completion.content == BEHIND
+    assert completion.attempts[0].error == "unusable answer (tool calls announced, and none made)"
+
+
+# -- an error in a 200 -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        ({"code": 429, "message": "Rate limited"}, "rate limited (HTTP 200 with an error 429 in it)"),
+        ({"code": "429", "message": "Rate limited"}, "rate limited (HTTP 200 with an error 429 in it)"),
+        ({"code": 401, "message": "No auth"}, "key refused (HTTP 200 with an error 401 in it)"),
+        ({"code": 402, "message": "Out of credits"}, "quota used up (HTTP 200 with an error 402 in it)"),
+        ({"code": 502, "message": "Upstream"}, "server error (HTTP 200 with an error 502 in it)"),
+        ({"code": "server_error", "message": "Upstream"}, "server error (HTTP 200 with an error 500 in it)"),
+        ({"message": "Something"}, "unusable answer (HTTP 200 with an error in it)"),
+        ("Something", "unusable answer (HTTP 200 with an error in it)"),
+    ],
+)
+@pytest.mark.parametrize("place", ["alone", "in a choice"])
+async def test_an_error_inside_a_200_is_what_its_code_says(tmp_path: Path, error: Any, fault: str, place: str) -> None:
+    message = {"role": "assistant", "content": "Ha"}
+    choice = {"index": 0, "message": message, "finish_reason": "error", "error": error}
+    whole = {"id": "gen-1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    body = {"error": error, "user_id": "u"} if place == "alone" else whole
+
+    completion = await answered(tmp_path, "openrouter", raw(body))
+
+    assert completion.content == BEHIND
+    assert [attempt.error for attempt in completion.attempts] == [fault]
+
+
+async def test_an_empty_error_beside_an_answer_is_none(tmp_path: Path) -> None:
+    completion = await answered(
+        tmp_path, "openai", Changed(Text("Said."), lambda body: body.update(error={"message": "", "code": None}))
+    )
+
+    assert (completion.content, completion.attempts) == ("Said.", ())
+
+
+# -- the Responses API -------------------------------------------------------------------------------------------------
+
+CODEX = "openai/gpt-5-codex"
+THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}]}
+FUNCTION_CALL = {
+    "type": "function_call",
+    "id": "fc_1",
+    "call_id": "call_1",
+    "name": "weather",
+    "arguments": '{"city": "Oslo"}',
+    "status": "completed",
+}
+
+
+def message(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": list(parts)}
+
+
+def text(said: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": said, "annotations": []}
+
+
+def response(*output: dict[str, Any], **more: Any) -> Raw:
+    usage = {
+        "input_tokens": 11,
+        "input_tokens_details": {"cached_tokens": 3},
+        "output_tokens": 7,
+        "output_tokens_details": {"reasoning_tokens": 4},
+        "total_tokens": 18,
+    }
+    whole = {"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": "completed", "error": None}
+    rest: dict[str, Any] = {
+        "incomplete_details": None,
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": usage,
+    }
+    return raw({**whole, **rest, "output": list(output), **more})
+
+
+@pytest.mark.parametrize(("wire", "model"), [("openai", CODEX), ("azure", "azure/responses/fake")])
+async def test_of_the_responses_api_every_text_and_every_call_is_read(tmp_path: Path, wire: Wire, model: str) -> None:
+    second = {**FUNCTION_CALL, "id": "fc_2", "call_id": "call_2", "arguments": "{}"}
+    answer = response(THOUGHT, message(text("One, "), text("two. ")), message(text("Three.")), FUNCTION_CALL, second)
+
+    completion = await answered(tmp_path, wire, answer, model=model, tools=[WEATHER])
+
+    assert completion.content == "One, two. Three."
+    assert [(call.id, call.function.arguments) for call in completion.tool_calls] == [
+        ("call_1", '{"city": "Oslo"}'),
+        ("call_2", "{}"),
+    ]
+    assert completion.finish_reason == "tool_calls"
+    assert (completion.usage.input_tokens, completion.usage.output_tokens, completion.usage.cached_tokens) == (11, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("why", "finish_reason"), [("max_output_tokens", "length"), ("content_filter", "content_filter")]
+)
+@pytest.mark.parametrize("output", [[THOUGHT], [THOUGHT, message(text("Half"))], []])
+async def test_an_incomplete_response_says_so(
+    tmp_path: Path, why: str, finish_reason: str, output: list[dict[str, Any]]
+) -> None:
+    answer = response(*output, status="incomplete", incomplete_details={"reason": why})
+
+    completion = await answered(tmp_path, "openai", answer, model=CODEX)
+
+    assert completion.content == ("Half" if len(output) == 2 else "")
+    assert completion.finish_reason == finish_reason
+    assert completion.usage.output_tokens == 7
+    assert completion.cost_usd is not None
+
+
+async def test_a_refusal_item_is_a_filtered_answer(tmp_path: Path) -> None:
+    answer = response(THOUGHT, message({"type": "refusal", "refusal": "I can't help with that."}))
+
+    completion = await answered(tmp_path, "openai", answer, model=CODEX)
+
+    assert (completion.content, completion.finish_reason) == ("I can't help with that.", "content_filter")
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        ({"code": "server_error", "message": "Oops"}, "server error (HTTP 200 with an error 500 in it)"),
+        ({"code": "rate_limit_exceeded", "message": "Slow down"}, "rate limited (HTTP 200 with an error 429 in it)"),
+        (None, "server error (it ended in failed)"),
+    ],
+)
+async def test_a_failed_response_is_that_deployments_failure(tmp_path: Path, error: Any, fault: str) -> None:
+    completion = await answered(tmp_path, "openai", response(status="failed", error=error), model=CODEX)
+
+    assert completion.content == BEHIND
+    assert [attempt.error for attempt in completion.attempts] == [fault]
+
+
+async def test_what_goes_to_the_responses_api_is_in_its_format_and_whole(tmp_path: Path) -> None:
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "system", "content": [{"type": "text", "text": "Be kind."}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Weather here?"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": "Looking.",
+            "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+    ]
+    schema = {"type": "object", "properties": {"sky": {"type": "string"}}}
+    with Provider("openai") as openai:
+        openai.script(response(message(text("Rain."))))
+        config = {"model_list": [entry("it", reaching(openai, CODEX))]}
+        async with opened(tmp_path, config) as konstruct:
+            await konstruct.complete(
+                messages,
+                tools=[WEATHER],
+                tool_choice={"type": "function", "function": {"name": "weather"}},
+                response_format={"type": "json_schema", "json_schema": {"name": "sky", "schema": schema}},
+                max_tokens=99,
+            )
+
+    [sent] = openai.requests
+    assert sent.path == "/v1/responses"
+    assert sent.body["instructions"] == "Be brief.\n\nBe kind."
+    assert sent.body["input"] == [
+        {
+            "type": "message",
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "Weather here?"},
+                {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "low"},
+            ],
+        },
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Looking."}]},
+        {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "call_1", "output": "rain"},
+    ]
+    assert sent.body["tool_choice"] == {"type": "function", "name": "weather"}
+    assert sent.body["tools"][0]["name"] == "weather"
+    assert sent.body["tools"][0]["strict"] is False
+    assert sent.body["text"]["format"]["schema"] == schema
+    assert sent.body["max_output_tokens"] == 99
+
+
+# -- others' forms -----------------------------------------------------------------------------------------------------
+
+
+def _without_content(candidate: dict[str, Any], why: str) -> None:
+    candidate.pop("content")
+    candidate["finishReason"] = why
+
+
+@pytest.mark.parametrize(("why", "finish_reason"), [("MAX_TOKENS", "length"), ("SAFETY", "content_filter")])
+async def test_geminis_candidate_without_content_is_an_empty_answer(
+    tmp_path: Path, why: str, finish_reason: str
+) -> None:
+    answer = Changed(Text("Gone"), lambda body: _without_content(body["candidates"][0], why))
+
+    completion = await answered(tmp_path, "gemini", answer)
+
+    assert (completion.content, completion.finish_reason, completion.attempts) == ("", finish_reason, ())
+    assert completion.usage.input_tokens == 11
+
+
+async def test_geminis_blocked_prompt_is_a_filtered_answer(tmp_path: Path) -> None:
+    usage = {"promptTokenCount": 5, "totalTokenCount": 5}
+    body = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": usage}
+
+    completion = await answered(tmp_path, "gemini", raw(body))
+
+    assert (completion.content, completion.finish_reason) == ("", "content_filter")
+
+
+async def test_geminis_texts_are_joined_and_its_thoughts_are_none(tmp_path: Path) -> None:
+    parts = [{"text": "Hm.", "thought": True}, {"text": "One, "}, {"text": "two."}]
+    answer = Changed(Text("x"), lambda body: body["candidates"][0]["content"].update(parts=parts))
+
+    completion = await answered(tmp_path, "gemini", answer)
+
+    assert (completion.content, completion.finish_reason) == ("One, two.", "stop")
+
+
+async def test_a_function_call_of_old_servers_is_a_tool_call(tmp_path: Path) -> None:
+    def as_of_old(body: Any) -> None:
+        called = {"name": "weather", "arguments": '{"city": "Oslo"}'}
+        body["choices"][0]["message"] = {"role": "assistant", "content": None, "function_call": called}
+        body["choices"][0]["finish_reason"] = "function_call"
+
+    completion = await answered(tmp_path, "openai", Changed(Text("x"), as_of_old), tools=[WEATHER])
+
+    [call] = completion.tool_calls
+    assert (call.function.name, call.function.arguments) == ("weather", '{"city": "Oslo"}')
+    assert call.id
+    assert completion.finish_reason == "tool_calls"
+
+
+def _choice(content: str | None, finish: str, *calls: Any) -> dict[str, Any]:
+    made = [{"id": id_, "type": "function", "function": {"name": n, "arguments": a}} for id_, n, a in calls]
+    said = {"role": "assistant", "content": content, **({"tool_calls": made} if made else {})}
+    return {"index": 0, "message": said, "finish_reason": finish}
+
+
+@pytest.mark.parametrize(
+    ("choices", "content", "calls", "finish_reason"),
+    [
+        ([_choice("", "stop"), _choice("Second", "length")], "Second", 0, "length"),
+        ([_choice("First", "stop"), _choice("Second", "length")], "First", 0, "stop"),
+        ([_choice("Looking.", "stop"), _choice(None, "tool_calls", CALL)], "Looking.", 1, "tool_calls"),
+        ([_choice("One", "tool_calls", CALL), _choice("Two", "tool_calls", CALL, CALL)], "One", 1, "tool_calls"),
+    ],
+)
+async def test_of_several_choices_the_first_that_says_something_is_the_answer(
+    tmp_path: Path, choices: list[Any], content: str, calls: int, finish_reason: str
+) -> None:
+    answer = Changed(Text("x"), lambda body: body.update(choices=choices))
+
+    completion = await answered(tmp_path, "openai", answer, tools=[WEATHER])
+
+    assert (completion.content, len(completion.tool_calls)) == (content, calls)
+    assert completion.finish_reason == finish_reason
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted", "is_priced"),
+    [
+        (None, (0, 0), False),
+        ({}, (0, 0), False),
+        ({"prompt_tokens": 11}, (11, 0), True),
+        ({"prompt_tokens": 11, "completion_tokens": 7}, (11, 7), True),
+        ({"input_tokens": 11, "output_tokens": 7}, (11, 7), True),
+    ],
+)
+async def test_what_a_provider_counts_is_taken_and_what_it_does_not_is_unknown(
+    tmp_path: Path, usage: Any, counted: tuple[int, int], is_priced: bool
+) -> None:
+    completion = await answered(tmp_path, "openai", Changed(Text("Said."), lambda body: body.update(usage=usage)))
+
+    assert completion.content == "Said."
+    assert (completion.usage.input_tokens, completion.usage.output_tokens) == counted
+    assert (completion.cost_usd is not None) is is_priced

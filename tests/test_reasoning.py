@@ -1,0 +1,359 @@
+"""A model's reasoning is no part of its answer; and what a provider wants to see of it in the next turn comes back, to
+that provider, for that tenant, from an assistant that knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from formats import Wire
+from providers import Changed, Provider, Received, Text
+from worlds import entry, opened, reaching, replace
+
+from konstruct_mcp import Konstruct
+
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+CALL = ("call_1", "weather", "{}")
+ASKED: list[dict[str, Any]] = [{"role": "user", "content": "Weather in Oslo?"}]
+THINKING = {"type": "thinking", "thinking": "Hm.", "signature": "c2lnbmVk"}
+
+
+# -- in the text -------------------------------------------------------------------------------------------------------
+
+_THOUGHT = [
+    "<think>\nHm.\n</think>\n\nIt rains.",
+    "Hm.\n</think>\n\nIt rains.",
+    "Hm.</think>It rains.",
+    "</think>\n\nIt rains.",
+    "<think>Hm.</think>\n<think>Well.</think>It rains.",
+    "Hm, `x` and\n```py\nx\n```\n</think>\nIt rains.",
+    "<thinking>Hm.</thinking>\nIt rains.",
+    "<reasoning>Hm.</reasoning>\nIt rains.",
+    "[THINK]Hm.[/THINK]It rains.",
+    "<seed:think>Hm.</seed:think>It rains.",
+    "◁think▷Hm.◁/think▷It rains.",
+    "<|START_THINKING|>Hm.<|END_THINKING|>It rains.",
+    "<|channel>thought\nHm.<channel|>It rains.",
+    "Here is my thought process: Hm. Here is my response: It rains.",
+    "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>It rains.<|return|>",
+    "<|start|>assistant<|channel|>final<|message|>It rains.",
+    "analysisHm.assistantfinalIt rains.",
+]
+_NO_THOUGHT = [
+    "It rains.",
+    "The </think> tag ends a thought.",
+    "`</think>` ends a thought.\n\nIt is a tag.",
+    "```html\n<p>\n</think>\n```\nis what it looks like.",
+    "The tag <think> opens a thought,\n</think> ends it.",
+    'It prints "</think>"\n\nand ends.',
+    "First: <think>\nHm.\n</think>\nSo it is written.",
+    "<thinking>is what you asked me to write</thinking>",
+    "analysis is what follows: it rains.",
+]
+
+
+@pytest.mark.parametrize("written", _THOUGHT)
+async def test_reasoning_in_the_text_is_no_part_of_the_answer(tmp_path: Path, openai: Provider, written: str) -> None:
+    openai.script(Text(written))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
+        completion = await konstruct.complete(ASKED)
+
+    assert completion.content == "It rains."
+
+
+@pytest.mark.parametrize("written", _NO_THOUGHT)
+async def test_an_answer_that_speaks_of_tags_is_left_as_it_is(tmp_path: Path, openai: Provider, written: str) -> None:
+    openai.script(Text(written))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
+        completion = await konstruct.complete(ASKED)
+
+    assert completion.content == written
+
+
+async def test_a_thought_that_never_ends_is_no_answer(tmp_path: Path, openai: Provider) -> None:
+    openai.script(Text("<think>Hm. And then", finish="length"))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
+        completion = await konstruct.complete(ASKED)
+
+    assert (completion.content, completion.finish_reason) == ("", "length")
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+async def test_reasoning_in_a_field_of_its_own_is_no_part_of_the_answer(
+    tmp_path: Path, openai: Provider, name: str
+) -> None:
+    openai.script(Changed(Text("It rains."), lambda body: body["choices"][0]["message"].update({name: "Hm."})))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
+        completion = await konstruct.complete(ASKED)
+
+    assert completion.content == "It rains."
+
+
+async def test_content_in_parts_is_read_without_its_thoughts(tmp_path: Path, openai: Provider) -> None:
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "It rains."}]
+    openai.script(Changed(Text("x"), lambda body: body["choices"][0]["message"].update(content=parts)))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
+        completion = await konstruct.complete(ASKED)
+
+    assert completion.content == "It rains."
+
+
+# -- given back --------------------------------------------------------------------------------------------------------
+
+
+async def turn(konstruct: Konstruct, messages: list[dict[str, Any]], **arguments: Any) -> None:
+    """One turn of a tool loop, by an assistant that keeps OpenAI's messages and nothing else."""
+    completion = await konstruct.complete(messages, tools=[WEATHER], **arguments)
+    calls = [call.model_dump() for call in completion.tool_calls]
+    messages.append({"role": "assistant", "content": completion.content, "tool_calls": calls})
+    messages += ({"role": "tool", "tool_call_id": call["id"], "content": "rain"} for call in calls)
+
+
+def turn_of(received: Received) -> dict[str, Any]:
+    """The assistant's turn in a request."""
+    [turn] = [message for message in received.body["messages"] if message["role"] == "assistant"]
+    return dict(turn)
+
+
+def with_reasoning(**fields: Any) -> Changed:
+    answer = Text(None, tool_calls=[CALL])
+    return Changed(answer, lambda body: body["choices"][0]["message"].update(fields))
+
+
+def claude(*blocks: Mapping[str, Any]) -> Changed:
+    answer = Text(None, tool_calls=[("toolu_1", "weather", "{}")])
+    return Changed(answer, lambda body: body["content"].__setitem__(slice(0, 0), list(blocks)))
+
+
+DETAILS = [{"type": "reasoning.text", "text": "Hm.", "signature": "c2ln"}]
+
+
+@pytest.mark.parametrize(
+    ("wire", "model", "fields"),
+    [
+        ("deepseek", "deepseek/deepseek-chat", {"reasoning_content": "Hm."}),
+        ("deepseek", "deepseek/deepseek-chat", {"reasoning_content": ""}),
+        ("openai", "moonshot/kimi-k2-thinking", {"reasoning_content": "Hm."}),
+        ("openai", "openai/kimi-k2-thinking", {"reasoning_content": "Hm."}),
+        ("vllm", "hosted_vllm/fake", {"reasoning": "Hm."}),
+        ("ollama", "ollama/qwen3:8b", {"reasoning": "Hm."}),
+        ("openrouter", "openrouter/anthropic/claude-sonnet-4.5", {"reasoning": "Hm.", "reasoning_details": DETAILS}),
+    ],
+)
+async def test_a_servers_reasoning_comes_back_under_its_own_name(
+    tmp_path: Path, wire: Wire, model: str, fields: dict[str, Any]
+) -> None:
+    with Provider(wire) as provider:
+        provider.script(with_reasoning(**fields), Text("It rains."))
+        async with opened(tmp_path, {"model_list": [entry("it", reaching(provider, model))]}) as konstruct:
+            messages = list(ASKED)
+            await turn(konstruct, messages)
+            completion = await konstruct.complete(messages, tools=[WEATHER])
+
+    assert completion.content == "It rains."
+    last = turn_of(provider.requests[-1])
+    wanted = {"reasoning_details": DETAILS} if "reasoning_details" in fields else fields
+    assert {name: value for name, value in last.items() if name.startswith("reasoning")} == wanted
+    assert [call["id"] for call in last["tool_calls"]] == ["call_1"]
+
+
+@pytest.mark.parametrize("block", [THINKING, {"type": "redacted_thinking", "data": "b3BhcXVl"}])
+@pytest.mark.parametrize("params", [{}, {"thinking": {"type": "enabled", "budget_tokens": 2000}}])
+async def test_claudes_thinking_comes_back_with_its_signature_before_its_calls(
+    tmp_path: Path, anthropic: Provider, block: dict[str, Any], params: dict[str, Any]
+) -> None:
+    anthropic.script(claude(block), Text("It rains."))
+    config = {"model_list": [entry("it", reaching(anthropic, "anthropic/claude-sonnet-4-5"), **params)]}
+    async with opened(tmp_path, config) as konstruct:
+        messages = list(ASKED)
+        await turn(konstruct, messages)
+        completion = await konstruct.complete(messages, tools=[WEATHER])
+
+    sent = anthropic.requests[-1]
+    assert turn_of(sent)["content"] == [block, {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}]
+    assert sent.body.get("thinking") == params.get("thinking")
+    assert completion.notes == ()
+
+
+async def test_geminis_signature_comes_back_to_it_and_to_nobody_else(tmp_path: Path, openai: Provider) -> None:
+    called = [{"functionCall": {"name": "weather", "args": {}}, "thoughtSignature": "c2lnbmVk"}]
+    with Provider("gemini") as gemini:
+        gemini.script(
+            Changed(Text("x"), lambda body: body["candidates"][0]["content"].update(parts=called)), Text("It rains.")
+        )
+        config = {
+            "model_list": [
+                entry("gemini", reaching(gemini, "gemini/gemini-2.5-pro")),
+                entry("openai", reaching(openai, "openai/gpt-4o")),
+            ]
+        }
+        async with opened(tmp_path, config) as konstruct:
+            messages = list(ASKED)
+            await turn(konstruct, messages, model_group="gemini")
+            await konstruct.complete(messages, tools=[WEATHER], model_group="gemini")
+            await konstruct.complete(messages, tools=[WEATHER], model_group="openai")
+
+    [part] = gemini.requests[-1].body["contents"][1]["parts"]
+    assert part["thoughtSignature"] == "c2lnbmVk"
+    assert "c2lnbmVk" not in json.dumps(openai.requests[-1].body)
+    [call] = turn_of(openai.requests[-1])["tool_calls"]
+    assert len(call["id"]) <= 40
+    assert openai.requests[-1].body["messages"][-1]["tool_call_id"] == call["id"]
+
+
+async def test_encrypted_reasoning_of_the_responses_api_comes_back_with_what_followed_it(
+    tmp_path: Path, openai: Provider
+) -> None:
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "b3BhcXVl"}
+
+    def think(body: Any) -> None:
+        body["output"] = [thought, *(item for item in body["output"] if item["type"] != "reasoning")]
+
+    openai.script(Changed(Text("Looking.", tool_calls=[CALL]), think), Text("It rains."))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/gpt-5-codex"))]}) as konstruct:
+        messages = list(ASKED)
+        await turn(konstruct, messages)
+        await konstruct.complete(messages, tools=[WEATHER])
+
+    _, again, said, called, result = openai.requests[-1].body["input"]
+    assert again == thought
+    assert said["content"][0]["text"] == "Looking."
+    assert (called["call_id"], result["call_id"], result["output"]) == ("call_1", "call_1", "rain")
+
+
+async def test_calls_that_had_no_id_of_their_own_are_known_by_the_ones_they_were_given(
+    tmp_path: Path, openai: Provider
+) -> None:
+    nameless = [{"id": "", "type": "function", "function": {"name": "weather", "arguments": "{}"}}] * 2
+    openai.script(with_reasoning(reasoning_content="Hm.", tool_calls=nameless), Text("It rains."))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
+        messages = list(ASKED)
+        await turn(konstruct, messages)
+        await konstruct.complete(messages, tools=[WEATHER])
+
+    last = turn_of(openai.requests[-1])
+    assert last["reasoning_content"] == "Hm."
+    assert len({call["id"] for call in last["tool_calls"]}) == 2
+
+
+async def test_reasoning_survives_a_new_config(tmp_path: Path, openai: Provider) -> None:
+    openai.script(with_reasoning(reasoning_content="Hm."), Text("It rains."))
+    config: dict[str, Any] = {"model_list": [entry("it", reaching(openai, "openai/fake"))]}
+    async with opened(tmp_path, config) as konstruct:
+        messages = list(ASKED)
+        await turn(konstruct, messages)
+        config["model_list"].append(entry("other", reaching(openai, "openai/other")))
+        replace(tmp_path / "konstruct.yaml", config)
+        assert await konstruct.reload()
+        await konstruct.complete(messages, tools=[WEATHER], model_group="it")
+
+    assert turn_of(openai.requests[-1])["reasoning_content"] == "Hm."
+
+
+# -- and not to others, nor where it is gone ---------------------------------------------------------------------------
+
+
+async def test_reasoning_never_crosses_tenants(tmp_path: Path, openai: Provider) -> None:
+    openai.script(with_reasoning(reasoning_content="Secret thought."), Text("It rains."))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
+        messages = list(ASKED)
+        await turn(konstruct, messages, tenant_id="one")
+        await konstruct.complete(messages, tools=[WEATHER], tenant_id="two")
+        assert "Secret thought." not in json.dumps(openai.requests[-1].body)
+
+        await konstruct.complete(messages, tools=[WEATHER], tenant_id="one")
+        assert "Secret thought." in json.dumps(openai.requests[-1].body)
+
+
+@pytest.mark.parametrize("other", [{"api_key": "sk-of-another-account"}, {"model": "openai/another"}])
+async def test_reasoning_never_goes_to_another_deployment_than_the_one_that_thought_it(
+    tmp_path: Path, openai: Provider, other: dict[str, Any]
+) -> None:
+    openai.script(with_reasoning(reasoning_content="Secret thought."), Text("It rains."))
+    params = reaching(openai, "openai/fake")
+    config = {"model_list": [entry("it", params), entry("other", params, **other)]}
+    async with opened(tmp_path, config) as konstruct:
+        messages = list(ASKED)
+        await turn(konstruct, messages, model_group="it")
+        await konstruct.complete(messages, tools=[WEATHER], model_group="other")
+
+    assert "Secret thought." not in json.dumps(openai.requests[-1].body)
+
+
+LOOP: Sequence[dict[str, Any]] = [
+    *ASKED,
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+]
+
+
+@pytest.mark.parametrize(
+    ("wire", "model", "instead"),
+    [
+        ("deepseek", "deepseek/deepseek-chat", ""),
+        ("openai", "openai/deepseek-v3.2", ""),
+        ("openai", "moonshot/kimi-k2-thinking", " "),
+        ("openai", "openai/gpt-4o", None),
+    ],
+)
+async def test_a_model_that_insists_on_its_reasoning_gets_an_empty_one_where_it_is_gone(
+    tmp_path: Path, wire: Wire, model: str, instead: str | None
+) -> None:
+    with Provider(wire) as provider:
+        provider.script(Text("It rains."))
+        async with opened(tmp_path, {"model_list": [entry("it", reaching(provider, model))]}) as konstruct:
+            completion = await konstruct.complete(LOOP, tools=[WEATHER])
+
+    assert completion.content == "It rains."
+    assert turn_of(provider.requests[-1]).get("reasoning_content") == instead
+
+
+@pytest.mark.parametrize(
+    ("model", "params", "still"),
+    [
+        ("claude-sonnet-4-5", {"thinking": {"type": "enabled", "budget_tokens": 2000}}, None),
+        ("claude-sonnet-4-5", {"reasoning_effort": "low"}, None),
+        ("claude-sonnet-4-6", {"thinking": {"type": "adaptive"}}, {"type": "adaptive"}),
+    ],
+)
+async def test_claude_is_asked_without_thinking_where_its_thinking_before_the_calls_is_gone(
+    tmp_path: Path, anthropic: Provider, model: str, params: dict[str, Any], still: Any
+) -> None:
+    anthropic.script(Text("It rains."))
+    config = {"model_list": [entry("it", reaching(anthropic, f"anthropic/{model}"), **params)]}
+    async with opened(tmp_path, config) as konstruct:
+        completion = await konstruct.complete(LOOP, tools=[WEATHER])
+        afresh = await konstruct.complete([*LOOP, {"role": "assistant", "content": "Rain."}, *ASKED], tools=[WEATHER])
+
+    first, second = anthropic.requests
+    assert completion.content == "It rains."
+    assert first.body.get("thinking") == still
+    assert first.body.get("output_config") is None
+    assert len(completion.notes) == (0 if still else 1)
+    assert all(note.startswith("thinking was left out") for note in completion.notes)
+    assert second.body["thinking"]["type"] == ("adaptive" if still else "enabled")
+    assert afresh.notes == ()
+
+
+async def test_what_is_given_back_counts_towards_what_a_call_can_cost(tmp_path: Path, openai: Provider) -> None:
+    openai.script(with_reasoning(reasoning_content="Hm. " * 50_000), Text("It rains."))
+    prices = {"input_cost_per_token": 1e-5, "output_cost_per_token": 1e-5}
+    config = {
+        "model_list": [entry("it", reaching(openai, "openai/fake"), **prices)],
+        "konstruct": {"budgets": [{"usd": 1, "per": "total"}]},
+    }
+    async with opened(tmp_path, config) as konstruct:
+        messages = list(ASKED)
+        await turn(konstruct, messages, max_tokens=10)
+        with pytest.raises(Exception, match="budget_exceeded"):
+            await konstruct.complete(messages, tools=[WEATHER], max_tokens=10)
+
+    assert openai.calls == 1
