@@ -179,8 +179,7 @@ class Passed:
             self.notes.append(f"{name} was left out: {why or f'{self._deployment.name} does not take it'}")
 
     def _bodies(self) -> Iterable[Mapping[str, Any]]:
-        extra = self.options.get("extra_body")
-        return (self.body, extra) if isinstance(extra, Mapping) else (self.body,)
+        return (place for place in (self.body, self.options.get("extra_body")) if place and isinstance(place, Mapping))
 
 
 def _at(body: Mapping[str, Any], path: tuple[str, ...]) -> Any:

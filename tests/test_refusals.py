@@ -81,7 +81,8 @@ class TestWhatWasNotAsked:
     async def test_a_history_that_cannot_be_converted_costs_nobody_its_health(
         self, tmp_path: Path, anthropic: Provider
     ) -> None:
-        async with opened(tmp_path, one_after_another(claude(anthropic)), {}) as konstruct:
+        ledger = {"KONSTRUCT_LEDGER_URL": f"sqlite:///{tmp_path / 'ledger.sqlite3'}"}  # which no other test writes to
+        async with opened(tmp_path, one_after_another(claude(anthropic)), ledger) as konstruct:
             for _ in range(3):
                 with pytest.raises(BadRequestError) as caught:
                     await ask(konstruct, messages=self.TRUNCATED, tools=[TOOL])
