@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from .config import Deployment
-from .routing import Fault, FaultKind
+from .routing import Fault, FaultError, FaultKind
 
 _REASON_LIMIT = 300  # characters of a provider's reason: enough to act on, too little to smuggle a page
 _OVERFLOW = re.compile(
@@ -36,6 +36,9 @@ _KEY = re.compile(r"api.?key.{0,20}(not valid|invalid|expired)|invalid.{0,5}api.
 def fault_of(error: BaseException, deployment: Deployment, secrets: Collection[str]) -> Fault:
     """The fault that a call of this deployment ended in. `secrets` are kept out of what it says."""
     chain = list(_chain(error))
+    for link in chain:
+        if isinstance(link, FaultError):
+            return link.fault
     for link in chain:
         response = getattr(link, "response", None)
         if type(link).__module__.split(".")[0] != "litellm" and hasattr(response, "status_code"):

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from . import ollama
 from .config import Deployment, is_price
 from .forms import SAMPLING, SHAPED, Form, closed_schema, gemini_thinking, has_refs, is_converse, limit
 from .transport import TRANSPORT
@@ -17,6 +18,9 @@ from .types import Message, NamedTool, Request, Tool
 # LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
 # counts per read, so an answer that dribbles would outlive it.
 _BACKSTOP_S = 5.0
+OLLAMA = "konstruct_ollama"  # what `router` has LiteLLM call the provider that speaks Ollama's own format
+# Of such a deployment's settings, what LiteLLM is told; the others are Ollama's, and in the body of each request.
+_OLLAMA = ("api_base", "api_key", "extra_headers")
 _WITH_PROJECTS = ("vertex_ai", "vertex_ai_beta", "watsonx", "watsonx_text")  # whose `project` is LiteLLM's to read
 _JSON_TOOL = "json_tool_call"  # the name by which LiteLLM knows its answer for a text
 _SPEAKER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # a name that OpenAI takes
@@ -98,11 +102,10 @@ def litellm_params(deployment: Deployment, entry: Mapping[str, Any]) -> dict[str
     provider, _, name = deployment.model.partition("/")
     params = _with_headers(params, provider, is_responses=entry.get("mode") == "responses")
     if provider == "ollama":
-        # Through Ollama's OpenAI endpoint: LiteLLM's own Ollama providers lose tool history, emulate tools in the
-        # prompt, and report every failure as the same connection error.
-        base = str(params.get("api_base", "")).rstrip("/").removesuffix("/v1")
-        params |= {"model": f"openai/{name}", "api_base": f"{base}/v1"}
-        params.setdefault("api_key", "ollama")  # any: Ollama asks for none, the client insists on one
+        # In its own format, which is made for each call: LiteLLM's own two providers lose tool history or emulate
+        # tools in the prompt, and report every failure as the same connection error; `/v1` ignores most settings.
+        params = {key: value for key, value in params.items() if key in _OLLAMA}
+        params |= {"model": f"{OLLAMA}/{name}", "api_base": ollama.address(params.get("api_base"))}
     elif provider == "embedded":
         params |= {"model": f"openai/{name}", "api_base": "http://127.0.0.1", "api_key": "set for each call"}
     elif provider == "bedrock" and is_converse(name, entry) and not name.startswith("converse"):
@@ -150,9 +153,30 @@ def prepare(
     """
     if messages is None:
         messages = [plain(message, form) for message in request.messages]
+    if form.provider == "ollama":
+        return _for_ollama(deployment, request, most, messages, without)
     if not _THINKING.isdisjoint(without):
         form = replace(form, thinking=form.unasked)
     return _Preparing(deployment, form, request, most, without).prepared(messages)
+
+
+def _for_ollama(
+    deployment: Deployment,
+    request: Request,
+    most: int | None,
+    messages: Sequence[dict[str, Any]],
+    without: Collection[str],
+) -> Prepared:
+    choice = request.tool_choice
+    if (choice == "required" or isinstance(choice, NamedTool)) and not {"tools", "tool_choice"} & {*without}:
+        raise UnsupportedError("cannot be made to call a tool")
+    asked = request.model_dump(
+        include={"tools", "tool_choice", "response_format", "max_tokens", "temperature"},
+        exclude_none=True,
+        by_alias=True,
+    )
+    body, notes = ollama.prepare(deployment, messages, asked, most, without)
+    return Prepared(list(messages), {"body": body}, notes=notes)
 
 
 class _Preparing:
