@@ -222,8 +222,8 @@ class _Model:
     abilities: frozenset[str] | None = None
 
 
-class Server:
-    """Asks servers, and keeps what it has learnt of their models for a while."""
+class Servers:
+    """Asks them, and keeps what it has learnt of their models for a while."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._models: TTLCache[tuple[str, str], _Model] = TTLCache(_MOST_MODELS, _KNOWN_S, clock)
@@ -260,12 +260,8 @@ class Server:
                 if "does not support thinking" in refusal and body.get("think"):
                     self._thoughtless[key] = True
                     _leave_thinking(body, notes)
-                elif "context length" in refusal and window != most:
-                    # The estimate was too short, or the server loads its models with less than others do.
-                    most = most or (await self._model(key, ask)).length
-                    if most is None or most == window:
-                        raise
-                    window = self._enlarged[key] = min(most, _in_steps(2 * max(window or 0, length.estimate)))
+                elif "context length" in refusal and (larger := await self._larger(key, window, most, length, ask)):
+                    window = most = self._enlarged[key] = larger
                 else:
                     raise
         notes += _cut(answer, length, window)
@@ -301,6 +297,18 @@ class Server:
         window = window if most is None else min(window, most)
         self._enlarged[key] = window
         return window, most
+
+    async def _larger(
+        self, key: tuple[str, str], window: int | None, most: int | None, length: _Length, ask: Ask
+    ) -> int | None:
+        """The `num_ctx` to ask for once more after a refusal: the estimate was too short, or the server loads its
+        models with less than others do. None where more is not to be had, or would not help."""
+        if length.estimate < _LOADED_TOKENS // 4 or (window is not None and window == most):
+            return None
+        most = most or (await self._model(key, ask)).length
+        if most is None or (window or 0) >= most:
+            return None
+        return min(most, _in_steps(2 * max(window or 0, length.estimate)))
 
     async def _model(self, key: tuple[str, str], ask: Ask) -> _Model:
         known = self._models.get(key) or self._silent.get(key)
