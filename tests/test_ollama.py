@@ -134,7 +134,7 @@ class TestSettings:
     async def test_that_it_has_nothing_for_are_left_out_and_noted(self, tmp_path: Path, ollama: Provider) -> None:
         answer = await ask(tmp_path, ollama, parallel_tool_calls=True, logit_bias={"1": 2})
         assert set(chats(ollama)[0]) == {"model", "messages", "stream", "truncate", "shift"}
-        assert answer.notes == ("logit_bias, parallel_tool_calls: left out, Ollama has nothing for it",)
+        assert answer.notes == ("logit_bias, parallel_tool_calls left out: ollama/qwen3:8b does not take it",)
 
     @pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/api/chat", "/api"])
     async def test_take_its_address_with_or_without_a_path(self, tmp_path: Path, ollama: Provider, path: str) -> None:
@@ -167,7 +167,7 @@ class TestARequest:
         self, tmp_path: Path, ollama: Provider
     ) -> None:
         ollama.also["/api/show"] = {"capabilities": ["completion", "tools"]}
-        with pytest.raises(KonstructError, match="the model takes no images"):
+        with pytest.raises(KonstructError, match="ollama/qwen3:8b takes no images"):
             await ask(
                 tmp_path, ollama, [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": PNG}}]}]
             )
@@ -201,7 +201,7 @@ class TestARequest:
 
     @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}], ids=str)
     async def test_that_wants_a_tool_called_is_not_sent(self, tmp_path: Path, ollama: Provider, choice: Any) -> None:
-        with pytest.raises(KonstructError, match="Ollama knows no tool_choice but auto and none"):
+        with pytest.raises(KonstructError, match="ollama/qwen3:8b cannot be made to call a tool"):
             await ask(tmp_path, ollama, call={"tools": [WEATHER], "tool_choice": choice})
         assert ollama.requests == []
 
@@ -218,7 +218,7 @@ class TestThinking:
             for _ in range(2):
                 completion = await konstruct.complete(HELLO)
                 assert completion.content == "42"
-                assert completion.notes == ("reasoning_effort: left out, the model does not think",)
+                assert completion.notes == ("reasoning_effort was left out: ollama/qwen3:8b does not take it",)
         assert [body.get("think") for body in chats(ollama)] == [True, None, None]  # what was learnt is kept
 
     async def test_is_not_content(self, tmp_path: Path, ollama: Provider) -> None:
