@@ -27,8 +27,8 @@ class Body:
     """A provider's own answer.
 
     Attributes:
-        form: the format it is in, by its shape: `chat`, `responses`, `messages`, `gemini`, `converse`, `cohere`,
-            `ollama`; or `error`, where there is no answer in it.
+        form: the format it is in, by its shape: `chat`, `responses`, `messages`, `gemini`, `converse`, `cohere`; or
+            `error`, where there is no answer in it. Ollama's own is read in `ollama`.
         word: why the model stopped, in the provider's own word; None where it does not say.
         text: what it says; without reasoning that stands by itself.
         calls: the calls that it asks for, with the ids that it gave them.
@@ -260,19 +260,6 @@ def _cohere(form: Form, answer: Mapping[str, Any]) -> Body:
     )
 
 
-def _ollama(form: Form, answer: Mapping[str, Any]) -> Body:
-    message = _object(answer.get("message"))
-    # Its older versions say only that it is done, or not.
-    whole = "stop" if answer.get("done") is True else None
-    return Body(
-        form,
-        word=_word(answer.get("done_reason")) or whole,
-        text=_text(message.get("content")) or _text(answer.get("response")),
-        calls=_chat_calls(message),
-        tokens=_tokens(answer),
-    )
-
-
 # The first that fits. Azure, Bedrock, Vertex and those who imitate a provider answer as that one does.
 _READERS: Mapping[Form, tuple[Callable[[Mapping[str, Any]], bool], Callable[[Form, Mapping[str, Any]], Body]]] = {
     "chat": (lambda it: isinstance(it.get("choices"), list) and bool(it["choices"]), _chat),
@@ -281,12 +268,11 @@ _READERS: Mapping[Form, tuple[Callable[[Mapping[str, Any]], bool], Callable[[For
     "gemini": (lambda it: "candidates" in it or "promptFeedback" in it, _gemini),
     "converse": (lambda it: "stopReason" in it and isinstance(it.get("output"), dict), _converse),
     "cohere": (lambda it: "finish_reason" in it and ("message" in it or "text" in it), _cohere),
-    "ollama": (lambda it: "done" in it and ("message" in it or "response" in it), _ollama),
 }
 
 # The names of the counts, in each format.
-_SENT = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens", "prompt_eval_count")
-_ANSWERED = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens", "eval_count")
+_SENT = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens")
+_ANSWERED = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens")
 _CACHED = ("cache_read_input_tokens", "cacheReadInputTokens")
 _WRITTEN = ("cache_creation_input_tokens", "cacheWriteInputTokens")
 

@@ -26,7 +26,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .config import Deployment, is_price
 from .parameters import TUNING, named
-from .routing import Fault, FaultKind
+from .routing import Fault, FaultError, FaultKind
 from .types import Request
 
 _REASON_LIMIT = 300  # characters of a provider's reason: enough to act on, too little to smuggle a page
@@ -137,6 +137,9 @@ def fault_of(
         request: what was asked.
     """
     chain = list(_chain(error))
+    for link in chain:
+        if isinstance(link, FaultError):
+            return link.fault
     response = _response(chain, answer)
     if response is answer is not None and answer.status_code < 300:
         # Read as far as it goes, and no answer; it may still say what became of it.

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import ollama
 from .config import Deployment, is_price
 from .forms import SAMPLING, SHAPED, Form, closed_schema, gemini_thinking, has_refs, is_converse, limit
 from .reasoning import Kept, give_back
@@ -18,6 +19,9 @@ from .types import Message, NamedTool, Request, Tool
 # LiteLLM's last resort against a stuck socket. Ours ends the try first, at the deployment's own time-out: LiteLLM
 # counts per read, so an answer that dribbles would outlive it.
 _BACKSTOP_S = 5.0
+OLLAMA = "konstruct_ollama"  # what `router` has LiteLLM call the provider that speaks Ollama's own format
+# Of such a deployment's settings, what LiteLLM is told; the others are Ollama's, and in the body of each request.
+_OLLAMA = ("api_base", "api_key", "extra_headers")
 _WITH_PROJECTS = ("vertex_ai", "vertex_ai_beta", "watsonx", "watsonx_text")  # whose `project` is LiteLLM's to read
 _JSON_TOOL = "json_tool_call"  # the name by which LiteLLM knows its answer for a text
 _SPEAKER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # a name that OpenAI takes
@@ -101,11 +105,10 @@ def litellm_params(deployment: Deployment, entry: Mapping[str, Any]) -> dict[str
     provider, _, name = deployment.model.partition("/")
     params = _with_headers(params, provider, is_responses=entry.get("mode") == "responses")
     if provider == "ollama":
-        # Through Ollama's OpenAI endpoint: LiteLLM's own Ollama providers lose tool history, emulate tools in the
-        # prompt, and report every failure as the same connection error.
-        base = str(params.get("api_base", "")).rstrip("/").removesuffix("/v1")
-        params |= {"model": f"openai/{name}", "api_base": f"{base}/v1"}
-        params.setdefault("api_key", "ollama")  # any: Ollama asks for none, the client insists on one
+        # In its own format, which is made for each call: LiteLLM's own two providers lose tool history or emulate
+        # tools in the prompt, and report every failure as the same connection error; `/v1` ignores most settings.
+        params = {key: value for key, value in params.items() if key in _OLLAMA}
+        params |= {"model": f"{OLLAMA}/{name}", "api_base": ollama.address(params.get("api_base"))}
     elif provider == "embedded":
         params |= {"model": f"openai/{name}", "api_base": "http://127.0.0.1", "api_key": "set for each call"}
     elif provider == "bedrock" and is_converse(name, entry) and not name.startswith("converse"):
@@ -142,7 +145,26 @@ def prepare(
     """
     preparing = _Preparing(deployment, form, request, most)
     preparing.remember(tenant, kept)
+    if form.provider == "ollama":
+        return _for_ollama(deployment, request, most, preparing.messages)
     return preparing.prepared()
+
+
+def _for_ollama(
+    deployment: Deployment,
+    request: Request,
+    most: int | None,
+    messages: list[dict[str, Any]],
+) -> Prepared:
+    if request.tool_choice == "required" or isinstance(request.tool_choice, NamedTool):
+        raise UnsupportedError("cannot be made to call a tool")
+    asked = request.model_dump(
+        include={"tools", "tool_choice", "response_format", "max_tokens", "temperature"},
+        exclude_none=True,
+        by_alias=True,
+    )
+    body, notes = ollama.prepare(deployment, messages, asked, most)
+    return Prepared(messages, {"body": body}, notes=notes)
 
 
 class _Preparing:
@@ -150,7 +172,7 @@ class _Preparing:
 
     def __init__(self, deployment: Deployment, form: Form, request: Request, most: int | None) -> None:
         self._deployment, self._form, self._request = deployment, form, request
-        self._messages = [plain(message, form) for message in request.messages]
+        self.messages = [plain(message, form) for message in request.messages]
         self._outputs: Mapping[str, Sequence[Mapping[str, Any]]] = {}
         self._options: dict[str, Any] = {}
         self._body: dict[str, Any] = {}
@@ -168,7 +190,7 @@ class _Preparing:
         """Put what the deployment has thought before into the history. A Claude that is told to think does not take one
         in which it made calls without a thought."""
         must_think = self._claude_thinking is not None and self._claude_thinking.get("type") == "enabled"
-        given = give_back(self._messages, self._deployment, tenant, kept, must_think=must_think)
+        given = give_back(self.messages, self._deployment, tenant, kept, must_think=must_think)
         self._outputs = given.outputs
         if given.is_thoughtless:
             self._notes.append(f"thinking was left out: what {self._form.name} thought before its last calls is gone")
@@ -182,12 +204,12 @@ class _Preparing:
         self._limits()
         self._others()
         if self._system:
-            self._messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
+            self.messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
         body = self._body
         if body and self._form.wire in ("openai", "responses", "cohere"):
             self._options["extra_body"], body = body, {}
         return Prepared(
-            self._messages, self._options, body, self._schemas, tuple(self._notes), self._in_words, self._outputs
+            self.messages, self._options, body, self._schemas, tuple(self._notes), self._in_words, self._outputs
         )
 
     def _left_out(self, what: str) -> None:

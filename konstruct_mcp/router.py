@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import json
 import logging
 import os
 import sys
@@ -25,6 +26,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from . import ollama
 from .accounts import Quote
 from .bodies import body_of
 from .config import Config, Deployment
@@ -36,7 +38,7 @@ from .models import entry
 from .parameters import Passed, Refusals
 from .prices import facts_of, quote
 from .reasoning import Kept
-from .requests import Prepared, UnsupportedError, litellm_params, prepare
+from .requests import OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
 from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
 from .spared import Exchange, Manner, exchange, ours, shaping, spare
@@ -165,6 +167,7 @@ class ModelRouter:
         engine = await self._loaded()
         began = time.monotonic()
         tried: Tried | None = None
+        noted: tuple[str, ...] = ()
         try:
             prepared = prepare(deployment, self._forms[deployment.id], request, tenant, self._kept, max_tokens)
         except UnsupportedError as error:
@@ -176,6 +179,7 @@ class ModelRouter:
                 address = await self._address(deployment)
                 response = await self._asked(engine, deployment, prepared, tenant, address, passed, call)
             tried = self._read(response, call, deployment, time.monotonic() - began)
+            noted = ollama.noted(response)
         except TimeoutError:
             fault = Fault(
                 FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s, sent=call.left
@@ -199,7 +203,7 @@ class ModelRouter:
         if tried.reply is None:
             return tried
         self._kept.keep(tenant, deployment, (made.id for made in tried.reply.tool_calls), tried.reply.reasoning)
-        return _told(tried, tried.reply, prepared, passed.notes)
+        return _told(tried, tried.reply, prepared, (*passed.notes, *noted))
 
     def _read(
         self,
@@ -356,6 +360,7 @@ class _Engine:
         self._litellm: Any = litellm  # whose types are neither complete nor exported
         litellm.suppress_debug_info = True  # else it prints advice to stdout on errors
         litellm.telemetry = False
+        _register_ollama(litellm)
         spare()
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             # It logs a traceback for every failed call; the fault is reported by us, in one line.
@@ -364,6 +369,7 @@ class _Engine:
         warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
         # It makes most providers' coroutines in a thread, and drops one whose call has been cancelled meanwhile.
         warnings.filterwarnings("ignore", r"coroutine '[\w.<>]+\.acompletion\w*' was never awaited", RuntimeWarning)
+        self._ollama = ollama.Servers()
         self._manners = {deployment.id: Manner.of(deployment) for deployment in deployments}
         self._router = self._make_router(
             [
@@ -395,6 +401,8 @@ class _Engine:
         from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
         def answer(request: httpx.Request) -> httpx.Response:
+            if request.url.path == "/api/chat":
+                return httpx.Response(200, json={"message": {"role": "assistant", "content": ""}, "done": True})
             if request.url.path.endswith("/messages"):
                 block = {"type": "text", "text": ""}
                 body: dict[str, Any] = {
@@ -413,6 +421,7 @@ class _Engine:
             [
                 {"model_name": "openai", "litellm_params": {"model": "openai/warm-up", "api_key": "none"}},
                 {"model_name": "anthropic", "litellm_params": {"model": "anthropic/warm-up", "api_key": "none"}},
+                {"model_name": "ollama", "litellm_params": {"model": f"{OLLAMA}/warm-up", "api_base": "http://none"}},
             ]
         )
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
@@ -427,7 +436,10 @@ class _Engine:
                     client = openai.AsyncOpenAI(api_key="none", http_client=http)
                 ours.set(manner)
                 messages = [{"role": "user", "content": ""}]
-                await router.acompletion(model=manner.format, messages=messages, client=client, metadata={})
+                more: dict[str, Any] = {}
+                if manner.format == "ollama":
+                    more = {"body": {"model": "warm-up", "messages": messages}, "servers": self._ollama}
+                await router.acompletion(model=manner.format, messages=messages, client=client, metadata={}, **more)
 
     async def ask(
         self,
@@ -444,12 +456,17 @@ class _Engine:
         prepared = replace(prepared, options=passed.options, body=passed.body)
         shaping.set(prepared.shape if prepared.body or prepared.schemas else None)
         exchange.set(call)
+        more: dict[str, Any] = {}
+        if deployment.model.startswith("ollama/"):
+            _register_ollama(self._litellm)
+            more = {"servers": self._ollama}
         return await self._router.acompletion(
             model=deployment.id,
             messages=prepared.messages,
             # LiteLLM writes into it, so each call gets its own.
             metadata={"tenant_id": tenant},
             **(prepared.options | passed.litellm()),
+            **more,
             **address,
         )
 
@@ -480,6 +497,53 @@ class _Engine:
                 await client.close()
         await self._litellm.close_litellm_async_clients()
         clients.flush_cache()  # else a closed client is handed to the next user on this loop
+
+
+def _register_ollama(litellm: Any) -> None:
+    """Have LiteLLM know the provider that speaks Ollama's own format, also where the program around us has put another
+    list in the place of the one that it was on."""
+    if all(entry["provider"] != OLLAMA for entry in litellm.custom_provider_map):
+        litellm.custom_provider_map.append({"provider": OLLAMA, "custom_handler": _ollama_provider()})
+        litellm.utils.custom_llm_setup()
+
+
+@functools.cache
+def _ollama_provider() -> Any:
+    """One for a process, whose calls bring what they need: the request, and who asks the servers."""
+    from litellm.llms.custom_httpx.http_handler import get_async_httpx_client
+    from litellm.llms.custom_llm import CustomLLM
+    from litellm.types.utils import LlmProviders
+
+    class Ollama(CustomLLM):
+        async def acompletion(self, *args: Any, **call: Any) -> Any:
+            client = call["client"] or get_async_httpx_client(LlmProviders.OLLAMA)
+            headers = dict(call["headers"] or {})
+            if key := call["api_key"]:  # Ollama itself asks for none; what stands before it may
+                headers.setdefault("Authorization", f"Bearer {key}")
+            base = call["api_base"]
+
+            async def ask(path: str, payload: Mapping[str, Any] | None) -> Any:
+                if payload is None:
+                    response = await client.get(base + path, headers=headers)
+                    response.raise_for_status()
+                else:
+                    content = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+                    response = await client.post(
+                        base + path,
+                        data=content,
+                        headers=headers | {"Content-Type": "application/json"},
+                        timeout=call["timeout"],
+                    )
+                return response.json()
+
+            call["logging_obj"].pre_call(input=call["messages"], api_key="")  # as for any other provider
+            given = call["optional_params"]
+            answer, notes = await given["servers"].chat(base, given["body"], ask)
+            response = type(call["model_response"])(**answer)
+            ollama.note(response, notes)
+            return response
+
+    return Ollama()
 
 
 _NO_TOKENS_OPENAI = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}

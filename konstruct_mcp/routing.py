@@ -147,6 +147,14 @@ class Fault:
         return f"{self.kind.value} ({self.detail})" if self.detail else self.kind.value
 
 
+class FaultError(Exception):
+    """A try failed before its request was sent, or in a way that no HTTP answer shows: raised with what is known."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A try was answered: how long it took, and the tokens that count towards `tpm`."""

@@ -27,8 +27,8 @@ from .models import entry
 from .pace import Step, turn
 from .transport import TRANSPORT, Transport
 
-# These, and Anthropic, count the tokens of their answers, and LiteLLM fetches nothing for a request to them.
-_OPENAI = ("openai", "ollama", "embedded")
+# These, Anthropic and Ollama count the tokens of their answers, and LiteLLM fetches nothing for a request to them.
+_OPENAI = ("openai", "embedded")
 # All that may be set of a deployment that is asked without OpenAI's client. What only that client knows (extra_headers,
 # organization) is not among them.
 _WITHOUT_CLIENT = {
@@ -47,14 +47,14 @@ class Manner:
     """How LiteLLM is to deal with a call of ours.
 
     Attributes:
-        format: what the provider speaks, OpenAI's format or Anthropic's.
+        format: what the provider speaks, OpenAI's format, Anthropic's or Ollama's.
         at_once: its request is prepared on the loop, and no tokens of its answer are counted.
         plain: it goes out through LiteLLM's own HTTP client.
         transport: how it is reached, where the config says so.
         has_system: whether the model has a system prompt.
     """
 
-    format: Literal["openai", "anthropic"]
+    format: Literal["openai", "anthropic", "ollama"]
     at_once: bool
     plain: bool
     transport: Transport | None = None
@@ -66,8 +66,8 @@ class Manner:
         is_openai = provider in _OPENAI
         needs_client = any(key not in _WITHOUT_CLIENT and not is_price(key) for key in deployment.params)
         return cls(
-            format="anthropic" if provider == "anthropic" else "openai",
-            at_once=is_openai or provider == "anthropic",
+            format="anthropic" if provider == "anthropic" else "ollama" if provider == "ollama" else "openai",
+            at_once=is_openai or provider in ("anthropic", "ollama"),
             plain=is_openai and not needs_client and not any(map(os.environ.get, _OF_THE_CLIENT)),
             transport=Transport.of(deployment.params),
             has_system=entry(deployment).get("supports_system_messages") is not False,

@@ -475,7 +475,7 @@ _OLLAMA_SHOW = {
         "quantization_level": "Q4_K_M",
     },
     "model_info": {"general.architecture": "qwen3", "qwen3.context_length": 40960, "qwen3.embedding_length": 4096},
-    "capabilities": ["completion", "tools", "thinking"],
+    "capabilities": ["completion", "tools", "thinking", "vision"],
     "modified_at": "2026-11-01T12:00:00Z",
 }
 

@@ -247,7 +247,7 @@ class TestComplete:
         parts = ({"type": "text", "text": "Hi"},)
         async with opened(tmp_path, config) as konstruct:
             await konstruct.complete((MappingProxyType({"role": "user", "content": parts}),))
-        assert ollama.requests[0].body["messages"] == [{"role": "user", "content": [*parts]}]
+        assert ollama.requests[0].body["messages"] == [{"role": "user", "content": "Hi"}]
 
     async def test_needs_no_async_with(self, config: dict[str, Any], tmp_path: Path) -> None:
         konstruct = Konstruct.from_config(write(tmp_path, config), environ=KEYS)

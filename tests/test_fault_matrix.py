@@ -59,7 +59,8 @@ FAULTS = (
 )
 WIRES: tuple[Wire, ...] = get_args(Wire)
 ALL: Sequence[Wire] = WIRES
-CHAT: Sequence[Wire] = ("openai", "ollama")
+CHAT: Sequence[Wire] = ("openai",)
+LOCAL: Sequence[Wire] = ("ollama",)
 CLAUDE: Sequence[Wire] = ("anthropic",)
 
 TIMEOUT_S = 1.5  # of a deployment that hangs
@@ -134,7 +135,8 @@ def raw(change: Callable[[bytes], bytes], content_type: str = "application/json"
 
 def usage(sent: Any, answered: Any) -> AnswerFor:
     openai = {"prompt_tokens": sent, "completion_tokens": answered}
-    return changed(usage=openai | {"input_tokens": sent, "output_tokens": answered})
+    ollama = {"prompt_eval_count": sent, "eval_count": answered}
+    return changed(usage=openai | {"input_tokens": sent, "output_tokens": answered}, **ollama)
 
 
 def tools(*arguments: str) -> Text:
@@ -161,7 +163,9 @@ def big(_: Received) -> Text:
 
 
 A_SECOND = Status(429, BODY, {"retry-after": "1"})
-NULL = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": None}}
+NOTHING = {"role": "assistant", "content": None}
+NULL = {"index": 0, "finish_reason": "stop", "message": NOTHING}
+SPOILT = {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{city:"}}]}
 CALL = {"type": "tool_use", "id": "1", "name": "get_weather", "input": "{city:"}
 HUGE_COST = 10**9 * (INPUT_NUSD + OUTPUT_NUSD)  # more than so many tokens are not believed
 PAGE = Raw(f"<html>{BODY}</html>".encode(), content_type="text/html")
@@ -214,7 +218,9 @@ MATRIX = (
     fails("empty body",                 ALL,    Raw(b""),                  "unusable answer", 1, None),
     fails("empty choices",              CHAT,   changed(choices=[]),       "unusable answer (no choices)", 1, COST),
     served("empty choices",             CLAUDE, changed(content=[]),       "", COST),
+    fails("empty choices",              LOCAL,  changed(message=None),     "unusable answer (no choices)", 1, COST),
     served("null content",              CHAT,   changed(choices=[NULL]),   "", COST),
+    served("null content",              LOCAL,  changed(message=NOTHING),  "", COST),
     fails("null content",               CLAUDE, changed(content=None),     "unusable answer", 1, None),
     served("negative usage",            ALL,    usage(-11, -7),            "Hello", None),
     served("huge usage",                ALL,    usage(10**30, 10**30),     "Hello", HUGE_COST),
@@ -224,6 +230,7 @@ MATRIX = (
     served("lone surrogates",           ALL,    Text("\ud83d!"),           "\ufffd!", COST),
     served("duplicate tool-call ids",   ALL,    tools("{}", "{}"),         "", COST, ("1", "{}"), (NEW, "{}")),
     served("tool arguments not JSON",   CHAT,   tools("{city:"),           "", COST, ("1", "{city:")),
+    served("tool arguments not JSON",   LOCAL,  changed(message=SPOILT),   "", COST, ("1", "{city:")),
     served("tool arguments not JSON",   CLAUDE, changed(content=[CALL]),   "", COST, ("1", '"{city:"')),
     fails("unverifiable certificate",   ALL,    "is not trusted",          UNTRUSTED, 3, 0),
     fails("DNS that fails",             ALL,    "has no address",          "connection failed (host not found)", 3, 0),
@@ -233,14 +240,17 @@ MATRIX = (
 
 @dataclass(frozen=True)
 class Case:
-    """A row in one wire format. `name` is that of its group, of its model and of its tenant."""
+    """A row in one wire format, also through OpenAI's own client. `name` is that of its group, model and tenant."""
 
     row: Row
     wire: Wire
+    through_client: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.wire}-" + re.sub(r"[^a-z0-9]+", "-", self.row.fault.lower())
+        return f"{self.wire}-{'client-' if self.through_client else ''}" + re.sub(
+            r"[^a-z0-9]+", "-", self.row.fault.lower()
+        )
 
     @property
     def model(self) -> str:
@@ -276,7 +286,10 @@ class Case:
                 )
 
 
-CASES = tuple(Case(row, wire) for wire in WIRES for row in MATRIX if wire in row.wires)
+CASES = (
+    *(Case(row, wire) for wire in WIRES for row in MATRIX if wire in row.wires),
+    *(Case(row, "openai", through_client=True) for row in MATRIX if "openai" in row.wires),
+)
 
 
 @dataclass(frozen=True)
@@ -347,8 +360,7 @@ def run(folder: Path, nursery: Nursery | None = None) -> World:
             url = NO_HOST if where == "has no address" else places[case.wire, where].url
             more = {**PRICES, "timeout": TIMEOUT_S} if case.hangs else PRICES
             params = {"model": case.model, "api_base": url, "api_key": KEYS[case.wire]}
-            # Of the two that speak OpenAI's format, one is asked through OpenAI's client, and the other without.
-            through = {"extra_headers": {"x-through": "client"}} if case.wire == "ollama" else {}
+            through = {"extra_headers": {"x-through": "client"}} if case.through_client else {}
             return entry(case.name, params | through, **more)
 
         ready = {"model": "openai/ready", "api_base": places["openai", "answers"].url, "api_key": KEYS["openai"]}
@@ -458,7 +470,13 @@ def table(world: World) -> str:
         ends[came_back.partition(" (")[0] if why else seen.result.outcome] += 1
         cost = seen.ledger["cost_nusd"]
         cells = (
-            *(case.wire, case.row.fault, came_back, seen.ledger["attempts"], len(seen.asked_at)),
+            *(
+                case.wire + (", its client" if case.through_client else ""),
+                case.row.fault,
+                came_back,
+                seen.ledger["attempts"],
+                len(seen.asked_at),
+            ),
             f"{seen.ledger['duration_ms'] / 1000:.1f}",
             f"{seen.ledger['outcome']}, {'cost unknown' if cost is None else f'${cost / 1e9:f}'}",
             seen.then.outcome,

@@ -133,7 +133,7 @@ async def test_a_body_of_any_shape_becomes_one_line(
 async def test_a_redirect_is_not_followed_with_key_and_conversation(
     tmp_path: Path, wire: Wire, provider: Provider, status: int
 ) -> None:
-    path = "/v1/messages" if wire == "anthropic" else "/v1/chat/completions"
+    path = {"anthropic": "/v1/messages", "openai": "/v1/chat/completions", "ollama": "/api/chat"}[wire]
     with Provider(provider.wire) as elsewhere:
         location = elsewhere.url.removesuffix("/v1") + path
         provider.script(Raw(b"", status=status, headers={"location": location}))

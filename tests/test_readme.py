@@ -289,8 +289,6 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
             assert_adds_the_server(words)
         case ["ollama", "pull", model]:
             assert f"ollama/{model}" in models(built_in())
-        case ["OLLAMA_CONTEXT_LENGTH=32768", "ollama", "serve"]:
-            pass
         case [".ci/run"]:
             assert os.access(REPOSITORY / line, os.X_OK)
         case _ if "konstruct-mcp" in words:
