@@ -56,22 +56,24 @@ _NO_THOUGHT = [
 ]
 
 
-@pytest.mark.parametrize("written", _THOUGHT)
-async def test_reasoning_in_the_text_is_no_part_of_the_answer(tmp_path: Path, openai: Provider, written: str) -> None:
-    openai.script(Text(written))
+async def test_reasoning_in_the_text_is_no_part_of_the_answer(
+    tmp_path: Path, openai: Provider, subtests: pytest.Subtests
+) -> None:
     async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
-        completion = await konstruct.complete(ASKED)
+        for written in _THOUGHT:
+            with subtests.test(written):
+                openai.script(Text(written))
+                assert (await konstruct.complete(ASKED)).content == "It rains."
 
-    assert completion.content == "It rains."
 
-
-@pytest.mark.parametrize("written", _NO_THOUGHT)
-async def test_an_answer_that_speaks_of_tags_is_left_as_it_is(tmp_path: Path, openai: Provider, written: str) -> None:
-    openai.script(Text(written))
+async def test_an_answer_that_speaks_of_tags_is_left_as_it_is(
+    tmp_path: Path, openai: Provider, subtests: pytest.Subtests
+) -> None:
     async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
-        completion = await konstruct.complete(ASKED)
-
-    assert completion.content == written
+        for written in _NO_THOUGHT:
+            with subtests.test(written):
+                openai.script(Text(written))
+                assert (await konstruct.complete(ASKED)).content == written
 
 
 async def test_a_thought_that_never_ends_is_no_answer(tmp_path: Path, openai: Provider) -> None:
@@ -252,6 +254,17 @@ async def test_reasoning_survives_a_new_config(tmp_path: Path, openai: Provider)
         await konstruct.complete(messages, tools=[WEATHER], model_group="it")
 
     assert turn_of(openai.requests[-1])["reasoning_content"] == "Hm."
+
+
+async def test_reasoning_beyond_all_measure_is_not_kept(tmp_path: Path, openai: Provider) -> None:
+    openai.script(with_reasoning(reasoning_content="x" * 2_000_001), Text("It rains."))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
+        messages = list(ASKED)
+        await turn(konstruct, messages)
+        completion = await konstruct.complete(messages, tools=[WEATHER])
+
+    assert completion.content == "It rains."
+    assert "reasoning_content" not in turn_of(openai.requests[-1])
 
 
 # -- and not to others, nor where it is gone ---------------------------------------------------------------------------
