@@ -856,7 +856,7 @@ class _Reading:
         return LedgerPlace(url, folder / f"ledger-{which}.spool")
 
     def _models_file(self, given: str | None, source: Source) -> Path | None:
-        """The user's table of model data, read where it exists."""
+        """Where the user's table of model data is; read if it is there."""
         place = "models.json in the user's data folder"
         if given is not None:
             place, named = "konstruct.models_file", given.strip()
@@ -873,7 +873,7 @@ class _Reading:
             return None
         else:
             file = folder / "models.json"
-        if given is not None or os.path.lexists(file):
+        if os.path.lexists(file):  # else `models update` makes it
             try:
                 self._tables = Models(read_file(file))
             except ValueError as error:

@@ -50,6 +50,7 @@ CODES = {
     "InternalError": "internal",
     "InvalidArgumentError": "invalid_argument",
     "LedgerError": "ledger",
+    "ModelDataError": "models",
     "OverloadedError": "overloaded",
     "UnavailableError": "unavailable",
     "UnknownGroupError": "unknown_group",

@@ -145,11 +145,11 @@ class TestACall:
             await call
 
     async def test_gets_all_it_could_want_where_the_budget_affords_it(self, world: World) -> None:
-        async with world.opened(DAY) as konstruct:
+        async with world.opened({"usd": 100, "per": "day"}) as konstruct:
             await konstruct.complete(HELLO, model_group="strong")
             await konstruct.complete(HELLO)
 
-        assert world.sent(world.anthropic)["max_tokens"] == 64000  # as LiteLLM's map says
+        assert world.sent(world.anthropic)["max_tokens"] == 128_000  # as the table says
         assert world.sent(world.openai)["max_tokens"] == 4096  # nobody says how long its answers can be
 
     async def test_is_not_touched_where_no_budget_applies(self, world: World) -> None:
@@ -245,13 +245,15 @@ class TestWhatACallCanCost:
         assert sent * 3_000 + 50 * 15_000 == world.database.spent("default") <= reserved
 
     async def test_at_the_price_of_a_long_prompt(self, world: World) -> None:
-        """Beyond 200,000 tokens Anthropic's price doubles."""
-        world.anthropic.script(Text("Hi", usage=(250_000, 1000)))
-        async with world.opened({"usd": 10, "per": "day"}) as konstruct:
-            long = [{"role": "user", "content": "word " * 50_000}]
-            await konstruct.complete(long, model_group="strong", max_tokens=1000)
+        """Beyond 272,000 tokens OpenAI's price doubles."""
+        world.openai.script(Text("Hi", usage=(300_000, 1000)))
+        config = world.config({"usd": 100, "per": "day"})
+        config["model_list"][3]["litellm_params"]["model"] = "openai/gpt-5.6"
+        async with opened(world.folder, config) as konstruct:
+            long = [{"role": "user", "content": "word " * 60_000}]
+            await konstruct.complete(long, model_group="unpriced", max_tokens=1000)
 
-        assert world.database.spent("default") == 250_000 * 6_000 + 1000 * 22_500
+        assert world.database.spent("default") == 300_000 * 8_000 + 1000 * 30_000
 
     async def test_of_each_deployment_goes_by_its_own_prices(self, world: World) -> None:
         """Whichever of one model's deployments is asked first."""
@@ -317,10 +319,13 @@ class TestWhatACallCanCost:
         """Azure's price of a model is not OpenAI's."""
         azure = {"model": "azure/mine", "api_base": world.openai.url, "api_key": "sk-test"}
         config = world.config()
-        config["model_list"].append({**entry("azure", azure), "model_info": {"base_model": "gpt-4o-2024-11-20"}})
+        config["model_list"].append({**entry("azure", azure), "model_info": {"base_model": "gpt-4-turbo"}})
         async with opened(world.folder, config) as konstruct:
             [deployment] = konstruct.group("azure").deployments
-        assert (deployment.input_usd_per_million, deployment.output_usd_per_million) == (2.75, 11.0)  # not 2.5 and 10
+        assert (deployment.input_usd_per_million, deployment.output_usd_per_million) == (
+            11.0,
+            33.0,
+        )  # OpenAI's has another
 
     async def test_of_0_in_the_map_is_unknown(self, world: World) -> None:
         """What a router of many models bills stands nowhere."""

@@ -226,10 +226,13 @@ def test_what_is_wrong_with_the_users_table_is_a_fault_of_the_config(world: Worl
     assert caught.value.faults[0].startswith(f"models.json in the user's data folder: {fault}")
 
 
-def test_a_file_that_is_named_and_not_there_is_a_fault(world: World) -> None:
+def test_a_file_that_is_named_and_not_there_is_made_by_an_update(world: World) -> None:
     world.config["konstruct"] = {"models_file": "none.json"}
-    with pytest.raises(ConfigError, match=r"konstruct\.models_file: cannot be read: No such file"):
-        world.konstruct()
+    assert world.status()["max_output_tokens"] == 16_384
+    (world.folder / "downloaded.json").write_text(json.dumps(NEWER))
+    assert world.run("models", "update", "--from", str(world.folder / "downloaded.json")).code == 0
+    assert (world.folder / "none.json").exists()
+    assert world.status()["max_output_tokens"] == 32_768
 
 
 async def test_a_server_takes_up_a_change_of_the_users_table_like_one_of_the_config(world: World) -> None:

@@ -161,7 +161,8 @@ class TestListGroups:
             "reason": "ANTHROPIC_API_KEY is not set",
             "input_usd_per_million": 3,
             "output_usd_per_million": 15,
-            "context_window": 200000,
+            "context_window": 1_000_000,
+            "max_output_tokens": 128_000,
             "supports": ["tools", "vision", "structured_output"],
         }
         assert (gpt["state"], "reason" in gpt) == ("ready", False)
@@ -171,6 +172,7 @@ class TestListGroups:
             "input_usd_per_million": 0.2,
             "output_usd_per_million": 0.4,
             "context_window": 5000,
+            "max_output_tokens": None,
             "supports": ["vision"],
         }
 
