@@ -25,6 +25,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from .access import wants_login
 from .accounts import Quote
 from .config import Config, Deployment
 from .embedded import EmbeddedServer
@@ -37,7 +38,7 @@ from .prices import facts_of, quote
 from .requests import Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
 from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
-from .spared import Departure, Manner, departure, ours, shaping, spare
+from .spared import Departure, Manner, departure, ours, renew_login, shaping, spare
 from .types import DeploymentStatus, GroupStatus, Request
 
 _log = logging.getLogger(__name__)
@@ -170,6 +171,8 @@ class ModelRouter:
         try:
             async with asyncio.timeout(attempt.limit_s):
                 address = await self._address(deployment)
+                if wants_login(deployment.model) and not await _has_login(deployment):
+                    return Tried(Fault(FaultKind.AUTH, "its login is no longer good; log in again", sent=False))
                 response = await self._asked(engine, deployment, prepared, tenant, address, passed, call)
             tried = read(response, deployment, self._routes.facts(deployment), time.monotonic() - began)
             return tried if tried.reply is None else _told(tried, tried.reply, prepared, passed.notes)
@@ -341,6 +344,8 @@ class _Engine:
         # It makes most providers' coroutines in a thread, and drops one whose call has been cancelled meanwhile.
         warnings.filterwarnings("ignore", r"coroutine '[\w.<>]+\.acompletion\w*' was never awaited", RuntimeWarning)
         self._manners = {deployment.id: Manner.of(deployment) for deployment in deployments}
+        # In a thread that does nothing else: to look up a provider is enough for LiteLLM to ask for a login.
+        ours.set(Manner(format="openai", at_once=False, plain=False))
         self._router = self._make_router(
             [
                 {"model_name": deployment.id, "litellm_params": litellm_params(deployment, entry(deployment))}
@@ -456,6 +461,18 @@ class _Engine:
                 await client.close()
         await self._litellm.close_litellm_async_clients()
         clients.flush_cache()  # else a closed client is handed to the next user on this loop
+
+
+async def _has_login(deployment: Deployment) -> bool:
+    """Whether a login is good for a call, renewed if it must be: here and beside the event loop, for LiteLLM would do
+    that on it, keeping every other call waiting."""
+    ours.set(Manner.of(deployment))
+    try:
+        await asyncio.to_thread(renew_login, deployment.model)
+    except Exception as error:
+        _log.info("%s: the login cannot be renewed: %s", deployment.name, type(error).__name__)
+        return False
+    return True
 
 
 _NO_TOKENS_OPENAI = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -70,7 +70,7 @@ _SETTLED_MS = 100
 _LOOK_MS = 2000
 
 
-async def changes(files: Collection[Path], until: anyio.Event) -> AsyncIterator[None]:
+async def changes(files: Collection[Path], until: anyio.Event) -> AsyncGenerator[None, None]:
     """Yields whenever one of these files may have changed, and once at the beginning, until the event.
 
     Their folders are watched rather than the files, which editors replace; and those that links lead to. Where there is
