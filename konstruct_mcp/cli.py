@@ -206,16 +206,24 @@ class _Patient(logging.Handler):
 
 def _open(path: Path | None) -> Konstruct:
     konstruct = Konstruct.from_config(path)
+    _warn(konstruct)
+    return konstruct
+
+
+def _warn(konstruct: Konstruct) -> None:
     for warning in konstruct.config.warnings:
         _say(f"warning: {warning}")
-    return konstruct
 
 
 @cli.command()
 @click.pass_obj
 def serve(path: Path | None) -> None:
     """Serve MCP over stdin and stdout (the default)."""
-    konstruct = _open(path)
+    konstruct = Konstruct.for_server(path)
+    if konstruct.config_error is None:
+        _warn(konstruct)
+    else:
+        _say(*_faults(konstruct.config_error))
     _log_to(_Patient())
     if sys.stdin.isatty():
         _say(_TERMINAL_NOTE)

@@ -46,7 +46,7 @@ from .pace import Step, turn
 from .responses import Reply, Tried
 from .router import ModelRouter
 from .routing import Answer, Fault, FaultKind, Hold, Try, Walk
-from .source import changes
+from .source import changes, located
 from .types import (
     TENANT_ID,
     TENANT_ID_RULE,
@@ -91,19 +91,38 @@ class Konstruct:
     """
 
     def __init__(
-        self, config: Config, *, environ: Mapping[str, str] | None = None, ledger: Ledger | None = None
+        self, config: Config | ConfigError, *, environ: Mapping[str, str] | None = None, ledger: Ledger | None = None
     ) -> None:
-        """Prefer `from_config`. `environ` (default: the process's) says which file the embedded model is in; `ledger`
-        (default: the config's) keeps the accounts."""
+        """Prefer `from_config`. A ConfigError stands in for a config that cannot be used yet; `environ` (default: the
+        process's) says which file the embedded model is in; `ledger` (default: the config's) keeps the accounts."""
         self._environ = os.environ if environ is None else environ
         self._path: Path | None = None  # of the config, where it was named
-        self._embedded = _embedded_server(config, self._environ)
-        self._terms = _Terms(config, ModelRouter(config, self._embedded))
+        self._embedded: EmbeddedServer | None = None
+        self._in_use: _Terms | None = None
         self._earlier: list[_Terms] = []  # those that calls may still be under way on
-        self._admission = Admission(config.max_concurrency, config.max_queue)
-        self._ledger = ledger or Ledger(config.ledger.url, config.ledger.spool)
-        self._config_faults: tuple[str, ...] = ()
+        self._books = ledger
+        self._config_error: ConfigError | None = None
         self._reloading = asyncio.Lock()
+        self._entered = False
+        self._begun = anyio.Event()
+        if isinstance(config, Config):
+            self._begin(config)
+        else:
+            self._config_error = config
+
+    def _begin(self, config: Config) -> None:
+        """Set up what the first config that can be used asks for."""
+        self._embedded = _embedded_server(config, self._environ)
+        self._in_use = _Terms(config, ModelRouter(config, self._embedded))
+        self._admission = Admission(config.max_concurrency, config.max_queue)
+        self._books = self._books or Ledger(config.ledger.url, config.ledger.spool)
+        self._begun.set()
+        if self._entered:
+            self._start()
+
+    def _start(self) -> None:
+        self._terms.router.start()
+        self._ledger.start()
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Self:
@@ -120,14 +139,52 @@ class Konstruct:
         made._path = path
         return made
 
+    @classmethod
+    def for_server(cls, path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Self:
+        """The same for a server, which a config that cannot be used does not keep from starting: a client would only
+        say that it has failed. Until `follow_config` finds one that can be used, all else raises the ConfigError."""
+        path = None if path is None else Path(path)
+        environ = os.environ if environ is None else environ
+        config: Config | ConfigError
+        try:
+            config = load_config(path, environ)
+        except ConfigError as error:
+            config = error
+        made = cls(config, environ=environ)
+        made._path = path
+        return made
+
     @property
     def config(self) -> Config:
-        """The config that is in use now."""
+        """The config that is in use now.
+
+        Raises:
+            ConfigError: there is none yet.
+        """
         return self._terms.config
 
+    @property
+    def _terms(self) -> _Terms:
+        if self._in_use is None:
+            raise self._unusable()
+        return self._in_use
+
+    @property
+    def _ledger(self) -> Ledger:
+        if self._in_use is None or self._books is None:
+            raise self._unusable()
+        return self._books
+
+    def _unusable(self) -> ConfigError:
+        error = self._config_error or ConfigError(())
+        if self._environ.get("KONSTRUCT_TENANT_ID", "").strip():  # a fault may name another tenant, or a group of one
+            return ConfigError(["cannot be used; the server's log says why"], source=error.source)
+        return ConfigError(error.faults, source=error.source)
+
     async def __aenter__(self) -> Self:
-        self._terms.router.start()
-        self._ledger.start()
+        self._entered = True
+        if self._in_use is not None:
+            self._start()
         return self
 
     async def __aexit__(
@@ -141,14 +198,17 @@ class Konstruct:
         """Close the ledger, provider connections and the embedded model; safe to call twice."""
         if self._embedded is not None:
             await self._embedded.aclose()
-        for terms in (*self._earlier, self._terms):
-            await terms.router.aclose()
-        await self._ledger.aclose()  # last: calls that were cut off are on the account too
+        for terms in (*self._earlier, self._in_use):
+            if terms is not None:
+                await terms.router.aclose()
+        if self._books is not None:
+            await self._books.aclose()  # last: calls that were cut off are on the account too
 
     def kill(self) -> None:
         """Bring to the disk what the ledger has not written, and end the embedded model's process, at once and without
         an event loop: for the way out of a dying process."""
-        self._ledger.kill()
+        if self._books is not None:
+            self._books.kill()
         if self._embedded is not None:
             self._embedded.kill()
 
@@ -156,8 +216,14 @@ class Konstruct:
 
     @property
     def config_faults(self) -> tuple[str, ...]:
-        """What is wrong with the config file as it is now, where that is why an earlier state of it is in use."""
-        return self._config_faults
+        """What is wrong with the config file as it is now, where that is why an earlier state of it is in use, or none
+        is."""
+        return () if self._config_error is None else self._config_error.faults
+
+    @property
+    def config_error(self) -> ConfigError | None:
+        """The same as an error, which also says what file it is."""
+        return self._config_error
 
     async def reload(self) -> bool:
         """Take up the config file as it is now; whether anything has changed.
@@ -174,16 +240,20 @@ class Konstruct:
     async def _reload(self) -> bool:
         try:
             config = await asyncio.to_thread(load_config, self._path, self._environ)
-            if self.config.file is not None and config.file != self.config.file:
+            if self._in_use is not None and self.config.file is not None and config.file != self.config.file:
                 raise ConfigError(["cannot be read: it is gone"], source="the config file")
         except ConfigError as error:
-            self._config_faults = error.faults
+            self._config_error = error
             raise
+        if self._in_use is None:
+            self._begin(config)
+            self._config_error = None
+            return True
         if config.ledger != self.config.ledger:
             _log.warning("konstruct.ledger_url has changed, which takes effect at the next start")
             config = config.with_ledger_of(self.config)
         if config == self.config:
-            self._config_faults = ()
+            self._config_error = None
             return False
         if self._embedded is None:
             self._embedded = _embedded_server(config, self._environ)
@@ -192,8 +262,8 @@ class Konstruct:
         await self._terms.router.ready()
         await terms.router.ready()
         self._earlier.append(self._terms)
-        self._terms = terms
-        self._config_faults = ()
+        self._in_use = terms
+        self._config_error = None
         self._admission.resize(config.max_concurrency, config.max_queue)
         self._drop_earlier()
         return True
@@ -206,30 +276,48 @@ class Konstruct:
 
     async def follow_config(self, until: anyio.Event) -> AsyncIterator[bool]:
         """Take up each change of the config file, or of the user's table of models, until the event, and say so in the
-        log. Yields True after each, and False where only `config_faults` have changed."""
-        files = [file for file in (self.config.file, self.config.models_file) if file is not None]
-        if not files:
-            return
-        async for _ in changes(files, until):
-            faults = self._config_faults
-            try:
-                changed = await self.reload()
-            except ConfigError as error:
-                if error.faults == faults:
-                    continue
-                _log.error("the config has changed and cannot be used, so nothing changes: %s", error.message)
-                yield False
-            except KonstructError as error:
-                _log.error("the config has changed and cannot be taken up: %s", error.message)
-            else:
-                if changed:
-                    _log.warning("the config has changed and is in use now; groups: %s", ", ".join(self.config.groups))
-                    for warning in self.config.warnings:
-                        _log.warning("%s", warning)
-                elif faults:
-                    _log.warning("the config can be used again, and is what is in use")
-                if changed or faults:
-                    yield changed
+        log. Yields True after each, and False where only `config_faults` have changed. Where there is no config that
+        can be used yet, it is waited for."""
+        while files := self._followed():
+            async with contextlib.aclosing(changes(files, until)) as seen:
+                async for _ in seen:
+                    if (changed := await self._take_up()) is not None:
+                        yield changed
+                    if self._followed() != files:
+                        break
+                else:
+                    return
+
+    def _followed(self) -> list[Path]:
+        """The files that the config is made of."""
+        if self._in_use is None:
+            files = [located(self._path, self._environ)]
+        else:
+            files = [self.config.file, self.config.models_file]
+        return [file for file in files if file is not None]
+
+    async def _take_up(self) -> bool | None:
+        """Reload, and say in the log what came of it: True where the config has changed, False where only its faults
+        have, None where nothing has."""
+        faults = self.config_faults
+        try:
+            changed = await self.reload()
+        except ConfigError as error:
+            if error.faults == faults:
+                return None
+            changes_nothing = "" if self._in_use is None else ", so nothing changes"
+            _log.error("the config has changed and cannot be used%s: %s", changes_nothing, error.message)
+            return False
+        except KonstructError as error:
+            _log.error("the config has changed and cannot be taken up: %s", error.message)
+            return None
+        if changed:
+            _log.warning("the config has changed and is in use now; groups: %s", ", ".join(self.config.groups))
+            for warning in self.config.warnings:
+                _log.warning("%s", warning)
+        elif faults:
+            _log.warning("the config can be used again, and is what is in use")
+        return changed if changed or faults else None
 
     # -- what is known of models ---------------------------------------------------------------------------------------
 
@@ -510,11 +598,13 @@ class Konstruct:
         return self.config.budgets if self.config.allow_unknown else ()
 
     async def opened(self) -> None:
-        """Wait until it is known whether accounts can be kept. A database that is out of reach can be used later.
+        """Wait until there is a config that can be used, and it is known whether accounts can be kept. A database that
+        is out of reach can be used later.
 
         Raises:
             LedgerError: never by this version, or not with this URL: each call will be refused.
         """
+        await self._begun.wait()
         await self._ledger.opened()
 
     async def ledger_fault(self) -> str | None:

@@ -42,6 +42,7 @@ from pydantic import (
 )
 
 from . import embedded
+from .access import Access, access, is_provider, provider_of
 from .accounts import Budget
 from .errors import LONGEST_NAME, ConfigError, EmbeddedError, cut, quoted
 from .models import Models, merged, read_file, sound
@@ -501,6 +502,8 @@ class _Info(_Prices):
 
 
 _SECTIONS = ("model_list", "router_settings", "litellm_settings", "konstruct")
+_NO_MODEL = "(no model)"
+_NAMES = {"base_url": "api_base"}
 _ALIASES = {"api_base": "base_url", "num_retries": "max_retries"}
 _CHAT_MODES = (None, "chat", "completion", "responses")
 # Prices that a deployment may have beside those per token in and out, also in model_info; LiteLLM has yet others.
@@ -522,20 +525,6 @@ _REFUSED = _words(
     " secret_fields max_budget budget_duration client use_client enable_preview_features fastest_response"
 )
 
-# The variables in which LiteLLM looks for a provider's key, in its order. We look first, to tell an unavailable
-# deployment from one that fails, and because a local OpenAI-compatible server wants some key but no certain one.
-_KEYS = {
-    "openai": ("OPENAI_API_KEY",),
-    "anthropic": ("ANTHROPIC_API_KEY",),
-    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-    "groq": ("GROQ_API_KEY",),
-    "mistral": ("MISTRAL_API_KEY",),
-    "openrouter": ("OPENROUTER_API_KEY", "OR_API_KEY"),
-    "deepseek": ("DEEPSEEK_API_KEY",),
-    "xai": ("XAI_API_KEY",),
-    "together_ai": ("TOGETHERAI_API_KEY", "TOGETHER_API_KEY", "TOGETHER_AI_API_KEY", "TOGETHER_AI_TOKEN"),
-    "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
-}
 _OLLAMA_PORT = {"": 11434, "http": 80, "https": 443}  # as Ollama reads OLLAMA_HOST: that of a scheme where it has one
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  where Ollama listens; a client asks this machine
 _DEFAULT_TENANT = "default"
@@ -985,13 +974,19 @@ class _Reading:
         resolved = self._resolve(raw, f"{place}.litellm_params", reasons)
         if resolved.get("model") is None and _reference(raw.get("model")):
             resolved["model"] = raw["model"]  # so that an unset one can at least be named
-        model, provider = self._display(resolved.get("model"), resolved.get("custom_llm_provider"))
+        if resolved.get("model") is None:
+            resolved["model"] = _NO_MODEL
+        model, provider = self._display(resolved)
         local = provider in ("ollama", "embedded")
+        reach = Access()
         if resolved.pop("litellm_credential_name", None) is not None:
             reasons.append("litellm_credential_name is resolved by the LiteLLM proxy only")
-        elif implied := self._implied(provider, raw):
+        else:
+            reach = self._access(model, provider, raw, resolved)
+            implied = {key: f"{_REFERENCE}{name}" for key, name in reach.implied.items()}
             raw |= implied
             resolved |= self._resolve(implied, f"{place}.litellm_params", reasons)
+            reasons += reach.wants
         names = {key: _reference(value) for key, value in raw.items()}
         if (name := names.get("api_key")) and not _sendable(resolved["api_key"] or ""):
             reasons.append(f"{cut(name)} holds characters that cannot be sent")
@@ -1026,7 +1021,7 @@ class _Reading:
         call = {
             "model": params.model,
             "api_base": params.api_base,
-            "api_key": params.api_key or ("not-needed" if provider in _KEYS and params.api_base else None),
+            "api_key": params.api_key or ("not-needed" if reach.keyless else None),
             "base_model": info.base_model,
             "input_cost_per_token": input_cost,
             "output_cost_per_token": output_cost,
@@ -1069,15 +1064,20 @@ class _Reading:
             return tools | {"vision": False, "structured_output": True}
         return {}
 
-    def _display(self, model: Any, provider: Any) -> tuple[str, str]:
-        """`provider/model` as users read it, and the provider: empty when only LiteLLM knows it."""
+    def _display(self, params: dict[str, Any]) -> tuple[str, str]:
+        """`provider/model` as users read it, and the provider: empty where LiteLLM knows none of it."""
+        model, provider = params["model"], params.get("custom_llm_provider")
         if not isinstance(model, str):
             return "", ""
         model = model.strip()
-        if isinstance(provider, str) and provider and not model.startswith(f"{provider}/"):
-            model = f"{provider}/{model}"
-        if "/" not in model:
-            model = next((f"{provider}/{model}" for bare, provider in _BARE if bare.match(model)), model)
+        if isinstance(provider, str) and provider:
+            model = model if model.startswith(f"{provider}/") else f"{provider}/{model}"
+        elif not is_provider(model.partition("/")[0]):
+            address = params.get("api_base", params.get("base_url"))
+            provider = provider_of(model, address if isinstance(address, str) else None)
+            if not provider and (provider := next((one for bare, one in _BARE if bare.match(model)), "")):
+                params["custom_llm_provider"] = provider  # which LiteLLM would not make of it
+            model = f"{provider}/{model}" if provider else model
         provider, slash, name = model.partition("/")
         if provider == "ollama_chat":
             provider, model = "ollama", f"ollama/{name}"
@@ -1085,16 +1085,21 @@ class _Reading:
             model = f"embedded/{cut(Path(file).stem)}"
         return model, provider if slash else ""
 
-    def _implied(self, provider: str, given: Mapping[str, Any]) -> dict[str, str]:
-        """The references that go without saying: where Ollama is, and a provider's own key."""
-        server = given.get("api_base", given.get("base_url"))
-        if provider == "ollama" and not server:
-            return {"api_base": f"{_REFERENCE}OLLAMA_BASE_URL"}
-        if provider in _KEYS and "api_key" not in given:
-            name = next((name for name in _KEYS[provider] if self._value(name)), None)
-            if name or not server:
-                return {"api_key": f"{_REFERENCE}{name or _KEYS[provider][0]}"}
-        return {}
+    def _access(self, model: str, provider: str, raw: Mapping[str, Any], resolved: Mapping[str, Any]) -> Access:
+        """What it needs before it can be asked; `raw` are its parameters as they are written."""
+        if model == _NO_MODEL:
+            return Access(wants=("its litellm_params have no model",))
+        given = {_NAMES.get(key, key): value for key, value in resolved.items() if value is not None}
+        if provider == "ollama" and "api_base" not in given:
+            return Access({"api_base": "OLLAMA_BASE_URL"})
+        unset = {
+            _NAMES.get(key, key): name
+            for key, value in raw.items()
+            if resolved.get(key) is None and (name := _reference(value))
+        }
+        if _reference(model):  # so that nobody can tell whose it is
+            return Access()
+        return access(provider, given, unset, self._value)
 
     def _value(self, name: str) -> str | None:
         value = self._environ.get(name, "").strip()

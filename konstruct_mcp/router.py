@@ -27,6 +27,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from . import ollama
+from .access import wants_login
 from .accounts import Quote
 from .bodies import body_of
 from .config import Config, Deployment
@@ -41,7 +42,7 @@ from .reasoning import Kept
 from .requests import OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
 from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
-from .spared import Exchange, Manner, exchange, ours, shaping, spare
+from .spared import Exchange, Manner, exchange, ours, renew_login, shaping, spare
 from .types import DeploymentStatus, GroupStatus, Request
 
 _log = logging.getLogger(__name__)
@@ -177,6 +178,8 @@ class ModelRouter:
         try:
             async with asyncio.timeout(attempt.limit_s):
                 address = await self._address(deployment)
+                if wants_login(deployment.model) and not await _has_login(deployment):
+                    return Tried(Fault(FaultKind.AUTH, "its login is no longer good; log in again", sent=False))
                 response = await self._asked(engine, deployment, prepared, tenant, address, passed, call)
             tried = self._read(response, call, deployment, time.monotonic() - began)
             noted = ollama.noted(response)
@@ -371,6 +374,8 @@ class _Engine:
         warnings.filterwarnings("ignore", r"coroutine '[\w.<>]+\.acompletion\w*' was never awaited", RuntimeWarning)
         self._ollama = ollama.Servers()
         self._manners = {deployment.id: Manner.of(deployment) for deployment in deployments}
+        # In a thread that does nothing else: to look up a provider is enough for LiteLLM to ask for a login.
+        ours.set(Manner(format="openai", at_once=False, plain=False))
         self._router = self._make_router(
             [
                 {"model_name": deployment.id, "litellm_params": litellm_params(deployment, entry(deployment))}
@@ -544,6 +549,18 @@ def _ollama_provider() -> Any:
             return response
 
     return Ollama()
+
+
+async def _has_login(deployment: Deployment) -> bool:
+    """Whether a login is good for a call, renewed if it must be: here and beside the event loop, for LiteLLM would do
+    that on it, keeping every other call waiting."""
+    ours.set(Manner.of(deployment))
+    try:
+        await asyncio.to_thread(renew_login, deployment.model)
+    except Exception as error:
+        _log.info("%s: the login cannot be renewed: %s", deployment.name, type(error).__name__)
+        return False
+    return True
 
 
 _NO_TOKENS_OPENAI = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}

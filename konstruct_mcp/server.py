@@ -14,7 +14,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -41,6 +41,7 @@ from mcp.shared.exceptions import MCPError
 
 from .completions import Konstruct
 from .errors import (
+    ConfigError,
     InternalError,
     InvalidArgumentError,
     KonstructError,
@@ -147,12 +148,24 @@ class KonstructServer(Server[_Peer]):
                     await session.send_resource_list_changed()
 
 
+def _choice(konstruct: Konstruct) -> tuple[list[tuple[str, str]], str]:
+    """The groups that an assistant may choose from, each with its description, and that of a call that names none; no
+    group where there is no config that can be used yet."""
+    try:
+        return [(group.name, group.description) for group in konstruct.model_groups], konstruct.default_group
+    except ConfigError:
+        return [], ""
+
+
 def _instructions(konstruct: Konstruct) -> str:
-    groups = "\n".join(f"- {group.name}: {group.description}" for group in konstruct.model_groups)
+    choice, default = _choice(konstruct)
+    if not choice:
+        return "Asks other language models for completions; but its config cannot be used: list_groups says why."
+    groups = "\n".join(f"- {name}: {description}" for name, description in choice)
     return (
         "Asks other language models for completions. Choose a model_group by what the task is worth:\n"
         f"{groups}\n"
-        f"Leave it out for {konstruct.default_group}. Each call stands alone: send the whole conversation in "
+        f"Leave it out for {default}. Each call stands alone: send the whole conversation in "
         "messages. served_group and model say who answered; a group that is down falls back to the next by itself. "
         "When a call fails, the error says why; list_groups shows what can be called now."
     )
@@ -304,11 +317,11 @@ class _Face:
 
     async def read_resource(self, ctx: _Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
         uri = str(params.uri)
-        if uri == _GROUPS_URI:
-            return _document(uri, "application/json", _json(self._groups()))
-        if uri == _CONFIG_URI:
-            return _document(uri, "application/yaml", _yaml(self._config()))
         try:
+            if uri == _GROUPS_URI:
+                return _document(uri, "application/json", _json(self._groups()))
+            if uri == _CONFIG_URI:
+                return _document(uri, "application/yaml", _yaml(self._config()))
             if uri.startswith(f"{_GROUPS_URI}/"):
                 group = self._konstruct.group(unquote(uri.removeprefix(f"{_GROUPS_URI}/")))
                 return _document(uri, "application/json", _json(group.as_dict()))
@@ -347,10 +360,11 @@ class _Face:
         if isinstance(params.ref, types.ResourceTemplateReference):
             asked = params.ref.uri, params.argument.name
             if asked == (_GROUP_TEMPLATE, "name"):
-                names = [group.name for group in self._konstruct.model_groups]
+                names = [name for name, _ in _choice(self._konstruct)[0]]
             elif asked == (_USAGE_TEMPLATE, "tenant_id"):
-                own = self._konstruct.config.known_tenant
-                names = list(self._konstruct.config.tenants) if own is None else [own]
+                with suppress(ConfigError):
+                    config = self._konstruct.config
+                    names = list(config.tenants) if config.known_tenant is None else [config.known_tenant]
         typed = params.argument.value.casefold()
         # Quoted, because the client puts the value into the URI as it is.
         values = [quote(name, safe="") for name in names if name.casefold().startswith(typed)]
@@ -444,7 +458,8 @@ def _plain(value: Any) -> Any:
 
 
 def _complete_tool(konstruct: Konstruct) -> types.Tool:
-    groups = konstruct.model_groups
+    groups, default = _choice(konstruct)
+    choice = {"enum": [name for name, _ in groups], "default": default} if groups else {}
     return types.Tool(
         name="complete",
         title="Ask another model",
@@ -477,9 +492,8 @@ def _complete_tool(konstruct: Konstruct) -> types.Tool:
                 },
                 "model_group": {
                     "type": "string",
-                    "enum": [group.name for group in groups],
-                    "default": konstruct.default_group,
-                    "description": "\n".join(f"{group.name}: {group.description}" for group in groups),
+                    **choice,
+                    "description": "\n".join(f"{name}: {description}" for name, description in groups),
                 },
                 "tools": {"type": "array", "items": {"type": "object"}, "description": "OpenAI function tools"},
                 "tool_choice": {

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -55,13 +55,22 @@ def read_source(path: Path | None, environ: Mapping[str, str]) -> Source:
     return Source(origin, source, _parse(text, origin))
 
 
+def located(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file that `read_source` reads, whether or not there is one; None for the built-in config."""
+    _, file = _locate(path, environ)
+    try:
+        return None if file is None else file.expanduser().absolute()
+    except RuntimeError:  # the home of an unknown user
+        return None
+
+
 # A file is read once nothing has happened to it for so long: an editor may empty it first and write it then.
 _SETTLED_MS = 100
 # What no notice comes of (a network drive, a change just before the watch began) is seen by a look as often as this.
 _LOOK_MS = 2000
 
 
-async def changes(files: Collection[Path], until: anyio.Event) -> AsyncIterator[None]:
+async def changes(files: Collection[Path], until: anyio.Event) -> AsyncGenerator[None, None]:
     """Yields whenever one of these files may have changed, and once at the beginning, until the event.
 
     Their folders are watched rather than the files, which editors replace; and those that links lead to. Where there is

@@ -125,6 +125,7 @@ def spare() -> None:
         _price_nothing()
         _prepare_at_once()
         _speak_responses()
+        _log_in_nobody()
 
 
 def _but_for(
@@ -450,3 +451,36 @@ def _speak_responses() -> None:
 
     loose.convert_chat_completion_messages_to_responses_api = converted
     loose.transform_request = transformed
+
+
+def _log_in_nobody() -> None:
+    """Keep LiteLLM from asking a person to log in amid a call, and even where it only looks up a model's provider: it
+    prints a code and waits for minutes, on the event loop. A login that somebody has made is used and renewed as ever.
+    """
+    from litellm.llms.chatgpt import authenticator as chatgpt
+    from litellm.llms.github_copilot import authenticator as github_copilot
+    from litellm.llms.github_copilot.common_utils import GetAccessTokenError
+
+    def refuse() -> None:
+        raise GetAccessTokenError(message="not logged in", status_code=401)
+
+    copilot: Any = github_copilot.Authenticator
+    copilot._login = _but_for(_any, copilot._login, refuse)
+    openai: Any = chatgpt.Authenticator
+    openai._login_device_code = _but_for(_any, openai._login_device_code, refuse)
+    openai._wait_for_access_token = _but_for(_any, openai._wait_for_access_token)
+
+
+def renew_login(model: str) -> None:
+    """See that a login is good for the next call, which may ask its provider; blocks meanwhile.
+
+    Raises whatever LiteLLM does where it is one no more.
+    """
+    if model.startswith("github_copilot/"):
+        from litellm.llms.github_copilot.authenticator import Authenticator as Copilot
+
+        Copilot().get_api_key()
+    else:
+        from litellm.llms.chatgpt.authenticator import Authenticator as ChatGPT
+
+        ChatGPT().get_access_token()

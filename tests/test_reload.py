@@ -43,6 +43,92 @@ def shown(server: Process, *, modern: bool = False) -> dict[str, Any]:
     return dict(yaml.safe_load(contents[0]["text"]))
 
 
+class TestFromAConfigThatCannotBeUsed:
+    """A client only says that a server has failed to start, so it starts."""
+
+    WRONG = "model_list:\n  - model_name: a\n    litellm_params: {model: openai/x, order: first}\n"
+    FAULT = "model_list[0].litellm_params.order: should be a valid integer"
+
+    @pytest.mark.parametrize("was", ["wrong", "not there", "in no folder"])
+    def test_it_answers_with_the_faults_and_takes_up_the_mended_file(
+        self, tmp_path: Path, config: dict[str, Any], nursery: Nursery | None, was: str
+    ) -> None:
+        path = tmp_path / "later" / "konstruct.yaml"
+        said = self.FAULT if was == "wrong" else "cannot be read: No such file or directory"
+        if was != "in no folder":
+            path.parent.mkdir()
+        if was == "wrong":
+            path.write_text(self.WRONG, "utf-8")
+        with Process(path, nursery=nursery) as server:
+            server.initialize()
+            tools = server.ask("tools/list")["tools"]
+            assert [tool["name"] for tool in tools] == ["complete", "list_groups"]
+            assert tools[0]["inputSchema"]["properties"]["model_group"] == {"type": "string", "description": ""}
+            for tool, arguments in (("complete", {"messages": HELLO}), ("list_groups", {})):
+                answer = server.ask("tools/call", {"name": tool, "arguments": arguments})
+                assert answer["isError"]
+                text = answer["content"][0]["text"]
+                assert text.startswith("config: 1 fault in the file that KONSTRUCT_CONFIG names")
+                assert said in text
+                assert str(tmp_path) not in text
+            for uri in ("konstruct://groups", "konstruct://groups/fast", "konstruct://config", "konstruct://usage"):
+                assert said in server.answer(server.send("resources/read", {"uri": uri}))["error"]["message"]
+            argument = {"ref": {"type": "ref/resource", "uri": "konstruct://groups/{name}"}}
+            completed = server.ask("completion/complete", {**argument, "argument": {"name": "name", "value": ""}})
+            assert completed["completion"]["values"] == []
+            path.parent.mkdir(exist_ok=True)
+            replace(path, config)
+            for notice in NOTICES:
+                server.notice(notice)
+            assert groups(server) == ["fast", "balanced", "quality"]
+            assert not server.complete("fast")["isError"]
+            assert "faults" not in shown(server)
+            wait_for(lambda: b"in use now; groups: fast, balanced, quality" in server.errors)
+        assert server.errors.decode().count(said) == 1
+
+    def test_other_faults_are_told_and_the_ledger_is_that_of_the_first_that_can_be_used(
+        self, tmp_path: Path, config: dict[str, Any], nursery: Nursery | None
+    ) -> None:
+        path = tmp_path / "konstruct.yaml"
+        path.write_text(self.WRONG, "utf-8")
+        with Process(path, nursery=nursery) as server:
+            server.initialize()
+            replace(path, {**config, "konstruct": {"timeout_s": 0}})
+            other = "konstruct.timeout_s: should be greater than 0"
+            call = {"name": "list_groups", "arguments": {}}
+            wait_for(lambda: other in server.ask("tools/call", call)["content"][0]["text"])
+            wait_for(lambda: other.encode() in server.errors)
+            assert b"nothing changes" not in server.errors
+            ledger = tmp_path / "ledger.sqlite3"
+            replace(path, {**config, "konstruct": {"ledger_url": f"sqlite:///{ledger}"}})
+            server.notice(NOTICES[0])
+            assert not server.complete("fast")["isError"]
+            assert ledger.exists()
+
+    def test_a_tenants_server_says_nothing_of_what_the_file_holds(
+        self, tmp_path: Path, nursery: Nursery | None
+    ) -> None:
+        path = tmp_path / "konstruct.yaml"
+        path.write_text(self.WRONG, "utf-8")
+        with Process(path, nursery=nursery, environ={"KONSTRUCT_TENANT_ID": "t"}) as server:
+            server.initialize()
+            text = server.ask("tools/call", {"name": "list_groups", "arguments": {}})["content"][0]["text"]
+            assert text.endswith("cannot be used; the server's log says why")
+            wait_for(lambda: self.FAULT.encode() in server.errors)
+
+    async def test_in_python_and_for_the_commands_it_is_an_error(self, tmp_path: Path) -> None:
+        path = tmp_path / "konstruct.yaml"
+        path.write_text(self.WRONG, "utf-8")
+        with pytest.raises(ConfigError, match="order"):
+            Konstruct.from_config(path)
+        async with Konstruct.for_server(path) as konstruct:
+            for ask in (konstruct.complete(HELLO), konstruct.budgets(), konstruct.usage(), konstruct.check()):
+                with pytest.raises(ConfigError, match="order"):
+                    await ask
+            with pytest.raises(ConfigError, match="order"):
+                konstruct.groups()
+
+
 class TestOverAPipe:
     @pytest.fixture
     def server(self, path: Path, nursery: Nursery | None) -> Iterator[Process]:
