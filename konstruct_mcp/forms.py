@@ -99,12 +99,6 @@ class Form:
         )
 
     @property
-    def unasked(self) -> Thinking:
-        """How it thinks where it is not told how."""
-        always = self.entry.get("thinking_always_on") or self.entry.get("thinking_on_by_default")
-        return Thinking(will=bool(self.is_claude and always))
-
-    @property
     def reasons_in_openais_way(self) -> bool:
         """Whether it is one of OpenAI's models that reason, which choose words in their own way."""
         return self.provider in ("openai", "azure") and bool(self.entry.get("supports_reasoning"))

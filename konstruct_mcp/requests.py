@@ -3,10 +3,11 @@ beside them, and nothing that the caller did not ask for."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .config import Deployment, is_price
@@ -20,6 +21,7 @@ _BACKSTOP_S = 5.0
 _WITH_PROJECTS = ("vertex_ai", "vertex_ai_beta", "watsonx", "watsonx_text")  # whose `project` is LiteLLM's to read
 _JSON_TOOL = "json_tool_call"  # the name by which LiteLLM knows its answer for a text
 _SPEAKER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # a name that OpenAI takes
+_NINE = re.compile(r"[A-Za-z0-9]{9}")
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
 
 
@@ -128,40 +130,20 @@ def _with_headers(params: dict[str, Any], provider: str, *, is_responses: bool) 
     return params | {"extra_headers": headers | dict(more if isinstance(more, Mapping) else {})}
 
 
-def prepare(
-    deployment: Deployment,
-    form: Form,
-    request: Request,
-    most: int | None = None,
-    *,
-    messages: Sequence[dict[str, Any]] | None = None,
-    without: Collection[str] = (),
-) -> Prepared:
-    """The request as this deployment takes it.
-
-    Args:
-        most: the longest answer that a budget affords, in tokens.
-        messages: the request's own if None.
-        without: parameters by their names in a request or in litellm_params, which are not asked for this time:
-            somebody has refused them.
+def prepare(deployment: Deployment, form: Form, request: Request, most: int | None = None) -> Prepared:
+    """The request as this deployment takes it, for an answer of at most `most` tokens where a budget says so.
 
     Raises:
         UnsupportedError: it cannot be asked so that it means the same.
     """
-    if messages is None:
-        messages = [plain(message, form) for message in request.messages]
-    if not _THINKING.isdisjoint(without):
-        form = replace(form, thinking=form.unasked)
-    return _Preparing(deployment, form, request, most, without).prepared(messages)
+    return _Preparing(deployment, form, request, most).prepared()
 
 
 class _Preparing:
     """One request on its way to one deployment."""
 
-    def __init__(
-        self, deployment: Deployment, form: Form, request: Request, most: int | None, without: Collection[str]
-    ) -> None:
-        self._deployment, self._form, self._request, self._without = deployment, form, request, without
+    def __init__(self, deployment: Deployment, form: Form, request: Request, most: int | None) -> None:
+        self._deployment, self._form, self._request = deployment, form, request
         self._options: dict[str, Any] = {}
         self._body: dict[str, Any] = {}
         self._schemas: dict[str, Any] = {}
@@ -174,18 +156,20 @@ class _Preparing:
         if most is not None:
             self._limit = most if self._limit is None else min(self._limit, most)
 
-    def prepared(self, messages: Sequence[dict[str, Any]]) -> Prepared:
+    def prepared(self) -> Prepared:
         self._tools()
         self._format()
         self._thinking()
         self._sampling()
         self._limits()
         self._others()
-        system = [{"role": "system", "content": "\n\n".join(self._system)}] if self._system else []
+        messages = [plain(message, self._form) for message in self._request.messages]
+        if self._system:
+            messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
         body = self._body
         if body and self._form.wire in ("openai", "responses", "cohere"):
             self._options["extra_body"], body = body, {}
-        return Prepared([*system, *messages], self._options, body, self._schemas, tuple(self._notes), self._in_words)
+        return Prepared(messages, self._options, body, self._schemas, tuple(self._notes), self._in_words)
 
     def _left_out(self, what: str) -> None:
         self._notes.append(f"{what} was left out: {self._form.name} does not take it")
@@ -197,10 +181,8 @@ class _Preparing:
         form, request, options = self._form, self._request, self._options
         choice = request.tool_choice
         called = {call.function.name: None for message in request.messages for call in message.tool_calls or ()}
-        if request.tools and "tools" not in self._without:
+        if request.tools:
             options["tools"] = [self._tool(tool) for tool in request.tools]
-            if "tool_choice" in self._without:
-                choice = None
             if choice is not None:
                 options["tool_choice"] = choice.model_dump() if isinstance(choice, NamedTool) else choice
         elif called and form.wire in ("anthropic", "converse"):
@@ -217,11 +199,28 @@ class _Preparing:
                 self._system.append("Do not call any tool in this turn; answer in words.")
             else:
                 del options["tools"]
-        if isinstance(choice, NamedTool) and form.wire == "responses" and "tool_choice" in options:
-            self._body["tool_choice"] = {"type": "function", "name": choice.function.name}
-            del options["tool_choice"]
-        if "tools" in options and (isinstance(choice, NamedTool) or choice == "required"):
+        if "tool_choice" in options:
+            self._choice(choice)
+        if isinstance(choice, NamedTool) or choice == "required":
             self._force()
+
+    def _choice(self, choice: Any) -> None:
+        """The choice where a provider has another form for it, which LiteLLM does not know or leaves out."""
+        options, provider = self._options, self._form.provider
+        named = choice.function.name if isinstance(choice, NamedTool) else None
+        if named is not None and self._form.wire == "responses":
+            self._body["tool_choice"] = {"type": "function", "name": named}
+            del options["tool_choice"]
+        elif named is not None and provider == "mistral":
+            self._body["tool_choice"] = options.pop("tool_choice")
+        elif self._form.wire == "cohere" or (named is not None and provider == "lm_studio"):
+            # These know words alone: of one tool the required one is that one.
+            if named is not None:
+                options["tools"] = [tool for tool in options["tools"] if tool["function"]["name"] == named]
+                choice = "required"
+            del options["tool_choice"]
+            if choice != "auto":
+                self._body["tool_choice"] = choice.upper() if self._form.wire == "cohere" else choice
 
     def _force(self) -> None:
         """Make way for a tool that the model must call: a Claude that thinks refuses that."""
@@ -259,7 +258,7 @@ class _Preparing:
 
     def _format(self) -> None:
         wanted = self._request.response_format
-        if wanted is None or wanted.type == "text" or "response_format" in self._without:
+        if wanted is None or wanted.type == "text":
             return
         form, schema = self._form, None if wanted.json_schema is None else wanted.json_schema.schema_
         has_tools = "tools" in self._options and self._options.get("tool_choice") != "none"
@@ -283,6 +282,12 @@ class _Preparing:
                     )
             case "converse":
                 self._ask_in_words(schema)
+            case _ if form.provider == "lm_studio" and schema is None:  # which knows schemas alone
+                any_object = {"name": "answer", "schema": {"type": "object"}}
+                self._options["response_format"] = {"type": "json_schema", "json_schema": any_object}
+            case _ if form.provider == "deepseek" and schema is not None:  # which knows objects alone
+                self._ask_in_words(schema)
+                self._options["response_format"] = {"type": "json_object"}
             case _:
                 self._options["response_format"] = wanted.model_dump(exclude_none=True, by_alias=True)
 
@@ -336,7 +341,7 @@ class _Preparing:
         if form.is_claude:
             self._think_as_claude(effort)
             return
-        given = form.params.get("thinking") if _THINKING.isdisjoint(self._without) else None
+        given = form.params.get("thinking")
         if form.wire == "gemini":
             if (config := gemini_thinking(form)) is not None:
                 self._body.setdefault("generationConfig", {})["thinkingConfig"] = config
@@ -384,7 +389,7 @@ class _Preparing:
             else:
                 thinking = {**thinking, "budget_tokens": budget}
         fields: dict[str, Any] = {} if thinking is None else {"thinking": dict(thinking)}
-        given = form.params.get("output_config") if _THINKING.isdisjoint(self._without) else None
+        given = form.params.get("output_config")
         config = dict(given) if isinstance(given, Mapping) else {}
         if effort is not None and (thinking is not None or form.entry.get("thinking_always_on")):
             config["effort"] = effort
@@ -403,8 +408,6 @@ class _Preparing:
         asked = {key: form.params[key] for key in SAMPLING if form.params.get(key) is not None}
         if self._request.temperature is not None:
             asked["temperature"] = self._request.temperature
-        for key in self._without:
-            asked.pop(key, None)
         if not asked:
             return
         if form.entry.get("supports_sampling_params") is False or self._reasons():
@@ -446,14 +449,12 @@ class _Preparing:
 
     def _others(self) -> None:
         params = self._form.params
-        key = "parallel_tool_calls"
-        if "tools" in self._options and params.get(key) is not None and key not in self._without:
+        if "tools" in self._options and params.get("parallel_tool_calls") is not None:
             self._options["parallel_tool_calls"] = params["parallel_tool_calls"]
         if isinstance(given := params.get("extra_body"), Mapping):
             self._body = _laid_over(self._body, given)
 
 
-_THINKING = frozenset({"thinking", "reasoning_effort", "reasoning", "effort", "output_config"})
 _LEAST_BUDGET = 1024  # tokens of thinking; Anthropic takes no less
 _PLAIN_SCHEMA = frozenset({"type", "properties", "required", "additionalProperties"})  # what LiteLLM keeps of one
 
@@ -475,5 +476,15 @@ def plain(message: Message, form: Form) -> dict[str, Any]:
         or not _SPEAKER.fullmatch(message.name or "")
     ):
         plain.pop("name", None)  # a tool's is in the call; what has other letters is refused as a name
+    if form.provider == "mistral":
+        for call in plain.get("tool_calls", ()):
+            call["id"] = _short(call["id"])
+        if "tool_call_id" in plain:
+            plain["tool_call_id"] = _short(plain["tool_call_id"])
     plain.setdefault("content", None)  # providers want the key, even beside tool calls alone
     return plain
+
+
+def _short(id_: str) -> str:
+    """An id as Mistral wants it: nine letters or digits, the same for the same."""
+    return id_ if _NINE.fullmatch(id_) else hashlib.sha256(id_.encode()).hexdigest()[:9]
