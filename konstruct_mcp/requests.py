@@ -3,6 +3,7 @@ beside them, and nothing that the caller did not ask for."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ _OLLAMA = ("api_base", "api_key", "extra_headers")
 _WITH_PROJECTS = ("vertex_ai", "vertex_ai_beta", "watsonx", "watsonx_text")  # whose `project` is LiteLLM's to read
 _JSON_TOOL = "json_tool_call"  # the name by which LiteLLM knows its answer for a text
 _SPEAKER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # a name that OpenAI takes
+_NINE = re.compile(r"[A-Za-z0-9]{9}")
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
 
 
@@ -203,14 +205,13 @@ class _Preparing:
         self._sampling()
         self._limits()
         self._others()
+        messages = [plain(message, self._form) for message in self._request.messages]
         if self._system:
-            self.messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
+            messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
         body = self._body
         if body and self._form.wire in ("openai", "responses", "cohere"):
             self._options["extra_body"], body = body, {}
-        return Prepared(
-            self.messages, self._options, body, self._schemas, tuple(self._notes), self._in_words, self._outputs
-        )
+        return Prepared(messages, self._options, body, self._schemas, tuple(self._notes), self._in_words)
 
     def _left_out(self, what: str) -> None:
         self._notes.append(f"{what} was left out: {self._form.name} does not take it")
@@ -240,11 +241,28 @@ class _Preparing:
                 self._system.append("Do not call any tool in this turn; answer in words.")
             else:
                 del options["tools"]
-        if isinstance(choice, NamedTool) and form.wire == "responses":
-            self._body["tool_choice"] = {"type": "function", "name": choice.function.name}
-            del options["tool_choice"]
+        if "tool_choice" in options:
+            self._choice(choice)
         if isinstance(choice, NamedTool) or choice == "required":
             self._force()
+
+    def _choice(self, choice: Any) -> None:
+        """The choice where a provider has another form for it, which LiteLLM does not know or leaves out."""
+        options, provider = self._options, self._form.provider
+        named = choice.function.name if isinstance(choice, NamedTool) else None
+        if named is not None and self._form.wire == "responses":
+            self._body["tool_choice"] = {"type": "function", "name": named}
+            del options["tool_choice"]
+        elif named is not None and provider == "mistral":
+            self._body["tool_choice"] = options.pop("tool_choice")
+        elif self._form.wire == "cohere" or (named is not None and provider == "lm_studio"):
+            # These know words alone: of one tool the required one is that one.
+            if named is not None:
+                options["tools"] = [tool for tool in options["tools"] if tool["function"]["name"] == named]
+                choice = "required"
+            del options["tool_choice"]
+            if choice != "auto":
+                self._body["tool_choice"] = choice.upper() if self._form.wire == "cohere" else choice
 
     def _force(self) -> None:
         """Make way for a tool that the model must call: a Claude that thinks refuses that."""
@@ -306,6 +324,12 @@ class _Preparing:
                     )
             case "converse":
                 self._ask_in_words(schema)
+            case _ if form.provider == "lm_studio" and schema is None:  # which knows schemas alone
+                any_object = {"name": "answer", "schema": {"type": "object"}}
+                self._options["response_format"] = {"type": "json_schema", "json_schema": any_object}
+            case _ if form.provider == "deepseek" and schema is not None:  # which knows objects alone
+                self._ask_in_words(schema)
+                self._options["response_format"] = {"type": "json_object"}
             case _:
                 self._options["response_format"] = wanted.model_dump(exclude_none=True, by_alias=True)
 
@@ -494,5 +518,15 @@ def plain(message: Message, form: Form) -> dict[str, Any]:
         or not _SPEAKER.fullmatch(message.name or "")
     ):
         plain.pop("name", None)  # a tool's is in the call; what has other letters is refused as a name
+    if form.provider == "mistral":
+        for call in plain.get("tool_calls", ()):
+            call["id"] = _short(call["id"])
+        if "tool_call_id" in plain:
+            plain["tool_call_id"] = _short(plain["tool_call_id"])
     plain.setdefault("content", None)  # providers want the key, even beside tool calls alone
     return plain
+
+
+def _short(id_: str) -> str:
+    """An id as Mistral wants it: nine letters or digits, the same for the same."""
+    return id_ if _NINE.fullmatch(id_) else hashlib.sha256(id_.encode()).hexdigest()[:9]

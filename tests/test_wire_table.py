@@ -748,24 +748,6 @@ _PENDING: Mapping[str, Collection[str]] = {
         "tool_choice required",
         "tool_choice named",
     ),
-    "LM Studio": (
-        "tool_choice named",
-        "json_object",
-    ),
-    "Mistral": (
-        "tool_choice named",
-        "tool history",
-        "parallel calls",
-    ),
-    "DeepSeek": (
-        "json_schema with refs",
-        "json_schema and tools",
-    ),
-    "Cohere": (
-        "tool_choice none",
-        "tool_choice required",
-        "tool_choice named",
-    ),
 }
 PENDING = frozenset((path, column) for path, columns in _PENDING.items() for column in columns)
 
