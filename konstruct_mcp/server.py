@@ -149,13 +149,32 @@ class KonstructServer(Server[_Peer]):
 
 def _instructions(konstruct: Konstruct) -> str:
     groups = "\n".join(f"- {group.name}: {group.description}" for group in konstruct.model_groups)
+    default = f"Leave it out for {konstruct.default_group}. " if konstruct.default_group else ""
     return (
         "Asks other language models for completions. Choose a model_group by what the task is worth:\n"
-        f"{groups}\n"
-        f"Leave it out for {konstruct.default_group}. Each call stands alone: send the whole conversation in "
+        f"{groups}{_or_a_match(konstruct)}\n"
+        f"{default}Each call stands alone: send the whole conversation in "
         "messages. served_group and model say who answered; a group that is down falls back to the next by itself. "
         "When a call fails, the error says why; list_groups shows what can be called now."
     )
+
+
+def _or_a_match(konstruct: Konstruct) -> str:
+    """A line on the names that may be asked for beside the groups'."""
+    patterns = " or ".join(konstruct.patterns)
+    return f"\n{'or ' if konstruct.model_groups else ''}a model's name that matches {patterns}" if patterns else ""
+
+
+def _group_argument(konstruct: Konstruct) -> dict[str, Any]:
+    """The schema of `model_group`: the groups by name, and any text where a wildcard may match it."""
+    groups = konstruct.model_groups
+    listed = "\n".join(f"{group.name}: {group.description}" for group in groups)
+    schema: dict[str, Any] = {"type": "string"}
+    if not konstruct.patterns:
+        schema["enum"] = [group.name for group in groups]
+    if konstruct.default_group:
+        schema["default"] = konstruct.default_group
+    return schema | {"description": f"{listed}{_or_a_match(konstruct)}".strip()}
 
 
 async def _guard(ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:
@@ -444,7 +463,6 @@ def _plain(value: Any) -> Any:
 
 
 def _complete_tool(konstruct: Konstruct) -> types.Tool:
-    groups = konstruct.model_groups
     return types.Tool(
         name="complete",
         title="Ask another model",
@@ -475,12 +493,7 @@ def _complete_tool(konstruct: Konstruct) -> types.Tool:
                         "required": ["role"],
                     },
                 },
-                "model_group": {
-                    "type": "string",
-                    "enum": [group.name for group in groups],
-                    "default": konstruct.default_group,
-                    "description": "\n".join(f"{group.name}: {group.description}" for group in groups),
-                },
+                "model_group": _group_argument(konstruct),
                 "tools": {"type": "array", "items": {"type": "object"}, "description": "OpenAI function tools"},
                 "tool_choice": {
                     "anyOf": [{"type": "string", "enum": ["auto", "none", "required"]}, {"type": "object"}],
