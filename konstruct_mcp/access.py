@@ -78,6 +78,14 @@ def is_provider(name: str) -> bool:
     return name in _data()["providers"] or name in _OURS
 
 
+def asks_for_key(provider: str) -> bool:
+    """Whether a provider asks for an API key, or nobody knows."""
+    rule = _data()["providers"].get(provider)
+    return provider not in _OURS and (
+        rule is None or any("api_key" in need["parameters"] for need in rule.get("needs", ()))
+    )
+
+
 def access(provider: str, given: Mapping[str, Any], missing: Mapping[str, str], lookup: Lookup) -> Access:
     """What a deployment needs, and what it has.
 

@@ -431,8 +431,9 @@ _MOST_CHANGES = 100  # models whose changes are written out: nobody reads more
 
 @cli.command()
 @click.option("--live", is_flag=True, help="Also ask each deployment for one token.")
+@click.option("--strict", is_flag=True, help="Fail also where something of the config has no effect.")
 @click.pass_obj
-def check(path: Path | None, live: bool) -> int:
+def check(path: Path | None, live: bool, strict: bool) -> int:
     """Say what is wrong with the config, and what cannot be called.
 
     Exit status: 0 all is ready, 1 something cannot be called, 2 the config is broken.
@@ -442,7 +443,10 @@ def check(path: Path | None, live: bool) -> int:
     except ConfigError as error:
         _print("\n".join(_faults(error)))
         return _MISTAKE
-    deployments = [deployment for group in konstruct.config.groups.values() for deployment in group.deployments]
+    config = konstruct.config
+    deployments = [deployment for group in config.groups.values() for deployment in group.deployments]
+    deployments += [deployment for wildcard in config.wildcards for deployment in wildcard.deployments]
+    deployments = list({deployment.id: deployment for deployment in deployments}.values())
     unpriced = konstruct.unpriced()
     if live:
         with _spinner("asking each deployment for one token"):
@@ -451,7 +455,15 @@ def check(path: Path | None, live: bool) -> int:
         ledger_fault = _from_ledger(konstruct, konstruct.ledger_fault)
         verdicts = {deployment.id: deployment.unavailable for deployment in deployments}
     fine = "answers" if live else "ready"
-    rows = [(deployment.group, deployment.name, verdicts[deployment.id] or fine) for deployment in deployments]
+    patterns = {wildcard.pattern for wildcard in config.wildcards}
+    rows = [
+        (
+            deployment.group,
+            deployment.name,
+            verdicts[deployment.id] or ("ready" if deployment.group in patterns else fine),
+        )
+        for deployment in deployments
+    ]
     _table(("group", "model", "state"), *rows)
     _print(f"config: {konstruct.config.source}")
     _print(f"ledger: {konstruct.config.ledger.shown}{f'; {ledger_fault}' if ledger_fault else ''}")
@@ -467,6 +479,9 @@ def check(path: Path | None, live: bool) -> int:
         _print(f"{all_fine}, but {len(unpriced)} of them not for a tenant with a budget")
     else:
         _print(all_fine)
+    if strict and config.warnings:
+        _print("not all of the config has an effect; the warnings say what has none")
+        return _FAILURE
     return _FAILURE if failing or unpriced or ledger_fault else 0
 
 

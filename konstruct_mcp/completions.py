@@ -103,6 +103,7 @@ class Konstruct:
         self._books = ledger
         self._config_error: ConfigError | None = None
         self._reloading = asyncio.Lock()
+        self._making: dict[str, asyncio.Future[None]] = {}  # groups on demand
         self._entered = False
         self._begun = anyio.Event()
         if isinstance(config, Config):
@@ -241,7 +242,9 @@ class Konstruct:
         try:
             config = await asyncio.to_thread(load_config, self._path, self._environ)
             if self._in_use is not None and self.config.file is not None and config.file != self.config.file:
-                raise ConfigError(["cannot be read: it is gone"], source="the config file")
+                raise ConfigError(
+                    ["cannot be read: it is gone"], source=f"the config file {quoted(self.config.file.name)}"
+                )
         except ConfigError as error:
             self._config_error = error
             raise
@@ -252,21 +255,35 @@ class Konstruct:
         if config.ledger != self.config.ledger:
             _log.warning("konstruct.ledger_url has changed, which takes effect at the next start")
             config = config.with_ledger_of(self.config)
+        for name in self.config.on_demand:
+            if name not in config.groups and (group := config.matching(name)) is not None:
+                config = config.with_group(group)
         if config == self.config:
             self._config_error = None
             return False
         if self._embedded is None:
             self._embedded = _embedded_server(config, self._environ)
+        await self._change_to(config)
+        self._config_error = None
+        self._admission.resize(config.max_concurrency, config.max_queue)
+        return True
+
+    async def _change_to(self, config: Config) -> None:
+        """Make it what calls are made on from now on, in one step."""
         terms = _Terms(config, ModelRouter(config, self._embedded, earlier=self._terms.router))
         # Before the step, so that no call waits for it.
         await self._terms.router.ready()
         await terms.router.ready()
         self._earlier.append(self._terms)
         self._in_use = terms
-        self._config_error = None
-        self._admission.resize(config.max_concurrency, config.max_queue)
         self._drop_earlier()
-        return True
+
+    async def _make_group(self, name: str) -> None:
+        """Make the group of a name that a wildcard matches one of the config's."""
+        async with self._reloading:
+            config = self.config
+            if name not in config.groups and (group := config.matching(name)) is not None:
+                await self._change_to(config.with_group(group))
 
     def _drop_earlier(self) -> None:
         """Let go of the terms that no call is under way on."""
@@ -275,26 +292,23 @@ class Konstruct:
             self._terms.router.take_over(terms.router)
 
     async def follow_config(self, until: anyio.Event) -> AsyncIterator[bool]:
-        """Take up each change of the config file, or of the user's table of models, until the event, and say so in the
-        log. Yields True after each, and False where only `config_faults` have changed. Where there is no config that
-        can be used yet, it is waited for."""
-        while files := self._followed():
-            async with contextlib.aclosing(changes(files, until)) as seen:
-                async for _ in seen:
-                    if (changed := await self._take_up()) is not None:
-                        yield changed
-                    if self._followed() != files:
-                        break
-                else:
-                    return
+        """Take up each change of the config's files, or of the user's table of models, until the event, and say so in
+        the log. Yields True after each, and False where only `config_faults` have changed. Where there is no config
+        that can be used yet, it is waited for."""
+        if not self._followed():
+            return
+        async for _ in changes(self._followed, until):
+            if (changed := await self._take_up()) is not None:
+                yield changed
 
     def _followed(self) -> list[Path]:
-        """The files that the config is made of."""
+        """The files that the config is made of, or would be."""
+        found: list[Path | None] = [] if self._config_error is None else [*self._config_error.files]
         if self._in_use is None:
-            files = [located(self._path, self._environ)]
+            found.append(located(self._path, self._environ))
         else:
-            files = [self.config.file, self.config.models_file]
-        return [file for file in files if file is not None]
+            found += [*self.config.files, self.config.models_file]
+        return list(dict.fromkeys(file for file in found if file is not None))
 
     async def _take_up(self) -> bool | None:
         """Reload, and say in the log what came of it: True where the config has changed, False where only its faults
@@ -418,11 +432,13 @@ class Konstruct:
 
     async def answer(self, request: Request, on_wait: Callable[[str], None] | None = None) -> Completion:
         """The same for a request that is parsed already."""
+        timeout_s = request.timeout_s or self.config.timeout_s
+        deadline = time.monotonic() + timeout_s
+        if request.model_group is not None and request.model_group not in self.config.groups:
+            await self._on_demand(request.model_group, request.tenant_id, deadline)
         terms = self._terms
         tenant = _tenant(terms.config, request.tenant_id)
         group = _group_name(terms.config, request.model_group, tenant)
-        timeout_s = request.timeout_s or terms.config.timeout_s
-        deadline = time.monotonic() + timeout_s
         walk = terms.router.walk(request, group, deadline, tenant.groups, on_wait or _nobody)
         terms.calls += 1
         try:
@@ -445,6 +461,20 @@ class Konstruct:
             terms.calls -= 1
             if terms is not self._terms:
                 self._drop_earlier()
+
+    async def _on_demand(self, name: str, tenant_id: str | None, deadline: float) -> None:
+        """Have the group of a name made, if a wildcard matches it that the tenant may use."""
+        group = self.config.matching(name)
+        if group is None or not _tenant(self.config, tenant_id).may_use(group):
+            return
+        # In a task of its own: what another call may wait for too is not broken off with this one.
+        if (making := self._making.get(name)) is None:
+            making = self._making[name] = asyncio.ensure_future(self._make_group(name))
+            making.add_done_callback(lambda _: self._making.pop(name, None))
+        await asyncio.wait({making}, timeout=max(0.0, deadline - time.monotonic()))
+        if not making.done():
+            raise DeadlineError("no answer in time, waiting for LiteLLM to load; raise timeout_s, or try again")
+        making.result()
 
     async def _ask(self, walk: Walk, request: Request, account: _Account, terms: _Terms) -> Completion:
         """The first answer on the walk."""
@@ -633,8 +663,8 @@ class Konstruct:
 
     def groups(self) -> list[GroupStatus]:
         """The model groups of the default tenant, their deployments and whether each can be called now. Asks no
-        provider."""
-        shown = self._shown_groups()
+        provider. What a wildcard stands for is not among them."""
+        shown = self._listed_groups()
         return [
             replace(status, fallbacks=tuple(name for name in status.fallbacks if name in shown))
             for status in self._terms.router.statuses()
@@ -655,19 +685,27 @@ class Konstruct:
     @property
     def model_groups(self) -> list[Group]:
         """The same groups as the config describes them, without a look at their state."""
-        return [self.config.groups[name] for name in self._shown_groups()]
+        return [self.config.groups[name] for name in self._listed_groups()]
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The wildcards that a name may match which none of the groups has."""
+        return self._shown_tenant().patterns
 
     @property
     def default_group(self) -> str:
-        """The group of a call that names neither a group nor a tenant."""
-        return default_among(self.config.default_group, self._shown_groups())
+        """The group of a call that names neither a group nor a tenant; "" where it has to name one."""
+        return default_among(self.config.default_group, self._shown_tenant().groups)
 
-    def _shown_groups(self) -> tuple[str, ...]:
-        """Of a call that names no tenant; all, where it has to name one."""
+    def _shown_tenant(self) -> Tenant:
+        """That of a call that names none; one who may use all, where it has to name one."""
         try:
-            return _tenant(self.config, None).groups
+            return _tenant(self.config, None)
         except UnknownTenantError:
-            return tuple(self.config.groups)
+            return _anybody(self.config, "")
+
+    def _listed_groups(self) -> list[str]:
+        return [name for name in self._shown_tenant().groups if self.config.groups[name].is_listed]
 
     async def check(self) -> dict[str, str | None]:
         """Ask each deployment that can be called for one token, all at once, on the default tenant's account.
@@ -678,7 +716,7 @@ class Konstruct:
         request = Request.parse({"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 1})
         tenant = self.config.tenants.get(
             self.config.default_tenant,
-            Tenant(self.config.default_tenant, tuple(self.config.groups), self.config.budgets),
+            _anybody(self.config, self.config.default_tenant),
         )
 
         async def ask(twins: list[Deployment]) -> None:
@@ -701,6 +739,8 @@ class Konstruct:
         await self._ledger.opened()
         await self._terms.router.ready()
         asked: list[list[Deployment]] = []
+        for wildcard in self.config.wildcards:
+            verdicts |= {deployment.id: deployment.unavailable for deployment in wildcard.deployments}
         for group in self.config.groups.values():
             for deployment in group.deployments:
                 if deployment.unavailable is not None:
@@ -844,21 +884,34 @@ def _tenant(config: Config, claimed: str | None) -> Tenant:
     if not config.allow_unknown:
         advice = "" if claimed is not None else ", which calls without a tenant_id are on; pass the one you were given"
         raise UnknownTenantError(f"no tenant {quoted(name)}{advice}")
-    return Tenant(name, tuple(config.groups), config.budgets)
+    return _anybody(config, name)
+
+
+def _anybody(config: Config, name: str) -> Tenant:
+    """A tenant that the config does not name."""
+    patterns = tuple(wildcard.pattern for wildcard in config.wildcards)
+    return Tenant(name, tuple(config.groups), config.budgets, patterns=patterns)
 
 
 def _group_name(config: Config, name: str | None, tenant: Tenant | None) -> str:
     """The group of this name, of those that a tenant, or anybody for None, may use."""
     allowed = tuple(config.groups) if tenant is None else tenant.groups
+    patterns = () if tenant is None else tenant.patterns
     if name is None:
-        return default_among(config.default_group, allowed)
-    if name not in allowed:
-        raise _no_group(name, allowed)
+        if default := default_among(config.default_group, allowed):
+            return default
+        raise InvalidArgumentError(f"model_group: is needed: a name that matches {' or '.join(patterns)}")
+    group = config.groups.get(name)
+    if group is None or not (name in allowed or group.pattern in patterns):
+        listed = [one for one in allowed if config.groups[one].is_listed]
+        raise _no_group(name, listed, patterns)
     return name
 
 
-def _no_group(name: str, groups: Iterable[str]) -> UnknownGroupError:
-    return UnknownGroupError(f"no group {quoted(name)}; groups: {', '.join(sorted(groups))}")
+def _no_group(name: str, groups: Iterable[str], patterns: Sequence[str] = ()) -> UnknownGroupError:
+    there_are = [f"groups: {', '.join(sorted(groups))}"] if (groups := list(groups)) else []
+    there_are += [f"or a chat model's name that matches {' or '.join(patterns)}"] if patterns else []
+    return UnknownGroupError(f"no group {quoted(name)}; {', '.join(there_are)}")
 
 
 def _check_tenant_id(tenant_id: str | None) -> None:

@@ -19,14 +19,12 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar, get_args
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
@@ -42,13 +40,27 @@ from pydantic import (
 )
 
 from . import embedded
-from .access import Access, access, is_provider, provider_of
+from .access import Access, access, asks_for_key, is_provider, provider_of
 from .accounts import Budget
+from .environment import (
+    REFERENCE,
+    is_reference,
+    is_sendable,
+    is_unexpanded,
+    is_url,
+    reference,
+    value_of,
+    variables_of,
+)
 from .errors import LONGEST_NAME, ConfigError, EmbeddedError, cut, quoted
+from .litellm_keys import KNOWN_PARAMS, KNOWN_ROUTER_SETTINGS, TAKE_THE_GENERAL_ADDRESS, meant
+from .masking import masked, masked_url, masked_values, which_database
 from .models import Models, merged, read_file, sound
 from .models import is_price as is_price  # of litellm_params, too
 from .source import Source, data_folder, read_source
+from .spending import limits, warning
 from .types import NUSD, TENANT_ID, TENANT_ID_RULE, Per, flaws
+from .wildcards import is_pattern, match, model_of
 
 RoutingStrategy = Literal[
     "latency-based-routing",
@@ -111,7 +123,11 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A model group: deployments in the file's order, and the groups behind it."""
+    """A model group: deployments in the file's order, and the groups behind it.
+
+    An alias is a group of the same deployments, which keep the name of their own group. `is_listed` says whether it is
+    shown to who chooses one; `pattern` is the wildcard that it was made from, None for one that the file names.
+    """
 
     name: str
     description: str
@@ -119,16 +135,32 @@ class Group:
     fallbacks: tuple[str, ...] = ()
     context_window_fallbacks: tuple[str, ...] = ()
     content_policy_fallbacks: tuple[str, ...] = ()
+    is_listed: bool = True
+    pattern: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wildcard:
+    """Model names that may be asked for although no group has them: `openai/*`. Its deployments are those that one is
+    made from, with the `*` still in their models."""
+
+    pattern: str
+    deployments: tuple[Deployment, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Somebody on whose account calls are made: the groups they may use, in the file's order, and their budgets."""
+    """Somebody on whose account calls are made: the groups and wildcards they may use, in the file's order, and their
+    budgets."""
 
     id: str
     groups: tuple[str, ...]
     budgets: tuple[Budget, ...] = ()
     note: str | None = None
+    patterns: tuple[str, ...] = ()
+
+    def may_use(self, group: Group) -> bool:
+        return group.name in self.groups or group.pattern in self.patterns
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +176,7 @@ class LedgerPlace:
         """For whoever runs it: a file's path, or where a database is."""
         if self.url.startswith("sqlite"):
             return self.url.partition("://")[2].partition("?")[0].removeprefix("/")
-        return _masked_url(self.url)
+        return masked_url(self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +186,11 @@ class Config:
     Attributes:
         source: where it came from, for the operator: a path, or "the built-in config".
         file: the absolute path of its file, None for the built-in one.
-        groups: by name, in the file's order.
-        default_group: the group of a call that names none; a key of `groups`.
+        files: those of it and of what it includes.
+        groups: by name, in the file's order; then the aliases, and what was made from wildcards.
+        wildcards: in the file's order.
+        on_demand: the groups that calls have had made from wildcards, oldest first.
+        default_group: the group of a call that names none; a key of `groups`, or "" where there are wildcards only.
         default_tenant: the tenant of a call that names none.
         known_tenant: whose server this is, where the environment or the config says so.
         tenants: those that are named, by id.
@@ -170,7 +205,9 @@ class Config:
         max_result_chars: characters of an answer that an assistant is given at once.
         allowed_fails: failed tries within a minute that a deployment may have before it cools down.
         routing_strategy: how to choose among deployments of equal order.
-        warnings: what the file holds that has no effect here, one line each.
+        variables: those that the file sets in the environment and that nothing has been looked up in: they are for
+            LiteLLM. Holds secrets.
+        warnings: what of the file is lost or has no effect here, one line each.
         public: the effective config as plain data, every secret masked.
         models: what is known of models.
         models_file: the user's own table of them, which need not exist; None for a user without a data folder.
@@ -198,6 +235,23 @@ class Config:
     public: Mapping[str, Any]
     models: Models = field(default_factory=Models, repr=False, compare=False)  # what is used is in the deployments
     models_file: Path | None = None
+    files: tuple[Path, ...] = ()
+    wildcards: tuple[Wildcard, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    on_demand: tuple[str, ...] = ()
+    make: Callable[[str], Group | None] = field(default=lambda _: None, repr=False, compare=False)
+
+    def matching(self, name: str) -> Group | None:
+        """The group of this name that a wildcard stands for; None where none does. It is one of the config's, or is to
+        be made one by `with_group`."""
+        return self.groups.get(name) or self.make(name)
+
+    def with_group(self, group: Group) -> Config:
+        """The same with a group made on demand, and without the oldest of those if there are too many."""
+        names = (*(name for name in self.on_demand if name != group.name), group.name)
+        kept = names[-_MOST_ON_DEMAND:]
+        groups = {name: one for name, one in self.groups.items() if name not in names or name in kept}
+        return replace(self, groups=MappingProxyType(groups | {group.name: group}), on_demand=kept)
 
     def with_ledger_of(self, other: Config) -> Config:
         """The same, but for the ledger."""
@@ -206,8 +260,11 @@ class Config:
 
 
 def default_among(default_group: str, allowed: Sequence[str]) -> str:
-    """The group of a call that names none, of a tenant who may use these."""
-    return default_group if default_group in allowed else allowed[0]
+    """The group of a call that names none, of a tenant who may use these; "" where there is none."""
+    return default_group if default_group in allowed else next(iter(allowed), "")
+
+
+_MOST_ON_DEMAND = 32  # each is a deployment, with connections of its own; who asks for more models names them
 
 
 def load_config(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -222,10 +279,10 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
         if not embedded.installed():
             _drop_embedded(source.document)
         _name_ollamas_model(source.document, environ)
-    reading = _Reading(environ)
-    config = reading.config(source)
+    reading = _Reading(environ, source)
+    config = reading.config()
     if config is None:
-        raise ConfigError(reading.faults, source=source.origin)
+        raise ConfigError(reading.faults, source=source.origin, files=source.files)
     return config
 
 
@@ -241,7 +298,7 @@ def _drop_embedded(document: dict[str, Any]) -> None:
 def _name_ollamas_model(document: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Put another model in the place of the built-in config's local one, where the environment names one."""
     name = environ.get("KONSTRUCT_OLLAMA_MODEL", "").strip().removeprefix("ollama/")
-    if name and not _UNEXPANDED.match(name):
+    if name and not is_unexpanded(name):
         for entry in document["model_list"]:
             if entry["litellm_params"]["model"].startswith("ollama/"):
                 entry["litellm_params"]["model"] = f"ollama/{name}"
@@ -249,9 +306,31 @@ def _name_ollamas_model(document: dict[str, Any], environ: Mapping[str, str]) ->
 
 # ---- words that may be shown -----------------------------------------------------------------------------------------
 
-_REFERENCE = "os.environ/"
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_MOST_LISTED = 100  # faults, and idle places: nobody reads more, and a file can hold thousands
+_MOST_LISTED = 100  # faults and warnings: nobody reads more, and a file can hold thousands
+_MOST_IDLE = 30  # places in one line
+_IN_AN_ENTRY = re.compile(r"(?:.*: )?model_list\[\d+\](?:\.(.+)| \((.+)\))")
+
+
+def _summed_up(places: Iterable[str]) -> list[str]:
+    """The places, but one for all the entries of `model_list` that have the same in them."""
+    found: dict[str, list[str]] = {}
+    for place in places:
+        inside = _IN_AN_ENTRY.fullmatch(place)
+        found.setdefault(place if inside is None else f"\0{inside[1]}\0{inside[2]}", []).append(place)
+    lines = []
+    for key, same in found.items():
+        _, key_inside, kind = [*key.split("\0"), "", ""][:3] if key.startswith("\0") else ("", "", "")
+        if len(same) == 1 or not key.startswith("\0"):
+            lines.append(same[0])
+        else:
+            what = f"{len(same)} entries of model_list"
+            lines.append(f"{key_inside} of {what}" if key_inside != "None" else f"{what} ({kind})")
+    return lines
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether it turns nothing on, so that nothing is lost without it."""
+    return value is None or value is False or (isinstance(value, str | list | dict) and not value)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -263,53 +342,8 @@ def _suggestion(word: str, known: Iterable[str], likeness: float = 0.6) -> str |
     return close[0] if close else None
 
 
-def _reference(value: Any) -> str | None:
-    """The NAME of a well-formed `os.environ/NAME`."""
-    if isinstance(value, str) and value.startswith(_REFERENCE) and _ENV_NAME.match(value, len(_REFERENCE)):
-        return value.removeprefix(_REFERENCE)
-    return None
-
-
-def _is_url(text: str) -> bool:
-    try:
-        url = urlsplit(text)
-        host = (url.hostname or "").encode("idna")  # refuses a name with an empty part, as every resolver would
-        return url.scheme in ("http", "https") and bool(host) and url.port != 0 and _sendable(text, " ")
-    except ValueError:  # unbalanced brackets, a port that is no number, a host that is no name
-        return False
-
-
-def _sendable(text: str, without: str = "") -> bool:
-    """Whether it can go in an HTTP header: httpx sends those as ASCII."""
-    return text.isascii() and text.isprintable() and not any(c in text for c in without)
-
-
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
-
-
-# What of litellm_params and model_info is shown as written, if it is a scalar. Everything else is masked.
-_SHOWN = _words(
-    "model order timeout num_retries max_retries cooldown_time weight rpm tpm max_parallel_requests"
-    " api_version drop_params custom_llm_provider region_name aws_region_name vertex_location"
-    " max_tokens max_completion_tokens temperature top_p reasoning_effort"
-    " mode base_model max_input_tokens max_output_tokens"
-    " supports_function_calling supports_vision supports_response_schema"
-    " input_cost_per_token output_cost_per_token"
-    " cache_read_input_token_cost cache_creation_input_token_cost"
-)
-
-
-def _shown(key: str, value: Any) -> Any:
-    if _reference(value):
-        return value
-    if key in ("api_base", "base_url") and isinstance(value, str):
-        url = urlsplit(value.strip())
-        host = url.netloc.rpartition("@")[2]
-        netloc = f"***@{host}" if "@" in url.netloc else host
-        path = url.path if url.path in ("", "/", "/v1", "/v1/") else "/***"  # gateways put tokens there
-        return urlunsplit((url.scheme, netloc, path, "***" if url.query else "", ""))
-    return value if key in _SHOWN and not isinstance(value, dict | list) else "***"
 
 
 # ---- the sections, each as a model -----------------------------------------------------------------------------------
@@ -337,14 +371,19 @@ def _one_line(text: str) -> str:
 # Numbers may be numeric strings: LiteLLM users write them, references resolve to them, and YAML 1.1 reads 3e-06 as one.
 _Number = BeforeValidator(_not_bool)
 _Seconds = Annotated[float, _Number, Field(gt=0, le=86400)]  # a day, as in a request
+# LiteLLM's: 0 counts as not given there, and a longer one ends with the call.
+_Patience = Annotated[float | None, _Number, Field(ge=0), AfterValidator(lambda s: min(s, 86400.0) if s else None)]
 _Cooldown = Annotated[float, _Number, Field(ge=0, le=86400)]
-_Retries = Annotated[int, _Number, Field(ge=0, le=100)]  # more is a slip: each waits longer than the one before
+# More than a hundred are a slip: each waits longer than the one before.
+_Retries = Annotated[int, _Number, Field(ge=0), AfterValidator(lambda retries: min(retries, 100))]
 _Count = Annotated[int, _Number, Field(ge=1, le=2**53)]  # what JSON readers keep exact
 _Characters = Annotated[int, _Number, Field(ge=100, le=2**53)]  # fewer hold no sentence
 _CountOrNone = Annotated[int, _Number, Field(ge=0, le=2**53)]
-_Price = Annotated[float, _Number, Field(ge=0, le=1)]  # a dollar per token is a slip of six digits
-_Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_one_line)]
-_Fallbacks = list[dict[str, list[str]]]
+_MOST_DOLLARS = 1000  # per token: what the ledger's integers hold, times a million tokens
+_Price = Annotated[float, _Number, Field(ge=0, le=_MOST_DOLLARS)]
+_LONGEST_GROUP = 128
+_Name = Annotated[str, Field(min_length=1, max_length=_LONGEST_GROUP), AfterValidator(_one_line)]
+_Fallbacks = list[dict[str, Any]]
 
 _DOLLARS = TypeAdapter[float](_Price)
 
@@ -372,23 +411,38 @@ class _Routing(_Section):
     fallbacks: _Fallbacks | None = None
     context_window_fallbacks: _Fallbacks | None = None
     content_policy_fallbacks: _Fallbacks | None = None
-    default_fallbacks: list[str] | None = None
+    default_fallbacks: list[Any] | str | None = None
+    model_group_alias: dict[str, Any] = {}
 
 
 class _RouterSettings(_Routing):
-    timeout: _Seconds | None = None
-    routing_strategy: RoutingStrategy = "latency-based-routing"
-
-    @field_validator("routing_strategy", mode="before")
-    @classmethod
-    def _is_one_of_ours(cls, name: Any) -> Any:
-        if name not in get_args(RoutingStrategy):
-            raise ValueError(f"this strategy is not supported; use one of {', '.join(get_args(RoutingStrategy))}")
-        return name
+    timeout: _Patience = None
+    routing_strategy: Any = None
+    default_litellm_params: dict[str, Any] = {}
+    default_max_parallel_requests: _CountOrNone | None = None
+    enable_pre_call_checks: Any = None  # what it turns on is always done here
 
 
 class _LiteLLMSettings(_Routing):
-    request_timeout: _Seconds | None = None
+    request_timeout: _Patience = None
+    drop_params: Any = None
+    api_base: str | None = None
+    api_key: str | None = None
+    api_version: str | None = None
+    organization: str | None = None
+    ssl_verify: Any = None
+    vertex_project: str | None = None
+    vertex_location: str | None = None
+
+
+# Keys of one provider, beside the general `api_key`.
+_PROVIDER_KEYS = _words(
+    "openai_key groq_key gigachat_key databricks_key azure_key anthropic_key replicate_key bytez_key cohere_key"
+    " clarifai_key maritalk_key ai21_key ollama_key openrouter_key datarobot_key predibase_key huggingface_key"
+    " vercel_ai_gateway_key baseten_key nebius_key"
+)
+_GENERAL = ("api_base", "api_key", "api_version", "organization")  # for providers that have none of their own
+_VERTEX = ("vertex_project", "vertex_location")
 
 
 class _KonstructSettings(_Section):
@@ -445,6 +499,11 @@ class _Entry(_Section):
     model_info: dict[str, Any] = {}
 
 
+class _Credential(_Section):
+    credential_name: str
+    credential_values: dict[str, Any] = {}
+
+
 class _Prices(_Section):
     input_cost_per_token: _Price | None = None
     output_cost_per_token: _Price | None = None
@@ -457,27 +516,13 @@ class _Params(_Prices):
     api_base: str | None = Field(default=None, validation_alias=AliasChoices("api_base", "base_url"))
     api_key: str | None = None
     order: Annotated[int, _Number, Field(ge=-(2**53), le=2**53)] | None = None
-    timeout: _Seconds | None = None
+    timeout: _Patience = None
     num_retries: _Retries | None = Field(default=None, validation_alias=AliasChoices("num_retries", "max_retries"))
     cooldown_time: _Cooldown | None = None
-    weight: Annotated[float, _Number, Field(gt=0, le=10**9)] = 1.0  # bounded, so that a sum of them is finite
-    rpm: _Count | None = None
-    tpm: _Count | None = None
-    max_parallel_requests: _Count | None = None
-
-    @field_validator("api_base")
-    @classmethod
-    def _has_a_host(cls, url: str) -> str:
-        if not _is_url(url):
-            raise ValueError("should be an http:// or https:// address with a host")
-        return url
-
-    @field_validator("api_key")
-    @classmethod
-    def _can_be_sent(cls, key: str) -> str:
-        if not _sendable(key):
-            raise ValueError("holds characters that cannot be sent")
-        return key
+    weight: Annotated[float, _Number, Field(ge=0, le=10**9)] = 1.0  # bounded, so that a sum of them is finite
+    rpm: _CountOrNone | None = None
+    tpm: _CountOrNone | None = None
+    max_parallel_requests: _CountOrNone | None = None
 
 
 class _Info(_Prices):
@@ -501,9 +546,17 @@ class _Info(_Prices):
         return {capability: value for capability, value in said.items() if value is not None}
 
 
-_SECTIONS = ("model_list", "router_settings", "litellm_settings", "konstruct")
 _NO_MODEL = "(no model)"
 _NAMES = {"base_url": "api_base"}
+_SECTIONS = (
+    "model_list",
+    "router_settings",
+    "litellm_settings",
+    "environment_variables",
+    "credential_list",
+    "konstruct",
+)
+_STRATEGIES: tuple[RoutingStrategy, ...] = get_args(RoutingStrategy)
 _ALIASES = {"api_base": "base_url", "num_retries": "max_retries"}
 _CHAT_MODES = (None, "chat", "completion", "responses")
 # Prices that a deployment may have beside those per token in and out, also in model_info; LiteLLM has yet others.
@@ -522,14 +575,16 @@ _REFUSED = _words(
     " mock_response mock_tool_calls mock_timeout mock_delay mock_testing_fallbacks caching cache cache_key"
     " preset_cache_key ttl acompletion atext_completion text_completion litellm_call_id litellm_trace_id"
     " litellm_logging_obj logger_fn verbose callbacks success_callback failure_callback proxy_server_request"
-    " secret_fields max_budget budget_duration client use_client enable_preview_features fastest_response"
+    " secret_fields client use_client enable_preview_features fastest_response"
 )
 
-_OLLAMA_PORT = {"": 11434, "http": 80, "https": 443}  # as Ollama reads OLLAMA_HOST: that of a scheme where it has one
-_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  where Ollama listens; a client asks this machine
 _DEFAULT_TENANT = "default"
+# Keys of litellm_params without which there is nobody to ask. What else refers to a variable that is not set is left
+# out, as in LiteLLM.
+_NEEDED = ("model", "api_base", "base_url", "api_key")
+_LIMITS = ("max_budget", "budget_duration")
+_NO_NAME = "names no variable; should be os.environ/NAME, a name of letters, digits and _"
 _SCHEME = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?\Z")
-_UNEXPANDED = re.compile(r"\$\{[^}]*\}\Z|\$[A-Za-z_][A-Za-z0-9_]*\Z|%[A-Za-z_][A-Za-z0-9_]*%\Z")
 _WINDOWS = {"embedded": embedded.CONTEXT_TOKENS}  # of the servers that we start
 _BARE = ((re.compile(r"gpt-|o\d|chatgpt-"), "openai"), (re.compile(r"claude-"), "anthropic"))
 
@@ -539,77 +594,139 @@ _Model = TypeVar("_Model", bound=_Section)
 # ---- the reading -----------------------------------------------------------------------------------------------------
 
 
+def _defaults(router: _RouterSettings, litellm: _LiteLLMSettings, num_retries: int, cooldown_s: float) -> _Defaults:
+    params = {key: value for key, value in router.default_litellm_params.items() if key not in _REFUSED}
+    if litellm.drop_params is True:
+        params.setdefault("drop_params", True)
+    if litellm.ssl_verify is not None:
+        params.setdefault("ssl_verify", litellm.ssl_verify)
+
+    def given(keys: Iterable[str]) -> dict[str, Any]:
+        return {key: value for key in keys if (value := getattr(litellm, key)) is not None}
+
+    keys = {
+        key.removesuffix("_key"): value
+        for key, value in (litellm.model_extra or {}).items()
+        if key in _PROVIDER_KEYS and isinstance(value, str)
+    }
+    return _Defaults(
+        router.timeout or litellm.request_timeout or 120.0,
+        num_retries,
+        cooldown_s,
+        router.default_max_parallel_requests,
+        params,
+        given(_GENERAL),
+        given(_VERTEX),
+        keys,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Defaults:
-    """What holds for a deployment that says nothing of it."""
+    """What holds for a deployment that says nothing of it. `params` are those of every deployment, `general` those of
+    providers without an address of their own, `vertex` Google's, `keys` by provider."""
 
-    timeout_s: float
-    num_retries: int
-    cooldown_s: float
+    timeout_s: float = 120.0
+    num_retries: int = 2
+    cooldown_s: float = 30.0
+    max_parallel_requests: int | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    general: Mapping[str, Any] = field(default_factory=dict)
+    vertex: Mapping[str, Any] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, provider: str) -> dict[str, Any]:
+        """Those of a provider's deployments, in LiteLLM's words."""
+        found = dict(self.params)
+        if provider in TAKE_THE_GENERAL_ADDRESS:
+            found |= self.general
+        if provider in self.keys:
+            found["api_key"] = self.keys[provider]
+        if provider.startswith("vertex_ai"):
+            found |= self.vertex
+        return found
+
+
+_UNSET = object()  # what a reference to a variable that is not set comes to
 
 
 class _Reading:
-    """One pass over one document: the faults and the idle places found so far, and what they were found with."""
+    """One pass over one document: the faults and the idle places found so far, and what they were found with.
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    It outlives the pass where there are wildcards, to make the group of a name that one of them matches.
+    """
+
+    def __init__(self, environ: Mapping[str, str], source: Source) -> None:
         self.faults: list[str] = []
+        self._lost: list[str] = list(source.warnings)  # what is read in another way than it is written, or not at all
         self._idle: list[str] = []  # places of what has no effect here
-        self._environ = environ
+        self._source = source
+        self._process = environ
+        self._environ = environ  # with the variables that the file sets
+        self._used: set[str] = set()  # variables that have been looked up
         self._tables = Models()
+        self._defaults = _Defaults()
+        self._credentials: dict[str, dict[str, Any]] = {}
         self._named: Counter[str] = Counter()  # group names as written → their entries, right or wrong
         self._skipped: Counter[str] = Counter()  # group names → their entries that are passed over
         self._known: dict[str, None] = {}  # the groups in the file's order, but for those wholly passed over
         self._listing = ""  # the known groups, to be named in a fault
         self._groups: dict[str, list[Deployment]] = {}
+        self._aliases: dict[str, str] = {}  # alias → the group that it is another name of
+        self._hidden: set[str] = set()  # aliases that are not listed
+        self._wild: dict[str, list[tuple[str, _Entry]]] = {}  # wildcard → the entries of that name, with their places
+        self._templates: dict[str, list[Deployment]] = {}  # wildcard → its deployments as written
+        self._made_from: dict[str, str] = {}  # group → the wildcard that it was made from
+        self._lists: dict[str, dict[str, tuple[str, ...]]] = {}  # kind of fallback → group → the groups behind it
+        self._last_resort: tuple[str, ...] = ()
         self._shown: list[dict[str, Any]] = []  # the entries as they are to be masked and shown
-        self._models: Counter[tuple[str, str]] = Counter()  # group and model → deployments so far
         self._embedded: dict[str, str] = {}  # group → place of its embedded deployment
+        self._patience: list[tuple[str, float]] = []  # places of time-outs, and how long they are
+        self._spending: list[tuple[str, str, Mapping[str, Any]]] = []  # place, group and litellm_params with a limit
 
-    def config(self, source: Source) -> Config | None:
+    def config(self) -> Config | None:
         """The config that the document and the environment make; None when there are faults."""
-        document = source.document
+        source, document = self._source, self._source.document
         self._top_level(document)
-        router = self._section(_RouterSettings, document, "router_settings")
-        litellm = self._section(_LiteLLMSettings, document, "litellm_settings")
-        konstruct = self._section(_KonstructSettings, document, "konstruct")
+        variables = self._variables(document.get("environment_variables"))
+        self._credentials = self._credential_list(document.get("credential_list"))
+        router = self._section(_RouterSettings, document, "router_settings", KNOWN_ROUTER_SETTINGS)
+        litellm = self._section(
+            _LiteLLMSettings, document, "litellm_settings", frozenset(_LiteLLMSettings.model_fields)
+        )
+        konstruct = self._section(_KonstructSettings, document, "konstruct", is_ours=True)
 
         def setting(name: str, default: Any) -> Any:
             given = (getattr(router, name), getattr(litellm, name))
             return next((value for value in given if value is not None), default)
 
         models_file = self._models_file(konstruct.models_file, source)
-        timeout = router.timeout or litellm.request_timeout or 120.0
-        defaults = _Defaults(timeout, setting("num_retries", 2), setting("cooldown_time", 30.0))
-        self._model_list(document.get("model_list"), defaults)
 
-        chains = {}
+        def home(name: str) -> str:
+            return "router_settings" if getattr(router, name) is not None else "litellm_settings"
+
+        for place, limit_s in (
+            ("router_settings.timeout", router.timeout),
+            ("litellm_settings.request_timeout", litellm.request_timeout),
+        ):
+            self._patience += [] if limit_s is None else [(place, limit_s)]
+        self._defaults = _defaults(router, litellm, setting("num_retries", 2), setting("cooldown_time", 30.0))
+        self._model_list(document.get("model_list"))
+        self._alias_groups(router.model_group_alias or litellm.model_group_alias)
         for kind in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
-            home = "router_settings" if getattr(router, kind) is not None else "litellm_settings"
-            chains[kind] = self._chains(f"{home}.{kind}", setting(kind, []), circular=kind != "fallbacks")
-            if kind == "fallbacks":
-                for cycle in _cycles(chains[kind]):
-                    self._fault(f"{home}.{kind}", " → ".join(map(cut, cycle)) + " goes round in a circle")
-        home = "router_settings" if router.default_fallbacks is not None else "litellm_settings"
-        last_resort = self._targets(f"{home}.default_fallbacks", setting("default_fallbacks", []))
-        last_resort = tuple(dict.fromkeys((*chains["fallbacks"].pop("*", ()), *last_resort)))  # LiteLLM's other way
-        # Whoever is behind the defaults, directly or further on, gets none of them: it would lead in a circle.
-        behind = _reachable(last_resort, chains["fallbacks"])
-        for name in self._known:
-            if name not in behind:
-                chains["fallbacks"].setdefault(name, last_resort)
+            self._lists[kind] = self._chains(f"{home(kind)}.{kind}", setting(kind, []))
+        everybody = self._lists["fallbacks"].pop("*", ())
+        if (given := setting("default_fallbacks", None)) is not None:
+            everybody = self._targets(f"{home('default_fallbacks')}.default_fallbacks", given)
+        self._last_resort = everybody
 
         descriptions = self._descriptions(konstruct.groups)
         default_group = konstruct.default_group
         if default_group is None:
             default_group = "balanced" if "balanced" in self._known else next(iter(self._known), "")
-        elif default_group not in self._known:
+        elif not self._find(default_group):
             self._fault("konstruct.default_group", self._no_group(default_group))
         budgets = self._budgets(konstruct.budgets, "konstruct.budgets")
-        tenants = self._tenants(konstruct.tenants or {}, budgets)
-        allow_unknown = konstruct.tenants is None if konstruct.allow_unknown is None else konstruct.allow_unknown
-        if not allow_unknown and not konstruct.tenants:
-            self._fault("konstruct.tenants", "should name a tenant, or nobody is one; without this key everybody is")
-        known_tenant = self._known_tenant(konstruct.default_tenant, None if allow_unknown else tenants)
         fallback = konstruct.budget_fallback
         if (
             fallback is not None
@@ -617,36 +734,46 @@ class _Reading:
             and fallback in self._embedded
         ):
             self._fault("konstruct.budget_fallback", f"{quoted(fallback)} is the embedded model, too weak for that")
+        tenants = self._tenants(konstruct.tenants or {}, budgets)
+        allow_unknown = konstruct.tenants is None if konstruct.allow_unknown is None else konstruct.allow_unknown
+        if not allow_unknown and not konstruct.tenants:
+            self._fault("konstruct.tenants", "should name a tenant, or nobody is one; without this key everybody is")
+        known_tenant = self._known_tenant(konstruct.default_tenant, None if allow_unknown else tenants)
+        if tenants and not allow_unknown and known_tenant is None and _DEFAULT_TENANT not in tenants:
+            self._lost.append(
+                f'konstruct.tenants: there is no "{_DEFAULT_TENANT}", so a call without a tenant_id is refused; '
+                "konstruct.default_tenant or KONSTRUCT_TENANT_ID can name another"
+            )
         ledger = self._ledger(konstruct.ledger_url)
+        strategy = self._strategy(router.routing_strategy)
         if self.faults:
             return None
 
-        groups = {
-            name: Group(
-                name,
-                descriptions.get(name) or _describe(deployments),
-                tuple(deployments),
-                **{kind: lists.get(name, ()) for kind, lists in chains.items()},
-            )
-            for name, deployments in self._groups.items()
-        }
+        self._too_patient(konstruct.timeout_s)
+        groups = {name: self._group(name, descriptions.get(name)) for name in self._known}
         # One tenant never sees another's: where this is a tenant's server, its own entry and groups are all there is.
         own = tenants.get(known_tenant or "")
-        visible = [name for name in groups if own is None or name in own.groups]
+        visible = [name for name, group in groups.items() if own is None or own.may_use(group)]
+        seen = {*visible, *(self._wild if own is None else own.patterns)}
         fallbacks = {
-            kind: [{name: to} for name in visible if (to := [one for one in lists.get(name, ()) if one in visible])]
-            for kind, lists in chains.items()
+            kind: [
+                {name: to} for name in visible if (to := [one for one in getattr(groups[name], kind) if one in visible])
+            ]
+            for kind in self._lists
         }
+        listed = [name for name in visible if groups[name].is_listed]
+        defaults = self._defaults
         public = {
             "source": source.origin,
-            "model_list": [_masked(entry) for entry in self._shown if entry["model_name"] in visible],
+            "model_list": [masked(entry) for entry in self._shown if entry["model_name"] in seen],
             "router_settings": {
-                "routing_strategy": router.routing_strategy,
+                "routing_strategy": strategy,
                 "num_retries": defaults.num_retries,
                 "timeout": defaults.timeout_s,
                 "cooldown_time": defaults.cooldown_s,
                 "allowed_fails": setting("allowed_fails", 2),
                 **fallbacks,
+                **self._shown_aliases(visible),
             },
             "konstruct": {
                 "default_group": default_among(default_group, visible),
@@ -664,14 +791,17 @@ class _Reading:
                 "budgets": _shown_budgets(budgets, visible),
                 "budget_fallback": fallback if fallback in visible else None,
                 "min_answer_tokens": konstruct.min_answer_tokens,
-                "ledger_url": _masked_url(ledger.url),
+                "ledger_url": masked_url(ledger.url),
                 "models_file": None if konstruct.models_file is None else "***",
-                "groups": {name: {"description": groups[name].description} for name in visible},
+                "groups": {name: {"description": groups[name].description} for name in listed},
             },
         }
+        if own is None:
+            public |= self._shown_secrets(document)
         return Config(
             source=source.path or source.origin,
             file=None if source.path is None else Path(source.path),
+            files=source.files,
             groups=MappingProxyType(groups),
             default_group=default_group,
             default_tenant=known_tenant or _DEFAULT_TENANT,
@@ -689,9 +819,12 @@ class _Reading:
             max_queue=konstruct.max_queue,
             max_result_chars=konstruct.max_result_chars,
             allowed_fails=setting("allowed_fails", 2),
-            routing_strategy=router.routing_strategy,
-            warnings=self._warnings(),
+            routing_strategy=strategy,
+            warnings=self._warnings(document, budgets),
             public=public,
+            wildcards=tuple(Wildcard(pattern, tuple(made)) for pattern, made in self._templates.items()),
+            variables=MappingProxyType({name: value for name, value in variables.items() if name not in self._used}),
+            make=self.make,
         )
 
     # -- saying what is wrong
@@ -700,19 +833,64 @@ class _Reading:
         if len(self.faults) < _MOST_LISTED:
             self.faults.append(f"{cut(place, 200)}: {message}")
 
-    def _warnings(self) -> tuple[str, ...]:
-        if not self._idle:
-            return ()
-        more = len(self._idle) - _MOST_LISTED
-        listed = ", ".join(cut(place, 200) for place in self._idle[:_MOST_LISTED])
-        return (f"no effect here: {listed}" + (f" and {more} more" if more > 0 else ""),)
+    def _warnings(self, document: Mapping[str, Any], budgets: tuple[Budget, ...]) -> tuple[str, ...]:
+        """Money first, and what does nothing here last."""
+        found = []
+        settings = {
+            name: section
+            for name in ("litellm_settings", "router_settings", "general_settings")
+            if isinstance(section := document.get(name), dict)
+        }
+        groups_of: dict[str, list[str]] = {}
+        for name, deployments in self._groups.items():
+            for provider in dict.fromkeys(deployment.model.partition("/")[0] for deployment in deployments):
+                groups_of.setdefault(provider, []).append(name)
+        limited = limits(settings, self._spending, groups_of)
+        if (spending := warning(limited, budgets)) is not None:
+            found.append(spending)
+        of_limits = {limit.place for limit in limited}
+        more = len(self._lost) - _MOST_LISTED
+        found += [cut(line, 500) for line in self._lost[:_MOST_LISTED]]
+        found += [f"and {more} more of this kind"] if more > 0 else []
+        told = {place for limit in of_limits for place in (limit, limit.rpartition(".")[0])}
+        others = [place for place in self._idle if place not in told and not place.endswith(".budget_duration")]
+        if idle := _summed_up(others):
+            more = len(idle) - _MOST_IDLE
+            listed = ", ".join(cut(place, 200) for place in idle[:_MOST_IDLE])
+            found.append(f"no effect here: {listed}" + (f" and {more} more" if more > 0 else ""))
+        return tuple(found)
+
+    def _strategy(self, name: Any) -> RoutingStrategy:
+        if name is None:
+            return "latency-based-routing"
+        for strategy in _STRATEGIES:
+            if name == strategy:
+                return strategy
+        self._lost.append("router_settings.routing_strategy: is not known here; latency-based-routing is used")
+        return "latency-based-routing"
+
+    def _too_patient(self, timeout_s: float) -> None:
+        """A word on the time-outs that can never be reached."""
+        if longer := [place for place, limit_s in self._patience if limit_s > timeout_s]:
+            more = f" and {len(longer) - _MOST_IDLE} more" if len(longer) > _MOST_IDLE else ""
+            self._lost.append(
+                f"longer than konstruct.timeout_s ({timeout_s:g} s), which ends the whole call: "
+                f"{', '.join(longer[:_MOST_IDLE])}{more}"
+            )
 
     def _parse(
-        self, model: type[_Model], value: Any, place: str, names: Mapping[str, str | None] | None = None
+        self,
+        model: type[_Model],
+        value: Any,
+        place: str,
+        names: Mapping[str, str | None] | None = None,
+        *,
+        is_strict: bool = True,
     ) -> _Model | None:
         """What is sound of `value`, its flaws noted; None when that is not enough.
 
-        `names` tells which keys were environment references, so that the flaw names the variable.
+        `names` tells which keys were environment references, so that the flaw names the variable. Without `is_strict`
+        a flaw is no fault: what is wrong is left out.
         """
         try:
             return model.model_validate(value)
@@ -722,7 +900,12 @@ class _Reading:
                     close = _suggestion(where, model.model_fields)
                     message = f"unknown key; did you mean {close}?" if close else "unknown key"
                 at = f"{cut(place, 120)}.{cut(where)}" if where else place
-                self._fault(f"{at} ({cut(name)})" if (name := (names or {}).get(where)) else at, message)
+                if (name := (names or {}).get(where)) is not None:
+                    at = f"{at} ({cut(name)})"
+                if is_strict:
+                    self._fault(at, message)
+                else:
+                    self._lost.append(f"{at}: {message}; left out")
             bad = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
         try:
             return model.model_validate({k: v for k, v in value.items() if k not in bad}) if bad else None
@@ -732,19 +915,84 @@ class _Reading:
     # -- sections
 
     def _top_level(self, document: dict[str, Any]) -> None:
-        for key in document:
+        for key, value in document.items():
             if key in _SECTIONS:
                 continue
             if close := _suggestion(key, ("konstruct", "model_list", "router_settings"), 0.8):
                 self._fault(cut(key), f"unknown section; did you mean {close}?")
-            else:
+            elif not _is_nothing(value):
                 self._idle.append(key)
 
-    def _section(self, model: type[_Model], document: dict[str, Any], name: str) -> _Model:
-        value = document.get(name)
-        section = self._parse(model, {} if value is None else value, name) or model()
-        self._idle += [f"{name}.{key}" for key in section.model_extra or ()]
+    def _section(
+        self,
+        model: type[_Model],
+        document: dict[str, Any],
+        name: str,
+        known: frozenset[str] = frozenset(),
+        *,
+        is_ours: bool = False,
+    ) -> _Model:
+        """A section. What a reference of it names has to be there where the section is ours, which says who may do
+        what; elsewhere it is left out, as in LiteLLM."""
+        raw = document.get(name)
+        names: dict[str, str | None] = {}
+        value: Any = {} if raw is None else raw
+        if isinstance(raw, dict):
+            names = {key: reference(item) for key, item in raw.items()}
+            value = {}
+            for key, item in raw.items():
+                if (key in model.model_fields and key != "ledger_url") or (key in _PROVIDER_KEYS and not is_ours):
+                    item = self._resolve(item, f"{name}.{key}", self._missing if is_ours else self._left_out)
+                if item is not _UNSET:
+                    value[key] = item
+        section = self._parse(model, value, name, names) or model()
+        for key, item in (section.model_extra or {}).items():
+            if close := self._meant(key, known):
+                self._lost.append(f"{name}.{cut(key)}: unknown key; did you mean {close}?")
+            elif not _is_nothing(item) and key not in _PROVIDER_KEYS:
+                self._idle.append(f"{name}.{key}")
         return section
+
+    def _missing(self, place: str, name: str | None) -> None:
+        self._fault(f"{place} ({cut(name)})" if name else place, "is not set" if name else _NO_NAME)
+
+    def _left_out(self, place: str, name: str | None) -> None:
+        self._lost.append(f"{place}: {f'{cut(name)} is not set' if name else _NO_NAME}; left out")
+
+    def _variables(self, section: Any) -> dict[str, str]:
+        if section is None:
+            return {}
+        if not isinstance(section, dict):
+            self._fault("environment_variables", "should be an object")
+            return {}
+        found, refused = variables_of(section, self._process)
+        for name in refused:
+            self._lost.append(f"environment_variables.{cut(name)}: cannot be set here; set it where the server starts")
+        self._environ = {**self._process, **found}
+        return found
+
+    def _credential_list(self, entries: Any) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        if entries is not None and not isinstance(entries, list):
+            self._fault("credential_list", "should be a list")
+            return found
+        for position, raw in enumerate(entries or ()):
+            entry = self._parse(_Credential, raw, self._source.place("credential_list", position))
+            if entry is not None:
+                found.setdefault(entry.credential_name, entry.credential_values)
+        return found
+
+    def _shown_secrets(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """The sections that hold little else, with nothing but their names."""
+        shown: dict[str, Any] = {}
+        if isinstance(section := document.get("environment_variables"), dict):
+            shown["environment_variables"] = masked_values(section)
+        if self._credentials:
+            shown["credential_list"] = [
+                {"credential_name": cut(name), "credential_values": masked_values(values)}
+                for name, values in self._credentials.items()
+            ]
+        return shown
 
     def _descriptions(self, groups: Mapping[str, Any]) -> dict[str, str | None]:
         found = {}
@@ -759,7 +1007,8 @@ class _Reading:
     # -- tenants and their budgets
 
     def _tenants(self, entries: Mapping[str, Any], defaults: tuple[Budget, ...]) -> dict[str, Tenant]:
-        found = {}
+        found: dict[str, Tenant] = {}
+        everything: set[str] = set()  # tenants that may use all there is
         for name, value in entries.items():
             place = f"konstruct.tenants.{cut(name)}"
             if name in _KonstructSettings.model_fields and not isinstance(value, dict | None):
@@ -770,18 +1019,35 @@ class _Reading:
             settings = self._parse(_TenantSettings, {} if value is None else value, place)
             if settings is None:
                 continue
-            groups = tuple(self._known) if settings.groups is None else self._groups_of(settings.groups, place)
+            groups: tuple[str, ...] = ()
+            patterns = tuple(self._wild)
+            if settings.groups is None:
+                everything.add(name)
+            else:
+                patterns = tuple(pattern for pattern in self._wild if pattern in settings.groups)
+                groups = self._groups_of([one for one in settings.groups if one not in self._wild], place, patterns)
             own = None if settings.budgets is None else self._budgets(settings.budgets, f"{place}.budgets")
-            found[name] = Tenant(name, groups, defaults if own is None else own, settings.note)
+            found[name] = Tenant(name, groups, defaults if own is None else own, settings.note, patterns)
+        # Now that all is made from wildcards that anybody is to use by name.
+        for name, tenant in found.items():
+            of_patterns = {group for group, pattern in self._made_from.items() if pattern in tenant.patterns}
+            allowed = self._known if name in everything else {*tenant.groups, *of_patterns}
+            found[name] = replace(tenant, groups=tuple(group for group in self._known if group in allowed))
         return found
 
-    def _groups_of(self, names: Sequence[str], place: str) -> tuple[str, ...]:
-        """Those of these names, in the file's order. There has to be one: none means all of them elsewhere."""
+    def _groups_of(self, names: Sequence[str], place: str, besides: Sequence[str] = ()) -> tuple[str, ...]:
+        """Those of these names, in the file's order. There has to be one, or a wildcard `besides`: none means all of
+        them elsewhere."""
         faults = len(self.faults)
         found = {name for i, name in enumerate(names) if self._is_group(f"{place}.groups[{i}]", name)}
-        if not found and len(self.faults) == faults:
+        if not found and not besides and len(self.faults) == faults:
             self._fault(f"{place}.groups", "should name a group that can be asked; without this key it is all of them")
         return tuple(name for name in self._known if name in found)
+
+    def _family(self, names: Sequence[str]) -> tuple[str, ...]:
+        """These groups, and those that are the same by another name."""
+        homes = {self._aliases.get(name, name) for name in names}
+        return tuple(name for name in self._known if self._aliases.get(name, name) in homes)
 
     def _budgets(self, entries: Sequence[Any], place: str) -> tuple[Budget, ...]:
         found: list[Budget] = []
@@ -795,7 +1061,7 @@ class _Reading:
             if settings.groups is None:
                 found.append(Budget(limit, settings.per))
             elif groups := self._groups_of(settings.groups, here):
-                found.append(Budget(limit, settings.per, groups))
+                found.append(Budget(limit, settings.per, self._family(groups)))
         return tuple(found)
 
     def _known_tenant(self, default: str | None, named: Mapping[str, Tenant] | None) -> str | None:
@@ -815,11 +1081,11 @@ class _Reading:
         place, url = "KONSTRUCT_LEDGER_URL", self._value("KONSTRUCT_LEDGER_URL")
         if url is None:
             place, url = "konstruct.ledger_url", (given or "").strip()
-            if name := _reference(url):
+            if name := reference(url):
                 place, url = f"{place} ({cut(name)})", self._value(name) or ""
                 if not url:
                     self._fault(place, "is not set")
-        folder = data_folder(self._environ)
+        folder = data_folder(self._process)
         if not url:
             if folder is None:
                 self._fault("KONSTRUCT_LEDGER_URL", "is needed: this user has no data folder for the ledger")
@@ -841,7 +1107,7 @@ class _Reading:
         if folder is None:
             self._fault(place, "this user has no data folder, which is needed beside a database server")
             return LedgerPlace(url, Path())
-        which = hashlib.sha256(_which_database(url).encode()).hexdigest()[:16]
+        which = hashlib.sha256(which_database(url).encode()).hexdigest()[:16]
         return LedgerPlace(url, folder / f"ledger-{which}.spool")
 
     def _models_file(self, given: str | None, source: Source) -> Path | None:
@@ -849,7 +1115,7 @@ class _Reading:
         place = "models.json in the user's data folder"
         if given is not None:
             place, named = "konstruct.models_file", given.strip()
-            if name := _reference(named):
+            if name := reference(named):
                 place, named = f"{place} ({cut(name)})", self._value(name) or ""
             try:
                 file = Path(source.path or os.sep).parent / Path(named).expanduser()
@@ -858,7 +1124,7 @@ class _Reading:
             if not named:
                 self._fault(place, "should name a file")
                 return None
-        elif (folder := data_folder(self._environ)) is None:
+        elif (folder := data_folder(self._process)) is None:
             return None
         else:
             file = folder / "models.json"
@@ -875,139 +1141,343 @@ class _Reading:
     def _no_group(self, name: str) -> str:
         return f"no group {quoted(name)}; groups: {self._listing}"
 
-    def _chains(self, place: str, lists: _Fallbacks, *, circular: bool) -> dict[str, tuple[str, ...]]:
-        """group → the groups behind it. `circular`: not even itself is refused elsewhere."""
+    def _chains(self, place: str, lists: _Fallbacks) -> dict[str, tuple[str, ...]]:
+        """group → the groups behind it. It may be behind itself in a roundabout way: a call visits each once."""
         found: dict[str, tuple[str, ...]] = {}
         for position, item in enumerate(lists):
             for source, names in item.items():
                 here = f"{place}[{position}].{cut(source)}"
-                if source != "*" and not self._is_group(here, source):
+                if source == "*":
+                    if not place.endswith(".fallbacks"):
+                        self._idle.append(here)
+                    elif "*" in found:
+                        self._lost.append(f"{here}: there is another; the last one counts")
+                elif not self._find(source):
+                    self._not_found(here, source)
                     continue
-                targets = self._targets(here, names)
-                if circular and source in targets:
-                    self._fault(here, "a group cannot be its own fallback")
-                if source in found:
-                    self._fault(here, "this group has a list already")
-                found.setdefault(source, targets)
+                elif source in found:
+                    self._lost.append(f"{here}: this group has a list already; the first one counts")
+                    continue
+                found[source] = tuple(name for name in self._targets(here, names) if name != source)
         return found
 
-    def _targets(self, place: str, names: Sequence[str]) -> tuple[str, ...]:
+    def _targets(self, place: str, names: Any) -> tuple[str, ...]:
+        """The groups of a list of fallbacks, or of one that is written without a list."""
         found: dict[str, None] = {}
-        for position, name in enumerate(names):
+        if isinstance(names, str | int | float):
+            self._lost.append(f"{place}: is read as a list of one")
+            names = [names]
+        if names is not None and not isinstance(names, list):
+            self._fault(place, "should be a list of groups")
+            names = []
+        for position, given in enumerate(names or ()):
             here = f"{place}[{position}]"
-            if not self._is_group(here, name):
+            if isinstance(given, dict) and isinstance(given.get("model"), str):
+                name = given["model"]
+                if len(given) > 1:
+                    self._lost.append(f"{here}: only its model counts; the request is sent as it is")
+            elif isinstance(given, str | int | float) and not isinstance(given, bool):
+                name = str(given)
+            else:
+                self._fault(here, "should be the name of a group")
                 continue
-            if name in self._embedded:
+            if not self._find(name):
+                self._not_found(here, name)
+            elif name in self._embedded:
                 self._fault(here, f"{quoted(name)} is the embedded model, too weak to answer in another's name")
-            if name in found:
-                self._fault(here, f"{quoted(name)} is there twice")
-            found[name] = None
+            else:
+                found[name] = None
         return tuple(found)
 
-    def _is_group(self, place: str, name: str) -> bool:
-        if name in self._known:
-            return True
+    def _not_found(self, place: str, name: str) -> None:
+        """Of a group that LiteLLM's own settings name."""
         if name in self._named:  # passed over: LiteLLM's files chain embedding models too
+            self._idle.append(place)
+        else:
+            self._lost.append(f"{place}: {self._no_group(name)}; left out")
+
+    def _is_group(self, place: str, name: str) -> bool:
+        """Whether it is one; a fault if it is not, as it has to be where our own section names it."""
+        if self._find(name):
+            return True
+        if name in self._named:
             self._idle.append(place)
         else:
             self._fault(place, self._no_group(name))
         return False
 
+    def _find(self, name: str) -> bool:
+        """Whether there is such a group, made from a wildcard if need be."""
+        if name not in self._known and name not in self._named and (made := self._made(name)) is not None:
+            self._made_from[name], self._groups[name] = made
+            self._known[name] = None
+        return name in self._known
+
+    def _alias_groups(self, aliases: Mapping[str, Any]) -> None:
+        """Make each alias a group. As in LiteLLM, one that is the name of a group as well stands in its place."""
+        for alias, given in aliases.items():
+            place = f"router_settings.model_group_alias.{cut(alias)}"
+            target = given.get("model") if isinstance(given, dict) else given
+            if not isinstance(target, str) or not alias or len(alias) > _LONGEST_GROUP or not alias.isprintable():
+                self._lost.append(f"{place}: should name a group; left out")
+            elif target != alias and not self._find(target):
+                self._not_found(place, target)
+            elif target != alias:
+                if alias in self._known:
+                    self._lost.append(f"{place}: nobody reaches the group of this name, which the alias stands for")
+                self._aliases[alias] = target
+                if isinstance(given, dict) and given.get("hidden") is True:
+                    self._hidden.add(alias)
+        groups = dict(self._groups)
+        for alias, target in self._aliases.items():
+            self._groups[alias] = groups[target]
+            self._made_from.pop(alias, None)
+            self._known.setdefault(alias, None)
+            if target in self._embedded:
+                self._embedded[alias] = self._embedded[target]
+        self._listing = _listed(self._known)
+
+    def _shown_aliases(self, visible: Collection[str]) -> dict[str, Any]:
+        shown = {
+            alias: {"model": target, "hidden": True} if alias in self._hidden else target
+            for alias, target in self._aliases.items()
+            if alias in visible and target in visible
+        }
+        return {"model_group_alias": shown} if shown else {}
+
+    def _group(self, name: str, description: str | None) -> Group:
+        deployments = self._groups[name]
+        target = self._aliases.get(name, name)
+        bare = name.partition("/")[2]  # as LiteLLM looks for the fallbacks of `openai/gpt-4o`
+        lists = {}
+        for kind, chains in self._lists.items():
+            otherwise = self._last_resort if kind == "fallbacks" else ()
+            found = next((chains[one] for one in (name, target, bare) if one in chains), otherwise)
+            lists[kind] = tuple(one for one in found if one not in (name, target))
+        return Group(
+            name,
+            description or _describe(deployments),
+            tuple(deployments),
+            **lists,
+            is_listed=name not in self._hidden and name not in self._made_from,
+            pattern=self._made_from.get(name),
+        )
+
+    # -- wildcards
+
+    def make(self, name: str) -> Group | None:
+        """The group of a name that a wildcard matches, once all has been read."""
+        # What is to be said of the entry has been.
+        self.faults, self._lost, self._idle, self._shown, self._patience, self._spending = [], [], [], [], [], []
+        if name in self._named or (made := self._made(name)) is None:
+            return None
+        pattern, deployments = made
+        lists = {}
+        for kind, chains in self._lists.items():
+            otherwise = self._last_resort if kind == "fallbacks" else ()
+            lists[kind] = chains.get(name.partition("/")[2], otherwise)
+        return Group(name, _describe(deployments), tuple(deployments), **lists, is_listed=False, pattern=pattern)
+
+    def _made(self, name: str) -> tuple[str, list[Deployment]] | None:
+        """The wildcard that a name matches, and the deployments that it makes of it."""
+        if is_pattern(name) or not 0 < len(name) <= _LONGEST_GROUP or not name.isprintable():
+            return None
+        found = match(name, self._wild)
+        if found is None and "/" not in name and (provider := self._display({"model": name})[1]):
+            found = match(f"{provider}/{name}", self._wild)
+        if found is None:
+            return None
+        pattern, matched = found
+        deployments: list[Deployment] = []
+        for place, entry in self._wild[pattern]:
+            params = {**entry.litellm_params, "model": model_of(matched, entry.litellm_params["model"])}
+            one = entry.model_copy(update={"model_name": name, "litellm_params": params})
+            if self._is_chat(one):
+                deployments += self._deployments(place, one, deployments)
+        return (pattern, deployments) if deployments else None
+
     # -- deployments
 
-    def _model_list(self, entries: Any, defaults: _Defaults) -> None:
+    def _model_list(self, entries: Any) -> None:
         if not isinstance(entries, list):
             self._fault("model_list", "required, but missing" if entries is None else "should be a list")
             return
         faults = len(self.faults)
-        seen: dict[str, str] = {}
+        seen: dict[str, tuple[str, int, float]] = {}
         for position, entry in enumerate(entries):
-            place = f"model_list[{position}]"
-            if isinstance(entry, dict) and isinstance(entry.get("model_name"), str):
-                self._named[entry["model_name"].strip()] += 1
-            self._entry(place, entry, defaults, seen)
+            name = entry.get("model_name") if isinstance(entry, dict) else None
+            if isinstance(name, str) and not is_reference(name):
+                self._named[name.strip()] += 1
+            self._entry(self._source.place("model_list", position), entry, seen)
         # Also those whose entries are all faulty: that is said once, and not again where the group is named.
         self._known = {name: None for name, count in self._named.items() if self._skipped[name] < count}
         self._listing = _listed(self._known)
         for group, place in self._embedded.items():
             if self._named[group] > 1:
                 self._fault(place, f"the embedded model needs a group of its own; {quoted(group)} has others")
-        if not self._groups and len(self.faults) == faults:
+        if not self._groups and not self._wild and len(self.faults) == faults:
             self._fault("model_list", "no deployment")
 
-    def _entry(self, place: str, raw: Any, defaults: _Defaults, seen: dict[str, str]) -> None:
+    def _entry(self, place: str, raw: Any, seen: dict[str, tuple[str, int, float]]) -> None:
+        if isinstance(raw, dict) and is_reference(raw.get("model_name")):
+            name = self._resolve(raw["model_name"], f"{place}.model_name", self._missing)
+            if name is _UNSET:
+                return
+            self._named[name] += 1
+            raw = {**raw, "model_name": name}
         entry = self._parse(_Entry, raw, place)
         if entry is None:
             if isinstance(raw, dict) and isinstance(raw.get("litellm_params"), dict):
-                self._deployment(place, _Entry(model_name="?", litellm_params=raw["litellm_params"]), defaults)
+                self._deployments(place, _Entry(model_name="?", litellm_params=raw["litellm_params"]), ())
             return
-        self._idle += [f"{place}.{key}" for key in entry.model_extra or ()]
-        if "*" in entry.model_name or "*" in str(entry.litellm_params.get("model")):
-            why = "a wildcard"
-        elif entry.model_info.get("mode") not in _CHAT_MODES:
+        limits = {key: value for key, value in (entry.model_extra or {}).items() if key in ("rpm", "tpm")}
+        self._idle += [f"{place}.{key}" for key, value in (entry.model_extra or {}).items() if key not in limits]
+        entry = entry.model_copy(update={"litellm_params": limits | entry.litellm_params})
+        if is_pattern(entry.model_name):
+            del self._named[entry.model_name]
+            if deployments := self._deployments(place, entry, self._templates.get(entry.model_name, ())):
+                self._wild.setdefault(entry.model_name, []).append((place, entry))
+                self._templates.setdefault(entry.model_name, []).extend(deployments)
+            return
+        if is_pattern(str(entry.litellm_params.get("model"))):
+            why = "a wildcard under a name that is none"
+        elif not self._is_chat(entry):
             why = "not a chat model"
         else:
+            group = self._groups.setdefault(entry.model_name, [])
             # As text, because True equals 1 and a dictionary is no key.
             contents = json.dumps([entry.model_name, entry.litellm_params], sort_keys=True)
-            if (earlier := seen.setdefault(contents, place)) != place:
-                self._fault(place, f"the same as {earlier}; remove one of them")
-            deployment = self._deployment(place, entry, defaults)
-            if deployment is not None:
-                self._groups.setdefault(entry.model_name, []).append(deployment)
+            if contents in seen:
+                earlier, position, weight = seen[contents]
+                self._lost.append(f"{place}: the same as {earlier}; they count as one of twice the weight")
+                group[position] = replace(group[position], weight=group[position].weight + weight)
+            elif deployments := self._deployments(place, entry, group):
+                seen[contents] = place, len(group), deployments[0].weight
+                group += deployments
+            if not group:
+                del self._groups[entry.model_name]
             return
         self._skipped[entry.model_name] += 1
         self._idle.append(f"{place} ({why})")
 
-    def _deployment(self, place: str, entry: _Entry, defaults: _Defaults) -> Deployment | None:
-        raw = {}
-        for key, value in entry.litellm_params.items():
-            if key in _REFUSED:
-                self._idle.append(f"{place}.litellm_params.{key}")
-            elif value is not None and not (isinstance(value, str) and not value.strip()):
-                raw[key] = value
-        for key, alias in _ALIASES.items():
-            if key in raw and alias in raw:
-                self._fault(f"{place}.litellm_params.{alias}", f"is {key} by another name; give one of them")
-                del raw[alias]
+    def _is_chat(self, entry: _Entry) -> bool:
+        """Whether it is a model to talk to, by what the config says, else by what is known of the model."""
+        if (mode := entry.model_info.get("mode")) is not None:
+            return mode in _CHAT_MODES
+        params = entry.litellm_params
+        model = params.get("model")
+        if (name := reference(model)) is not None:
+            model = value_of(name, self._environ)
+        shown, _ = self._display({**params, "model": model})
+        base = entry.model_info.get("base_model")
+        return (
+            self._tables.find(shown, {"base_model": base} if isinstance(base, str) else {}).get("mode") in _CHAT_MODES
+        )
 
+    def _deployments(self, place: str, entry: _Entry, earlier: Sequence[Deployment]) -> list[Deployment]:
+        """What an entry makes: one deployment, or one for each of several organizations."""
+        organizations = entry.litellm_params.get("organization")
+        if not isinstance(organizations, list):
+            organizations = [organizations]
+        found: list[Deployment] = []
+        for organization in organizations:
+            params = {**entry.litellm_params, "organization": organization}
+            made = self._deployment(place, entry.model_name, params, entry.model_info, [*earlier, *found])
+            found += [] if made is None else [made]
+        return found
+
+    def _written(self, place: str, given: Mapping[str, Any], reasons: list[str]) -> dict[str, Any]:
+        """Those of the litellm_params that count, with what a credential adds to them."""
+        raw: dict[str, Any] = {}
+        for key, value in given.items():
+            if key in _LIMITS:
+                continue  # the budgets say it
+            if key in _REFUSED:
+                self._idle.append(f"{place}.{key}")
+            elif value is None or (isinstance(value, str) and not value.strip()):
+                continue
+            elif close := self._meant(key):
+                self._lost.append(f"{place}.{cut(key)}: unknown key, which is not sent; did you mean {close}?")
+                if close in ("api_base", "base_url", "api_key") and given.get(close) is None:
+                    reasons.append(f"{cut(key)} is no key of LiteLLM's; did you mean {close}?")
+            else:
+                raw[key] = value
+        if (credential := raw.pop("litellm_credential_name", None)) is not None:
+            name = self._resolve(credential, f"{place}.litellm_credential_name", self._left_out)
+            if name in self._credentials:
+                raw = self._credentials[name] | raw
+            elif name is not _UNSET:
+                self._lost.append(f"{place}.litellm_credential_name: no such name in credential_list; left out")
+        # As LiteLLM has it: an address by its other name wins, and its client's retries are not the Router's.
+        for key, loser in (("base_url", "api_base"), ("num_retries", "max_retries")):
+            if key in raw and loser in raw:
+                self._lost.append(f"{place}.{loser}: is {key} by another name, which counts")
+                del raw[loser]
+        return raw
+
+    def _meant(self, key: str, known: frozenset[str] = KNOWN_PARAMS) -> str | None:
+        """The key that this one is a slip away from, in a file that has not too many of them."""
+        return meant(key, known) if len(self._lost) < _MOST_LISTED else None
+
+    def _deployment(
+        self,
+        place: str,
+        group: str,
+        given: Mapping[str, Any],
+        model_info: Mapping[str, Any],
+        earlier: Sequence[Deployment],
+    ) -> Deployment | None:
+        here = f"{place}.litellm_params"
+        if not _is_nothing(given.get("max_budget")):
+            self._spending.append((here, group, given))
         reasons: list[str] = []
-        resolved = self._resolve(raw, f"{place}.litellm_params", reasons)
-        if resolved.get("model") is None and _reference(raw.get("model")):
-            resolved["model"] = raw["model"]  # so that an unset one can at least be named
-        if resolved.get("model") is None:
-            resolved["model"] = _NO_MODEL
-        model, provider = self._display(resolved)
+        raw = self._written(here, given, reasons)
+        named = self._resolve(raw.get("model"), f"{here}.model", lambda *_: None)
+        if named is _UNSET:
+            named = raw["model"]  # so that an unset one can at least be named
+        named = _NO_MODEL if named is None else named
+        shown = self._resolve(raw, here, lambda *_: None) | {"model": named}
+        model, provider = self._display(shown)
         local = provider in ("ollama", "embedded")
-        reach = Access()
-        if resolved.pop("litellm_credential_name", None) is not None:
-            reasons.append("litellm_credential_name is resolved by the LiteLLM proxy only")
-        else:
-            reach = self._access(model, provider, raw, resolved)
-            implied = {key: f"{_REFERENCE}{name}" for key, name in reach.implied.items()}
-            raw |= implied
-            resolved |= self._resolve(implied, f"{place}.litellm_params", reasons)
-            reasons += reach.wants
-        names = {key: _reference(value) for key, value in raw.items()}
-        if (name := names.get("api_key")) and not _sendable(resolved["api_key"] or ""):
-            reasons.append(f"{cut(name)} holds characters that cannot be sent")
-            del resolved["api_key"]
+        for key, value in self._defaults.of(provider).items():
+            if key not in raw and not (key == "api_base" and "base_url" in raw):
+                raw[key] = value
+
+        def unset(where: str, name: str | None) -> None:
+            key = where.removeprefix(f"{here}.")
+            if key in _NEEDED and not (key == "api_key" and not asks_for_key(provider)):
+                reasons.append(f"{cut(name)} is not set" if name else f"{key} {_NO_NAME}")
+            else:
+                self._left_out(where, name)
+
+        resolved = self._resolve(raw, here, unset)
+        resolved.setdefault("model", named)
+        if "custom_llm_provider" in shown:
+            resolved.setdefault("custom_llm_provider", shown["custom_llm_provider"])
+        reach = self._access(model, provider, raw, resolved)
+        implied = {key: f"{REFERENCE}{name}" for key, name in reach.implied.items()}
+        raw |= implied
+        resolved |= self._resolve(implied, here, lambda *_: None)
+        reasons += reach.wants
+        names = {key: reference(value) for key, value in raw.items()}
+        self._check_address(resolved, names, reasons)
         if provider == "embedded":
-            self._embedded[entry.model_name] = place
+            self._embedded[group] = place
             try:
-                embedded.find_model(self._environ)
+                embedded.find_model(self._process)
             except EmbeddedError as error:
                 reasons.append(error.message)
 
-        notes = self._resolve(entry.model_info, f"{place}.model_info", reasons)
-        params = self._parse(_Params, resolved, f"{place}.litellm_params", names)
-        info = self._parse(
-            _Info, notes, f"{place}.model_info", {key: _reference(value) for key, value in entry.model_info.items()}
-        )
-        if params is None or info is None:
+        notes = self._resolve(model_info, f"{place}.model_info", self._left_out)
+        for section, name in ((resolved, here), (notes, f"{place}.model_info")):
+            self._sound_prices(section, name)
+        params = self._parse(_Params, resolved, here, names)
+        info = self._parse(_Info, notes, f"{place}.model_info", is_strict=False) or _Info()
+        if params is None:
             return None
-        others = self._others(params, f"{place}.litellm_params")
-        for section, name in ((info, "model_info"), (params, "litellm_params")):
-            others |= self._more_prices(section, f"{place}.{name}")
+        others = self._others(params, here)
+        for prices, name in ((info, f"{place}.model_info"), (params, here)):
+            others |= self._more_prices(prices, name)
         if local:
             others.pop("custom_llm_provider", None)  # it is settled: these are reached through a client of our choice
 
@@ -1026,24 +1496,25 @@ class _Reading:
             "input_cost_per_token": input_cost,
             "output_cost_per_token": output_cost,
         }
-        group = entry.model_name
-        self._models[group, model] += 1
-        twins = self._models[group, model]
-        self._shown.append({"model_name": group, "litellm_params": raw, "model_info": entry.model_info})
+        if params.timeout is not None:
+            self._patience.append((f"{here}.timeout", params.timeout))
+        most = params.max_parallel_requests
+        twins = 1 + sum(other.model == model for other in earlier)
+        self._shown.append({"model_name": group, "litellm_params": raw, "model_info": dict(model_info)})
         return Deployment(
-            id=f"{group}/{len(self._groups.get(group, ())) + 1}",
+            id=f"{group}/{len(earlier) + 1}",
             group=group,
             name=model if twins == 1 else f"{model}#{twins}",
             model=model,
             params=MappingProxyType({key: value for key, value in call.items() if value is not None} | others),
             order=params.order,
-            timeout_s=defaults.timeout_s if params.timeout is None else params.timeout,
-            num_retries=defaults.num_retries if params.num_retries is None else params.num_retries,
-            cooldown_s=defaults.cooldown_s if params.cooldown_time is None else params.cooldown_time,
+            timeout_s=self._defaults.timeout_s if params.timeout is None else params.timeout,
+            num_retries=self._defaults.num_retries if params.num_retries is None else params.num_retries,
+            cooldown_s=self._defaults.cooldown_s if params.cooldown_time is None else params.cooldown_time,
             weight=params.weight,
             rpm=params.rpm,
             tpm=params.tpm,
-            max_parallel_requests=params.max_parallel_requests,
+            max_parallel_requests=(self._defaults.max_parallel_requests if most is None else most) or None,
             input_cost=input_cost,
             output_cost=output_cost,
             max_output_tokens=info.max_output_tokens,
@@ -1051,8 +1522,36 @@ class _Reading:
             supports=MappingProxyType(self._abilities(provider) | info.supports),
             data=MappingProxyType(merged(_said(notes), self._tables.find(model, call))),
             unavailable="; ".join(dict.fromkeys(reasons)) or None,
-            secrets=frozenset(_from_environment({**raw, "model": None}, resolved)),
+            secrets=frozenset(self._from_environment({**raw, "model": None})),
         )
+
+    def _check_address(self, resolved: dict[str, Any], names: Mapping[str, str | None], reasons: list[str]) -> None:
+        """Take out an address or a key that no request can go to or carry: this deployment cannot be called, and the
+        others can."""
+        for key, is_sound, why in (
+            ("api_base", is_url, "should be an http:// or https:// address with a host"),
+            ("base_url", is_url, "should be an http:// or https:// address with a host"),
+            ("api_key", is_sendable, "holds characters that cannot be sent"),
+        ):
+            if isinstance(value := resolved.get(key), str) and not is_sound(value.strip()):
+                reasons.append(f"{cut(names.get(key) or key)} {why}")
+                del resolved[key]
+
+    def _sound_prices(self, section: dict[str, Any], place: str) -> None:
+        """Take out the prices that are none, and have a word on those that look like one of a million tokens."""
+        for key in [key for key in section if is_price(key)]:
+            value = section[key]
+            if isinstance(value, bool) or not isinstance(value, int | float | str):
+                continue
+            try:
+                price = float(value)
+            except ValueError:
+                continue
+            if not 0 <= price <= _MOST_DOLLARS:
+                self._lost.append(f"{place}.{cut(key)}: is no price of a token in US dollars; left out")
+                del section[key]
+            elif price > 1:
+                self._lost.append(f"{place}.{cut(key)}: is more than a dollar for each token; it is not per million")
 
     def _abilities(self, provider: str) -> dict[str, bool]:
         """What is known of the two local servers, whose models LiteLLM's map does not have."""
@@ -1095,39 +1594,42 @@ class _Reading:
         unset = {
             _NAMES.get(key, key): name
             for key, value in raw.items()
-            if resolved.get(key) is None and (name := _reference(value))
+            if resolved.get(key) is None and (name := reference(value))
         }
-        if _reference(model):  # so that nobody can tell whose it is
+        if reference(model):  # so that nobody can tell whose it is
             return Access()
         return access(provider, given, unset, self._value)
 
     def _value(self, name: str) -> str | None:
-        value = self._environ.get(name, "").strip()
-        # `${ANTHROPIC_API_KEY}` as the value itself: a client has passed on what it should have expanded.
-        if value and not _UNEXPANDED.match(value):
-            return value
-        if name == "OLLAMA_BASE_URL":
-            url = _ollama_url(self._value("OLLAMA_HOST") or "")
-            return url if _is_url(url) else _ollama_url("")
-        return None
+        self._used.add(name)
+        return value_of(name, self._environ)
 
-    def _resolve(self, value: Any, place: str, reasons: list[str]) -> Any:
-        """The value with its environment references resolved; those that are not set are None, and a reason."""
+    def _resolve(self, value: Any, place: str, unset: Callable[[str, str | None], None]) -> Any:
+        """The value with its environment references resolved, and without those that are not set: `unset` is told the
+        place and the variable of each, None for one that names none."""
         match value:
             case dict():
-                return {key: self._resolve(item, f"{place}.{cut(key)}", reasons) for key, item in value.items()}
+                pairs = ((key, self._resolve(item, f"{place}.{cut(key)}", unset)) for key, item in value.items())
+                return {key: item for key, item in pairs if item is not _UNSET}
             case list():
-                return [self._resolve(item, f"{place}[{i}]", reasons) for i, item in enumerate(value)]
-            case str() if value.startswith(_REFERENCE):
-                if (name := _reference(value)) is None:
-                    self._fault(place, "should be os.environ/NAME, a name of letters, digits and _")
-                elif (found := self._value(name)) is not None:
+                items = (self._resolve(item, f"{place}[{i}]", unset) for i, item in enumerate(value))
+                return [item for item in items if item is not _UNSET]
+            case str() if is_reference(value):
+                name = reference(value)
+                if name is not None and (found := self._value(name)) is not None:
                     return found
-                else:
-                    reasons.append(f"{cut(name)} is not set")
-                return None
+                unset(place, name)
+                return _UNSET
             case _:
                 return value
+
+    def _from_environment(self, written: Any) -> Iterator[str]:
+        """Every text that was a reference as it was written."""
+        if isinstance(written, dict | list):
+            for item in written.values() if isinstance(written, dict) else written:
+                yield from self._from_environment(item)
+        elif (name := reference(written)) is not None and (found := self._environ.get(name, "").strip()):
+            yield found
 
     def _others(self, params: _Params, place: str) -> dict[str, Any]:
         """The keys that only LiteLLM reads."""
@@ -1143,78 +1645,13 @@ class _Reading:
                 try:
                     prices[key] = _DOLLARS.validate_python(value)
                 except ValidationError:
-                    self._fault(f"{place}.{cut(key)}", "should be US dollars per token, from 0 to 1")
+                    self._fault(f"{place}.{cut(key)}", "should be US dollars per token")
         return prices
-
-
-def _ollama_url(host: str) -> str:
-    """The address of a client, of what OLLAMA_HOST says: `0.0.0.0`, `gpu-1`, `gpu-1:8080`, `:8080`, `https://gpu-1`,
-    `[::1]:11434`."""
-    host = host.strip("\"' ")
-    scheme, separator, rest = host.partition("://")
-    if not separator:
-        scheme, rest = "", host
-    place, slash, path = rest.partition("/")
-    if place.count(":") > 1 and not place.startswith("["):  # an IPv6 address by itself
-        place = f"[{place}]"
-    try:
-        url = urlsplit(f"//{place}")
-        name, port = url.hostname or "", url.port or _OLLAMA_PORT.get(scheme, 11434)
-    except ValueError:
-        return host
-    name = "localhost" if name in _EVERYWHERE else f"[{name}]" if ":" in name else name
-    return f"{scheme or 'http'}://{name}:{port}{slash}{path}".rstrip("/")
 
 
 def _said(notes: Mapping[str, Any]) -> dict[str, Any]:
     """What `model_info` says of the model. Its prices are among the params, where they are reckoned with."""
     return {key: value for key, value in sound(notes).items() if value is not None and not is_price(key)}
-
-
-def _from_environment(written: Any, resolved: Any) -> Iterator[str]:
-    """Every text that was a reference as it was written."""
-    match written, resolved:
-        case dict(), dict():
-            for key, value in written.items():
-                yield from _from_environment(value, resolved.get(key))
-        case list(), list():
-            for value, found in zip(written, resolved, strict=False):
-                yield from _from_environment(value, found)
-        case str(), str() if _reference(written):
-            yield resolved
-
-
-def _masked(entry: Mapping[str, Any]) -> dict[str, Any]:
-    shown: dict[str, Any] = {"model_name": entry["model_name"]}
-    for section in ("litellm_params", "model_info"):
-        if entry[section]:
-            shown[section] = {k: _shown(k, value) for k, value in entry[section].items() if value is not None}
-    return shown
-
-
-def _without_secrets(url: str) -> str:
-    """A database's URL without user, password and query, each of which can hold a secret."""
-    scheme, _, rest = url.partition("://")
-    # A password may hold any character but @; SQLAlchemy takes it to end at the first, and we at the last.
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
-
-
-def _which_database(url: str) -> str:
-    """What tells one from another; not the password, whose change may be why rows are waiting in the spool."""
-    credentials, _, place = url.partition("://")[2].rpartition("@")
-    query = parse_qsl(place.partition("?")[2])
-    told = sorted((key, value) for key, value in query if key in ("host", "hostaddr", "port", "dbname", "user"))
-    return f"{credentials.partition(':')[0]} {_without_secrets(url)} {told}"
-
-
-def _masked_url(url: str) -> str:
-    """As a person is to see it: without the folders of a file, too."""
-    scheme, _, rest = _without_secrets(url).partition("://")
-    if "@" in url.partition("?")[2]:  # it is hard to say what of it is no secret
-        return f"{scheme}://***"
-    host, slash, path = rest.partition("/")
-    folders, last_slash, name = path.rpartition("/")
-    return f"{scheme}://{'***@' if '@' in url else ''}{host}{slash}{'/***' if folders else ''}{last_slash}{name}"
 
 
 def _shown_budgets(budgets: Iterable[Budget], seen: Collection[str]) -> list[dict[str, Any]]:
@@ -1228,7 +1665,7 @@ def _shown_budgets(budgets: Iterable[Budget], seen: Collection[str]) -> list[dic
 
 
 def _shown_tenant(tenant: Tenant, seen: Collection[str], *, with_note: bool) -> dict[str, Any]:
-    shown = {"groups": list(tenant.groups), "budgets": _shown_budgets(tenant.budgets, seen)}
+    shown = {"groups": [*tenant.groups, *tenant.patterns], "budgets": _shown_budgets(tenant.budgets, seen)}
     return shown | ({"note": tenant.note} if tenant.note and with_note else {})
 
 
@@ -1240,29 +1677,3 @@ def _describe(deployments: Iterable[Deployment]) -> str:
 
     ranks = itertools.groupby(sorted(deployments, key=rank), rank)
     return cut(", then ".join(" or ".join(dict.fromkeys(d.model for d in equals)) for _, equals in ranks), 120)
-
-
-def _cycles(chains: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
-    """Circles among the fallbacks, each from its first group in the file's order and back to it."""
-    graph = dict(chains)
-    order = {name: position for position, name in enumerate(graph)}
-    for _ in range(_MOST_LISTED):
-        try:
-            TopologicalSorter(graph).prepare()
-            return
-        except CycleError as error:
-            circle = error.args[1][:0:-1]  # graphlib names predecessors first, and the first group again at the end
-            start = circle.index(min(circle, key=order.__getitem__))
-            yield [*circle[start:], *circle[: start + 1]]
-            del graph[circle[start]]
-
-
-def _reachable(start: Iterable[str], chains: Mapping[str, Sequence[str]]) -> set[str]:
-    found: set[str] = set()
-    ahead = list(start)
-    while ahead:
-        name = ahead.pop()
-        if name not in found:
-            found.add(name)
-            ahead += chains.get(name, ())
-    return found

@@ -29,7 +29,8 @@ secret, a path, a stack or a provider's raw body.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -64,13 +65,15 @@ class KonstructError(Exception):
 
 
 class ConfigError(KonstructError):
-    """The configuration is wrong. `faults` holds one line for each fault, with its place."""
+    """The configuration is wrong. `faults` holds one line for each fault, with its place; `files` those that were read,
+    one of which has to be mended. No message holds their paths."""
 
     code = "config"
 
-    def __init__(self, faults: Sequence[str], *, source: str = "the config") -> None:
+    def __init__(self, faults: Sequence[str], *, source: str = "the config", files: Iterable[Path] = ()) -> None:
         self.faults = tuple(faults)
         self.source = source
+        self.files = tuple(files)
         count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
         super().__init__(f"{count} in {source}: " + "; ".join(self.faults))
 

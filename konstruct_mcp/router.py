@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -84,9 +84,10 @@ class ModelRouter:
 
         return next((self._slots[one.id] for one in self._deployments() if key(one) == key(deployment)), None)
 
-    def _deployments(self) -> Iterator[Deployment]:
-        for group in self._config.groups.values():
-            yield from group.deployments
+    def _deployments(self) -> Iterable[Deployment]:
+        """Each once, though it is an alias's too."""
+        groups = self._config.groups.values()
+        return {deployment.id: deployment for group in groups for deployment in group.deployments}.values()
 
     @functools.cached_property
     def _routes(self) -> Routes:
@@ -300,6 +301,8 @@ class ModelRouter:
         try:
             # One at a time: LiteLLM's warm-up call must not run beside somebody else's first real one.
             with _loading:
+                # LiteLLM sets them there too, and reads them when it asks.
+                os.environ.update(self._config.variables)
                 engine = _Engine([d for d in self._deployments() if d.unavailable is None])
                 try:
                     engine.warm_up()

@@ -376,7 +376,8 @@ class Routes:
         if len(equals) == 1:
             return equals[0]
         if self._config.routing_strategy == "simple-shuffle":
-            return self._rng.choices(equals, [deployment.weight for deployment in equals])[0]
+            weights = [deployment.weight for deployment in equals]
+            return self._rng.choices(equals, weights if any(weights) else None)[0]
         health = self._health
         chosen = min(equals, key=lambda one: self._rank(one, health[one.id]))
         if self._config.routing_strategy == "latency-based-routing":

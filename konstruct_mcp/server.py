@@ -158,17 +158,45 @@ def _choice(konstruct: Konstruct) -> tuple[list[tuple[str, str]], str]:
 
 
 def _instructions(konstruct: Konstruct) -> str:
-    choice, default = _choice(konstruct)
-    if not choice:
+    groups, default = _choice(konstruct)
+    if not (groups or _patterns(konstruct)):
         return "Asks other language models for completions; but its config cannot be used: list_groups says why."
-    groups = "\n".join(f"- {name}: {description}" for name, description in choice)
+    listed = "\n".join(f"- {name}: {description}" for name, description in groups)
+    leave_out = f"Leave it out for {default}. " if default else ""
     return (
         "Asks other language models for completions. Choose a model_group by what the task is worth:\n"
-        f"{groups}\n"
-        f"Leave it out for {default}. Each call stands alone: send the whole conversation in "
+        f"{listed}{_or_a_match(konstruct)}\n"
+        f"{leave_out}Each call stands alone: send the whole conversation in "
         "messages. served_group and model say who answered; a group that is down falls back to the next by itself. "
         "When a call fails, the error says why; list_groups shows what can be called now."
     )
+
+
+def _patterns(konstruct: Konstruct) -> tuple[str, ...]:
+    """The wildcards that a group's name may match."""
+    try:
+        return tuple(konstruct.patterns)
+    except ConfigError:
+        return ()
+
+
+def _or_a_match(konstruct: Konstruct) -> str:
+    """A line on the names that may be asked for beside the groups'."""
+    groups, _ = _choice(konstruct)
+    patterns = " or ".join(_patterns(konstruct))
+    return f"\n{'or ' if groups else ''}a model's name that matches {patterns}" if patterns else ""
+
+
+def _group_argument(konstruct: Konstruct) -> dict[str, Any]:
+    """The schema of `model_group`: the groups by name, and any text where a wildcard may match it."""
+    groups, default = _choice(konstruct)
+    listed = "\n".join(f"{name}: {description}" for name, description in groups)
+    schema: dict[str, Any] = {"type": "string"}
+    if groups and not _patterns(konstruct):
+        schema["enum"] = [name for name, _ in groups]
+    if default:
+        schema["default"] = default
+    return schema | {"description": f"{listed}{_or_a_match(konstruct)}".strip()}
 
 
 async def _guard(ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:
@@ -458,8 +486,6 @@ def _plain(value: Any) -> Any:
 
 
 def _complete_tool(konstruct: Konstruct) -> types.Tool:
-    groups, default = _choice(konstruct)
-    choice = {"enum": [name for name, _ in groups], "default": default} if groups else {}
     return types.Tool(
         name="complete",
         title="Ask another model",
@@ -490,11 +516,7 @@ def _complete_tool(konstruct: Konstruct) -> types.Tool:
                         "required": ["role"],
                     },
                 },
-                "model_group": {
-                    "type": "string",
-                    **choice,
-                    "description": "\n".join(f"{name}: {description}" for name, description in groups),
-                },
+                "model_group": _group_argument(konstruct),
                 "tools": {"type": "array", "items": {"type": "object"}, "description": "OpenAI function tools"},
                 "tool_choice": {
                     "anyOf": [{"type": "string", "enum": ["auto", "none", "required"]}, {"type": "object"}],

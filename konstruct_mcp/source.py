@@ -10,8 +10,8 @@ import logging
 import os
 import re
 import stat
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,7 @@ import anyio
 import platformdirs
 import yaml
 
-from .errors import ConfigError, quoted
+from .errors import ConfigError, cut, quoted
 
 _log = logging.getLogger(__name__)
 
@@ -30,14 +30,28 @@ class Source:
     """A config as it was found.
 
     Attributes:
-        origin: how to speak of it; holds no path.
+        origin: how to speak of it; holds no path but the file's own name.
         path: the file's absolute path, None for the built-in config.
-        document: its sections, as plain data.
+        document: its sections, as plain data, with those of the files that it includes.
+        files: the absolute paths of it and of all that it includes.
+        borrowed: a list of the document → the included files that have added to it, each with the position from which
+            the items are its own.
+        warnings: what of the text is lost, a line each.
     """
 
     origin: str
     path: str | None
     document: dict[str, Any]
+    files: tuple[Path, ...] = ()
+    borrowed: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def place(self, section: str, position: int) -> str:
+        """Where an item of a list is written: `model_list[3]`, or `models.yaml: model_list[0]`."""
+        for name, first in reversed(self.borrowed.get(section, ())):
+            if position >= first:
+                return f"{name}: {section}[{position - first}]"
+        return f"{section}[{position}]"
 
 
 def read_source(path: Path | None, environ: Mapping[str, str]) -> Source:
@@ -46,13 +60,66 @@ def read_source(path: Path | None, environ: Mapping[str, str]) -> Source:
     Never the current folder's: a cloned repository must not be able to send keys to its own addresses.
 
     Raises:
-        ConfigError: it cannot be read, or is no plain YAML mapping.
+        ConfigError: it cannot be read, or is no plain YAML mapping, or what it includes is not.
     """
     origin, file = _locate(path, environ)
     if file is None:
-        return Source(origin, None, _parse((files(__package__) / "default_config.yaml").read_text("utf-8"), origin))
-    source, text = _read(file, origin)
-    return Source(origin, source, _parse(text, origin))
+        text = (files(__package__) / "default_config.yaml").read_text("utf-8")
+        return Source(origin, None, _parse(text, origin, "")[0])
+    main, text = _read(file, origin)
+    document, warnings = _parse(text, origin, "")
+    return _with_included(Source(origin, str(main), document, (main,), {}, tuple(warnings)), main.parent)
+
+
+_MOST_FILES = 100  # that one config is made of
+
+
+def _with_included(source: Source, folder: Path) -> Source:
+    """The same with the files that it includes, as LiteLLM joins them: a list is added to one that is there, anything
+    else stands in its place. What an included file includes is looked for in the first one's folder, too."""
+    document, read, warnings = source.document, list(source.files), list(source.warnings)
+    borrowed: dict[str, list[tuple[str, int]]] = {}
+    ahead = document.get("include")
+    if ahead is None:
+        return source
+    if not isinstance(ahead, list) or not all(isinstance(name, str) and name.strip() for name in ahead):
+        raise ConfigError(["include: should be a list of files"], source=source.origin)
+    for position, name in enumerate(ahead):  # which grows
+        shown = cut(Path(name).name)
+        try:
+            file, text = _read(folder / name, source.origin)
+        except ConfigError as error:
+            raise ConfigError(
+                [f"include[{position}] ({shown}): {fault}" for fault in error.faults],
+                source=source.origin,
+                files=(*read, folder / name),
+            ) from None
+        if file in read:
+            continue
+        if len(read) == _MOST_FILES:
+            raise ConfigError([f"include: more than {_MOST_FILES} files"], source=source.origin)
+        read.append(file)
+        try:
+            included, lost = _parse(text, source.origin, f"{shown}: ", may_be_empty=True)
+        except ConfigError as error:
+            raise ConfigError(error.faults, source=source.origin, files=read) from None
+        warnings += lost
+        for key, value in included.items():
+            there = document.get(key)
+            if isinstance(value, list) and isinstance(there, list):
+                borrowed.setdefault(key, []).append((shown, len(there)))
+                there += value
+            else:
+                if there is not None:
+                    warnings.append(f"{shown}: {cut(key)} stands in place of what was there before")
+                elif isinstance(value, list):
+                    borrowed.setdefault(key, []).append((shown, 0))
+                document[key] = value
+        if not all(isinstance(name, str) and name.strip() for name in ahead):
+            raise ConfigError([f"{shown}: include: should be a list of files"], source=source.origin)
+    del document["include"]
+    places = {key: tuple(parts) for key, parts in borrowed.items()}
+    return Source(source.origin, source.path, document, tuple(read), places, tuple(warnings))
 
 
 def located(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -70,19 +137,20 @@ _SETTLED_MS = 100
 _LOOK_MS = 2000
 
 
-async def changes(files: Collection[Path], until: anyio.Event) -> AsyncGenerator[None, None]:
-    """Yields whenever one of these files may have changed, and once at the beginning, until the event.
+async def changes(files: Callable[[], Iterable[Path]], until: anyio.Event) -> AsyncGenerator[None, None]:
+    """Yields whenever one of a config's files may have changed, and once at the beginning, until the event.
 
     Their folders are watched rather than the files, which editors replace; and those that links lead to. Where there is
-    no such folder yet, the one that it will be made in.
+    no such folder yet, the one that it will be made in. The folder of a file that is named later is looked at now and
+    then.
     """
     from watchfiles import awatch  # by a server alone
 
-    seen: list[tuple[int, ...] | None] = []
-    folders = {_nearest(folder) for file in files for folder in (file.parent, file.resolve().parent)}
+    seen: tuple[object, ...] | None = None
+    watched = {_nearest(folder) for file in files() for folder in (file.parent, file.resolve().parent)}
     try:
         async for _ in awatch(
-            *folders,
+            *watched,
             watch_filter=None,
             recursive=False,
             step=_SETTLED_MS,
@@ -90,7 +158,7 @@ async def changes(files: Collection[Path], until: anyio.Event) -> AsyncGenerator
             yield_on_timeout=True,
             stop_event=until,
         ):
-            if (found := [_signature(file) for file in files]) != seen:
+            if (found := tuple(map(_signature, files()))) != seen:
                 seen = found
                 yield
     except (OSError, RuntimeError) as error:  # the folder is gone; the system watches no more than so many
@@ -101,13 +169,13 @@ def _nearest(folder: Path) -> Path:
     return next((place for place in (folder, *folder.parents) if place.is_dir()), folder)
 
 
-def _signature(file: Path) -> tuple[int, ...] | None:
+def _signature(file: Path) -> tuple[object, ...] | None:
     """What is another after a change; None where there is no file."""
     try:
         status = file.stat()
     except OSError:
         return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return file, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 # ---- finding and reading the file ------------------------------------------------------------------------------------
@@ -116,16 +184,21 @@ _MAX_BYTES = 1 << 20  # a thousand deployments take a quarter of it; PyYAML need
 
 
 def _locate(path: Path | None, environ: Mapping[str, str]) -> tuple[str, Path | None]:
-    """How to speak of the config (an error holds no path), and its file: None for the built-in one."""
+    """How to speak of the config (an error holds no path but the file's own name), and its file: None for the built-in
+    one."""
     if path is not None:
-        return "the config file", Path(path)
+        return f"the config file{_named(Path(path))}", Path(path)
     if named := environ.get("KONSTRUCT_CONFIG", "").strip():
-        return "the file that KONSTRUCT_CONFIG names", Path(named)
+        return f"the file that KONSTRUCT_CONFIG names{_named(Path(named))}", Path(named)
     folder = _users_folder(environ, "XDG_CONFIG_HOME", platformdirs.user_config_path)
     # `lexists`, so that a link gone dead is a fault and not the built-in config in silence.
     if folder is not None and os.path.lexists(file := folder / "config.yaml"):
         return "config.yaml in the user's config folder", file
     return "the built-in config", None
+
+
+def _named(path: Path) -> str:
+    return f" {quoted(path.name)}" if path.name else ""
 
 
 def data_folder(environ: Mapping[str, str]) -> Path | None:
@@ -147,7 +220,7 @@ def _users_folder(environ: Mapping[str, str], variable: str, usual: Callable[[st
     return folder if folder.is_absolute() else None
 
 
-def _read(path: Path, origin: str) -> tuple[str, str]:
+def _read(path: Path, origin: str) -> tuple[Path, str]:
     """The absolute path and the text of a file."""
     try:
         path = path.expanduser().absolute()
@@ -157,7 +230,7 @@ def _read(path: Path, origin: str) -> tuple[str, str]:
             data = stream.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
             raise ConfigError(["cannot be read: it is larger than 1 MiB"], source=origin)
-        return str(path), data.decode("utf-8-sig")
+        return path, data.decode("utf-8-sig")
     except UnicodeDecodeError:
         reason = "it is not UTF-8 text"
     except OSError as error:
@@ -173,12 +246,14 @@ _MAX_VALUES = 50_000  # aliases expanded; a thousand deployments have about 15,0
 _LONG_TEXT = 100  # characters that weigh as much as one more value, so that aliases cannot multiply one huge text
 _MAX_DEPTH = 50  # aliases expanded; every step that walks the data recurses, and LiteLLM's files are six deep
 _MAX_NUMBER = 1e300  # what fits a float; also keeps out infinities and integers that Python refuses to print
+_MOST_REPEATED = 20  # keys that are told: nobody reads more
 _YAML = "tag:yaml.org,2002:"
 _TAGS = frozenset(_YAML + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge"))
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data only: no tags, no duplicate keys, no second document, nothing that explodes when aliases expand.
+    """Plain data only: no tags, no second document, nothing that explodes when aliases expand. Of two equal keys the
+    last one counts, and `repeated` has a line on each that does not.
 
     The rules are checked as nodes are composed, thus before anything is constructed. Every key is text, as written:
     a group called `no` or `8` is not a boolean or a number. Dates stay text too (Azure's `api_version: 2024-06-01`).
@@ -193,6 +268,7 @@ class _Loader(yaml.SafeLoader):
         super().__init__(text)
         self._extents: dict[yaml.Node, tuple[int, int]] = {}  # complete nodes → values and levels, aliases expanded
         self._level = 0
+        self.repeated: list[str] = []
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
@@ -229,8 +305,9 @@ class _Loader(yaml.SafeLoader):
         for position, (key, value) in enumerate(node.value):
             if not isinstance(key, yaml.ScalarNode):
                 raise _refusal("a key that is not plain text", key)
-            if key.value in seen:
-                raise _refusal(f"the key {quoted(key.value)} is there twice", key)
+            if key.value in seen and key.tag != _YAML + "merge" and len(self.repeated) < _MOST_REPEATED:
+                place = f"line {key.start_mark.line + 1}, column {key.start_mark.column + 1}"
+                self.repeated.append(f"{place}: the key {quoted(key.value)} is there twice; the last one counts")
             seen.add(key.value)
             if key.tag != _YAML + "merge":
                 text = yaml.ScalarNode(_YAML + "str", key.value, key.start_mark, key.end_mark)
@@ -254,13 +331,17 @@ def _refusal(problem: str, at: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
 
 
-def _parse(text: str, origin: str) -> dict[str, Any]:
-    """The mapping that the text holds. PyYAML's messages are not repeated where they quote the text."""
+def _parse(text: str, origin: str, prefix: str, *, may_be_empty: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """The mapping that the text holds, and a line on each value of it that is lost. PyYAML's messages are not repeated
+    where they quote the text. `prefix` says which file it is."""
     place, problem = "", "not valid YAML"
     try:
-        document = _Loader(text).get_single_data()
+        loader = _Loader(text)
+        document = loader.get_single_data()
+        if document is None and may_be_empty:
+            document = {}
         if isinstance(document, dict):
-            return document
+            return document, [f"{prefix}{line}" for line in loader.repeated]
         problem = "is empty" if document is None else "should be a mapping of sections"
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
@@ -276,4 +357,4 @@ def _parse(text: str, origin: str) -> dict[str, Any]:
             problem = said
     except (ValueError, OverflowError):  # the escape \UFFFFFFFF, a %YAML 1.99…: PyYAML passes these on unchecked
         pass
-    raise ConfigError([place + problem], source=origin)
+    raise ConfigError([prefix + place + problem], source=origin)

@@ -175,9 +175,9 @@ class TestErrors:
         config = {"model_list": [entry("g", {"model": "openai/x", "api_key": 7})], "konstruct": {"defalt_group": "g"}}
         with pytest.raises(ConfigError) as caught:
             Konstruct.from_config(write(tmp_path, config), environ={})
-        assert caught.value.source == "the config file"
+        assert caught.value.source == 'the config file "konstruct.yaml"'
         assert len(caught.value.faults) == 2
-        assert str(caught.value).startswith("config: 2 faults in the config file: ")
+        assert str(caught.value).startswith('config: 2 faults in the config file "konstruct.yaml": ')
         assert all(fault in str(caught.value) for fault in caught.value.faults)
 
 

@@ -325,11 +325,10 @@ class TestCheck:
 
         assert (ran.code, ran.err) == (2, "")
         title, *faults = ran.out.splitlines()
-        assert title == "the config file cannot be used:"
+        assert title == 'the config file "konstruct.yaml" cannot be used:'
         assert sorted(fault.split(": ")[0] for fault in faults) == [
             "  konstruct.defalt_group",
             "  model_list[1].litellm_params.order",
-            "  router_settings.fallbacks[0].quality[0]",
         ]
 
     def test_live_asks_each_for_one_token_and_twins_once(
@@ -404,14 +403,16 @@ class TestTheConfig:
 
         serves = command in ((), ("serve",))  # until its input ends, which it has
         assert (ran.code, ran.out) == (0 if serves else 2, "")
-        assert ran.err.startswith("the config file cannot be used:\n  line ")
+        assert ran.err.startswith('the config file "broken.yaml" cannot be used:\n  line ')
         assert len(ran.err.splitlines()) == 2
 
     @pytest.mark.parametrize("command", [("complete", "Hi"), ("groups",), ("check",)])
     def test_when_missing_says_so(self, tmp_path: Path, command: tuple[str, ...]) -> None:
         ran = run("--config", tmp_path / "missing.yaml", *command)
         assert ran.code == 2
-        assert ran.out + ran.err == ("the config file cannot be used:\n  cannot be read: No such file or directory\n")
+        assert ran.out + ran.err == (
+            'the config file "missing.yaml" cannot be used:\n  cannot be read: No such file or directory\n'
+        )
 
     @pytest.mark.parametrize("command", [("complete", "Hi"), ("groups",), ("check",), ("check", "--live")])
     def test_warns_once_on_stderr(self, groups: dict[str, Any], tmp_path: Path, command: tuple[str, ...]) -> None:

@@ -536,6 +536,7 @@ def test_the_example_config_loads_without_a_word(tmp_path: Path) -> None:
         "quality": ("house", "fast"),
         "house": ("fast",),
         "fast": (),
+        "claude": ("house", "fast"),
     }
 
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -478,9 +479,9 @@ class TestLookingAgain:
     def test_what_it_finds_leads_on_as_it_would_have_before(
         self, kind: FaultKind, fallbacks: str, facts: dict[str, Facts], cooling: list[str]
     ) -> None:
-        behind = {} if fallbacks == "budget_fallback" else {fallbacks: ("other",)}
+        behind: dict[str, Any] = {} if fallbacks == "budget_fallback" else {fallbacks: ("other",)}
         more = {"budget_fallback": "other"} if not behind else {}
-        groups = [Group("a", "", (dep("a", 1),), **behind), Group("other", "", (dep("other", 1),))]
+        groups = [replace(Group("a", "", (dep("a", 1),)), **behind), Group("other", "", (dep("other", 1),))]
         world = World(conf(groups, **more), {"a/1": Facts(context_window=100), **facts})
         for name in cooling:
             world.walk(name.partition("/")[0], {name: self.DOWN, "a/1": self.DOWN})

@@ -1,0 +1,93 @@
+"""Environment variables, and the `os.environ/NAME` of a config that stands for one. Plain code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+REFERENCE = "os.environ/"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_UNEXPANDED = re.compile(r"\$\{[^}]*\}\Z|\$[A-Za-z_][A-Za-z0-9_]*\Z|%[A-Za-z_][A-Za-z0-9_]*%\Z")
+_OLLAMA_PORT = {"": 11434, "http": 80, "https": 443}  # as Ollama reads OLLAMA_HOST: that of a scheme where it has one
+_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  where Ollama listens; a client asks this machine
+# Whose server this is, where its files are: that is for whoever starts the process to say, not for what it reads.
+_NOT_OF_A_FILE = ("KONSTRUCT_", "XDG_")
+
+
+def is_reference(value: Any) -> bool:
+    """Whether it refers to a variable, be its name sound or not."""
+    return isinstance(value, str) and value.startswith(REFERENCE)
+
+
+def reference(value: Any) -> str | None:
+    """The NAME of a well-formed `os.environ/NAME`."""
+    if is_reference(value) and _NAME.match(value, len(REFERENCE)):
+        return str(value).removeprefix(REFERENCE)
+    return None
+
+
+def is_unexpanded(value: str) -> bool:
+    """Whether it is `${ANTHROPIC_API_KEY}` itself: a client has passed on what it should have expanded."""
+    return _UNEXPANDED.match(value) is not None
+
+
+def value_of(name: str, environ: Mapping[str, str]) -> str | None:
+    """The value of a variable, None where it is not set: an empty one counts as not set. Where Ollama is, is known
+    without one."""
+    value = environ.get(name, "").strip()
+    if value and not is_unexpanded(value):
+        return value
+    if name == "OLLAMA_BASE_URL":
+        url = _ollama_url(value_of("OLLAMA_HOST", environ) or "")
+        return url if is_url(url) else _ollama_url("")
+    return None
+
+
+def _ollama_url(host: str) -> str:
+    """The address of a client, of what OLLAMA_HOST says: `0.0.0.0`, `gpu-1`, `gpu-1:8080`, `:8080`, `https://gpu-1`,
+    `[::1]:11434`."""
+    host = host.strip("\"' ")
+    scheme, separator, rest = host.partition("://")
+    if not separator:
+        scheme, rest = "", host
+    place, slash, path = rest.partition("/")
+    if place.count(":") > 1 and not place.startswith("["):  # an IPv6 address by itself
+        place = f"[{place}]"
+    try:
+        url = urlsplit(f"//{place}")
+        name, port = url.hostname or "", url.port or _OLLAMA_PORT.get(scheme, 11434)
+    except ValueError:
+        return host
+    name = "localhost" if name in _EVERYWHERE else f"[{name}]" if ":" in name else name
+    return f"{scheme or 'http'}://{name}:{port}{slash}{path}".rstrip("/")
+
+
+def is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        host = (url.hostname or "").encode("idna")  # refuses a name with an empty part, as every resolver would
+        return url.scheme in ("http", "https") and bool(host) and url.port != 0 and is_sendable(text, " ")
+    except ValueError:  # unbalanced brackets, a port that is no number, a host that is no name
+        return False
+
+
+def is_sendable(text: str, without: str = "") -> bool:
+    """Whether it can go in an HTTP header: httpx sends those as ASCII."""
+    return text.isascii() and text.isprintable() and not any(c in text for c in without)
+
+
+def variables_of(section: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The variables that a config's `environment_variables` set, and the names of those that it cannot set."""
+    found, refused = {}, []
+    for name, value in section.items():
+        if not _NAME.match(name) or name.startswith(_NOT_OF_A_FILE) or isinstance(value, dict | list):
+            refused.append(name)
+        elif is_reference(value):
+            known = reference(value)
+            if known is not None and (there := value_of(known, environ)) is not None:
+                found[name] = there
+        elif value is not None:
+            found[name] = str(value)
+    return found, refused

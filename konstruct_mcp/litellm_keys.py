@@ -1,0 +1,140 @@
+"""The keys of a LiteLLM config by name: which ones LiteLLM, its providers or we know, and which one a slip stands for.
+
+A list, because LiteLLM takes seconds to import; a test holds it against the installed one. A key that is not on it may
+be a provider's own all the same, and goes through: only one that is a slip away from a known key is taken for that.
+"""
+
+from __future__ import annotations
+
+import functools
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Of litellm_params: what LiteLLM's types name, what OpenAI's chat takes, and what other providers and servers take.
+KNOWN_PARAMS = _words("""
+    model api_base base_url api_key api_version api_type custom_llm_provider organization project timeout stream_timeout
+    request_timeout max_retries num_retries cooldown_time weight order rpm tpm max_parallel_requests
+    litellm_credential_name litellm_system_prompt configurable_clientside_auth_params use_in_pass_through
+    use_litellm_proxy use_chat_completions_api use_responses_api merge_reasoning_content_in_choices model_info
+    base_model tags tag_regex max_budget budget_duration max_file_size_mb mock_response mock_timeout mock_delay
+    mock_tool_calls
+    auto_router_config auto_router_config_path auto_router_default_model auto_router_embedding_model
+    complexity_router_config complexity_router_default_model s3_bucket_name s3_encryption_key_id gcs_bucket_name
+    gcs_path_service_account vector_store_id vector_store_ids vector_bucket_name index_name embedding_model
+    milvus_text_field drop_params additional_drop_params allowed_openai_params cache_control_injection_points
+    provider_specific_header supports_system_message ensure_alternating_roles user_continue_message
+    assistant_continue_message roles final_prompt_value bos_token eos_token initial_prompt_value hf_model_name azure
+    headers extra_headers default_headers extra_body extra_query ssl_verify ssl_certificate client_certificate proxy
+    http_client client fallbacks default_fallbacks context_window_fallbacks context_window_fallback_dict
+    content_policy_fallbacks max_fallbacks fallback_depth retry_policy retry_strategy allowed_fails
+    allowed_fails_policy priority force_timeout guardrails prompt_id prompt_label prompt_variables prompt_version
+    search_tool_name ttl turn_off_message_logging verbose text_completion use_client shared_session secret_fields self
+    enable_json_schema_validation disable_add_transform_inline_image_block model_file_id_mapping model_config model_list
+    allowed_model_region region_name tenant_id client_id client_secret complete_response deployment_id id no-log
+    metadata litellm_metadata litellm_call_id litellm_trace_id litellm_session_id litellm_logging_obj
+    litellm_request_debug litellm_proxy_rate_limit_response litellm_disabled_callbacks logger_fn proxy_server_request
+    preset_cache_key cache cache_key caching caching_groups acompletion aimg_generation atext_completion
+    fastest_response callbacks success_callback failure_callback enable_preview_features
+
+    aws_access_key_id aws_secret_access_key aws_session_token aws_region_name aws_session_name aws_profile_name
+    aws_role_name aws_web_identity_token aws_sts_endpoint aws_external_id aws_bedrock_runtime_endpoint
+    aws_bedrock_inference_profile aws_polly_endpoint vertex_project vertex_location vertex_credentials
+    vertex_ai_project vertex_ai_location vertex_ai_credentials azure_ad_token azure_ad_token_provider azure_username
+    azure_password azure_scope azure_deployment azure_endpoint watsonx_region_name watsonx_project watsonx_space_id
+    space_id project_id deployment_url token
+
+    messages functions function_call temperature top_p n stream stream_options stop max_tokens max_completion_tokens
+    modalities prediction audio presence_penalty frequency_penalty logit_bias user response_format seed tools
+    tool_choice parallel_tool_calls logprobs top_logprobs reasoning_effort reasoning verbosity service_tier store
+    safety_identifier prompt_cache_key prompt_cache_retention prompt_cache_options web_search_options thinking
+    context_management include instructions previous_response_id truncation background text output_config
+    reasoning_split
+
+    top_k top_a top_n min_p min_tokens max_new_tokens min_new_tokens min_length max_length length_penalty
+    repetition_penalty typical_p tfs_z mirostat mirostat_eta mirostat_tau repeat_last_n repeat_penalty num_ctx
+    num_predict num_keep num_gpu num_batch num_thread keep_alive think thinking_budget thinking_config thinking_level
+    format options template system suffix raw stop_sequences include_stop_sequences stop_token_ids ignore_eos
+    skip_special_tokens use_beam_search best_of echo guided_json guided_regex guided_choice guided_grammar
+    guided_decoding_backend chat_template chat_template_kwargs add_generation_prompt documents safe_mode safe_prompt
+    safety_settings random_seed decoding_method truncate_input_tokens return_options profanity_check moderations
+    max_input_tokens max_output_tokens cache_control speed inference_geo betas models route transforms provider plugins
+    usage include_reasoning user_id return_images return_related_questions return_citations search_domain_filter
+    search_recency_filter search_mode search_parameters reasoning_format enable_thinking max_turns requestMetadata
+    performanceConfig guardrailConfig response_schema response_mime_type cached_content labels
+
+    arize_api_key arize_space_id arize_space_key humanloop_api_key langfuse_host langfuse_prompt_version
+    langfuse_public_key langfuse_secret langfuse_secret_key langsmith_api_key langsmith_base_url langsmith_project
+    langsmith_sampling_rate langsmith_tenant_id posthog_api_key posthog_api_url wandb_api_key weave_project_id
+
+    input_cost_per_token output_cost_per_token input_cost_per_second output_cost_per_second input_cost_per_pixel
+    output_cost_per_pixel input_cost_per_token_flex input_cost_per_token_priority cache_creation_input_token_cost
+    cache_creation_input_token_cost_above_1hr cache_creation_input_token_cost_above_200k_tokens
+    cache_creation_input_audio_token_cost cache_read_input_token_cost cache_read_input_token_cost_flex
+    cache_read_input_token_cost_priority cache_read_input_token_cost_above_200k_tokens
+    cache_read_input_audio_token_cost input_cost_per_character input_cost_per_character_above_128k_tokens
+    input_cost_per_audio_token input_cost_per_token_cache_hit input_cost_per_token_above_128k_tokens
+    input_cost_per_token_above_200k_tokens input_cost_per_query input_cost_per_image
+    input_cost_per_image_above_128k_tokens input_cost_per_audio_per_second
+    input_cost_per_audio_per_second_above_128k_tokens input_cost_per_video_per_second
+    input_cost_per_video_per_second_above_128k_tokens input_cost_per_video_per_second_above_15s_interval
+    input_cost_per_video_per_second_above_8s_interval input_cost_per_token_batches output_cost_per_token_batches
+    output_cost_per_token_flex output_cost_per_token_priority output_cost_per_character output_cost_per_audio_token
+    output_cost_per_token_above_128k_tokens output_cost_per_token_above_200k_tokens
+    output_cost_per_character_above_128k_tokens output_cost_per_image output_cost_per_image_token
+    output_cost_per_reasoning_token output_cost_per_video_per_second output_cost_per_audio_per_second
+    search_context_cost_per_query citation_cost_per_token tiered_pricing
+""")
+# Of router_settings: LiteLLM's, read here or not.
+KNOWN_ROUTER_SETTINGS = _words("""
+    model_list assistants_config search_tools guardrail_list redis_url redis_host redis_port redis_password redis_db
+    cache_responses cache_kwargs caching_groups client_ttl polling_interval default_priority num_retries max_fallbacks
+    timeout stream_timeout default_litellm_params default_max_parallel_requests set_verbose debug_level
+    default_fallbacks fallbacks context_window_fallbacks content_policy_fallbacks model_group_alias
+    enable_pre_call_checks enable_tag_filtering tag_filtering_match_any retry_after retry_policy
+    model_group_retry_policy allowed_fails allowed_fails_policy cooldown_time disable_cooldowns routing_strategy
+    optional_pre_call_checks routing_strategy_args provider_budget_config alerting_config router_general_settings
+    deployment_affinity_ttl_seconds ignore_invalid_deployments
+""")
+# Providers for which LiteLLM takes its general `api_base` and `api_key` (litellm_settings) where a deployment has none.
+# The others have an address of their own. Measured, by what each of them asked.
+TAKE_THE_GENERAL_ADDRESS = _words("""
+    openai azure azure_ai anthropic ollama ollama_chat gemini cohere cohere_chat openrouter databricks custom_openai
+    litellm_proxy text-completion-openai hosted_vllm lm_studio
+""")
+
+_SHORTEST = 4  # a key of fewer letters is a slip away from too many
+_LONG = 10  # in a key as long as this there may be two slips
+
+
+@functools.lru_cache(maxsize=1024)
+def meant(key: str, known: frozenset[str] = KNOWN_PARAMS) -> str | None:
+    """The known key that this one is a slip away from: a letter too many, missing, wrong or in its neighbour's place,
+    another case, a hyphen. None for a known key, and for one that is like none."""
+    if key in known or len(key) < _SHORTEST:
+        return None
+    plain = key.strip().lower().replace("-", "_").replace(" ", "_")
+    if plain in known:
+        return plain
+    most = 2 if len(plain) >= _LONG else 1
+    like = [word for word in known if len(word) >= _SHORTEST and abs(len(word) - len(plain)) <= most]
+    slips, word = min(((_slips(plain, word, most), word) for word in like), default=(most + 1, ""))
+    return word if slips <= most else None
+
+
+def _slips(one: str, other: str, most: int) -> int:
+    """How many slips are between two words; more than `most` where it is clear that there are."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        earlier, before, row = before, row, [i]
+        for j, there in enumerate(other, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != there))
+            if earlier and j > 1 and letter == other[j - 2] and one[i - 2] == there:
+                cost = min(cost, earlier[j - 2] + 1)
+            row.append(cost)
+        if min(row) > most:
+            return most + 1
+    return row[-1]

@@ -1,0 +1,79 @@
+"""What of a config may be shown: by permission, key by key, and everything else masked. Plain code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from .environment import reference
+
+MASK = "***"
+# What of litellm_params and model_info is shown as written, if it is a scalar.
+_SHOWN = frozenset(
+    """
+    model order timeout num_retries max_retries cooldown_time weight rpm tpm max_parallel_requests
+    api_version drop_params custom_llm_provider region_name aws_region_name vertex_location
+    max_tokens max_completion_tokens temperature top_p reasoning_effort
+    mode base_model max_input_tokens max_output_tokens
+    supports_function_calling supports_vision supports_response_schema
+    input_cost_per_token output_cost_per_token cache_read_input_token_cost cache_creation_input_token_cost
+    """.split()  # noqa: SIM905  a list of words is read more easily
+)
+
+
+def masked(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of `model_list` as it may be shown."""
+    shown: dict[str, Any] = {"model_name": entry["model_name"]}
+    for section in ("litellm_params", "model_info"):
+        if entry[section]:
+            shown[section] = {key: _shown(key, value) for key, value in entry[section].items() if value is not None}
+    return shown
+
+
+def masked_values(section: Mapping[str, Any]) -> dict[str, str]:
+    """A section of which only the keys may be shown, and which of them refer to a variable."""
+    return {key: value if reference(value) else MASK for key, value in section.items() if value is not None}
+
+
+def _shown(key: str, value: Any) -> Any:
+    if reference(value):
+        return value
+    if key in ("api_base", "base_url") and isinstance(value, str):
+        try:
+            url = urlsplit(value.strip())
+        except ValueError:  # no address at all
+            return MASK
+        if url.scheme not in ("http", "https"):
+            return MASK
+        host = url.netloc.rpartition("@")[2]
+        netloc = f"{MASK}@{host}" if "@" in url.netloc else host
+        path = url.path if url.path in ("", "/", "/v1", "/v1/") else f"/{MASK}"  # gateways put tokens there
+        return urlunsplit((url.scheme, netloc, path, MASK if url.query else "", ""))
+    return value if key in _SHOWN and not isinstance(value, dict | list) else MASK
+
+
+def which_database(url: str) -> str:
+    """What tells one from another; not the password, whose change may be why rows are waiting in the spool."""
+    credentials, _, place = url.partition("://")[2].rpartition("@")
+    query = parse_qsl(place.partition("?")[2])
+    told = sorted((key, value) for key, value in query if key in ("host", "hostaddr", "port", "dbname", "user"))
+    return f"{credentials.partition(':')[0]} {_without_secrets(url)} {told}"
+
+
+def masked_url(url: str) -> str:
+    """A database's URL as a person is to see it: without the folders of a file, too."""
+    scheme, _, rest = _without_secrets(url).partition("://")
+    if "@" in url.partition("?")[2]:  # it is hard to say what of it is no secret
+        return f"{scheme}://{MASK}"
+    host, slash, path = rest.partition("/")
+    folders, last_slash, name = path.rpartition("/")
+    user = f"{MASK}@" if "@" in url else ""
+    return f"{scheme}://{user}{host}{slash}{f'/{MASK}' if folders else ''}{last_slash}{name}"
+
+
+def _without_secrets(url: str) -> str:
+    """A database's URL without user, password and query, each of which can hold a secret."""
+    scheme, _, rest = url.partition("://")
+    # A password may hold any character but @; SQLAlchemy takes it to end at the first, and we at the last.
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
