@@ -176,8 +176,10 @@ class ModelRouter:
             return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
         passed = Passed(deployment, prepared.options, prepared.body, self._refusals)
         call = Exchange(prepared.outputs)
+        patience = asyncio.timeout(attempt.limit_s)
+        late = f"within {attempt.limit_s:.3g} s"
         try:
-            async with asyncio.timeout(attempt.limit_s):
+            async with patience:
                 address = await self._address(deployment)
                 if wants_login(deployment.model) and not await _has_login(deployment):
                     return Tried(Fault(FaultKind.AUTH, "its login is no longer good; log in again", sent=False))
@@ -185,9 +187,7 @@ class ModelRouter:
             tried = self._read(response, call, deployment, time.monotonic() - began)
             noted = ollama.noted(response)
         except TimeoutError:
-            fault = Fault(
-                FaultKind.TIMEOUT, f"within {attempt.limit_s:.3g} s", waited_s=attempt.limit_s, sent=call.left
-            )
+            fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.left)
         except EmbeddedError as error:
             fault = Fault(FaultKind.UNREADY, error.message)
         except asyncio.CancelledError:
@@ -198,7 +198,9 @@ class ModelRouter:
             fault = Fault(FaultKind.CONNECTION, "call broken off")
         except Exception as error:
             fault = fault_of(error, deployment, self._secrets, left=call.left, answer=call.answer, request=request)
-            if call.content is not None:  # an answer came, which LiteLLM does not understand
+            if patience.expired():  # which LiteLLM's client of Azure makes an error of its own of
+                fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.left)
+            elif call.content is not None:  # an answer came, which LiteLLM does not understand
                 tried = self._read(None, call, deployment, time.monotonic() - began, otherwise=fault)
         finally:
             call.answer = None  # a connection that is kept open keeps its first call's context, and this with it

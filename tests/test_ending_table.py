@@ -55,6 +55,7 @@ WITHHELD = either(FILTERED, Answered("content_filter", ""))
 BLOCKED = either(Answered("content_filter", ""), Failed("", "content_policy"))
 BUSY = either(Failed("server error"), Failed("unusable answer"))
 LIMITED = Failed("rate limited")
+NOT_WHOLE = either(BUSY, LENGTH)  # of a word that nobody knows
 
 COMMON = (
     Ending("stop", Text(WHOLE), STOP),
@@ -107,7 +108,7 @@ CHAT: Sequence[Ending] = (
     ends("network_error", "network_error", BUSY),
     ends("model_length", "model_length", LENGTH),
     ends("sensitive", "sensitive", FILTERED),
-    ends("an unknown word", "fell_asleep", BUSY),
+    ends("an unknown word", "fell_asleep", NOT_WHOLE),
     ends("eos_token", "eos_token", STOP),
     instead("200 with an error inside", {"error": {"message": "Overloaded.", "code": 503}}, BUSY),
     instead("200 with a limit inside", {"error": {"message": "Rate limited.", "code": 429}}, LIMITED),
@@ -195,7 +196,7 @@ MESSAGES: Sequence[Ending] = (
     Ending("refusal, nothing said", Text(None, finish="content_filter"), Answered("content_filter", "")),
     ends("stop_sequence", "stop_sequence", STOP),
     ends("model_context_window_exceeded", "model_context_window_exceeded", LENGTH),
-    ends("an unknown word", "fell_asleep", BUSY),
+    ends("an unknown word", "fell_asleep", NOT_WHOLE),
     changed("redacted thinking", lambda body: body["content"].insert(0, REDACTED), STOP),
     changed(
         "several parts",
@@ -252,7 +253,7 @@ CONVERSE: Sequence[Ending] = (
     ends("model_context_window_exceeded", "model_context_window_exceeded", LENGTH),
     ends("malformed_model_output", "malformed_model_output", BUSY),
     ends("malformed_tool_use", "malformed_tool_use", BUSY),
-    ends("an unknown word", "fell_asleep", BUSY),
+    ends("an unknown word", "fell_asleep", NOT_WHOLE),
 )
 
 
@@ -275,7 +276,7 @@ COHERE: Sequence[Ending] = (
     ends("STOP_SEQUENCE", "STOP_SEQUENCE", STOP),
     ends("ERROR", "ERROR", BUSY),
     ends("TIMEOUT", "TIMEOUT", BUSY),
-    ends("an unknown word", "FELL_ASLEEP", BUSY),
+    ends("an unknown word", "FELL_ASLEEP", NOT_WHOLE),
 )
 
 ENDINGS: Mapping[str, Sequence[Ending]] = {
@@ -305,83 +306,11 @@ ENDINGS: Mapping[str, Sequence[Ending]] = {
 CELLS: tuple[tuple[Path, Ending], ...] = tuple((path, ending) for path in PATHS for ending in ENDINGS[path.name])
 
 # Wrong today, and being mended; a cell that has become right has to be taken off.
-_OF_CHAT = (
-    "function_call of old servers",
-    "insufficient_system_resource",
-    "error",
-    "abort",
-    "network_error",
-    "model_length",
-    "sensitive",
-    "an unknown word",
-    "200 with a limit inside",
-    "a lone </think>",
-    "Harmony channels",
-)
-_OF_OTHERS: Mapping[str, Sequence[str]] = {
-    "OpenAI Responses": (
-        "length",
-        "text and tool calls",
-        "length, nothing said",
-        "content filter",
-        "refusal",
-        "several parts",
-        "several messages",
-    ),
-    "Azure Responses": (
-        "length",
-        "text and tool calls",
-        "length, nothing said",
-        "content filter",
-        "refusal",
-        "several parts",
-        "several messages",
-    ),
-    "Anthropic": (
-        "model_context_window_exceeded",
-        "an unknown word",
-    ),
-    "Gemini": ("length, not even content",),
-    "Vertex Gemini": ("length, not even content",),
-    "Vertex Claude": (
-        "stop",
-        "length",
-        "tool calls",
-        "reasoning",
-        "reasoning and tool calls",
-        "text and tool calls",
-        "length, nothing said",
-        "content filter",
-        "refusal, nothing said",
-        "stop_sequence",
-        "model_context_window_exceeded",
-        "an unknown word",
-        "redacted thinking",
-        "several parts",
-        "200 with an error inside",
-    ),
-    "Bedrock": (
-        "model_context_window_exceeded",
-        "malformed_model_output",
-        "malformed_tool_use",
-        "an unknown word",
-    ),
-    "Ollama": ("only loaded",),
-    "OpenRouter": ("an error in the choice",),
-    "Mistral": ("content in chunks",),
-    "Groq": ("refusal",),
-    "Cohere": (
-        "length",
-        "length, nothing said",
-        "ERROR",
-        "TIMEOUT",
-        "an unknown word",
-    ),
-}
 PENDING = frozenset(
-    (path, way)
-    for path, endings in ENDINGS.items()
-    for way in (*(_OF_CHAT if endings[: len(CHAT)] == CHAT else ()), *_OF_OTHERS.get(path, ()))
+    [
+        *(("Vertex Claude", ending.way) for ending in MESSAGES),
+        ("Mistral", "content in chunks"),
+    ]
 )
 
 
