@@ -205,13 +205,14 @@ class _Preparing:
         self._sampling()
         self._limits()
         self._others()
-        messages = [plain(message, self._form) for message in self._request.messages]
         if self._system:
-            messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
+            self.messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
         body = self._body
         if body and self._form.wire in ("openai", "responses", "cohere"):
             self._options["extra_body"], body = body, {}
-        return Prepared(messages, self._options, body, self._schemas, tuple(self._notes), self._in_words)
+        return Prepared(
+            self.messages, self._options, body, self._schemas, tuple(self._notes), self._in_words, self._outputs
+        )
 
     def _left_out(self, what: str) -> None:
         self._notes.append(f"{what} was left out: {self._form.name} does not take it")
