@@ -59,7 +59,7 @@ def ask(litellm: Any) -> Iterator[Ask]:
         completion = litellm.acompletion(
             **reaching(provider, model),
             messages=[{"role": "user", "content": "hi"}],
-            timeout=5,
+            timeout=60,  # s; a client is made in its first call, on a machine that is busy with much else
             max_retries=0,
             num_retries=0,
             **options,
