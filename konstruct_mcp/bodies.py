@@ -30,6 +30,7 @@ class Body:
         form: the format it is in, by its shape: `chat`, `responses`, `messages`, `gemini`, `converse`, `cohere`; or
             `error`, where there is no answer in it. Ollama's own is read in `ollama`.
         word: why the model stopped, in the provider's own word; None where it does not say.
+        in_parts: whether that comes in several pieces, of which LiteLLM may lose some.
         text: what it says; without reasoning that stands by itself.
         calls: the calls that it asks for, with the ids that it gave them.
         refusal: what it says in place of an answer.
@@ -40,6 +41,7 @@ class Body:
 
     form: Form
     word: str | None = None
+    in_parts: bool = False
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
     refusal: str = ""
@@ -125,6 +127,7 @@ def _chat(form: Form, answer: Mapping[str, Any]) -> Body:
     return Body(
         form,
         word=words[first if beside == first else beside],
+        in_parts=isinstance(messages[first].get("content"), list),
         text=text,
         calls=calls if beside == first else said[beside][1],
         refusal=refusal,
@@ -176,6 +179,7 @@ def _responses(form: Form, answer: Mapping[str, Any]) -> Body:
     return Body(
         form,
         word=_word(why) or status if status == "incomplete" else status,
+        in_parts=True,
         text="".join(_text(part.get("text")) for part in parts if part.get("type") in ("output_text", "text")),
         calls=tuple(
             _call(item.get("call_id") or item.get("id"), item.get("name"), item.get("arguments")) for item in calls

@@ -73,9 +73,13 @@ class Prepared:
 
 
 def _laid_over(body: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """The one with the other over it; null takes out what is below."""
     laid = dict(body)
     for key, value in over.items():
         below = laid.get(key)
+        if value is None:
+            laid.pop(key, None)
+            continue
         laid[key] = _laid_over(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
     return laid
 
@@ -254,7 +258,8 @@ class _Preparing:
         if named is not None and self._form.wire == "responses":
             self._body["tool_choice"] = {"type": "function", "name": named}
             del options["tool_choice"]
-        elif named is not None and provider == "mistral":
+        elif (named is not None and provider == "mistral") or self._form.reasons_in_openais_way:
+            # LiteLLM turns one round, and goes by names whether the others take any.
             self._body["tool_choice"] = options.pop("tool_choice")
         elif self._form.wire == "cohere" or (named is not None and provider == "lm_studio"):
             # These know words alone: of one tool the required one is that one.
@@ -451,6 +456,8 @@ class _Preparing:
         asked = {key: form.params[key] for key in SAMPLING if form.params.get(key) is not None}
         if self._request.temperature is not None:
             asked["temperature"] = self._request.temperature
+        if form.wire == "gemini" and form.entry.get("supports_sampling_params") is False:
+            self._body.setdefault("generationConfig", {})["temperature"] = None  # which LiteLLM adds by itself
         if not asked:
             return
         if form.entry.get("supports_sampling_params") is False or self._reasons():

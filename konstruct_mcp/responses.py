@@ -86,10 +86,10 @@ def read(
 
 def _reply(response: Any, body: Body | None, deployment: Deployment) -> tuple[Reply, tuple[str, ...]]:
     said = None if response is None else _said(response)
-    if body is not None and (said is None or not (said.content or said.calls) or body.form == "responses"):
-        # LiteLLM drops what comes before some ends; and of the Responses API it hands on the first of several texts,
-        # and each call in an answer of its own.
-        said = _Said(body.text, body.calls, body.refusal, body.word, False)
+    if body is not None and (said is None or not (said.content or said.calls) or body.in_parts):
+        # LiteLLM drops what comes before some ends; and of several texts it hands on the first, or the last, and each
+        # call of the Responses API in an answer of its own.
+        said = _Said(body.text, body.calls, body.refusal, body.word, "")
     if said is None:
         raise _UnusableError("no choices")
     if any(not call.function.name for call in said.calls):
@@ -99,18 +99,23 @@ def _reply(response: Any, body: Body | None, deployment: Deployment) -> tuple[Re
     finish_reason, notes = _end(body.word if body is not None else said.word, content, said.calls, deployment)
     if said.refusal and not content:
         content, finish_reason = said.refusal, "content_filter"
-    return Reply(content, _told_apart(said.calls), finish_reason, {} if body is None else body.reasoning), notes
+    if body is not None:
+        reasoning = body.reasoning
+    else:  # read by ourselves already, so that what stands beside the calls is the model's own
+        is_ollama = deployment.model.startswith("ollama/")
+        reasoning = {"reasoning_content": said.thought} if is_ollama and said.thought and said.calls else {}
+    return Reply(content, _told_apart(said.calls), finish_reason, reasoning), notes
 
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What LiteLLM makes of an answer; `thought` says that it has taken reasoning out of the content."""
+    """What LiteLLM makes of an answer; `thought` is the reasoning that it has taken out of the content."""
 
     content: str
     calls: tuple[ToolCall, ...]
     refusal: str
     word: str | None
-    thought: bool
+    thought: str
 
 
 def _said(response: Any) -> _Said | None:
@@ -128,7 +133,7 @@ def _said(response: Any) -> _Said | None:
         calls=calls[beside],
         refusal=refusals[first],
         word=_more(choices[beside]).get("native_finish_reason") or choices[beside].finish_reason,
-        thought=bool(getattr(choices[first].message, "reasoning_content", None)),
+        thought=str(getattr(choices[first].message, "reasoning_content", None) or ""),
     )
 
 

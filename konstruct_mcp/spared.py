@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib.util
 import json
 import os
+import sys
 import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
@@ -126,6 +128,7 @@ def spare() -> None:
         _prepare_at_once()
         _speak_responses()
         _log_in_nobody()
+        _want_no_google_sdk()
 
 
 def _but_for(
@@ -287,7 +290,11 @@ def _shape_bodies() -> None:
     into them. To what speaks OpenAI's format it hands on an `extra_body`."""
     from litellm import AmazonConverseConfig
     from litellm.llms.anthropic.chat.transformation import AnthropicConfig
+    from litellm.llms.bedrock.chat.invoke_transformations.anthropic_claude3_transformation import (
+        AmazonAnthropicClaudeConfig,
+    )
     from litellm.llms.vertex_ai.gemini import transformation as gemini
+    from litellm.llms.vertex_ai.vertex_ai_partner_models.anthropic.transformation import VertexAIAnthropicConfig
 
     def shaped(make: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(make)
@@ -299,6 +306,9 @@ def _shape_bodies() -> None:
 
     places: list[tuple[Any, str]] = [
         (AnthropicConfig, "transform_request"),
+        # These take out of it again what they did not know of.
+        (VertexAIAnthropicConfig, "transform_request"),
+        (AmazonAnthropicClaudeConfig, "transform_request"),
         (AmazonConverseConfig, "_transform_request_helper"),
         (gemini, "_transform_request_body"),
     ]
@@ -469,6 +479,18 @@ def _log_in_nobody() -> None:
     openai: Any = chatgpt.Authenticator
     openai._login_device_code = _but_for(_any, openai._login_device_code, refuse)
     openai._wait_for_access_token = _but_for(_any, openai._wait_for_access_token)
+
+
+def _want_no_google_sdk() -> None:
+    """Have LiteLLM ask Claude on Vertex AI without Google's SDK, half a gigabyte of which it only looks whether it is
+    there. Where it is, it stays."""
+    if importlib.util.find_spec("vertexai") is None:
+        names = ("vertexai", "vertexai.preview", "vertexai.preview.language_models")
+        root, preview, models = stand_ins = [
+            ModuleType(name, "Stands in for an SDK that is not used.") for name in names
+        ]
+        vars(root)["preview"], vars(preview)["language_models"] = preview, models
+        sys.modules.update(zip(names, stand_ins, strict=True))
 
 
 def renew_login(model: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path as File
@@ -351,11 +351,3 @@ def table(cells: Mapping[tuple[str, str], tuple[Expected | str, str]]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def judged(name: tuple[str, str], flaw: str, pending: Collection[tuple[str, str]]) -> None:
-    """A cell is right, or it is on the list of those that are not yet, and then it is indeed wrong."""
-    if name in pending:
-        assert flaw, f"{name} is right now: take it off PENDING"
-    else:
-        assert not flaw, flaw

@@ -142,7 +142,6 @@ DETAILS = [{"type": "reasoning.text", "text": "Hm.", "signature": "c2ln"}]
         ("openai", "moonshot/kimi-k2-thinking", {"reasoning_content": "Hm."}),
         ("openai", "openai/kimi-k2-thinking", {"reasoning_content": "Hm."}),
         ("vllm", "hosted_vllm/fake", {"reasoning": "Hm."}),
-        ("ollama", "ollama/qwen3:8b", {"reasoning": "Hm."}),
         ("openrouter", "openrouter/anthropic/claude-sonnet-4.5", {"reasoning": "Hm.", "reasoning_details": DETAILS}),
     ],
 )
@@ -161,6 +160,18 @@ async def test_a_servers_reasoning_comes_back_under_its_own_name(
     wanted = {"reasoning_details": DETAILS} if "reasoning_details" in fields else fields
     assert {name: value for name, value in last.items() if name.startswith("reasoning")} == wanted
     assert [call["id"] for call in last["tool_calls"]] == ["call_1"]
+
+
+async def test_what_an_ollama_has_thought_comes_back_as_its_thinking(tmp_path: Path, ollama: Provider) -> None:
+    ollama.script(Text(None, tool_calls=[CALL], reasoning="Hm."), Text("It rains."))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(ollama, "ollama/qwen3:8b"))]}) as konstruct:
+        messages = list(ASKED)
+        await turn(konstruct, messages)
+        await konstruct.complete(messages, tools=[WEATHER])
+
+    [called] = [message for message in ollama.requests[-1].body["messages"] if message["role"] == "assistant"]
+    assert called["thinking"] == "Hm."
+    assert called["tool_calls"][0]["function"]["name"] == "weather"
 
 
 @pytest.mark.parametrize("block", [THINKING, {"type": "redacted_thinking", "data": "b3BhcXVl"}])
