@@ -5,6 +5,9 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+from konstruct_mcp import spared
+from konstruct_mcp.spared import spare
+
 PROJECT = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text("utf-8"))
 UV = PROJECT["tool"]["uv"]
 
@@ -34,3 +37,10 @@ def test_every_dependency_has_bounds() -> None:
     groups = PROJECT["dependency-groups"].values()
     for requirement in [*PROJECT["project"]["dependencies"], *(one for group in groups for one in group)]:
         assert "==" in requirement or (">=" in requirement and "<" in requirement), requirement
+
+
+def test_the_page_on_upgrades_tells_all_that_is_changed_in_litellm() -> None:
+    page = Path(__file__).parents[1].joinpath("docs", "upgrading-litellm.md").read_text("utf-8")
+    changes = set(spare.__code__.co_names) & {name for name in vars(spared) if name.startswith("_")}
+    assert len(changes) > 8
+    assert {name for name in changes if f"`{name}`" not in page} == set()
