@@ -345,7 +345,7 @@ class TestCheck:
         for provider in (anthropic, openai, ollama):
             assert provider.calls == 1
         assert anthropic.requests[-1].body["max_tokens"] == 1
-        assert openai.requests[-1].body["max_completion_tokens"] == 1
+        assert openai.requests[-1].body["max_tokens"] == 1
         assert ollama.requests[-1].body["options"]["num_predict"] == 1
 
     def test_live_says_which_do_not_answer_and_why(
