@@ -74,8 +74,8 @@ def provider_of(model: str, api_base: str | None) -> str:
 
 
 def is_provider(name: str) -> bool:
-    """Whether LiteLLM, or we, know a provider of this name."""
-    return name in _data()["providers"] or name in _OURS
+    """Whether LiteLLM, or we, know a provider of this name, or the program around us has registered it."""
+    return name in _data()["providers"] or name in _OURS or name in _registered()
 
 
 def asks_for_key(provider: str) -> bool:
@@ -99,7 +99,7 @@ def access(provider: str, given: Mapping[str, Any], missing: Mapping[str, str], 
         return Access()
     rule = _data()["providers"].get(provider)
     if rule is None:
-        return Access(wants=(_unknown(provider),))
+        return Access() if provider in _registered() else Access(wants=(_unknown(provider),))
     if provider == "auto_router":
         return Access(wants=("auto_router chooses among a LiteLLM proxy's own groups; name a model",))
     if rule.get("chat") is False:
@@ -120,6 +120,13 @@ def access(provider: str, given: Mapping[str, Any], missing: Mapping[str, str], 
 
 
 _OURS = ("ollama", "embedded")  # reached through a client of our choice
+
+
+def _registered() -> Collection[str]:
+    """The providers that a program which loads us has added to LiteLLM: it has imported LiteLLM for that, and we need
+    not. One that is still being imported has none yet."""
+    entries = getattr(sys.modules.get("litellm"), "custom_provider_map", None) or ()
+    return [entry["provider"] for entry in entries]
 
 
 def _unknown(provider: str) -> str:

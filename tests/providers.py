@@ -176,6 +176,10 @@ class Provider:
 
     async def _stop(self) -> None:
         if self._server:
+            # What is accepted and has no transport yet would be lost by `close`, and its socket left open.
+            for listening in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            await asyncio.sleep(0)
             self._server.close()
             self._server = None
             # Bound and not listened on, it refuses, and nobody else gets it meanwhile.
@@ -193,6 +197,9 @@ class Provider:
             self._kept = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # we have stopped since it was accepted
+            writer.close()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)

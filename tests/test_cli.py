@@ -126,7 +126,11 @@ class Terminal:
 
 @pytest.fixture
 def groups(anthropic: Provider, openai: Provider, ollama: Provider) -> dict[str, Any]:
-    return default_groups(anthropic, openai, ollama)
+    groups = default_groups(anthropic, openai, ollama)
+    for each in groups["model_list"]:
+        if each["litellm_params"]["model"] == GPT:  # whose end is near by the table
+            each["model_info"] = {"deprecation_date": "2099-12-31"}
+    return groups
 
 
 @pytest.fixture
@@ -261,7 +265,7 @@ class TestGroups:
             f"  {CLAUDE}  ANTHROPIC_API_KEY is not set; $3 in, $15 out per million tokens; "
             "window of 1,000,000 tokens; tools, vision, structured_output",
             f"  {GPT}                ready; $2.5 in, $10 out per million tokens; "
-            "window of 128,000 tokens; tools, vision, structured_output",
+            "window of 128,000 tokens; tools, vision, structured_output; retires 2099-12-31",
         ]
 
     def test_have_their_descriptions_and_say_when_no_price_is_known(
@@ -339,8 +343,10 @@ class TestCheck:
         assert ran.code == 0
         assert ran.out.endswith("\nall 5 deployments answer\n")
         for provider in (anthropic, openai, ollama):
-            (received,) = provider.requests
-            assert received.body["max_tokens"] == 1
+            assert provider.calls == 1
+        assert anthropic.requests[-1].body["max_tokens"] == 1
+        assert openai.requests[-1].body["max_tokens"] == 1
+        assert ollama.requests[-1].body["options"]["num_predict"] == 1
 
     def test_live_says_which_do_not_answer_and_why(
         self, config: Path, anthropic: Provider, openai: Provider, ollama: Provider
@@ -379,7 +385,7 @@ class TestCheck:
 
         out = run("--config", write(tmp_path, groups), "check").out
 
-        assert [line.split()[1] for line in out.splitlines() if line.startswith("pair")] == [GPT, f"{GPT}#2"]
+        assert [line.split()[1] for line in out.splitlines() if line.startswith("pair ")] == [GPT, f"{GPT}#2"]
         assert "other-key" not in out
 
 
@@ -459,7 +465,7 @@ def test_help_names_every_command_and_each_explains_itself(flag: str) -> None:
     ran = run(flag)
     assert ran.code == 0
     commands = [line.split()[0] for line in ran.out.partition("Commands:\n")[2].splitlines()]
-    assert commands == ["budgets", "check", "complete", "groups", "serve", "usage"]
+    assert commands == ["budgets", "check", "complete", "groups", "models", "serve", "usage"]
     assert "..." not in ran.out.partition("Commands:\n")[2]  # none is cut short
     for command in commands:
         usage = run(command, flag).out.splitlines()[0]

@@ -302,7 +302,7 @@ async def test_an_overflow_goes_to_a_larger_window_only(world: World) -> None:
         assert error.startswith(f"context_overflow: the conversation is too long for {CLAUDE}")
         assert world.calls() == (1, 0, 0)
     long = entry("fast", {"model": "openai/long", "api_base": world.openai.url, "api_key": "k"})
-    world.config["model_list"].append(long | {"model_info": {"max_input_tokens": 1_000_000}})
+    world.config["model_list"].append(long | {"model_info": {"max_input_tokens": 2_000_000}})
     async with world.client() as ask:
         answer = await ask.ok("quality")
     assert (answer["model"], answer["served_group"]) == ("openai/long", "fast")

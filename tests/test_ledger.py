@@ -303,9 +303,12 @@ class TestARow:
 
 
 class TestSums:
-    async def test_are_those_of_the_calls(self, ledger: World, database: Database, openai: Provider) -> None:
+    async def test_are_those_of_the_calls(
+        self, ledger: World, database: Database, openai: Provider, ollama: Provider
+    ) -> None:
         answers = [Text("Hi", usage=(n, 2 * n)) for n in range(1, 21)]
         openai.script(*answers, Status(400))
+        ollama.script(Status(400))  # which confirms it
         async with ledger() as konstruct:
 
             async def call(n: int) -> None:

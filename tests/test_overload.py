@@ -94,6 +94,7 @@ async def test_one_that_waits_can_be_cancelled_and_another_takes_its_place(ollam
 @pytest.mark.filterwarnings("ignore:Sending a large body")
 async def test_what_waits_is_bounded_in_size_too(ollama: Provider, tmp_path: Path) -> None:
     ollama.script(Gate("done"))
+    ollama.also["/api/show"] = {"model_info": {"general.architecture": "long", "long.context_length": 10**9}}
     large = saying("x" * 40 * 2**20)
     async with opened(tmp_path, config(ollama, max_concurrency=1)) as konstruct:
         [running] = await under_way(konstruct, ollama, 1, 1)

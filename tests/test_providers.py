@@ -6,10 +6,13 @@ LiteLLM is the reader throughout; what it makes of each fault is what the router
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.client
 import importlib
 import json
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, get_args
 
 import httpx
@@ -217,6 +220,17 @@ def test_a_stopped_provider_refuses_connections_and_comes_back_on_its_port(provi
 
     provider.start()
     assert post(provider).status_code == 200
+
+
+def test_a_client_that_comes_as_it_stops_is_dropped() -> None:
+    for _ in range(20):
+        with Provider("openai") as provider:
+            address = httpx.URL(provider.root)
+            with socket.create_connection((address.host, address.port or 0), timeout=10) as client:
+                provider.stop()
+                with suppress(ConnectionError):
+                    assert client.recv(1) == b""
+    gc.collect()  # which finds a connection that nobody has closed, and that fails the test
 
 
 def test_what_is_no_completion_is_recorded_and_answered_beside_the_script() -> None:

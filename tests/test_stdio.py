@@ -144,6 +144,7 @@ def test_unparsable_lines_are_answered_and_initialize_is_served_after_them(
 @pytest.fixture(scope="module")
 def long_ollama() -> Iterator[Provider]:
     with Provider("ollama") as provider:
+        provider.also["/api/show"] = {"model_info": {"general.architecture": "long", "long.context_length": 10**9}}
         yield provider
 
 
