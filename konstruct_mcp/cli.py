@@ -381,8 +381,9 @@ def models(context: click.Context, as_json: bool) -> None:
     _table(("group", "model", "what is known of it"), *rows)
     for position, table in enumerate(tables):
         age = _age(table, today)
-        said = [f"LiteLLM {table.litellm}" if table.litellm else "", "" if age is None else _days_old(age)]
-        whence = ", ".join(filter(None, (*said, table.date))) or "it does not say how old it is"
+        read = f"read on {table.date}" if age is None else f"read on {table.date}, {_days_ago(age)}"
+        said = (f"LiteLLM {table.litellm}" if table.litellm else "", read if table.date else "")
+        whence = ", ".join(filter(None, said)) or "it does not say how old it is"
         _print(f"{'model data' if position == 0 else 'and behind it'}: {table.place} ({whence})")
 
 
@@ -400,8 +401,8 @@ def _age(table: ModelTable, today: date) -> int | None:
         return None
 
 
-def _days_old(days: int) -> str:
-    return "of today" if days <= 0 else f"{days} {'day' if days == 1 else 'days'} old"
+def _days_ago(days: int) -> str:
+    return "today" if days <= 0 else f"{days} {'day' if days == 1 else 'days'} ago"
 
 
 @models.command()

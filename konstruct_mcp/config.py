@@ -1598,6 +1598,9 @@ class _Reading:
         }
         if reference(model):  # so that nobody can tell whose it is
             return Access()
+        for key, value in raw.items():
+            if is_reference(value) and reference(value) is None:  # what is wrong there has been said
+                given.setdefault(_NAMES.get(key, key), value)
         return access(provider, given, unset, self._value)
 
     def _value(self, name: str) -> str | None:

@@ -536,8 +536,8 @@ class GroupStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModelTable:
-    """A table of model data: where it is, and where it is from. `litellm` is the version or branch, `date` is ISO; None
-    where it does not say."""
+    """A table of model data: where it is, and where it is from. `litellm` is the version or branch, `date` the day on
+    which it was read from there, ISO; None where it does not say."""
 
     place: str
     litellm: str | None

@@ -349,8 +349,12 @@ class TestWhatACallCanCost:
         [
             ({"extra_body": {"n": 5}}, "has extra_body in its litellm_params, with which a call may cost anything"),
             (
-                {"additional_drop_params": ["max_tokens"], "modalities": ["text"]},
-                "has additional_drop_params and modalities in its litellm_params, with which a call may cost anything",
+                {"web_search_options": {}, "modalities": ["text"]},
+                "has modalities and web_search_options in its litellm_params, with which a call may cost anything",
+            ),
+            (
+                {"additional_drop_params": ["max_tokens"]},
+                r"drops max_tokens \(additional_drop_params\), so that a call may cost anything",
             ),
             (
                 {"model": "openai/gpt-4o-search-preview"},

@@ -974,7 +974,7 @@ def test_an_address_that_is_none_makes_that_deployment_unavailable_and_no_other(
 def test_a_value_means_what_it_means_to_litellm_and_what_is_lost_is_a_warning(
     load: Callable[..., Config], params: dict[str, Any], field: str, value: Any, warning: str | None
 ) -> None:
-    config = load({"model_list": [entry("g", {"model": "azure/x", "api_key": "k"} | params)]})
+    config = load({"model_list": [entry("g", {"model": "openai/x", "api_key": "k"} | params)]})
     (deployment,) = config.groups["g"].deployments
     found = deployment.params["api_base"] if field == "params" else getattr(deployment, field)
     assert (found, deployment.unavailable) == (value, None)

@@ -178,6 +178,7 @@ ORPHAN = "tool_use ids were found without tool_result blocks immediately after"
 MALFORMED = Status(400, ORPHAN)
 TOO_LARGE = Status(413, f"Request too large for model `x` on tokens per minute (TPM): Limit 6, Requested 9 {BODY}")
 LATE_ERROR = Raw(json.dumps({"error": {"code": 429, "message": BODY}}).encode())
+INSIDE = "rate limited (HTTP 200 with an error 429 in it)"
 LATE = f"no answer in time (within {TIMEOUT_S} s)"
 UNTRUSTED = "connection failed (its certificate is not trusted)"
 
@@ -202,7 +203,7 @@ MATRIX = (
     fails("400, usage limit",           ALL,    USED_UP,                   "quota used up (HTTP 400)", 1, 0),
     refused("400, malformed history",   ALL,    MALFORMED,                 ORPHAN),
     fails("413, tokens per minute",     ALL,    TOO_LARGE,                 "rate limited (HTTP 413)", 1, 0),
-    fails("200 that holds an error",    ALL,    LATE_ERROR,                "rate limited (HTTP 429)", 3, 0),
+    fails("200 that holds an error",    ALL,    LATE_ERROR,                INSIDE, 3, 0),
     fails("429",                        ALL,    Status(429, BODY),         "rate limited (HTTP 429)", 3, 0),
     fails("429, retry-after seconds",   ALL,    A_SECOND,                  "rate limited (HTTP 429)", 3, 0, waits_s=1),
     fails("429, retry-after a date",    ALL,    a_date,                    "rate limited (HTTP 429)", 3, 0, waits_s=1),

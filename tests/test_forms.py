@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from providers import OtherWire, Provider, Received, Text, Wire
-from worlds import HELLO, entry, opened
+from worlds import HELLO, entry, opened, reaching
 
 from konstruct_mcp import Completion
 from konstruct_mcp.errors import KonstructError
@@ -90,11 +90,7 @@ async def ask(
     with Provider(wire_of(model)) as provider:
         if answer is not None:
             provider.script(answer)
-        params = {"model": model, "api_base": provider.url, "api_key": "sk-test-3e8a", "num_retries": 0}
-        if model.startswith("azure/"):
-            params["api_version"] = "2025-04-01-preview"
-        if model.startswith("bedrock/"):
-            params["aws_region_name"] = "us-east-1"
+        params = {**reaching(provider, model), "num_retries": 0}
         one = {**entry("g", {**params, **(config or {})}), "model_info": dict(info or {})}
         async with opened(folder, {"model_list": [one]}, {}) as konstruct:
             completion = await konstruct.complete(request.pop("messages", HELLO), **request)
@@ -177,8 +173,6 @@ async def test_the_config_s_limit_is_a_default_and_the_most_that_a_call_may_ask_
 async def test_the_limit_that_anthropic_requires_is_what_is_known_of_the_model(
     tmp_path: Path, model: str, info: dict[str, Any], sent: int
 ) -> None:
-    if model.startswith("vertex_ai"):
-        pytest.importorskip("google.auth")
     asked = await ask(tmp_path, model, info=info)
 
     assert limits(asked.body) == {"max_tokens": sent}

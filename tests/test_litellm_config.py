@@ -284,7 +284,7 @@ model_list:
   - {model_name: a, litellm_params: {model: openai/house-model}}
   - {model_name: b, litellm_params: {model: openai/other, api_base: "http://other.example/v1", api_key: k}}
   - {model_name: c, litellm_params: {model: groq/llama-3.3-70b-versatile}}
-  - {model_name: d, litellm_params: {model: vertex_ai/gemini-2.5-pro}}
+  - {model_name: d, litellm_params: {model: vertex_ai/gemini-2.5-pro, vertex_credentials: os.environ/ACCOUNT}}
 litellm_settings:
   api_base: http://gateway.example/v1
   api_key: os.environ/GATEWAY_KEY
@@ -297,7 +297,7 @@ litellm_settings:
             "c": ["groq/llama-3.3-70b-versatile"],
             "d": ["vertex_ai/gemini-2.5-pro"],
         },
-        environ=ENVIRON | {"GATEWAY_KEY": "key-of-it"},
+        environ=ENVIRON | {"GATEWAY_KEY": "key-of-it", "ACCOUNT": '{"type": "service_account"}'},
         fields={
             "a.params.api_base": "http://gateway.example/v1",
             "a.params.api_key": "key-of-it",

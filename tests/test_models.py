@@ -314,11 +314,11 @@ def test_models_says_what_is_known_and_how_old_that_is(world: World) -> None:
         "tools, vision, structured_output; retires 2027-01-14"
     )
     about = models.shipped().about
-    assert f"model data: the one that ships with konstruct-mcp (LiteLLM {about['litellm']}, " in ran.out
+    shipped = f"the one that ships with konstruct-mcp (LiteLLM {about['litellm']}, read on {about['date']}, "
+    assert f"model data: {shipped}" in ran.out
     world.write_own({"_about": {"date": str(TODAY - timedelta(days=40)), "litellm": "main"}})
-    assert (
-        f"model data: {world.own} (LiteLLM main, 40 days old, {TODAY - timedelta(days=40)})" in world.run("models").out
-    )
+    whence = f"LiteLLM main, read on {TODAY - timedelta(days=40)}, 40 days ago"
+    assert f"model data: {world.own} ({whence})" in world.run("models").out
 
 
 def test_models_in_json(world: World) -> None:
