@@ -321,6 +321,8 @@ _ALSO = {"cohere_chat": "cohere", "vertex_ai_beta": "vertex_ai", "bedrock_conver
 _ROUTES = re.compile(r"(responses|converse|converse_like|invoke|chat_completions|mantle|openai|nova|nova-2)/")
 _REGION = re.compile(r"([a-z]{2}(-[a-z]+)+-\d)/")
 _GEOGRAPHY = re.compile(r"(us|us-gov|eu|apac|jp|au|in|ca|global)\.(?=[a-z0-9]+\.)")
+_GOV_REGIONS = "us-gov-"  # whose models are dearer than those of the same name elsewhere
+_IN_ARN = re.compile(r"arn:[^:/]*:bedrock:([a-z0-9-]+):")
 _PROFILE = re.compile(r"arn:[^/]*:(?:inference-profile|foundation-model)/(.+)")
 _SNAPSHOT = re.compile(r"@[^/]*\Z|:\d+k\Z")  # Vertex's versions; Bedrock's of a certain context length
 _TUNED = re.compile(r"(ft:[^:]+):.*")
@@ -357,6 +359,12 @@ def _bare_names(provider: str, name: str) -> Iterator[str]:
         yield name[match.end() :]
 
 
+def _region(name: str, params: Mapping[str, Any]) -> str:
+    """Where a model of Bedrock runs; "" where nobody says."""
+    told, named = params.get("aws_region_name"), _IN_ARN.search(name) or _REGION.search(name)
+    return told if isinstance(told, str) else named[1] if named else ""
+
+
 def _names(model: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     """Where to look, the best first: a name, and of which provider its entry has to be, None for any."""
     provider, slash, name = model.partition("/")
@@ -365,14 +373,19 @@ def _names(model: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str | N
         return
     provider = _ALSO.get(provider, provider)
     family = _family(provider)
-    base, region = params.get("base_model"), params.get("aws_region_name")
+    region = _region(name, params) if family == "bedrock" else ""
+    base = params.get("base_model")
     if isinstance(base, str) and base:  # by which a deployment with a name of its own is priced
+        name = base.removeprefix(f"{provider}/")
+        if region:
+            yield f"{provider}/{region}/{name}", None
         yield f"{provider}/{base}", None
         yield base, None
-        name = base.removeprefix(f"{provider}/")
     for bare in _bare_names(provider, name):
-        if family == "bedrock" and isinstance(region, str):
+        if region:
             yield f"{provider}/{region}/{bare}", None
+        if region.startswith(_GOV_REGIONS):
+            yield f"us-gov.{bare}", family
         yield f"{provider}/{bare}", None
         yield bare, family
 

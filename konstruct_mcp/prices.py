@@ -340,7 +340,7 @@ def _uplift(deployment: Deployment) -> Fraction:
             factor *= exact(known.get(f"regional_processing_uplift_multiplier_{region}", 1))
     if host == "gov.api.openai.com":
         factor *= exact(known.get("fedramp_uplift_multiplier", 1))
-    if str(deployment.params.get("vertex_location") or "global").lower() != "global":
+    if str(deployment.params.get("vertex_location")).lower() != "global":  # unsaid, it is a region
         factor *= exact(known.get("regional_endpoint_uplift_multiplier", 1))
     return factor
 
