@@ -11,6 +11,7 @@ taken to be ready, and its first call says more.
 
 from __future__ import annotations
 
+import configparser
 import functools
 import importlib.util
 import json
@@ -244,6 +245,42 @@ _GOOGLE_VARIABLES = (
     "KUBERNETES_SERVICE_HOST",  # whose pods may have an identity, which only the network can tell
 )
 _DMI = Path("/sys/class/dmi/id")
+_AWS_REGIONS = ("AWS_REGION_NAME", "AWS_REGION", "AWS_DEFAULT_REGION")
+_GOOGLE_LOCATIONS = ("VERTEXAI_LOCATION", "VERTEX_LOCATION")
+
+
+def where(provider: str, model: str, given: Mapping[str, Any], lookup: Lookup) -> dict[str, str]:
+    """The litellm_params that say in which region a deployment runs, as LiteLLM and the clouds' own clients settle it:
+    by its own, by the environment, by a file. Empty where they leave it to the provider's, or to the model's, own."""
+    if provider == "bedrock":
+        if given.get("aws_region_name") or "arn:" in model:
+            return {}
+        region = next(filter(None, map(lookup, _AWS_REGIONS)), None) or _region_in_file(lookup)
+        return {"aws_region_name": region} if region else {}
+    if provider.startswith("vertex_ai"):
+        said = (given.get("vertex_location"), given.get("vertex_ai_location"), *map(lookup, _GOOGLE_LOCATIONS))
+        location = next((one for one in said if isinstance(one, str) and one), None)
+        return {"vertex_location": location} if location else {}
+    return {}
+
+
+def _region_in_file(lookup: Lookup) -> str | None:
+    profile = lookup("AWS_PROFILE") or "default"
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(_aws_files(lookup)[1].expanduser().read_text("utf-8"))
+    except (OSError, ValueError, RuntimeError, configparser.Error):
+        return None
+    name = profile if profile == "default" else f"profile {profile}"
+    return parser.get(name, "region", fallback=None) or None
+
+
+def _aws_files(lookup: Lookup) -> tuple[Path, Path]:
+    folder = Path(lookup("HOME") or lookup("USERPROFILE") or "", ".aws")
+    return (
+        Path(lookup("AWS_SHARED_CREDENTIALS_FILE") or folder / "credentials"),
+        Path(lookup("AWS_CONFIG_FILE") or folder / "config"),
+    )
 
 
 def _aws(given: Mapping[str, Any], lookup: Lookup) -> Iterator[str]:
@@ -251,12 +288,7 @@ def _aws(given: Mapping[str, Any], lookup: Lookup) -> Iterator[str]:
     if not installed("boto3"):
         yield needs_package("boto3")
     said = ("aws_access_key_id", "aws_profile_name", "aws_role_name", "aws_web_identity_token", "api_key")
-    home = lookup("HOME") or lookup("USERPROFILE") or ""
-    folder = Path(home, ".aws")
-    kept = (
-        lookup("AWS_SHARED_CREDENTIALS_FILE") or folder / "credentials",
-        lookup("AWS_CONFIG_FILE") or folder / "config",
-    )
+    kept = _aws_files(lookup)
     if any(key in given for key in said) or any(map(lookup, _AWS_VARIABLES)) or any(map(_is_file, kept)):
         return
     if (lookup("AWS_EC2_METADATA_DISABLED") or "").lower() != "true" and _may_be_at("amazon", "ec2"):

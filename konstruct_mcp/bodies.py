@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .prices import Tokens
+from .prices import Served, Tokens
 from .routing import FaultKind
 from .types import FinishReason, FunctionCall, ToolCall
 
@@ -36,6 +36,7 @@ class Body:
         refusal: what it says in place of an answer.
         error: the code and the message of an error that came in place of an answer, or has ended it.
         tokens: what it has counted; None where it has counted nothing.
+        served: in which way it has answered, as far as it says that.
         reasoning: what it wants to see again beside these calls, by the name of the message's field.
     """
 
@@ -47,6 +48,7 @@ class Body:
     refusal: str = ""
     error: tuple[str, str] | None = None
     tokens: Tokens | None = None
+    served: Served = field(default_factory=Served)
     reasoning: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -104,7 +106,7 @@ def body_of(content: bytes) -> Body | None:
     for form, (is_it, read) in _READERS.items():
         if is_it(answer):
             try:
-                return read(form, answer)
+                return replace(read(form, answer), served=_served(answer))
             except (AttributeError, KeyError, TypeError, ValueError):  # it only looked like it
                 return None
     error = _error(answer.get("error"))
@@ -296,7 +298,26 @@ def _tokens(usage: Any) -> Tokens | None:
     if not sent and not answered:
         return None
     cached = min(sent, cached)
-    return Tokens(sent, cached, min(sent - cached, written), answered, min(answered, reasoned))
+    written = min(sent - cached, written)
+    lasting = min(written, _count(_object(usage.get("cache_creation")), "ephemeral_1h_input_tokens"))
+    return Tokens(sent, cached, written, answered, min(answered, reasoned), lasting)
+
+
+def _served(answer: Mapping[str, Any]) -> Served:
+    """Each provider says it in another place."""
+    usage, google = _object(answer.get("usage")), _object(answer.get("usageMetadata"))
+    amazon = _object(answer.get("serviceTier"))
+    tier = _word(answer.get("service_tier")) or _word(usage.get("service_tier")) or _word(amazon.get("type"))
+    return Served(
+        tier=tier or tier_of_google(google.get("trafficType")),
+        speed=_text(usage.get("speed")),
+        region=_text(usage.get("inference_geo")),
+    )
+
+
+def tier_of_google(traffic: Any) -> str:
+    """Of its kinds of traffic: `ON_DEMAND`, `ON_DEMAND_PRIORITY`, `FLEX`."""
+    return _text(traffic).lower().replace("on_demand_", "").replace("on_demand", "")
 
 
 def _count(counts: Mapping[str, Any], *names: str) -> int:

@@ -40,7 +40,7 @@ from pydantic import (
 )
 
 from . import embedded
-from .access import Access, access, asks_for_key, is_provider, provider_of
+from .access import Access, access, asks_for_key, is_provider, provider_of, where
 from .accounts import Budget
 from .environment import (
     REFERENCE,
@@ -557,6 +557,12 @@ _SECTIONS = (
     "konstruct",
 )
 _STRATEGIES: tuple[RoutingStrategy, ...] = get_args(RoutingStrategy)
+# By another name that counts where there is one.
+_NAMED_TOO = {
+    "api_base": "base_url",
+    "vertex_project": "vertex_ai_project",
+    "vertex_location": "vertex_ai_location",
+}
 _ALIASES = {"api_base": "base_url", "num_retries": "max_retries"}
 _CHAT_MODES = (None, "chat", "completion", "responses")
 # Prices that a deployment may have beside those per token in and out, also in model_info; LiteLLM has yet others.
@@ -1369,10 +1375,10 @@ class _Reading:
         if (name := reference(model)) is not None:
             model = value_of(name, self._environ)
         shown, _ = self._display({**params, "model": model})
-        base = entry.model_info.get("base_model")
-        return (
-            self._tables.find(shown, {"base_model": base} if isinstance(base, str) else {}).get("mode") in _CHAT_MODES
-        )
+        base = self._resolve(
+            params.get("base_model") or entry.model_info.get("base_model"), "", lambda *_: None
+        )  # what is unset is said where the deployment is made
+        return self._tables.find(shown, {"base_model": base}).get("mode") in _CHAT_MODES
 
     def _deployments(self, place: str, entry: _Entry, earlier: Sequence[Deployment]) -> list[Deployment]:
         """What an entry makes: one deployment, or one for each of several organizations."""
@@ -1440,7 +1446,7 @@ class _Reading:
         model, provider = self._display(shown)
         local = provider in ("ollama", "embedded")
         for key, value in self._defaults.of(provider).items():
-            if key not in raw and not (key == "api_base" and "base_url" in raw):
+            if key not in raw and _NAMED_TOO.get(key) not in raw:
                 raw[key] = value
 
         def unset(where: str, name: str | None) -> None:
@@ -1478,6 +1484,7 @@ class _Reading:
         others = self._others(params, here)
         for prices, name in ((info, f"{place}.model_info"), (params, here)):
             others |= self._more_prices(prices, name)
+        others |= where(provider, params.model, others, self._value)
         if local:
             others.pop("custom_llm_provider", None)  # it is settled: these are reached through a client of our choice
 
@@ -1499,6 +1506,7 @@ class _Reading:
         if params.timeout is not None:
             self._patience.append((f"{here}.timeout", params.timeout))
         most = params.max_parallel_requests
+        call = {key: value for key, value in call.items() if value is not None} | others
         twins = 1 + sum(other.model == model for other in earlier)
         self._shown.append({"model_name": group, "litellm_params": raw, "model_info": dict(model_info)})
         return Deployment(
@@ -1506,7 +1514,7 @@ class _Reading:
             group=group,
             name=model if twins == 1 else f"{model}#{twins}",
             model=model,
-            params=MappingProxyType({key: value for key, value in call.items() if value is not None} | others),
+            params=MappingProxyType(call),
             order=params.order,
             timeout_s=self._defaults.timeout_s if params.timeout is None else params.timeout,
             num_retries=self._defaults.num_retries if params.num_retries is None else params.num_retries,

@@ -68,6 +68,10 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _are_prices(prices: Entry) -> bool:
+    return all(flaw(key, value) is None for key, value in prices.items() if is_price(key))
+
+
 def flaw(key: str, value: Any) -> str | None:
     """What is wrong with a field's value, as the end of a sentence; None for one that is right or that nobody reads."""
     if value is None:  # takes back what a later table says
@@ -90,15 +94,21 @@ def flaw(key: str, value: Any) -> str | None:
     if key == "deprecation_date":
         return None if isinstance(value, str) and is_day(value) else "should be a date like 2026-01-31"
     if key == "tiered_pricing":
-        return None if isinstance(value, list) and all(map(_is_table, value)) else "should be a list of tiers"
+        sound_tiers = isinstance(value, list) and all(_is_table(tier) and _are_prices(tier) for tier in value)
+        return None if sound_tiers else "should be a list of tiers, with prices in US dollars"
     if key == "off_peak_pricing":
         windows = value.get("windows", []) if _is_table(value) else None
         sound_days = isinstance(windows, list) and all(
             _is_table(window) and isinstance(window.get("weekdays", []), list) for window in windows
         )
-        return None if sound_days else "should be a mapping of prices, with the windows in which they hold"
+        return (
+            None
+            if sound_days and _are_prices(value)
+            else "should be a mapping of prices, with the windows in which they hold"
+        )
     if key == "provider_specific_entry":
-        return None if _is_table(value) else "should be a mapping"
+        sound_factors = _is_table(value) and all(factor > 0 for factor in value.values() if is_number(factor))
+        return None if sound_factors else "should be a mapping of factors above 0"
     return None
 
 
@@ -320,7 +330,10 @@ def _litellms_own() -> Table:
 _ALSO = {"cohere_chat": "cohere", "vertex_ai_beta": "vertex_ai", "bedrock_converse": "bedrock", "azure_text": "azure"}
 _ROUTES = re.compile(r"(responses|converse|converse_like|invoke|chat_completions|mantle|openai|nova|nova-2)/")
 _REGION = re.compile(r"([a-z]{2}(-[a-z]+)+-\d)/")
-_GEOGRAPHY = re.compile(r"(us|us-gov|eu|apac|jp|au|in|ca|global)\.(?=[a-z0-9]+\.)")
+_GEOGRAPHY = re.compile(r"([a-z]{2}(?:-gov)?|apac|emea|global)\.(?=[a-z0-9]+\.)")
+_GEOGRAPHIES = ("us", "us-gov", "eu", "apac", "jp", "au", "in", "ca", "global")  # that tables have
+_GOV_REGIONS = "us-gov-"  # whose models are dearer than those of the same name elsewhere
+_IN_ARN = re.compile(r"arn:[^:/]*:bedrock:([a-z0-9-]+):")
 _PROFILE = re.compile(r"arn:[^/]*:(?:inference-profile|foundation-model)/(.+)")
 _SNAPSHOT = re.compile(r"@[^/]*\Z|:\d+k\Z")  # Vertex's versions; Bedrock's of a certain context length
 _TUNED = re.compile(r"(ft:[^:]+):.*")
@@ -353,8 +366,21 @@ def _bare_names(provider: str, name: str) -> Iterator[str]:
     if (unversioned := _SNAPSHOT.sub("", name)) != name:
         name = unversioned
         yield name
-    if match := _GEOGRAPHY.match(name):
-        yield name[match.end() :]
+
+
+def _siblings(name: str) -> tuple[str, ...]:
+    """The names in tables of a Bedrock model in other geographies, and in none."""
+    match = _GEOGRAPHY.match(name)
+    if match is None:
+        return ()
+    bare = name[match.end() :]
+    return (bare, *(f"{geography}.{bare}" for geography in _GEOGRAPHIES))
+
+
+def _region(name: str, params: Mapping[str, Any]) -> str:
+    """Where a model of Bedrock runs; "" where nobody says."""
+    told, named = params.get("aws_region_name"), _IN_ARN.search(name) or _REGION.search(name)
+    return told if isinstance(told, str) else named[1] if named else ""
 
 
 def _names(model: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
@@ -365,14 +391,19 @@ def _names(model: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str | N
         return
     provider = _ALSO.get(provider, provider)
     family = _family(provider)
-    base, region = params.get("base_model"), params.get("aws_region_name")
+    region = _region(name, params) if family == "bedrock" else ""
+    base = params.get("base_model")
     if isinstance(base, str) and base:  # by which a deployment with a name of its own is priced
+        name = base.removeprefix(f"{provider}/")
+        if region:
+            yield f"{provider}/{region}/{name}", None
         yield f"{provider}/{base}", None
         yield base, None
-        name = base.removeprefix(f"{provider}/")
     for bare in _bare_names(provider, name):
-        if family == "bedrock" and isinstance(region, str):
+        if region:
             yield f"{provider}/{region}/{bare}", None
+        if region.startswith(_GOV_REGIONS):
+            yield f"us-gov.{bare}", family
         yield f"{provider}/{bare}", None
         yield bare, family
 
@@ -389,10 +420,13 @@ class Models:
         `params` are its litellm_params with environment references resolved; `base_model` may be among them.
         """
         names = list(_names(model, params))
-        lower = _look_up(shipped(), names)
+        tables = [shipped()] if self.own is None else [shipped(), self.own]
+        found = [_look_up(table, names) for table in tables]
+        if not any(found):
+            found = [_dearest(table, names) for table in tables]
+        lower, upper = found[0], found[1] if len(found) > 1 else None
         if lower is None and model.partition("/")[0] not in ("ollama", "embedded"):  # which run what a user has made
             lower = sound(_look_up(_litellms_own(), names) or {})
-        upper = None if self.own is None else _look_up(self.own, names)
         return merged(upper or {}, lower or {})
 
     def named(self, name: str) -> Entry:
@@ -445,11 +479,36 @@ def update(own: Table | None, newer: Mapping[str, Any], about: Mapping[str, str]
             was, now = before.get(key), after.get(key)
             if was != now:
                 lines.append(f"{key} {_told(was)} → {_told(now)}")
-                if is_price(key) and was and now is not None and not was / _MOST_CHANGE <= now <= was * _MOST_CHANGE:
-                    doubtful.append(f"{name}: {lines[-1]}")
         if lines:
             changes[name] = tuple(lines)
+        doubtful += [f"{name}: {line}" for line in _doubts(dict(_figures(before)), dict(_figures(after)))]
     return Update(written(entries, about), len(newer), tuple(new), changes, tuple(doubtful))
+
+
+def _doubts(before: Mapping[str, float], after: Mapping[str, float]) -> Iterator[str]:
+    for place, now in after.items():
+        was = before.get(place)
+        if was is None:  # a price of 0 that stands in the place of another
+            is_doubtful = now == 0 and any(price and place.startswith(key) for key, price in before.items())
+            is_doubtful = is_doubtful or (now == 0 and "." in place)
+        else:
+            is_doubtful = was != now and bool(was) and not was / _MOST_CHANGE <= now <= was * _MOST_CHANGE
+        if is_doubtful:
+            yield f"{place} {_told(was)} → {_told(now)}"
+
+
+def _figures(fields: Entry, within: str = "") -> Iterator[tuple[str, float]]:
+    """What of an entry is reckoned with, by its place: prices, those of tiers and hours too, and factors."""
+    for key, value in fields.items():
+        place = f"{within}{key}"
+        if key == "tiered_pricing":
+            for tier in value:
+                first, *_ = tier["range"] if isinstance(tier.get("range"), list) and tier["range"] else (None,)
+                yield from _figures(tier, f"{place}.{first}.")
+        elif key in ("off_peak_pricing", "provider_specific_entry"):
+            yield from _figures(value, f"{place}.")
+        elif is_number(value) and (is_price(key) or _FACTORS.fullmatch(key) or within == "provider_specific_entry."):
+            yield place, value
 
 
 def update_from(where: str, own: Table | None) -> Update:
@@ -542,6 +601,18 @@ def _look_up(table: Table, names: Iterable[tuple[str, str | None]]) -> Entry | N
             if family is None or provider is None or _family(provider) == family:
                 return found
     return None
+
+
+def _dearest(table: Table, names: Iterable[tuple[str, str | None]]) -> Entry | None:
+    """Of a model that the table has in other geographies only: the one of these that costs most."""
+    found = [
+        entry
+        for name, family in names
+        if family == "bedrock"
+        for sibling in _siblings(name)
+        if (entry := _look_up(table, [(sibling, family)])) is not None
+    ]
+    return max(found, key=lambda entry: entry.get("input_cost_per_token") or 0, default=None)
 
 
 def _followed(table: Table, found: Entry) -> Entry:

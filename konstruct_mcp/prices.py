@@ -126,7 +126,7 @@ class _Rates:
     def __init__(self) -> None:
         self._prices: dict[tuple[str, str], list[_Price]] = {}
         self.flat: set[str] = set()  # sides, `input` and `output`, that the config prices, whatever way is asked for
-        self.strange: list[str] = []  # prices above 0 of what nobody here counts
+        self.strange: list[str] = []  # prices above 0 of what nobody here counts, and those of 0 that are none
         self.off_peak: Mapping[str, Any] = {}  # when that applies
 
     def add(self, key: str, usd: float, way: str | None = None, above: int | None = None) -> None:
@@ -137,6 +137,11 @@ class _Rates:
             self._prices.setdefault((billed, own_way if way is None else way), []).append(price)
         elif usd > 0 and not _NOT_OURS.search(key):
             self.strange.append(key)
+
+    def never_free(self, key: str, usd: float, place: str) -> None:
+        """Take a price of 0 in a table's `place` for one that nobody knows."""
+        if not usd and key in _OTHERWISE and not _OTHERWISE[key]:
+            self.strange.append(f"{place}: {key} of 0")
 
     @property
     def is_flat(self) -> bool:
@@ -227,10 +232,12 @@ def _rates_of(deployment: Deployment) -> _Rates:
         for key, usd in tier.items():
             if is_price(key) and is_number(usd) and isinstance(first, int | float):
                 rates.add(key, usd, above=int(first))
+                rates.never_free(key, usd, "tiered_pricing")
     off_peak = {} if rates.flat else known.get("off_peak_pricing", {})
     for key, usd in off_peak.items():
         if is_price(key) and is_number(usd):
             rates.add(key, usd, way=_OFF_PEAK)
+            rates.never_free(key, usd, "off_peak_pricing")
             rates.off_peak = off_peak
     return rates
 
@@ -340,7 +347,7 @@ def _uplift(deployment: Deployment) -> Fraction:
             factor *= exact(known.get(f"regional_processing_uplift_multiplier_{region}", 1))
     if host == "gov.api.openai.com":
         factor *= exact(known.get("fedramp_uplift_multiplier", 1))
-    if str(deployment.params.get("vertex_location") or "global").lower() != "global":
+    if str(deployment.params.get("vertex_location")).lower() != "global":  # unsaid, it is a region
         factor *= exact(known.get("regional_endpoint_uplift_multiplier", 1))
     return factor
 
@@ -348,7 +355,7 @@ def _uplift(deployment: Deployment) -> Fraction:
 def _multipliers(deployment: Deployment) -> dict[str, Fraction]:
     """By what the provider multiplies its prices where it answers in a certain way: faster, or in one country."""
     found = entry(deployment).get("provider_specific_entry", {})
-    return {way.lower(): exact(factor) for way, factor in found.items() if is_number(factor)}
+    return {way.lower(): exact(factor) for way, factor in found.items() if is_number(factor) and factor > 0}
 
 
 def _factors_of(served: Served, deployment: Deployment, rates: _Rates) -> dict[str, Fraction]:

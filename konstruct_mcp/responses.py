@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .bodies import MOST_TOKENS, Body, calls_beside, end_of, first_that_says
+from .bodies import MOST_TOKENS, Body, calls_beside, end_of, first_that_says, tier_of_google
 from .config import Deployment
 from .prices import Served, Tokens, own_cost
 from .reasoning import SIGNATURE, answer_in
@@ -71,7 +71,7 @@ def read(
     if tokens is None and body is not None:
         tokens = body.tokens
     usage = None if tokens is None else Usage(tokens.sent, tokens.answered, tokens.cached)
-    cost = None if tokens is None else _cost(response, tokens, deployment, facts)
+    cost = None if tokens is None else _cost(_served(response, body), tokens, deployment, facts)
     if fault is not None:
         return Tried(fault, None, usage, cost)
     try:
@@ -242,18 +242,19 @@ def _count(usage: Any, name: str) -> int:
     return min(max(0, value), MOST_TOKENS) if isinstance(value, int) else 0
 
 
-def _cost(response: Any, tokens: Tokens, deployment: Deployment, facts: Facts) -> float | None:
+def _cost(served: Served, tokens: Tokens, deployment: Deployment, facts: Facts) -> float | None:
     """US dollars; None where it is unknown. Not as LiteLLM reckons it, by the table that was in it when it came out."""
     if facts.free:
         return 0.0
-    cost = None if facts.missing_prices else own_cost(tokens, deployment, _served(response))
+    cost = None if facts.missing_prices else own_cost(tokens, deployment, served)
     if cost is not None and math.isfinite(cost) and 0 <= cost < _MOST_USD:
         return float(f"{cost:.10g}")  # without what binary fractions add
     return None
 
 
-def _served(response: Any) -> Served:
-    """In which way it was answered: each provider says it in another place."""
+def _served(response: Any, body: Body | None) -> Served:
+    """In which way it was answered: as LiteLLM has it, else as the provider said it."""
+    own = Served() if body is None else body.served
     usage = getattr(response, "usage", None)
     hidden = getattr(response, "_hidden_params", None)
     fields = hidden.get("provider_specific_fields") if isinstance(hidden, dict) else None
@@ -264,7 +265,7 @@ def _served(response: Any) -> Served:
 
     tier = said(getattr(response, "service_tier", None), getattr(usage, "service_tier", None))
     return Served(
-        tier=tier or said(traffic).lower().replace("on_demand_", "").replace("on_demand", ""),
-        speed=said(getattr(usage, "speed", None)),
-        region=said(getattr(usage, "inference_geo", None)),
+        tier=tier or tier_of_google(traffic) or own.tier,
+        speed=said(getattr(usage, "speed", None)) or own.speed,
+        region=said(getattr(usage, "inference_geo", None)) or own.region,
     )

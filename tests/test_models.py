@@ -371,6 +371,49 @@ def test_a_price_that_becomes_0_or_moves_more_than_tenfold_is_taken_only_by_forc
     assert world.own.exists()
 
 
+TIER = {"range": [0, 1_000_000], "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}
+OFF_PEAK = {"input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6, "windows": []}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"tiered_pricing": [TIER]}, {"tiered_pricing": [TIER | {"input_cost_per_token": 0}]}, "tiered_pricing.0."),
+        ({"tiered_pricing": [TIER]}, {"tiered_pricing": [TIER | {"output_cost_per_token": 1e-9}]}, "tiered_pricing.0."),
+        ({}, {"tiered_pricing": [TIER | {"input_cost_per_token": 0}]}, "tiered_pricing.0."),
+        ({}, {"input_cost_per_token_above_200k_tokens": 0}, "input_cost_per_token_above_200k_tokens unknown → 0"),
+        ({"off_peak_pricing": OFF_PEAK}, {"off_peak_pricing": OFF_PEAK | {"input_cost_per_token": 0}}, "off_peak"),
+        ({"provider_specific_entry": {"us": 1.1}}, {"provider_specific_entry": {"us": 0.01}}, "specific_entry.us 1.1"),
+        ({"x_uplift_multiplier": 1.1}, {"x_uplift_multiplier": 0.001}, "x_uplift_multiplier 1.1 → 0.001"),
+    ],
+)
+def test_a_price_within_another_is_doubted_too(
+    world: World, before: dict[str, Any], after: dict[str, Any], said: str
+) -> None:
+    world.write_own({"openai/ours": NEWER["gpt-99"] | before})
+    file = world.folder / "downloaded.json"
+    file.write_text(json.dumps({"openai/ours": NEWER["gpt-99"] | after}))
+    ran = world.run("models", "update", "--from", str(file))
+    assert ran.code == 1
+    assert said in ran.err
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"provider_specific_entry": {"us": 0}},
+        {"tiered_pricing": [{"input_cost_per_token": -1}]},
+        {"off_peak_pricing": {"input_cost_per_token": "1"}},
+    ],
+)
+def test_a_factor_of_0_or_a_price_that_is_none_is_a_fault_of_a_table(world: World, fields: dict[str, Any]) -> None:
+    file = world.folder / "downloaded.json"
+    file.write_text(json.dumps({"openai/ours": NEWER["gpt-99"] | fields}))
+    ran = world.run("models", "update", "--from", str(file))
+    assert ran.code == 1
+    assert f"openai/ours.{next(iter(fields))}: should be a" in ran.err
+
+
 GOOD = json.dumps(NEWER).encode()
 
 

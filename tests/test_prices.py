@@ -16,7 +16,7 @@ from worlds import write
 
 from konstruct_mcp import Konstruct
 from konstruct_mcp.accounts import to_nusd
-from konstruct_mcp.config import Deployment
+from konstruct_mcp.config import Deployment, load_config
 from konstruct_mcp.models import Models, entry
 from konstruct_mcp.prices import Served, Tokens, facts_of, own_cost, quote
 from konstruct_mcp.types import Completion, Request
@@ -242,6 +242,25 @@ class TestOnTheWire:
         completion = await ask(tmp_path, params)
         assert completion.cost_usd == pytest.approx((100 * 4e-6 + 400 * 5e-6 + 600 * 8e-6 + 10 * 2e-5) * 1.1)
 
+    async def test_an_answer_that_litellm_cannot_read_is_charged_as_it_was_served(
+        self, tmp_path: Path, anthropic: Provider
+    ) -> None:
+        counted = {
+            "input_tokens": 100,
+            "cache_creation_input_tokens": 1000,
+            "cache_creation": {"ephemeral_1h_input_tokens": 600},
+            "output_tokens": 10,
+            "speed": "fast",
+            "inference_geo": "us",
+        }
+        # A kind of block that its reader stumbles over.
+        content = [{"type": "text"}, {"type": "text", "text": "hi"}]
+        anthropic.script(Raw(json.dumps(ANTHROPIC | {"content": content, "usage": counted}).encode()))
+        params = {"model": "anthropic/claude-opus-5-5", "api_base": anthropic.url, "api_key": "sk-test"}
+        completion = await ask(tmp_path, params)
+        plain = 100 * 4e-6 + 400 * 5e-6 + 600 * 8e-6 + 10 * 2e-5
+        assert completion.cost_usd == pytest.approx(plain * 2 * 1.1)
+
     @pytest.mark.parametrize(("served", "price"), [("priority", 4.25e-6), ("default", 2.5e-6), (None, 4.25e-6)])
     async def test_openais_service_tier_is_asked_for_and_charged_as_served(
         self, tmp_path: Path, openai: Provider, served: str | None, price: float
@@ -265,3 +284,151 @@ async def ask(folder: Path, params: dict[str, Any]) -> Completion:
     path = write(folder, {"model_list": [{"model_name": "g", "litellm_params": params}]})
     async with Konstruct.from_config(path, environ={"HOME": str(folder), "XDG_DATA_HOME": str(folder)}) as konstruct:
         return await konstruct.complete([{"role": "user", "content": "hi"}])
+
+
+class TestWhereADeploymentRuns:
+    """Settled from the config and the environment, since some models cost more in one place than in another."""
+
+    def loaded(
+        self, folder: Path, environ: dict[str, str], info: dict[str, Any] | None = None, /, **params: Any
+    ) -> Any:
+        file = write(folder, {"model_list": [{"model_name": "g", "litellm_params": params, "model_info": info or {}}]})
+        [deployment] = load_config(file, {"HOME": str(folder), **environ}).groups["g"].deployments
+        return deployment
+
+    @pytest.mark.parametrize(
+        ("environ", "params"),
+        [
+            ({}, {"aws_region_name": "eu-north-1"}),
+            ({"REGION": "eu-north-1"}, {"aws_region_name": "os.environ/REGION"}),
+            ({"AWS_REGION_NAME": "eu-north-1", "AWS_REGION": "us-east-1"}, {}),
+            ({"AWS_REGION": "eu-north-1", "AWS_DEFAULT_REGION": "us-east-1"}, {}),
+            ({"AWS_DEFAULT_REGION": "eu-north-1"}, {}),
+            ({"AWS_REGION": "us-east-1"}, {"aws_region_name": "eu-north-1"}),
+        ],
+    )
+    def test_a_model_of_bedrock_has_the_price_of_its_region(
+        self, tmp_path: Path, environ: dict[str, str], params: dict[str, Any]
+    ) -> None:
+        here = self.loaded(tmp_path, environ, model="bedrock/deepseek.v3.2", **params)
+        elsewhere = self.loaded(tmp_path, {"AWS_REGION": "us-east-1"}, model="bedrock/deepseek.v3.2")
+        table = Models().find("bedrock/eu-north-1/deepseek.v3.2", {})
+        assert facts_of(here).input_cost == table["input_cost_per_token"]
+        assert facts_of(elsewhere).input_cost != table["input_cost_per_token"]
+        assert here.params["aws_region_name"] == "eu-north-1"  # which is asked, too
+
+    def test_the_region_may_be_in_the_file_of_aws(self, tmp_path: Path) -> None:
+        (tmp_path / ".aws").mkdir()
+        (tmp_path / ".aws" / "config").write_text("[default]\nregion = us-east-1\n[profile work]\nregion=eu-north-1\n")
+        for profile, region in (({}, "us-east-1"), ({"AWS_PROFILE": "work"}, "eu-north-1")):
+            deployment = self.loaded(tmp_path, profile, model="bedrock/deepseek.v3.2")
+            assert deployment.params["aws_region_name"] == region
+
+    def test_a_model_with_an_address_of_its_own_runs_where_that_says(self, tmp_path: Path) -> None:
+        arn = "bedrock/converse/arn:aws:bedrock:eu-west-1:1234:inference-profile/eu.anthropic.claude-sonnet-4-6"
+        assert "aws_region_name" not in self.loaded(tmp_path, {"AWS_REGION": "us-east-1"}, model=arn).params
+
+    def test_a_gov_region_has_the_price_of_its_profiles(self, tmp_path: Path) -> None:
+        name = "anthropic.claude-opus-5"
+        deployment = self.loaded(tmp_path, {}, model=f"bedrock/{name}", aws_region_name="us-gov-west-1")
+        assert facts_of(deployment).input_cost == Models().find(f"bedrock/us-gov.{name}", {})["input_cost_per_token"]
+
+    @pytest.mark.parametrize(
+        ("environ", "params", "is_regional"),
+        [
+            ({}, {}, True),  # LiteLLM asks us-central1
+            ({}, {"vertex_location": "global"}, False),
+            ({}, {"vertex_location": "europe-west1"}, True),
+            ({}, {"vertex_ai_location": "global"}, False),
+            ({}, {"vertex_ai_location": "us-east5"}, True),
+            ({"VERTEXAI_LOCATION": "global"}, {}, False),
+            ({"VERTEX_LOCATION": "global"}, {}, False),
+            ({"VERTEXAI_LOCATION": "us-east5", "VERTEX_LOCATION": "global"}, {}, True),
+            ({"VERTEXAI_LOCATION": "global"}, {"vertex_ai_location": "us-east5"}, True),
+        ],
+    )
+    def test_a_model_of_vertex_costs_more_in_a_region(
+        self, tmp_path: Path, environ: dict[str, str], params: dict[str, str], *, is_regional: bool
+    ) -> None:
+        deployment = self.loaded(tmp_path, environ, model="vertex_ai/claude-sonnet-4-6", **params)
+        plain = 1000 * of(deployment, "input_cost_per_token") + 100 * of(deployment, "output_cost_per_token")
+        factor = 1.1 if is_regional else 1
+        assert own_cost(Tokens(1000, 0, 0, 100, 0), deployment) == pytest.approx(plain * factor)
+
+    def test_a_location_of_its_own_stands_before_that_of_all(self, tmp_path: Path) -> None:
+        params = {"model": "vertex_ai/claude-sonnet-4-6", "vertex_ai_location": "us-east5"}
+        settings = {"vertex_location": "global"}
+        file = write(
+            tmp_path,
+            {"model_list": [{"model_name": "g", "litellm_params": params}], "litellm_settings": settings},
+        )
+        [deployment] = load_config(file, {"HOME": str(tmp_path)}).groups["g"].deployments
+        assert deployment.params["vertex_location"] == "us-east5"
+
+    @pytest.mark.parametrize("place", ["litellm_params", "model_info", "both"])
+    def test_a_deployment_with_a_name_of_its_own_is_priced_as_its_base_model(self, tmp_path: Path, place: str) -> None:
+        params = {} if place == "model_info" else {"base_model": "azure/gpt-4o"}
+        info = {"litellm_params": {}, "model_info": {"base_model": "azure/gpt-4o"}}.get(
+            place, {"base_model": "azure/gpt-4o-mini"}
+        )
+        deployment = self.loaded(tmp_path, {}, info, model="azure/ours", **params)
+        assert facts_of(deployment).input_cost == Models().find("azure/gpt-4o", {})["input_cost_per_token"]
+
+    def test_a_base_model_may_be_that_of_a_region(self, tmp_path: Path) -> None:
+        arn = "bedrock/arn:aws:bedrock:eu-north-1:1234:application-inference-profile/abc"
+        params = {"base_model": "deepseek.v3.2", "aws_region_name": "eu-north-1"}
+        table = Models().find("bedrock/eu-north-1/deepseek.v3.2", {})
+        assert facts_of(self.loaded(tmp_path, {}, model=arn, **params)).input_cost == table["input_cost_per_token"]
+
+    def test_what_is_no_chat_model_by_its_base_model_is_passed_over(self, tmp_path: Path) -> None:
+        entries = [
+            {
+                "model_name": "g",
+                "litellm_params": {"model": "azure/ours", "base_model": "azure/text-embedding-3-small"},
+            },
+            {"model_name": "h", "litellm_params": {"model": "azure/ours", "base_model": "azure/gpt-4o"}},
+        ]
+        config = load_config(write(tmp_path, {"model_list": entries}), {"HOME": str(tmp_path)})
+        assert list(config.groups) == ["h"]
+
+    @pytest.mark.parametrize("geography", ["ca", "in", "sa", "apac"])
+    def test_a_geography_that_no_table_has_costs_what_the_dearest_does(self, tmp_path: Path, geography: str) -> None:
+        name = "anthropic.claude-sonnet-4-5-20250929-v1:0"
+        deployment = self.loaded(tmp_path, {}, model=f"bedrock/{geography}.{name}")
+        dearest = Models().find(f"bedrock/us-gov.{name}", {})
+        assert facts_of(deployment).input_cost == dearest["input_cost_per_token"]
+        assert facts_of(deployment).output_cost == dearest["output_cost_per_token"]
+
+
+class TestAPriceOf0InATableIsNone:
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"tiered_pricing": [{"range": [0, 1e6], "input_cost_per_token": 0, "output_cost_per_token": 0}]},
+            {
+                "tiered_pricing": [
+                    {"range": [0, 100], "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6},
+                    {"range": [100, 1e6], "input_cost_per_token": 0, "output_cost_per_token": 1e-6},
+                ]
+            },
+            {
+                "input_cost_per_token": 1e-6,
+                "output_cost_per_token": 1e-6,
+                "off_peak_pricing": {
+                    "input_cost_per_token": 0,
+                    "output_cost_per_token": 0,
+                    "windows": [{"hours_utc": "00:00-00:00"}],
+                },
+            },
+        ],
+    )
+    def test_in_a_tier_or_at_some_hours(self, tmp_path: Path, fields: dict[str, Any]) -> None:
+        entry = {"litellm_provider": "dashscope", "mode": "chat", **fields}
+        (tmp_path / "own.json").write_text(json.dumps({"dashscope/ours": entry}))
+        config = {
+            "model_list": [{"model_name": "g", "litellm_params": {"model": "dashscope/ours"}}],
+            "konstruct": {"models_file": "own.json"},
+        }
+        [deployment] = load_config(write(tmp_path, config), {"HOME": str(tmp_path)}).groups["g"].deployments
+        assert own_cost(Tokens(1000, 0, 0, 10, 0), deployment) is None
+        assert facts_of(deployment).why_no_budget
