@@ -43,6 +43,7 @@ from .errors import (
 from .ledger import Ledger
 from .models import PUBLIC_TABLE, entry, shipped, update_from, write_file
 from .pace import Step, turn
+from .reasoning import Recalled
 from .responses import Reply, Tried
 from .router import ModelRouter
 from .routing import Answer, Fault, FaultKind, Hold, Try, Walk
@@ -519,15 +520,16 @@ class Konstruct:
         wait_for(f"its turn at {deployment.name}")
         async with router.turn(deployment):
             wait_for(f"the ledger, before {deployment.name} is asked")
+            recalled = router.recall(deployment, request, account.tenant.id)
             try:
-                grant = await self._reserve(attempt, request, account, terms)
+                grant = await self._reserve(attempt, request, account, terms, recalled)
             except UnpricedError as error:
                 return Tried(Fault(FaultKind.UNPRICED, reason=error.message, sent=False))
             if isinstance(grant, Fault):
                 return Tried(grant)
             wait_for(deployment.name, trying=True)
             max_tokens = None if grant is None else grant.max_tokens
-            asking = asyncio.ensure_future(router.ask(attempt, request, account.tenant.id, max_tokens))
+            asking = asyncio.ensure_future(router.ask(attempt, request, account.tenant.id, recalled, max_tokens))
             try:
                 await asyncio.wait({asking})
             finally:
@@ -541,11 +543,13 @@ class Konstruct:
                 raise asyncio.CancelledError
             return tried
 
-    async def _reserve(self, attempt: Try, request: Request, account: _Account, terms: _Terms) -> Grant | Fault | None:
+    async def _reserve(
+        self, attempt: Try, request: Request, account: _Account, terms: _Terms, recalled: Recalled
+    ) -> Grant | Fault | None:
         """What is set aside for a try; None where no budget applies or it costs nothing; else what the budgets say."""
         min_tokens = terms.config.min_answer_tokens
         budgets = tuple(budget for budget in account.tenant.budgets if budget.covers(attempt.group))
-        quote = terms.router.quote(attempt.deployment, request, account.tenant.id) if budgets else None
+        quote = terms.router.quote(attempt.deployment, request, recalled) if budgets else None
         if quote is None:
             return None
         granted = await self._ledger.reserve(account.wants(attempt, quote, budgets, min_tokens))

@@ -10,16 +10,18 @@ Some servers leave the reasoning in the text. What is taken for it, and nothing 
 
 A model that calls tools is in the middle of a thought, and some providers refuse its next turn without it: Claude its
 signed thinking, DeepSeek and Kimi `reasoning_content`, the Responses API its items. An assistant that speaks OpenAI's
-format has no place for these, so that they are kept here, by the ids of the calls, and put back when the calls come
-back as history: to the same tenant, at a deployment that asks the same model with the same settings, and nowhere else.
+format has no place for these, so that they are kept here, by the calls and, where others can have their ids, by what
+was said before them, and put back when the calls come back as history: to the same tenant, at a deployment that asks
+the same model with the same settings, and nowhere else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -27,7 +29,7 @@ from typing import Any
 from cachetools import TTLCache
 
 from .config import Deployment
-from .types import Message
+from .types import Message, ToolCall
 
 # -- in the text -------------------------------------------------------------------------------------------------------
 
@@ -98,46 +100,110 @@ class Kept:
     oldest make room, and two million of one answer."""
 
     def __init__(self) -> None:
-        self._turns: TTLCache[tuple[str, str], _Turn] = TTLCache(
-            _MOST_CHARS, _KEPT_S, getsizeof=lambda turn: turn.chars
+        self._thoughts: TTLCache[bytes, _Thought] = TTLCache(
+            _MOST_CHARS, _KEPT_S, getsizeof=lambda thought: thought.chars
         )
 
-    def keep(self, tenant: str, deployment: Deployment, ids: Iterable[str], reasoning: Mapping[str, Any]) -> None:
-        """What this deployment has thought before it made these calls."""
-        ids = list(ids)
-        chars = len(json.dumps(reasoning)) if ids and reasoning else 0
+    def keep(
+        self,
+        tenant: str,
+        deployment: Deployment,
+        messages: Iterable[Message],
+        calls: Sequence[ToolCall],
+        reasoning: Mapping[str, Any],
+    ) -> None:
+        """What this deployment has thought, after these messages, before it made these calls."""
+        chars = len(json.dumps(reasoning)) if calls and reasoning else 0
         if 0 < chars <= _MOST_OF_ONE:
-            turn = _Turn(_maker(deployment), reasoning, max(_LEAST, chars // len(ids) + 1))
-            for id_ in ids:
-                self._turns[tenant, id_] = turn
+            thought = _Thought(reasoning, max(_LEAST, chars // len(calls) + 1))
+            for key in _keys(_maker(tenant, deployment), calls, _Conversation(messages)):
+                self._thoughts[key] = thought
 
-    def bytes_of(self, tenant: str, deployment: Deployment, messages: Iterable[Message]) -> int:
-        """The length of what this deployment would be given back in these messages, as JSON."""
-        turns = [[call.id for call in message.tool_calls] for message in messages if message.tool_calls]
-        found = [self.of(tenant, deployment, ids) for ids in turns]
-        return sum(len(json.dumps(reasoning, ensure_ascii=False).encode()) for reasoning in found if reasoning)
-
-    def of(self, tenant: str, deployment: Deployment, ids: Iterable[str]) -> Mapping[str, Any] | None:
-        """What was kept with one of these calls; None where there is nothing, or it is another one's."""
-        if not self._turns:
-            return None
-        for id_ in ids:
-            turn = self._turns.get((tenant, id_))
-            if turn is not None and turn.maker == _maker(deployment):
-                return turn.reasoning
-        return None
+    def recall(self, tenant: str, deployment: Deployment, messages: Sequence[Message]) -> Recalled:
+        """What this deployment is to be given back in these messages."""
+        if not self._thoughts:
+            return Recalled(tuple(None for message in messages if message.tool_calls))
+        maker, before, found = _maker(tenant, deployment), _Conversation(messages), []
+        for place, message in enumerate(messages):
+            if message.tool_calls:
+                keys = _keys(maker, message.tool_calls, before, place)
+                thoughts = [thought for key in keys if (thought := self._thoughts.get(key)) is not None]
+                found.append(thoughts[0].reasoning if thoughts else None)
+        return Recalled(tuple(found))
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
-    maker: bytes
+class Recalled:
+    """The reasoning that belongs into a conversation, for each of its turns that call tools; None where there is none.
+    It is looked up once for a try, so that what is reckoned with is what is sent."""
+
+    turns: tuple[Mapping[str, Any] | None, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Its length as JSON."""
+        return sum(len(json.dumps(thought, ensure_ascii=False).encode()) for thought in self.turns if thought)
+
+
+@dataclass(frozen=True, slots=True)
+class _Thought:
     reasoning: Mapping[str, Any]
     chars: int
 
 
-def _maker(deployment: Deployment) -> bytes:
-    """The same for two deployments that ask the same model at the same place on the same account, in the same way."""
-    return hashlib.sha256(repr(sorted(deployment.params.items())).encode()).digest()
+class _Conversation:
+    """A digest of what has been said up to each place of a conversation, taken only where it is asked for."""
+
+    def __init__(self, messages: Iterable[Message]) -> None:
+        self._messages = iter(messages)
+        self._said, self._place = hashlib.blake2b(digest_size=32), 0
+
+    def until(self, place: int | None) -> bytes:
+        """Before the message at this place, which is behind the last one asked for; None for all of it."""
+        for message in islice(self._messages, None if place is None else place - self._place):
+            content = message.content or ""
+            parts = content if isinstance(content, str) else [part.model_dump(exclude_none=True) for part in content]
+            calls = [_call(call) for call in message.tool_calls or ()]
+            said = json.dumps([message.role, message.name, parts, calls, message.tool_call_id])
+            self._said.update(said.encode() + b"\n")
+            self._place += 1
+        return self._said.digest()
+
+
+def _keys(maker: bytes, calls: Iterable[ToolCall], before: _Conversation, place: int | None = None) -> Iterator[bytes]:
+    """What each call is known by. An id alone does not do: some servers count them, from the start in each
+    conversation, so that such a call is known by all that was said before it too."""
+    for call in calls:
+        said_before = b"" if _is_random(call) else before.until(place)
+        yield hashlib.blake2b(
+            b"\n".join((maker, said_before, json.dumps(_call(call)).encode())), digest_size=32
+        ).digest()
+
+
+def _call(call: ToolCall) -> tuple[str, str, str]:
+    """A call, in whichever way its arguments are spaced."""
+    arguments = call.function.arguments
+    with contextlib.suppress(ValueError, RecursionError):
+        arguments = json.dumps(json.loads(arguments), sort_keys=True)
+    return call.id, call.function.name, arguments
+
+
+_RUN = re.compile(r"[A-Za-z0-9]{16,}")
+
+
+def _is_random(call: ToolCall) -> bool:
+    """Whether no other call can have this id. In doubt it can."""
+    id_ = call.id.partition(SIGNATURE)[0].replace(call.function.name, " ").replace("-", "")
+    return any(
+        sum(map(str.isdigit, run)) >= 3 and sum(map(str.isalpha, run)) >= 3 and len(set(run)) >= 8
+        for run in _RUN.findall(id_)
+    )
+
+
+def _maker(tenant: str, deployment: Deployment) -> bytes:
+    """The same for a tenant's calls of two deployments that ask the same model at the same place on the same account,
+    in the same way."""
+    return hashlib.sha256(repr((tenant, sorted(deployment.params.items()))).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +229,7 @@ _IS_GEMINI = re.compile(r"^(gemini|vertex_ai(_beta)?)/")
 
 
 def give_back(
-    messages: list[dict[str, Any]], deployment: Deployment, tenant: str, kept: Kept, *, must_think: bool
+    messages: list[dict[str, Any]], deployment: Deployment, recalled: Recalled, *, must_think: bool
 ) -> GivenBack:
     """Put into these messages what the deployment has thought when it made the calls in them. `must_think` says that
     it does not take a last turn of calls that begins without thinking, and others' thinking where that is off."""
@@ -174,11 +240,10 @@ def give_back(
     if not is_gemini:
         _drop_signatures(messages)
     outputs: dict[str, Sequence[Mapping[str, Any]]] = {}
-    for message in turns:
-        ids = [call["id"] for call in message["tool_calls"]]
-        found = dict(kept.of(tenant, deployment, ids) or {})
+    for message, thought in zip(turns, recalled.turns, strict=True):
+        found = dict(thought or {})
         if (output := found.pop("output", None)) is not None:
-            outputs[ids[0]] = output
+            outputs[message["tool_calls"][0]["id"]] = output
         if not found and (wanting := _WANT_THE_FIELD.match(deployment.model)):
             found = {"reasoning_content": "" if wanting["family"] == "deepseek" else " "}
         message.update(found)

@@ -13,7 +13,7 @@ from typing import Any
 from . import ollama
 from .config import Deployment, is_price
 from .forms import SAMPLING, SHAPED, Form, closed_schema, gemini_thinking, has_refs, is_converse, limit
-from .reasoning import Kept, give_back
+from .reasoning import Recalled, give_back
 from .transport import TRANSPORT
 from .types import Message, NamedTool, Request, Tool
 
@@ -141,16 +141,16 @@ def _with_headers(params: dict[str, Any], provider: str, *, is_responses: bool) 
 
 
 def prepare(
-    deployment: Deployment, form: Form, request: Request, tenant: str, kept: Kept, most: int | None = None
+    deployment: Deployment, form: Form, request: Request, recalled: Recalled, most: int | None = None
 ) -> Prepared:
-    """A tenant's request as this deployment takes it, with what is kept of its reasoning, for an answer of at most
+    """A request as this deployment takes it, with what is recalled of its reasoning, for an answer of at most
     `most` tokens where a budget says so.
 
     Raises:
         UnsupportedError: it cannot be asked so that it means the same.
     """
     preparing = _Preparing(deployment, form, request, most)
-    preparing.remember(tenant, kept)
+    preparing.remember(recalled)
     if form.provider == "ollama":
         return _for_ollama(deployment, request, most, preparing.messages)
     return preparing.prepared()
@@ -192,11 +192,11 @@ class _Preparing:
         if most is not None:
             self._limit = most if self._limit is None else min(self._limit, most)
 
-    def remember(self, tenant: str, kept: Kept) -> None:
+    def remember(self, recalled: Recalled) -> None:
         """Put what the deployment has thought before into the history. A Claude that is told to think does not take one
         in which it made calls without a thought."""
         must_think = self._claude_thinking is not None and self._claude_thinking.get("type") == "enabled"
-        given = give_back(self.messages, self._deployment, tenant, kept, must_think=must_think)
+        given = give_back(self.messages, self._deployment, recalled, must_think=must_think)
         self._outputs = given.outputs
         if given.is_thoughtless:
             self._notes.append(f"thinking was left out: what {self._form.name} thought before its last calls is gone")

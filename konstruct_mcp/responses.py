@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,8 @@ def read(
     facts: Facts,
     latency_s: float,
     fault: Fault | None = None,
+    *,
+    taken: Collection[str] = (),
 ) -> Tried:
     """What an answer says, or the fault that it is.
 
@@ -66,6 +68,7 @@ def read(
         response: what LiteLLM makes of it; None where it made nothing of it.
         body: what the provider sent itself; None where that cannot be read.
         fault: what it is, where it is known to be one.
+        taken: the ids of the calls before it in the conversation.
     """
     tokens = _counted(getattr(response, "usage", None), deployment)
     if tokens is None and body is not None:
@@ -75,7 +78,7 @@ def read(
     if fault is not None:
         return Tried(fault, None, usage, cost)
     try:
-        reply, notes = _reply(response, body, deployment)
+        reply, notes = _reply(response, body, deployment, taken)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         kind = error.kind if isinstance(error, _UnusableError) else FaultKind.BAD_ANSWER
         why = str(error) if isinstance(error, _UnusableError) else "malformed"
@@ -84,7 +87,9 @@ def read(
     return Tried(Answer(latency_s, counted), reply, usage, cost, notes)
 
 
-def _reply(response: Any, body: Body | None, deployment: Deployment) -> tuple[Reply, tuple[str, ...]]:
+def _reply(
+    response: Any, body: Body | None, deployment: Deployment, taken: Collection[str]
+) -> tuple[Reply, tuple[str, ...]]:
     said = None if response is None else _said(response)
     if body is not None and (said is None or not (said.content or said.calls) or body.in_parts):
         # LiteLLM drops what comes before some ends; and of several texts it hands on the first, or the last, and each
@@ -104,7 +109,7 @@ def _reply(response: Any, body: Body | None, deployment: Deployment) -> tuple[Re
     else:  # read by ourselves already, so that what stands beside the calls is the model's own
         is_ollama = deployment.model.startswith("ollama/")
         reasoning = {"reasoning_content": said.thought} if is_ollama and said.thought and said.calls else {}
-    return Reply(content, _told_apart(said.calls), finish_reason, reasoning), notes
+    return Reply(content, _told_apart(said.calls, taken), finish_reason, reasoning), notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +199,12 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _told_apart(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
-    """The calls, each with an id that is its own: an assistant sends results by them, and a provider refuses a history
-    in which one is missing or there twice."""
+def _told_apart(calls: Iterable[ToolCall], taken: Collection[str]) -> tuple[ToolCall, ...]:
+    """The calls, each with an id that no other in the conversation has: an assistant sends results by them, and a
+    provider refuses a history in which one is missing or there twice."""
     found: dict[str, ToolCall] = {}
     for call in calls:
-        is_new = call.id and call.id not in found
+        is_new = call.id and call.id not in found and call.id not in taken
         # 37 characters: OpenAI takes no more than 40. Gemini wants the signature again that LiteLLM puts into an id.
         own = call.id if is_new else f"call_{uuid.uuid4().hex}{''.join(call.id.partition(SIGNATURE)[1:])}"
         found[own] = call if is_new else call.model_copy(update={"id": own})

@@ -38,7 +38,7 @@ from .forms import Form
 from .models import entry
 from .parameters import Passed, Refusals
 from .prices import facts_of, quote
-from .reasoning import Kept
+from .reasoning import Kept, Recalled
 from .requests import OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
 from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
@@ -138,8 +138,12 @@ class ModelRouter:
         """The right to ask it, which is waited for where its `max_parallel_requests` are under way."""
         return self._slots.get(deployment.id) or contextlib.nullcontext()
 
-    def quote(self, deployment: Deployment, request: Request, tenant: str) -> Quote | None:
-        """The most that this request of a tenant can cost there; None for a deployment that costs nothing.
+    def recall(self, deployment: Deployment, request: Request, tenant: str) -> Recalled:
+        """What the deployment has thought in this conversation of a tenant, for one try."""
+        return self._kept.recall(tenant, deployment, request.messages)
+
+    def quote(self, deployment: Deployment, request: Request, recalled: Recalled) -> Quote | None:
+        """The most that this request can cost there; None for a deployment that costs nothing.
 
         Raises:
             UnpricedError: nobody can say; it says why.
@@ -149,7 +153,7 @@ class ModelRouter:
             return None
         if why := facts.why_no_budget:
             raise UnpricedError(f"{deployment.name} {why}")
-        return quote(deployment, request, self._kept.bytes_of(tenant, deployment, request.messages))
+        return quote(deployment, request, recalled.bytes)
 
     def free(self, deployment: Deployment) -> bool:
         """Whether it costs nothing."""
@@ -159,7 +163,9 @@ class ModelRouter:
         """Why a tenant with a budget cannot use it, as the end of a sentence; empty where one can."""
         return self._routes.facts(deployment).why_no_budget
 
-    async def ask(self, attempt: Try, request: Request, tenant: str, max_tokens: int | None = None) -> Tried:
+    async def ask(
+        self, attempt: Try, request: Request, tenant: str, recalled: Recalled, max_tokens: int | None = None
+    ) -> Tried:
         """Ask one deployment once, for at most `max_tokens` where the request leaves that open. Where it refuses a
         parameter that can be left out, it is asked again without that, and the result says so.
 
@@ -171,7 +177,7 @@ class ModelRouter:
         tried: Tried | None = None
         noted: tuple[str, ...] = ()
         try:
-            prepared = prepare(deployment, self._forms[deployment.id], request, tenant, self._kept, max_tokens)
+            prepared = prepare(deployment, self._forms[deployment.id], request, recalled, max_tokens)
         except UnsupportedError as error:
             return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
         passed = Passed(deployment, prepared.options, prepared.body, self._refusals)
@@ -184,7 +190,7 @@ class ModelRouter:
                 if wants_login(deployment.model) and not await _has_login(deployment):
                     return Tried(Fault(FaultKind.AUTH, "its login is no longer good; log in again", sent=False))
                 response = await self._asked(engine, deployment, prepared, tenant, address, passed, call)
-            tried = self._read(response, call, deployment, time.monotonic() - began)
+            tried = self._read(response, call, deployment, request, time.monotonic() - began)
             noted = ollama.noted(response)
         except TimeoutError:
             fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.left)
@@ -201,14 +207,14 @@ class ModelRouter:
             if patience.expired():  # which LiteLLM's client of Azure makes an error of its own of
                 fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.left)
             elif call.content is not None:  # an answer came, which LiteLLM does not understand
-                tried = self._read(None, call, deployment, time.monotonic() - began, otherwise=fault)
+                tried = self._read(None, call, deployment, request, time.monotonic() - began, otherwise=fault)
         finally:
             call.answer = None  # a connection that is kept open keeps its first call's context, and this with it
         if tried is None:
             return Tried(fault)
         if tried.reply is None:
             return tried
-        self._kept.keep(tenant, deployment, (made.id for made in tried.reply.tool_calls), tried.reply.reasoning)
+        self._kept.keep(tenant, deployment, request.messages, tried.reply.tool_calls, tried.reply.reasoning)
         return _told(tried, tried.reply, prepared, (*passed.notes, *noted))
 
     def _read(
@@ -216,6 +222,7 @@ class ModelRouter:
         response: Any,
         call: Exchange,
         deployment: Deployment,
+        request: Request,
         latency_s: float,
         otherwise: Fault | None = None,
     ) -> Tried:
@@ -226,7 +233,8 @@ class ModelRouter:
             otherwise = fault_of_body(200, *body.error, self._secrets)
         elif response is not None or (body is not None and body.says and body.tokens is not None):
             otherwise = None  # but what counts its tokens in no known way is left for malformed
-        return read(response, body, deployment, self._routes.facts(deployment), latency_s, otherwise)
+        taken = {made.id for message in request.messages for made in message.tool_calls or ()}
+        return read(response, body, deployment, self._routes.facts(deployment), latency_s, otherwise, taken=taken)
 
     async def _asked(
         self,

@@ -109,7 +109,7 @@ async def test_content_in_parts_is_read_without_its_thoughts(tmp_path: Path, ope
 
 async def turn(konstruct: Konstruct, messages: list[dict[str, Any]], **arguments: Any) -> None:
     """One turn of a tool loop, by an assistant that keeps OpenAI's messages and nothing else."""
-    completion = await konstruct.complete(messages, tools=[WEATHER], **arguments)
+    completion = await konstruct.complete(messages, **{"tools": [WEATHER], **arguments})
     calls = [call.model_dump() for call in completion.tool_calls]
     messages.append({"role": "assistant", "content": completion.content, "tool_calls": calls})
     messages += ({"role": "tool", "tool_call_id": call["id"], "content": "rain"} for call in calls)
@@ -381,3 +381,75 @@ async def test_what_is_given_back_counts_towards_what_a_call_can_cost(tmp_path: 
             await konstruct.complete(messages, tools=[WEATHER], max_tokens=10)
 
     assert openai.calls == 1
+
+
+_CALLS_OF_TWO = [
+    ("functions.search:0", '{"of": "Alice"}', "functions.search:0", '{"of": "Bob"}'),
+    ("functions.search:0", "{}", "functions.search:0", "{}"),
+    ("call_0", "{}", "call_0", "{}"),
+    ("search_20260101120000123", "{}", "search_20260101120000123", "{}"),
+]
+
+
+@pytest.mark.parametrize(("id_a", "arguments_a", "id_b", "arguments_b"), _CALLS_OF_TWO)
+async def test_reasoning_never_goes_into_another_conversation_whose_calls_have_the_same_ids(
+    tmp_path: Path, openai: Provider, id_a: str, arguments_a: str, id_b: str, arguments_b: str
+) -> None:
+    def thinking(thought: str, id_: str, arguments: str) -> Changed:
+        answer = Text(None, tool_calls=[(id_, "search", arguments)])
+        return Changed(answer, lambda body: body["choices"][0]["message"].update(reasoning_content=thought))
+
+    openai.script(
+        thinking("Of Alice.", id_a, arguments_a), thinking("Of Bob.", id_b, arguments_b), Text("One."), Text("Two.")
+    )
+    search = {"type": "function", "function": {"name": "search", "parameters": {"type": "object", "properties": {}}}}
+    one: list[dict[str, Any]] = [{"role": "user", "content": "What does Alice earn?"}]
+    two: list[dict[str, Any]] = [{"role": "user", "content": "What ails Bob?"}]
+    params = reaching(openai, "moonshot/kimi-k2-thinking")
+    async with opened(tmp_path, {"model_list": [entry("it", params)]}) as konstruct:
+        await turn(konstruct, one, tools=[search])
+        await turn(konstruct, two, tools=[search])
+        await konstruct.complete(one, tools=[search])
+        await konstruct.complete(two, tools=[search])
+
+    of_one, of_two = openai.requests[-2:]
+    assert turn_of(of_one)["reasoning_content"] == "Of Alice."
+    assert turn_of(of_two)["reasoning_content"] == "Of Bob."
+    assert [call["id"] for call in turn_of(of_one)["tool_calls"]] == [id_a]
+
+
+async def test_each_turn_of_a_conversation_has_its_own_reasoning_where_a_server_counts_calls_anew(
+    tmp_path: Path, openai: Provider
+) -> None:
+    openai.script(
+        with_reasoning(reasoning_content="First."), with_reasoning(reasoning_content="Second."), Text("Rain.")
+    )
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
+        messages = list(ASKED)
+        await turn(konstruct, messages)
+        await turn(konstruct, messages)
+        await konstruct.complete(messages, tools=[WEATHER])
+
+    sent = openai.requests[-1].body["messages"]
+    turns = [message for message in sent if message["role"] == "assistant"]
+    assert [message["reasoning_content"] for message in turns] == ["First.", "Second."]
+    ids = [call["id"] for message in turns for call in message["tool_calls"]]
+    assert ids == [message["tool_call_id"] for message in sent if message["role"] == "tool"]
+    assert (ids[0], len(set(ids))) == ("call_1", 2)
+    assert all(len(id_) <= 40 for id_ in ids)
+
+
+async def test_reasoning_behind_an_id_that_nobody_else_has_survives_a_history_that_was_shortened(
+    tmp_path: Path, anthropic: Provider
+) -> None:
+    answer = Text(None, tool_calls=[("toolu_01A09q90qw90lq917835lq9", "weather", '{"in": "Oslo", "on": 1}')])
+    anthropic.script(Changed(answer, lambda body: body["content"].insert(0, THINKING)), Text("It rains."))
+    config = {"model_list": [entry("it", reaching(anthropic, "anthropic/claude-sonnet-4-5"))]}
+    async with opened(tmp_path, config) as konstruct:
+        messages = [{"role": "system", "content": "It is 12:01."}, *ASKED]
+        await turn(konstruct, messages)
+        messages[0] = {"role": "system", "content": "It is 12:02."}
+        messages[2]["tool_calls"][0]["function"]["arguments"] = '{"on":1,"in":"Oslo"}'
+        await konstruct.complete(messages, tools=[WEATHER])
+
+    assert turn_of(anthropic.requests[-1])["content"][0] == THINKING
