@@ -30,7 +30,7 @@ import anyio
 import click
 
 from .completions import Konstruct
-from .errors import ConfigError, KonstructError, RequestError
+from .errors import TABLE_ADVICE, ConfigError, KonstructError, RequestError
 from .types import (
     NUSD,
     BudgetState,
@@ -414,7 +414,8 @@ def update(path: Path | None, source: str | None, force: bool) -> None:
 
     Prices, windows, abilities and retirement dates, from LiteLLM's public table. A server takes it up at once.
     """
-    konstruct = _open(path)
+    konstruct = Konstruct.for_update(path)
+    _warn(konstruct)
     with _spinner("fetching"):
         done = anyio.run(partial(konstruct.update_models, source, force=force))
     used = {deployment.model.partition("/")[2] for group in konstruct.groups() for deployment in group.deployments}
@@ -425,6 +426,8 @@ def update(path: Path | None, source: str | None, force: bool) -> None:
     if len(ordered) > _MOST_CHANGES:
         _print(f"… and {len(ordered) - _MOST_CHANGES} more")
     _print(f"{done.models:,} models: {len(done.new):,} new, {len(ordered):,} changed; written to {done.place}")
+    if done.broken is not None:
+        _print(f"your table before could not be used, and is {done.broken} now")
 
 
 _MOST_CHANGES = 100  # models whose changes are written out: nobody reads more
@@ -681,7 +684,16 @@ def _print_table(header: Sequence[str], rows: Sequence[_Row], *, texts: int = 1)
 
 
 def _faults(error: ConfigError) -> list[str]:
-    return [f"{error.source} cannot be used:", *(f"  {fault}" for fault in error.faults)]
+    lines = []
+    if others := [fault for fault in error.faults if fault not in error.table_faults]:
+        lines += [f"{error.source} cannot be used:", *(f"  {fault}" for fault in others)]
+    if error.table_faults:
+        lines += [
+            f"{error.table} cannot be used:",
+            *(f"  {fault}" for fault in error.table_faults),
+            f"  {TABLE_ADVICE}",
+        ]
+    return lines
 
 
 def _table(*rows: tuple[str, str, str]) -> None:

@@ -156,6 +156,13 @@ class Konstruct:
         made._path = path
         return made
 
+    @classmethod
+    def for_update(cls, path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Self:
+        """The same for `update_models`, which replaces a table of the user's that cannot be used."""
+        path = None if path is None else Path(path)
+        environ = os.environ if environ is None else environ
+        return cls(load_config(path, environ, needs_table=False), environ=environ)
+
     @property
     def config(self) -> Config:
         """The config that is in use now.
@@ -181,7 +188,7 @@ class Konstruct:
         error = self._config_error or ConfigError(())
         if self._environ.get("KONSTRUCT_TENANT_ID", "").strip():  # a fault may name another tenant, or a group of one
             return ConfigError(["cannot be used; the server's log says why"], source=error.source)
-        return ConfigError(error.faults, source=error.source)
+        return ConfigError(error.faults, source=error.source, table=error.table, table_faults=error.table_faults)
 
     async def __aenter__(self) -> Self:
         self._entered = True
@@ -304,7 +311,8 @@ class Konstruct:
 
     def _followed(self) -> list[Path]:
         """The files that the config is made of, or would be."""
-        found: list[Path | None] = [] if self._config_error is None else [*self._config_error.files]
+        error = self._config_error
+        found: list[Path | None] = [] if error is None else [*error.files, error.table]
         if self._in_use is None:
             found.append(located(self._path, self._environ))
         else:
@@ -383,8 +391,8 @@ class Konstruct:
                 f"{len(found.doubtful)} prices become 0 or move more than tenfold, which is more often a slip than a "
                 f"price; nothing was changed. Look them up, and take them with --force:{listed}"
             )
-        await asyncio.to_thread(write_file, file, found.text)
-        return ModelUpdate(str(file), found.models, found.new, found.changes)
+        kept = await asyncio.to_thread(write_file, file, found.text, keep=self.config.broken_table)
+        return ModelUpdate(str(file), found.models, found.new, found.changes, None if kept is None else str(kept))
 
     # -- a completion --------------------------------------------------------------------------------------------------
 

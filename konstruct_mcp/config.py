@@ -211,6 +211,7 @@ class Config:
         public: the effective config as plain data, every secret masked.
         models: what is known of models.
         models_file: the user's own table of them, which need not exist; None for a user without a data folder.
+        broken_table: whether it is there and cannot be used, in a config that is loaded to replace it.
     """
 
     source: str
@@ -235,6 +236,7 @@ class Config:
     public: Mapping[str, Any]
     models: Models = field(default_factory=Models, repr=False, compare=False)  # what is used is in the deployments
     models_file: Path | None = None
+    broken_table: bool = False
     files: tuple[Path, ...] = ()
     wildcards: tuple[Wildcard, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -267,8 +269,12 @@ def default_among(default_group: str, allowed: Sequence[str]) -> str:
 _MOST_ON_DEMAND = 32  # each is a deployment, with connections of its own; who asks for more models names them
 
 
-def load_config(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+def load_config(
+    path: Path | None = None, environ: Mapping[str, str] | None = None, *, needs_table: bool = True
+) -> Config:
     """The effective config: from `path`, else `$KONSTRUCT_CONFIG`, the user's config folder, the built-in one.
+
+    Without `needs_table` a table of the user's that cannot be used counts as none: it is to be replaced.
 
     Raises:
         ConfigError: holding every fault, each with its place.
@@ -279,10 +285,16 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
         if not embedded.installed():
             _drop_embedded(source.document)
         _name_ollamas_model(source.document, environ)
-    reading = _Reading(environ, source)
+    reading = _Reading(environ, source, needs_table=needs_table)
     config = reading.config()
     if config is None:
-        raise ConfigError(reading.faults, source=source.origin, files=source.files)
+        raise ConfigError(
+            reading.faults,
+            source=source.origin,
+            files=source.files,
+            table=reading.table,
+            table_faults=reading.table_faults,
+        )
     return config
 
 
@@ -662,8 +674,11 @@ class _Reading:
     It outlives the pass where there are wildcards, to make the group of a name that one of them matches.
     """
 
-    def __init__(self, environ: Mapping[str, str], source: Source) -> None:
+    def __init__(self, environ: Mapping[str, str], source: Source, *, needs_table: bool = True) -> None:
         self.faults: list[str] = []
+        self.table: Path | None = None  # the user's table of models, where it cannot be used
+        self.table_faults: list[str] = []
+        self._needs_table = needs_table
         self._lost: list[str] = list(source.warnings)  # what is read in another way than it is written, or not at all
         self._idle: list[str] = []  # places of what has no effect here
         self._source = source
@@ -820,6 +835,7 @@ class _Reading:
             ledger=ledger,
             models=self._tables,
             models_file=models_file,
+            broken_table=self.table is not None,
             timeout_s=konstruct.timeout_s,
             max_concurrency=konstruct.max_concurrency,
             max_queue=konstruct.max_queue,
@@ -1138,8 +1154,10 @@ class _Reading:
             try:
                 self._tables = Models(read_file(file))
             except ValueError as error:
-                for line in str(error).splitlines():
+                self.table, known = file, len(self.faults)
+                for line in str(error).splitlines() if self._needs_table else ():
                     self._fault(place, line)
+                self.table_faults = self.faults[known:]
         return file
 
     # -- the groups and who is behind them

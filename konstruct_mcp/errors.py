@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .types import Attempt
 
 
+TABLE_ADVICE = "mend that table, delete it, or run `konstruct-mcp models update`"
 LONGEST_NAME = 64  # of a key or a name, in a message that a person reads in one line
 
 
@@ -65,17 +66,40 @@ class KonstructError(Exception):
 
 
 class ConfigError(KonstructError):
-    """The configuration is wrong. `faults` holds one line for each fault, with its place; `files` those that were read,
-    one of which has to be mended. No message holds their paths."""
+    """The configuration is wrong.
+
+    No message holds a path.
+
+    Attributes:
+        faults: one line for each fault, with its place.
+        source: where the config is from, for the operator.
+        files: those that were read, one of which has to be mended.
+        table: the user's table of models, where that is what cannot be used; `table_faults` are those of `faults` that
+            are its own.
+        warnings: what of the config is lost or has no effect here, as far as that could be seen.
+    """
 
     code = "config"
 
-    def __init__(self, faults: Sequence[str], *, source: str = "the config", files: Iterable[Path] = ()) -> None:
+    def __init__(
+        self,
+        faults: Sequence[str],
+        *,
+        source: str = "the config",
+        files: Iterable[Path] = (),
+        table: Path | None = None,
+        table_faults: Sequence[str] = (),
+        warnings: Sequence[str] = (),
+    ) -> None:
         self.faults = tuple(faults)
         self.source = source
         self.files = tuple(files)
+        self.table = table
+        self.table_faults = tuple(table_faults)
+        self.warnings = tuple(warnings)
         count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
-        super().__init__(f"{count} in {source}: " + "; ".join(self.faults))
+        advice = f"; {TABLE_ADVICE}" if self.table_faults else ""
+        super().__init__(f"{count} in {source}: {'; '.join(self.faults)}{advice}")
 
 
 class EmbeddedError(KonstructError):

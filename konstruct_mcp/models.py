@@ -561,14 +561,18 @@ def _fetched(url: str) -> bytes:
         raise ValueError(f"cannot be fetched: {type(error).__name__}") from None
 
 
-def write_file(path: Path, text: str) -> None:
+def write_file(path: Path, text: str, *, keep: bool = False) -> Path | None:
     """Put a table in the place of another in one step: whoever reads it meanwhile has all of one of them.
+
+    To `keep` the other, which cannot be used but may hold what somebody has written, is to move it to the path that is
+    returned.
 
     Raises:
         ModelDataError: it cannot be written.
     """
     path = path.resolve()  # a link stays one
     beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    aside = path.with_name(f"{path.name}.broken") if keep else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -576,11 +580,14 @@ def write_file(path: Path, text: str) -> None:
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
+            if aside is not None:
+                path.replace(aside)
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise ModelDataError(f"{path.name} cannot be written: {error.strerror}") from None
+    return aside
 
 
 PUBLIC_TABLE = "https://raw.githubusercontent.com/BerriAI/litellm/main/model_prices_and_context_window.json"

@@ -548,12 +548,13 @@ class ModelTable:
 @dataclass(frozen=True, slots=True)
 class ModelUpdate:
     """What a newer table has changed in the user's: how many models it has, those that were in none, and for each
-    model that has changed one line for each field."""
+    model that has changed one line for each field. `broken` is where the user's is now, if it could not be used."""
 
     place: str
     models: int
     new: tuple[str, ...]
     changes: Mapping[str, tuple[str, ...]]
+    broken: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

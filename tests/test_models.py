@@ -226,6 +226,35 @@ def test_what_is_wrong_with_the_users_table_is_a_fault_of_the_config(world: Worl
     assert caught.value.faults[0].startswith(f"models.json in the user's data folder: {fault}")
 
 
+def test_a_table_that_cannot_be_used_is_named_with_what_to_do(world: World) -> None:
+    world.write_own("{")
+    for command in (["check"], ["models"], ["groups"]):
+        ran = world.run(*command)
+        said = ran.out + ran.err
+        assert ran.code == 2
+        assert said.splitlines() == [
+            f"{world.own} cannot be used:",
+            "  models.json in the user's data folder: is not JSON (line 1)",
+            "  mend that table, delete it, or run `konstruct-mcp models update`",
+        ]
+    world.config["konstruct"] = {"timeout_s": -1}
+    said = world.run("check").out
+    assert 'the config file "konstruct.yaml" cannot be used:\n  konstruct.timeout_s' in said
+    assert f"{world.own} cannot be used:\n  models.json" in said
+
+
+def test_an_update_replaces_a_table_that_cannot_be_used_and_keeps_it_aside(world: World) -> None:
+    world.write_own("{ what somebody wrote")
+    file = world.folder / "downloaded.json"
+    file.write_text(json.dumps(NEWER))
+    ran = world.run("models", "update", "--from", str(file))
+    assert ran.code == 0, ran.err
+    aside = world.own.with_name("models.json.broken")
+    assert f"your table before could not be used, and is {aside} now" in ran.out
+    assert aside.read_text("utf-8") == "{ what somebody wrote"
+    assert world.status()["max_output_tokens"] == 32_768
+
+
 def test_a_file_that_is_named_and_not_there_is_made_by_an_update(world: World) -> None:
     world.config["konstruct"] = {"models_file": "none.json"}
     assert world.status()["max_output_tokens"] == 16_384
