@@ -25,11 +25,16 @@ _LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # Tokens of thinking for a level, where a model takes no levels: as LiteLLM has it for Claude, and Google for Gemini.
 _CLAUDE_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 2048, "high": 4096}
 _GEMINI_BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576}
-_LEAST_BUDGET = 1024  # tokens; Anthropic takes no less
+LEAST_BUDGET = 1024  # tokens; Anthropic takes no less
 # Of a Claude that nobody knows: each since version 4 answers as long.
 _NEW_CLAUDES_LONGEST = 32_000
 # The Geminis that take a budget. Those that come take levels, so that this list does not grow.
 _BUDGETED_GEMINI = re.compile(r"gemini-([12]([.-]|$)|(pro|flash)(-vision|-00\d)?$)|gemma|learnlm")
+
+
+def not_taken(what: str, name: str) -> str:
+    """The note on a parameter that is left out because the deployment of this name has nothing for it."""
+    return f"{what} was left out: {name} does not take it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,11 @@ class Form:
         return self.provider in ("openai", "azure") and bool(self.entry.get("supports_reasoning"))
 
     @property
+    def thinks_always(self) -> bool:
+        """Whether it cannot be told not to think."""
+        return bool(self.entry.get("thinking_always_on"))
+
+    @property
     def levels_of_gemini(self) -> bool:
         """Whether it takes a level of thinking and not a budget."""
         return _BUDGETED_GEMINI.search(self.model.rpartition("/")[2]) is None
@@ -154,8 +164,11 @@ def _limit_key(
 
 def cap(deployment: Deployment) -> int | None:
     """The limit that the config sets: a default, and the most that a call may ask for."""
-    given = [number for key in LIMITS if (number := _count(deployment.params.get(key))) is not None]
-    return min(given) if given else None
+    given = [deployment.params.get(key) for key in LIMITS]
+    if deployment.model.startswith("ollama/"):  # -1 and -2 are no limit
+        options = deployment.params.get("options")
+        given += [of.get("num_predict") for of in (deployment.params, options) if isinstance(of, Mapping)]
+    return min((number for value in given if (number := _count(value)) is not None), default=None)
 
 
 def _count(value: Any) -> int | None:
@@ -224,7 +237,7 @@ def _settled(name: str, asked: str, entry: Mapping[str, Any], is_known: bool) ->
     if among is None:
         return asked, ()
     if not among:
-        return None, () if asked == "none" else (f"reasoning_effort was left out: {name} does not take it",)
+        return None, () if asked == "none" else (not_taken("reasoning_effort", name),)
     level = nearest(asked, among)
     if level == asked:
         return level, ()
@@ -269,7 +282,7 @@ def _claude_thinking(name: str, params: Mapping[str, Any], entry: Mapping[str, A
         return Thinking(will=by_itself)
     if not thinks:
         what = "reasoning_effort" if kind is None else "thinking"
-        return Thinking(notes=() if kind == "disabled" else (f"{what} was left out: {name} does not take it",))
+        return Thinking(notes=() if kind == "disabled" else (not_taken(what, name),))
     if kind == "disabled":
         if always:
             notes = (f"{name} thinks, and cannot be told not to",)
@@ -281,7 +294,7 @@ def _claude_thinking(name: str, params: Mapping[str, Any], entry: Mapping[str, A
             notes = (f"thinking became a budget of tokens, the form that {name} takes",)
         tokens = _count(budget) or _CLAUDE_BUDGETS.get(nearest(asked or "high", tuple(_CLAUDE_BUDGETS)), 4096)
         level = nearest(asked, _claude_levels(entry)) if adapts and asked else None
-        return Thinking({"type": "enabled", "budget_tokens": max(tokens, _LEAST_BUDGET)}, level, True, notes)
+        return Thinking({"type": "enabled", "budget_tokens": max(tokens, LEAST_BUDGET)}, level, True, notes)
     if kind == "enabled":
         notes = (f"thinking became adaptive, the form that {name} takes",)
         asked = asked or _level_of(budget)

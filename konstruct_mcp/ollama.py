@@ -23,7 +23,7 @@ from typing import Any
 from cachetools import TTLCache
 
 from .config import Deployment, is_price
-from .forms import LIMITS
+from .forms import LIMITS, not_taken
 from .routing import Fault, FaultError, FaultKind
 from .transport import TRANSPORT
 
@@ -44,16 +44,15 @@ _MOST_MODELS = 256  # of which something is kept
 # Keys of `litellm_params` that say how to call, and nothing to Ollama.
 _SETTINGS = frozenset(
     {"model", "api_base", "base_url", "api_key", "api_version", "organization", "base_model", "custom_llm_provider"}
-    | {"timeout", "stream_timeout", "request_timeout", "max_retries", "num_retries", "stream"}
-    | {"extra_headers", "headers", "drop_params", "additional_drop_params", "allowed_openai_params", "metadata", "tags"}
-    | {"merge_reasoning_content_in_choices", "mock_response", "region_name", "messages", "tools", "tool_choice"}
-    | {"extra_body", "options", "response_format", "reasoning_effort", "thinking", "default_headers", *LIMITS}
+    | {"timeout", "max_retries", "num_retries", "extra_headers", "headers", "default_headers", "region_name"}
+    | {"drop_params", "additional_drop_params", "allowed_openai_params", "merge_reasoning_content_in_choices"}
+    | {"extra_body", "options", "reasoning_effort", "thinking", *LIMITS}
     | TRANSPORT
 )
 _OUTSIDE_OPTIONS = frozenset({"keep_alive", "think", "format", "truncate", "shift"})
 # OpenAI's parameters that it has nothing for.
 _NOT_TAKEN = frozenset(
-    {"n", "logit_bias", "logprobs", "top_logprobs", "user", "parallel_tool_calls", "service_tier", "store", "verbosity"}
+    {"logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls", "service_tier", "store", "verbosity"}
     | {"modalities", "prediction", "audio", "web_search_options", "safety_identifier", "prompt_cache_key"}
 )
 
@@ -66,23 +65,28 @@ def address(api_base: object) -> str:
     return base.rstrip("/")
 
 
-def prepare(
-    deployment: Deployment,
-    messages: Sequence[Mapping[str, Any]],
-    asked: Mapping[str, Any],
-    longest: int | None = None,
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What a request becomes, and what of it is left out or done in another way, one line each. `messages` and `asked`
-    (tools, tool_choice, response_format, max_tokens, temperature) are in OpenAI's format; `longest` limits the answer
-    where the request does not."""
-    dropped = deployment.params.get("additional_drop_params") or ()
-    params = {key: value for key, value in deployment.params.items() if key not in dropped and not is_price(key)}
-    asked = {key: value for key, value in asked.items() if key not in dropped}
-    notes = []
-    left_out = sorted(_NOT_TAKEN & params.keys())
-    if left_out and not params.get("drop_params"):
-        notes.append(f"{', '.join(left_out)} left out: {deployment.name} does not take it")
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request becomes.
 
+    Attributes:
+        body: for `/api/chat`.
+        places: where in it each parameter stands that could be left out, by the names that a config has for them.
+        notes: what is not in it, one line each.
+    """
+
+    body: dict[str, Any]
+    places: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+
+def prepare(
+    deployment: Deployment, messages: Sequence[Mapping[str, Any]], asked: Mapping[str, Any], limit: int | None
+) -> Asked:
+    """`messages` and `asked` (tools, tool_choice, response_format, temperature) are in OpenAI's format; `limit` is the
+    longest answer, None for what the config or the model makes of it."""
+    params = {key: value for key, value in deployment.params.items() if not is_price(key)}
+    places: dict[str, tuple[str, ...]] = {}
     body: dict[str, Any] = {
         "model": deployment.model.partition("/")[2],
         "messages": list(_messages(messages)),
@@ -92,30 +96,33 @@ def prepare(
         "shift": False,
     }
     if asked.get("tools") and asked.get("tool_choice") != "none":
-        body["tools"] = asked["tools"]
-    if (form := _format(asked.get("response_format") or params.get("response_format"))) is not None:
-        body["format"] = form
+        body["tools"], places["tools"] = asked["tools"], ("tools",)
+    if (form := _format(asked.get("response_format"))) is not None:
+        body["format"], places["response_format"] = form, ("format",)
     if (think := _think(params, body["model"])) is not None:
         body["think"] = think
+        places["thinking" if params.get("reasoning_effort") is None else "reasoning_effort"] = ("think",)
     options: dict[str, Any] = {}
     for key, value in params.items():
         if key in _OUTSIDE_OPTIONS:
             body[key] = _number(value) if key == "keep_alive" else value
+            places[key] = (key,)
         elif key not in _SETTINGS and key not in _NOT_TAKEN:
             options[key] = _option(key, value)
     if isinstance(given := params.get("options"), Mapping):
         options |= {key: _option(key, value) for key, value in given.items()}
     if (temperature := asked.get("temperature")) is not None:
         options["temperature"] = temperature
-    if (limit := _limit(params, options, asked.get("max_tokens") or longest)) is not None:
+    if limit is not None:
         options["num_predict"] = limit
-        if 0 < limit < asked.get("max_tokens", 0):
-            notes.append(f"max_tokens became {limit}, the most that the config lets {deployment.name} answer")
+        places["max_tokens"] = ("options", "num_predict")
     if options:
         body["options"] = options
+        places |= {name: ("options", name) for name in options}
     if isinstance(more := params.get("extra_body"), Mapping):
         body |= more
-    return body, tuple(notes)
+    left_out = () if params.get("drop_params") else sorted(_NOT_TAKEN & params.keys())
+    return Asked(body, places, tuple(not_taken(name, deployment.name) for name in left_out))
 
 
 def _messages(messages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -194,15 +201,6 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _limit(params: Mapping[str, Any], options: Mapping[str, Any], asked: int | None) -> int | None:
-    """The longest answer, in tokens: the config's number is a default and a cap."""
-    given = (options.get("num_predict"), *map(params.get, LIMITS))
-    cap = next((value for value in map(_number, given) if isinstance(value, int)), None)
-    if cap is None or asked is None:
-        return cap if asked is None else asked
-    return min(cap, asked) if cap > 0 else asked  # -1 and -2 are no limit
-
-
 # -- how much is read --------------------------------------------------------------------------------------------------
 
 
@@ -228,26 +226,23 @@ class Servers:
         self._models: TTLCache[tuple[str, str], _Model] = TTLCache(_MOST_MODELS, _KNOWN_S, clock)
         self._silent: TTLCache[tuple[str, str], _Model] = TTLCache(_MOST_MODELS, _UNKNOWN_S, clock)
         self._enlarged: TTLCache[tuple[str, str], int] = TTLCache(_MOST_MODELS, _STAYS_S, clock)
-        self._thoughtless: TTLCache[tuple[str, str], bool] = TTLCache(_MOST_MODELS, _KNOWN_S, clock)
 
-    async def chat(self, base: str, body: dict[str, Any], ask: Ask) -> tuple[dict[str, Any], tuple[str, ...]]:
+    async def chat(self, base: str, body: Mapping[str, Any], ask: Ask) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Ask once; the answer in OpenAI's format, and all that is to be noted of it.
 
-        What a server refuses because it was asked in a way that it does not know is asked again in another. Raises
-        whatever `ask` raises for the rest.
+        A prompt that a server refuses for its window is asked again with a larger one. Raises whatever `ask` raises for
+        the rest.
 
         Raises:
             FaultError: the prompt is too long, the model cannot see, or what came is no answer.
         """
-        body, notes = dict(body), list[str]()
+        body = dict(body)
         key = (base, str(body["model"]))
         length = _Length.of(body)
         if length.images and (abilities := (await self._model(key, ask)).abilities) and "vision" not in abilities:
             # Ollama would leave them out without a word.
             raise FaultError(Fault(FaultKind.UNFIT, reason="it takes no images", sent=False))
         window, most = await self._window(key, body, length, ask)
-        if key in self._thoughtless:
-            _leave_thinking(body, notes)
         while True:
             if window is not None:
                 body["options"] = {**(body.get("options") or {}), "num_ctx": window}
@@ -256,15 +251,11 @@ class Servers:
                 break
             except Exception as error:
                 refusal = _refusal(error)
-                if "does not support thinking" in refusal and body.get("think"):
-                    self._thoughtless[key] = True
-                    _leave_thinking(body, notes)
-                elif "context length" in refusal and (larger := await self._larger(key, window, most, length, ask)):
+                if "context length" in refusal and (larger := await self._larger(key, window, most, length, ask)):
                     window = most = self._enlarged[key] = larger
                 else:
                     raise
-        notes += _cut(answer, length, window)
-        return _completion(answer, body), tuple(notes)
+        return _completion(answer, body), tuple(_cut(answer, length, window))
 
     async def _window(
         self, key: tuple[str, str], body: Mapping[str, Any], length: _Length, ask: Ask
@@ -392,12 +383,6 @@ def _refusal(error: Exception) -> str:
     """What a server says of a request that it refuses; empty for any other failure."""
     response: Any = getattr(error, "response", None)
     return str(response.text) if getattr(response, "status_code", None) == 400 else ""
-
-
-def _leave_thinking(body: dict[str, Any], notes: list[str]) -> None:
-    if body.get("think"):
-        del body["think"]
-        notes.append(f"reasoning_effort was left out: ollama/{body['model']} does not take it")
 
 
 # -- what the answer means ---------------------------------------------------------------------------------------------

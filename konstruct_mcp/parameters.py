@@ -15,13 +15,13 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from .config import Deployment
-from .forms import SHAPED
+from .forms import SHAPED, not_taken
 
 TUNING = frozenset(
     {
         *("temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "stop", "logit_bias", "logprobs"),
         *("top_logprobs", "presence_penalty", "frequency_penalty", "repetition_penalty", "reasoning_effort"),
-        *("reasoning", "thinking", "effort", "verbosity", "service_tier", "parallel_tool_calls", "prediction"),
+        *("reasoning", "thinking", "think", "effort", "verbosity", "service_tier", "parallel_tool_calls", "prediction"),
         *("store", "user", "prompt_cache_key", "safety_identifier"),
     }
 )
@@ -36,6 +36,7 @@ _OTHER_NAMES = {
     "logprobs": "responseLogprobs",
     "reasoning_effort": r"reasoning(?:[ .]?effort)?|output_config|thinking\w*|budget_tokens|effort",
     "thinking": r"reasoning(?:[ ._]?effort)?|output_config|thinking\w*|budget_tokens|effort",
+    "think": "thinking",
 }
 # Where in a provider's body it says how to think.
 _THINKING = (
@@ -104,22 +105,30 @@ class Passed:
 
     Attributes:
         options: LiteLLM's arguments, as they are passed now; what stands in `extra_body` goes into the body.
-        body: what is laid over the provider's body, as it is now.
+        body: what is laid over the provider's body, or the whole of it, as it is now.
         notes: what was left out, one line each.
     """
 
     def __init__(
-        self, deployment: Deployment, options: Mapping[str, Any], body: Mapping[str, Any], refusals: Refusals
+        self,
+        deployment: Deployment,
+        options: Mapping[str, Any],
+        body: Mapping[str, Any],
+        refusals: Refusals,
+        places: Mapping[str, tuple[str, ...]],
     ) -> None:
         self._deployment = deployment
         self._refusals = refusals
+        self._places = places  # of parameters in the body; empty where LiteLLM puts them there
         self.options = dict(options)
         self.body: Mapping[str, Any] = body
         self.notes: list[str] = []
         own = deployment.params
-        self._all = {key: value for key, value in own.items() if key in TUNING and key not in SHAPED}
+        self._all: dict[str, Any] = {name: _at(body, path) for name, path in places.items()}
+        if not places:
+            self._all |= {key: value for key, value in own.items() if key in TUNING and key not in SHAPED}
         self._all |= {key: value for key, value in options.items() if key != "extra_body"}
-        for place in self._bodies():
+        for place in () if places else self._bodies():
             self._all |= {key: value for key, value in place.items() if key in TUNING and (key,) not in _THINKING}
             if how := [value for path in _THINKING if (value := _at(place, path)) is not None]:
                 self._all["thinking" if "thinking" in own else "reasoning_effort"] = how
@@ -170,13 +179,15 @@ class Passed:
             self._left_out.add(name)
             self.options.pop(name, None)
             paths = _THINKING if name in ("thinking", "reasoning_effort") else ((name,),)
+            if name in self._places:
+                paths = (self._places[name],)
             for path in paths:
                 self.body = _less(self.body, path)
                 if "extra_body" in self.options:
                     self.options["extra_body"] = _less(self.options["extra_body"], path)
             if name in self._deployment.params and name not in SHAPED and name not in self._dropped:
                 self._dropped.append(name)
-            self.notes.append(f"{name} was left out: {why or f'{self._deployment.name} does not take it'}")
+            self.notes.append(f"{name} was left out: {why}" if why else not_taken(name, self._deployment.name))
 
     def _bodies(self) -> Iterable[Mapping[str, Any]]:
         return (place for place in (self.body, self.options.get("extra_body")) if place and isinstance(place, Mapping))

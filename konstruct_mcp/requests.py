@@ -12,7 +12,18 @@ from typing import Any
 
 from . import ollama
 from .config import Deployment, is_price
-from .forms import SAMPLING, SHAPED, Form, closed_schema, gemini_thinking, has_refs, is_converse, limit
+from .forms import (
+    LEAST_BUDGET,
+    SAMPLING,
+    SHAPED,
+    Form,
+    closed_schema,
+    gemini_thinking,
+    has_refs,
+    is_converse,
+    limit,
+    not_taken,
+)
 from .reasoning import Recalled, give_back
 from .transport import TRANSPORT
 from .types import Message, NamedTool, Request, Tool
@@ -41,7 +52,9 @@ class Prepared:
     Attributes:
         messages: in OpenAI's format.
         options: LiteLLM's arguments.
-        body: what is laid over the body that LiteLLM makes, object by object.
+        body: what is laid over the body that LiteLLM makes, object by object; for Ollama all of it.
+        places: where in `body` the parameters stand that could be left out, where it is not LiteLLM that puts them
+            there.
         schemas: those of tools that LiteLLM would cut, by the tool's name.
         notes: what was left out or is done in another way, one line each.
         in_words: whether JSON is asked for in words, so that it may come in a code fence.
@@ -51,6 +64,7 @@ class Prepared:
     messages: list[dict[str, Any]]
     options: dict[str, Any]
     body: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     schemas: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     in_words: bool = False
@@ -152,25 +166,8 @@ def prepare(
     preparing = _Preparing(deployment, form, request, most)
     preparing.remember(recalled)
     if form.provider == "ollama":
-        return _for_ollama(deployment, request, most, preparing.messages)
+        return preparing.for_ollama()
     return preparing.prepared()
-
-
-def _for_ollama(
-    deployment: Deployment,
-    request: Request,
-    most: int | None,
-    messages: list[dict[str, Any]],
-) -> Prepared:
-    if request.tool_choice == "required" or isinstance(request.tool_choice, NamedTool):
-        raise UnsupportedError("cannot be made to call a tool")
-    asked = request.model_dump(
-        include={"tools", "tool_choice", "response_format", "max_tokens", "temperature"},
-        exclude_none=True,
-        by_alias=True,
-    )
-    body, notes = ollama.prepare(deployment, messages, asked, most)
-    return Prepared(messages, {"body": body}, notes=notes)
 
 
 class _Preparing:
@@ -215,11 +212,29 @@ class _Preparing:
         if body and self._form.wire in ("openai", "responses", "cohere"):
             self._options["extra_body"], body = body, {}
         return Prepared(
-            self.messages, self._options, body, self._schemas, tuple(self._notes), self._in_words, self._outputs
+            self.messages,
+            self._options,
+            body,
+            schemas=self._schemas,
+            notes=tuple(self._notes),
+            in_words=self._in_words,
+            outputs=self._outputs,
         )
 
+    def for_ollama(self) -> Prepared:
+        """In its own format, where the whole body is ours."""
+        request = self._request
+        if request.tool_choice == "required" or isinstance(request.tool_choice, NamedTool):
+            raise UnsupportedError("cannot be made to call a tool")
+        wanted = {"tools", "tool_choice", "response_format", "temperature"}
+        in_openais = request.model_dump(include=wanted, exclude_none=True, by_alias=True)
+        asked = ollama.prepare(self._deployment, self.messages, in_openais, self._limit)
+        self._notes = list(asked.notes)  # its form of thinking is its own
+        self._note_limit()
+        return Prepared(self.messages, {}, asked.body, places=asked.places, notes=tuple(self._notes))
+
     def _left_out(self, what: str) -> None:
-        self._notes.append(f"{what} was left out: {self._form.name} does not take it")
+        self._notes.append(not_taken(what, self._form.name))
 
     # -- tools
 
@@ -275,7 +290,7 @@ class _Preparing:
         form = self._form
         if not form.is_claude:
             return
-        if form.entry.get("supports_forced_tool_use") is False or (self._thinks and _cannot_stop(form)):
+        if form.entry.get("supports_forced_tool_use") is False or form.thinks_always:
             raise UnsupportedError("cannot be made to call a tool")
         if self._thinks:
             if form.thinking.claude is not None:
@@ -430,7 +445,7 @@ class _Preparing:
         thinking = self._claude_thinking
         if thinking is not None and thinking.get("type") == "enabled" and self._limit is not None:
             # It counts towards the limit, which has to be larger: half of it is for the answer, if it is large enough.
-            budget = min(thinking["budget_tokens"], max(_LEAST_BUDGET, self._limit // 2))
+            budget = min(thinking["budget_tokens"], max(LEAST_BUDGET, self._limit // 2))
             if budget >= self._limit:
                 self._notes.append(f"thinking was left out: it does not fit into {self._limit} tokens")
                 self._thinks, thinking, effort = False, None, None
@@ -439,7 +454,7 @@ class _Preparing:
         fields: dict[str, Any] = {} if thinking is None else {"thinking": dict(thinking)}
         given = form.params.get("output_config")
         config = dict(given) if isinstance(given, Mapping) else {}
-        if effort is not None and (thinking is not None or form.entry.get("thinking_always_on")):
+        if effort is not None and (thinking is not None or form.thinks_always):
             config["effort"] = effort
         if config:
             fields["output_config"] = config
@@ -491,8 +506,11 @@ class _Preparing:
         if self._limit is None:
             return
         self._options[self._form.limit_key] = self._limit
+        self._note_limit()
+
+    def _note_limit(self) -> None:
         asked = self._request.max_tokens
-        if asked is not None and self._limit < asked:
+        if asked is not None and self._limit is not None and self._limit < asked:
             self._notes.append(
                 f"max_tokens became {self._limit}, the most that the config lets {self._form.name} answer"
             )
@@ -505,12 +523,7 @@ class _Preparing:
             self._body = _laid_over(self._body, given)
 
 
-_LEAST_BUDGET = 1024  # tokens of thinking; Anthropic takes no less
 _PLAIN_SCHEMA = frozenset({"type", "properties", "required", "additionalProperties"})  # what LiteLLM keeps of one
-
-
-def _cannot_stop(form: Form) -> bool:
-    return bool(form.entry.get("thinking_always_on"))
 
 
 def _is_high(top_p: Any) -> bool:

@@ -180,7 +180,7 @@ class ModelRouter:
             prepared = prepare(deployment, self._forms[deployment.id], request, recalled, max_tokens)
         except UnsupportedError as error:
             return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
-        passed = Passed(deployment, prepared.options, prepared.body, self._refusals)
+        passed = Passed(deployment, prepared.options, prepared.body, self._refusals, prepared.places)
         call = Exchange(prepared.outputs)
         patience = asyncio.timeout(attempt.limit_s)
         late = f"within {attempt.limit_s:.3g} s"
@@ -474,17 +474,17 @@ class _Engine:
         prepared = replace(prepared, options=passed.options, body=passed.body)
         shaping.set(prepared.shape if prepared.body or prepared.schemas else None)
         exchange.set(call)
-        more: dict[str, Any] = {}
         if deployment.model.startswith("ollama/"):
             _register_ollama(self._litellm)
-            more = {"servers": self._ollama}
+            options: dict[str, Any] = {"body": prepared.body, "servers": self._ollama}
+        else:
+            options = prepared.options | passed.litellm()
         return await self._router.acompletion(
             model=deployment.id,
             messages=prepared.messages,
             # LiteLLM writes into it, so each call gets its own.
             metadata={"tenant_id": tenant},
-            **(prepared.options | passed.litellm()),
-            **more,
+            **options,
             **address,
         )
 

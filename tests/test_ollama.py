@@ -134,7 +134,86 @@ class TestSettings:
     async def test_that_it_has_nothing_for_are_left_out_and_noted(self, tmp_path: Path, ollama: Provider) -> None:
         answer = await ask(tmp_path, ollama, parallel_tool_calls=True, logit_bias={"1": 2})
         assert set(chats(ollama)[0]) == {"model", "messages", "stream", "truncate", "shift"}
-        assert answer.notes == ("logit_bias, parallel_tool_calls left out: ollama/qwen3:8b does not take it",)
+        assert answer.notes == (
+            "logit_bias was left out: ollama/qwen3:8b does not take it",
+            "parallel_tool_calls was left out: ollama/qwen3:8b does not take it",
+        )
+
+    @pytest.mark.parametrize(
+        ("params", "call", "left_out"),
+        [
+            ({}, {"tools": [WEATHER]}, "tools"),
+            ({}, {"max_tokens": 9}, "max_tokens"),
+            ({}, {"temperature": 0.2}, "temperature"),
+            ({}, {"response_format": {"type": "json_object"}}, "response_format"),
+            ({"seed": 7}, {}, "seed"),
+            ({"num_ctx": 9000}, {}, "num_ctx"),
+            ({"num_predict": 9}, {}, "num_predict"),
+            ({"options": {"top_k": 3}}, {}, "top_k"),
+            ({"keep_alive": "30m"}, {}, "keep_alive"),
+            ({"reasoning_effort": "low"}, {}, "reasoning_effort"),
+            ({"think": True}, {}, "think"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    async def test_that_the_config_has_dropped_are_left_out_and_noted(
+        self, tmp_path: Path, ollama: Provider, params: dict[str, Any], call: dict[str, Any], left_out: str
+    ) -> None:
+        answer = await ask(tmp_path, ollama, call=call, additional_drop_params=[left_out], **params)
+        assert set(chats(ollama)[0]) == {"model", "messages", "stream", "truncate", "shift"}
+        assert answer.notes == (f"{left_out} was left out: additional_drop_params of ollama/qwen3:8b name it",)
+
+    @pytest.mark.parametrize("name", ["seed", "temperature", "top_p", "presence_penalty"])
+    async def test_that_a_server_refuses_are_left_out_and_not_sent_again(
+        self, tmp_path: Path, ollama: Provider, name: str
+    ) -> None:
+        def answer(received: Received) -> Answer:
+            if name in received.body.get("options", {}):
+                return Status(400, f'option "{name}" is not supported by this model')
+            return Text("42")
+
+        ollama.script(answer)
+        async with opening(tmp_path, ollama, min_p=0.1, **{name: 1}) as konstruct:
+            for _ in range(2):
+                completion = await konstruct.complete(HELLO)
+                assert completion.content == "42"
+                assert completion.notes == (f"{name} was left out: ollama/qwen3:8b does not take it",)
+        assert [body["options"] for body in chats(ollama)] == [{"min_p": 0.1, name: 1}, {"min_p": 0.1}, {"min_p": 0.1}]
+
+    @pytest.mark.parametrize(
+        ("params", "sent"),
+        [
+            ({"max_tokens": 500, "num_predict": 100}, 100),
+            ({"max_tokens": "100", "options": {"num_predict": 500}}, 100),
+            ({"options": {"num_predict": 100}}, 100),
+            ({"max_tokens": 100, "num_predict": -1}, 100),
+            ({"num_predict": -1}, 400),
+        ],
+        ids=str,
+    )
+    async def test_limit_an_answer_by_the_smallest_of_them(
+        self, tmp_path: Path, ollama: Provider, params: dict[str, Any], sent: int
+    ) -> None:
+        await ask(tmp_path, ollama, call={"max_tokens": 400}, **params)
+        assert chats(ollama)[0]["options"]["num_predict"] == sent
+
+    @pytest.mark.parametrize(
+        "params",
+        [{"max_completion_tokens": 500, "max_tokens": 100}, {"max_completion_tokens": 100, "max_tokens": 500}],
+        ids=str,
+    )
+    async def test_limit_an_answer_to_what_a_budget_was_asked_for(
+        self, tmp_path: Path, ollama: Provider, params: dict[str, Any]
+    ) -> None:
+        prices = {"input_cost_per_token": 1e-6, "output_cost_per_token": 1e-3}
+        given = {"model": "ollama/qwen3:8b", "api_base": ollama.url, "num_retries": 0, **prices, **params}
+        budget = {"usd": 0.2, "per": "day"}  # for the 100 tokens, and for no more
+        config = {"model_list": [entry("only", given)], "konstruct": {"budgets": [budget]}}
+        ledger = {"KONSTRUCT_LEDGER_URL": f"sqlite:///{tmp_path / 'ledger.sqlite3'}"}
+        async with opened(tmp_path, config, ledger) as konstruct:
+            completion = await konstruct.complete(HELLO, max_tokens=400)
+        assert chats(ollama)[0]["options"]["num_predict"] == 100
+        assert completion.notes == ("max_tokens became 100, the most that the config lets ollama/qwen3:8b answer",)
 
     @pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/api/chat", "/api"])
     async def test_take_its_address_with_or_without_a_path(self, tmp_path: Path, ollama: Provider, path: str) -> None:
