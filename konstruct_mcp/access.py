@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import cut, quoted
+from .errors import cut, get_extra, quoted
 
 Lookup = Callable[[str], str | None]  # the value of an environment variable, None for one that is not set
 
@@ -227,8 +227,7 @@ def installed(package: str) -> bool:
 def needs_package(package: str) -> str:
     """That it is missing, and what would install it."""
     extra = _EXTRAS.get(package)
-    wanted = f"'konstruct-mcp[{extra}]'" if extra else package
-    return f"needs {package}: pip install {wanted}"
+    return f"needs {package}: {get_extra(extra) if extra else f'uv pip install {package}, or pip install {package}'}"
 
 
 # -- clouds with credentials of their own ------------------------------------------------------------------------------

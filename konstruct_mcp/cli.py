@@ -30,7 +30,7 @@ import anyio
 import click
 
 from .completions import Konstruct
-from .errors import TABLE_ADVICE, ConfigError, KonstructError, RequestError
+from .errors import TABLE_ADVICE, ConfigError, KonstructError, RequestError, get_extra
 from .types import (
     NUSD,
     BudgetState,
@@ -572,7 +572,7 @@ def _write_page(report: UsageReport, file: Path) -> None:
 
         file.write_text(page(report), "utf-8")
     except ImportError:
-        raise click.ClickException("charts need the extra `charts`: pip install 'konstruct-mcp[charts]'") from None
+        raise click.ClickException(f"charts need the extra `charts`: {get_extra('charts')}") from None
     except OSError as error:
         raise click.FileError(str(file), error.strerror) from None
     _say(f"written to {file}")

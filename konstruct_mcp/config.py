@@ -52,7 +52,7 @@ from .environment import (
     value_of,
     variables_of,
 )
-from .errors import LONGEST_NAME, ConfigError, EmbeddedError, cut, quoted
+from .errors import LONGEST_NAME, ConfigError, EmbeddedError, cut, get_extra, quoted
 from .litellm_keys import KNOWN_PARAMS, KNOWN_ROUTER_SETTINGS, TAKE_THE_GENERAL_ADDRESS, meant
 from .masking import masked, masked_url, masked_values, which_database
 from .models import Models, merged, read_file, sound
@@ -1125,7 +1125,7 @@ class _Reading:
         elif scheme in ("postgres", "postgresql", "postgresql+psycopg"):
             url = f"postgresql+psycopg://{rest}"
             if importlib.util.find_spec("psycopg") is None:
-                self._fault(place, "needs the extra `postgres`: pip install 'konstruct-mcp[postgres]'")
+                self._fault(place, f"needs the extra `postgres`: {get_extra('postgres')}")
         if folder is None:
             self._fault(place, "this user has no data folder, which is needed beside a database server")
             return LedgerPlace(url, Path())

@@ -52,6 +52,12 @@ def quoted(name: str) -> str:
     return f'"{cut(name)}"'
 
 
+def get_extra(extra: str) -> str:
+    """How to install an extra of ours: in an environment of uv's, which has no pip, or in one of pip's. The package is
+    on no index, so that both commands are for the clone."""
+    return f"in the clone, python3 -m uv sync --extra {extra}, or python3 -m pip install '.[{extra}]'"
+
+
 class KonstructError(Exception):
     """Base of all. `code` is stable and meant for programs, `message` for readers."""
 

@@ -115,7 +115,7 @@ def test_a_key_that_is_missing_is_named_by_the_variable_that_litellm_reads(
         ),
         ({"model": "elevenlabs/x"}, {}, "LiteLLM asks elevenlabs for no chat completions"),
         ({"api_key": "k"}, {}, "its litellm_params have no model"),
-        ({"model": "vllm/x"}, {}, "needs vllm: pip install vllm"),
+        ({"model": "vllm/x"}, {}, "needs vllm: uv pip install vllm, or pip install vllm"),
         ({"model": "gpt-99"}, {"OPENAI_API_KEY": "k"}, None),  # newer than LiteLLM
     ],
 )
@@ -198,9 +198,9 @@ def test_check_calls_ready_only_what_a_call_would_ask(tmp_path: Path) -> None:
     ran = check(tmp_path, config, environ, ("boto3", "google.auth", "azure.identity"))
     assert ran.returncode == 1
     assert [line.split(maxsplit=2)[2] for line in ran.stdout.splitlines()[1:4]] == [
-        "needs boto3: pip install 'konstruct-mcp[bedrock]'",
-        "needs google-auth: pip install 'konstruct-mcp[vertex]'",
-        "needs azure-identity: pip install 'konstruct-mcp[azure]'",
+        "needs boto3: in the clone, python3 -m uv sync --extra bedrock, or python3 -m pip install '.[bedrock]'",
+        "needs google-auth: in the clone, python3 -m uv sync --extra vertex, or python3 -m pip install '.[vertex]'",
+        "needs azure-identity: in the clone, python3 -m uv sync --extra azure, or python3 -m pip install '.[azure]'",
     ]
     config["model_list"] = [entry("a", {"model": "anthropc/x"})]
     assert check(tmp_path, config, {}).returncode == 1
