@@ -248,6 +248,19 @@ def is_unsupported(error: BaseException) -> bool:
     return any(type(link).__name__ == "UnsupportedParamsError" for link in _chain(error))
 
 
+# The model has begun, and one token was too little to end with; or the provider wants to be asked for more.
+_CUT_SHORT = _words(
+    r"could not finish .{0,80}\b(max_\w*tokens|limit)",
+    r"(max_\w*tokens|output limit).{0,40}\b(was |is |has been |were )?reached",
+    r"max_\w*tokens\W.{0,60}(below (the )?minimum|at least|greater than( or equal to)?|>=|too (small|low))",
+)
+
+
+def is_cut_short(fault: Fault) -> bool:
+    """Whether a provider says that so few tokens are too few for an answer, and nothing else is wrong."""
+    return fault.sent and _CUT_SHORT.search(fault.reason) is not None
+
+
 def _litellms_words(error: BaseException) -> str:
     """Its own, up to its advice on its settings."""
     return str(getattr(error, "message", "")).rpartition("Error: ")[2].partition("To drop")[0]

@@ -376,8 +376,8 @@ async def test_what_a_refusal_quotes_says_nothing_of_the_account_or_the_model(
 @pytest.mark.parametrize(
     ("message", "kind"),
     [
-        ('AnthropicException - {"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is '
-         'too low to access the API."}}', "quota used up"),
+        ('AnthropicException - {"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance '
+         'is too low to access the API."}}', "quota used up"),
         ("OpenAIException - b'{\"error\": {\"message\": \"The model `x` does not exist\"}}'", "no such model"),
         ("Your account is not active, please check your billing details.", "account refused"),
         ("The organization that 'sk-…1' belongs to has been disabled", "account refused"),
