@@ -40,6 +40,7 @@ from .errors import (
     cut,
     quoted,
 )
+from .faults import is_cut_short
 from .ledger import Ledger
 from .models import PUBLIC_TABLE, entry, shipped, update_from, write_file
 from .pace import Step, turn
@@ -444,7 +445,7 @@ class Konstruct:
         timeout_s = request.timeout_s or self.config.timeout_s
         deadline = time.monotonic() + timeout_s
         if request.model_group is not None and request.model_group not in self.config.groups:
-            await self._on_demand(request.model_group, request.tenant_id, deadline)
+            await self._on_demand(request.model_group, request.tenant_id, timeout_s, deadline)
         terms = self._terms
         tenant = _tenant(terms.config, request.tenant_id)
         group = _group_name(terms.config, request.model_group, tenant)
@@ -452,7 +453,7 @@ class Konstruct:
         terms.calls += 1
         try:
             async with self._account(tenant, group, deadline) as account:
-                with anyio.move_on_after(timeout_s):
+                with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
                     try:
                         return await self._ask(walk, request, account, terms)
                     except KonstructError:
@@ -471,7 +472,7 @@ class Konstruct:
             if terms is not self._terms:
                 self._drop_earlier()
 
-    async def _on_demand(self, name: str, tenant_id: str | None, deadline: float) -> None:
+    async def _on_demand(self, name: str, tenant_id: str | None, timeout_s: float, deadline: float) -> None:
         """Have the group of a name made, if a wildcard matches it that the tenant may use."""
         group = self.config.matching(name)
         if group is None or not _tenant(self.config, tenant_id).may_use(group):
@@ -482,7 +483,10 @@ class Konstruct:
             making.add_done_callback(lambda _: self._making.pop(name, None))
         await asyncio.wait({making}, timeout=max(0.0, deadline - time.monotonic()))
         if not making.done():
-            raise DeadlineError("no answer in time, waiting for LiteLLM to load; raise timeout_s, or try again")
+            raise DeadlineError(
+                f"no answer within {timeout_s:g} s, waiting for {quoted(name)} to be set up; "
+                "raise timeout_s, or try again"
+            )
         making.result()
 
     async def _ask(self, walk: Walk, request: Request, account: _Account, terms: _Terms) -> Completion:
@@ -742,7 +746,7 @@ class Konstruct:
             verdict = None if fault is None else str(fault)
             if fault is not None and fault.reason not in str(fault):
                 verdict = f"{fault}: {fault.reason}"
-            if fault is not None and fault.sent and "max_tokens" in fault.reason:
+            if fault is not None and is_cut_short(fault):
                 # A reasoning model needs more than one token to say anything: it was reached, and read us.
                 verdict = None
             for twin in twins:

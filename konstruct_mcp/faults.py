@@ -46,22 +46,30 @@ _QUOTA = _words(
     r"insufficient_quota|credit balance|insufficient (balance|credits|funds)|billing_(hard_)?limit|billing hard limit",
     r"requires more credits|(out of|any) credits|payment (is )?required|arrearage|INVALID_PAYMENT",
 )
-_USED_UP = _words(r"(usage|spend(ing)?|billing|budget|key) limits?\b|exceeded .{0,30}\b(budget|spend)")
+_USED_UP = _words(
+    r"\b(reached|exceeded|hit|over)\b.{0,40}\b(usage|spend(ing)?|billing|budget|key) limits?\b",
+    r"(usage|spend(ing)?|billing|budget|key) limits? ((has|have|is|are|was|were) )?(been )?(exceeded|reached)",
+    r"exceeded (your|the|its|this|a) .{0,30}\b(budget|spend)|budget (has been |was |is )?exceeded",
+)
 _KEY = _words(r"api.?key.{0,20}(not valid|invalid|expired)|(invalid|incorrect).{0,5}api.?key|API_KEY_INVALID")
 # A limit that this very request is beyond, so that waiting does not help.
 _TOO_LARGE = _words(r"(request )?too large .{0,200}\b(per (min|day)|TPM)", r"\(TPM\): Limit \d+, Requested")
 _ACCOUNT = _words(
-    r"(organi[sz]ation|account|workspace|project|team)\b.{0,60}\b(disabled|deactivated|suspended|blocked|not active)",
+    r"(organi[sz]ation|account|workspace|project|team)\b[^.:;=()]{0,60}\b(is|are|was|were|been|currently)( \w+)? "
+    r"(disabled|deactivated|suspended|blocked|not active)",
+    r"(organi[sz]ation|account|workspace|project|team)[ _](disabled|deactivated|suspended|blocked|not active)",
     r"must be verified|verify (your )?organi[sz]ation|unsupported_country|country, region|(user )?location is not",
     r"not (available|supported|offered) in (your|this|the) (country|region|location|territory)",
     r"region .{0,40}not support|not (yet )?available for (this|your) (subscription|account|organi[sz]ation|plan)",
     r"not authorized|access (is )?denied|(do(es)? not|don't) have (access|permission)|data policy",
     r"SERVICE_DISABLED|has not been used in project",
 )
+# Which one it is, and no more of a sentence than its verb.
+_MODEL = r"\bmodel:?( (id|name|named|version|identifier):?)?( +[^\s,;]+)? +((has|have|does|do|is|was) +)?"
 _GONE = _words(
     r"model_(decommissioned|not_found|not_supported|deprecated)|invalid_model\b|decommissioned|end.of.life",
-    r"model\b.{0,80}\b(is|been|was|not) (deprecated|retired|discontinued|removed|exist|found)\b",
-    r"model\b.{0,80}\bno longer (available|offered|served|exists)",
+    rf"{_MODEL}(is|been|was|not) (deprecated|retired|discontinued|removed|exist|found)\b",
+    rf"{_MODEL}no longer (available|offered|served|exists)",
     r"(invalid model|not a valid model|model identifier is invalid|unknown model|requested model is not)",
     r"OperationNotSupported|does not work with the specified model|on-demand throughput",
 )
@@ -73,6 +81,28 @@ _MALFORMED = _words(
     r"unexpected role .?tool.? after|(could not|failed to) (parse|process) .{0,20}(json|body|image)|invalid_image",
     r"duplicate tool.?(call)?.?(id|name)|tool names must be unique",
 )
+# What a provider says of a part of the request, by its name there: whatever else it says is about that, and often its
+# writer's own words.
+_FIELDS = (
+    r"(messages|input|contents|system|tools|tool_choice|functions?|response_format|text\.format|output_(config|format)"
+    r"|metadata|thinking|reasoning\w*|budget_tokens|max_\w*tokens|temperature|top_[pk]|stop\w*|toolConfig"
+    r"|generation_?config|GenerateContentRequest)"
+)
+_OF_A_FIELD = _words(
+    rf"^\W*{_FIELDS}([.\[][\w.\[\]$-]*)?['\"`]?\s*:",
+    rf"^(invalid|missing)\b[^'\"`]{{0,40}}['\"`]{_FIELDS}\b",
+    r"^invalid (\w+ )?schema\b",
+)
+_CODE_OF_A_FIELD = _words(r"invalid_function_parameters|invalid_(json_)?schema|invalid_tool")
+# The request's own text. Of what else a provider names there, an account may be the reason.
+_PARAM_OF_TEXT = _words(
+    r"^(messages|input|contents|system|tools|tool_choice|functions|response_format|text|metadata)\b"
+)
+_QUOTED = re.compile(
+    r"""(?<!\w)'.*?'(?!\w)|"(?:[^"\\]|\\.)*"|`[^`]*`|‘.*?’(?!\w)|“[^”]*”""",
+    re.DOTALL,
+)
+_WRAPPED = re.compile(r"""^[^'"`{]*(?:b['"])?\{.*?["']message["']:\s*(["'])(.*?)(?<!\\)\1""", re.DOTALL)
 # What the deployment lacks.
 _LACKS = _words(
     r"(does|do)(n't| not) (yet |currently )?(support|allow|accept|work)|(is|are)(n't| not) (\w+ )?(supported|enabled)",
@@ -115,6 +145,20 @@ class _Said:
     @property
     def text(self) -> str:
         return f"{self.codes} {self.message}"
+
+    @property
+    def own(self) -> str:
+        """The provider's own words: without what it quotes, which may be anything that the user or the model wrote."""
+        return f"{self.codes} {_own_words(self.message)}"
+
+    @property
+    def is_of_a_field(self) -> bool:
+        """Whether it is about a part of the request, and so not about an account or a model."""
+        return (
+            _OF_A_FIELD.search(self.message) is not None
+            or _CODE_OF_A_FIELD.search(self.codes) is not None
+            or _PARAM_OF_TEXT.search(self.param) is not None
+        )
 
 
 # -- a failure out of LiteLLM ------------------------------------------------------------------------------------------
@@ -204,13 +248,33 @@ def is_unsupported(error: BaseException) -> bool:
     return any(type(link).__name__ == "UnsupportedParamsError" for link in _chain(error))
 
 
+# The model has begun, and one token was too little to end with; or the provider wants to be asked for more.
+_CUT_SHORT = _words(
+    r"could not finish .{0,80}\b(max_\w*tokens|limit)",
+    r"(max_\w*tokens|output limit).{0,40}\b(was |is |has been |were )?reached",
+    r"max_\w*tokens\W.{0,60}(below (the )?minimum|at least|greater than( or equal to)?|>=|too (small|low))",
+)
+
+
+def is_cut_short(fault: Fault) -> bool:
+    """Whether a provider says that so few tokens are too few for an answer, and nothing else is wrong."""
+    return fault.sent and _CUT_SHORT.search(fault.reason) is not None
+
+
 def _litellms_words(error: BaseException) -> str:
     """Its own, up to its advice on its settings."""
     return str(getattr(error, "message", "")).rpartition("Error: ")[2].partition("To drop")[0]
 
 
+def _own_words(message: str) -> str:
+    """A provider's message without what is quoted in it. A gateway's may hold another error, as JSON, which speaks."""
+    wrapped = _WRAPPED.search(message)
+    return _QUOTED.sub("…", message if wrapped is None else wrapped[2])
+
+
 def _says_why(message: str) -> bool:
-    return any(pattern.search(message) for pattern in (_OVERFLOW, _POLICY, _QUOTA, _KEY))
+    own = _own_words(message)
+    return any(pattern.search(own) for pattern in (_OVERFLOW, _POLICY, _QUOTA, _KEY))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -233,12 +297,14 @@ def _response(chain: list[BaseException], answer: Any) -> Any:
 def _http_fault(
     status: int, said: _Said, litellm_says: Collection[str], headers: Mapping[str, str], secrets: Collection[str]
 ) -> Fault:
-    detail, text = f"HTTP {status}", said.text
+    detail, text = f"HTTP {status}", said.own
     reason = _one_line(said.message, secrets) or detail
     if status < 400:
         return fault_of_body(status, said.number or said.codes, said.message, secrets)
     if status == 407:
         return Fault(FaultKind.CONNECTION, detail, sent=False, lasting=True)
+    if status in (400, 422) and (_MALFORMED.search(said.message) or said.is_of_a_field):
+        return _refusal_of_a_field(detail, said, reason)
     if status == 403 and (_POLICY.search(text) or _FLAGGED.search(text)):
         return Fault(FaultKind.CONTENT_POLICY, detail)
     if status in (413, 429) and _TOO_LARGE.search(text):
@@ -268,7 +334,7 @@ def _http_fault(
 
 def _refusal(detail: str, said: _Said, reason: str, litellm_says: Collection[str]) -> Fault:
     """A status that blames the request: whose fault it is, the body says."""
-    text = said.text
+    text = said.own
     if "ContextWindowExceededError" in litellm_says or _OVERFLOW.search(text):
         return Fault(FaultKind.CONTEXT_OVERFLOW, detail)
     if _ACCOUNT.search(text):
@@ -279,9 +345,18 @@ def _refusal(detail: str, said: _Said, reason: str, litellm_says: Collection[str
         return Fault(FaultKind.NOT_FOUND, detail, lasting=True)
     if _BAD_WRITING.search(text):
         return Fault(FaultKind.BAD_ANSWER, detail)
-    if _MALFORMED.search(text):
+    return _refusal_of_a_field(detail, said, reason)
+
+
+def _refusal_of_a_field(detail: str, said: _Said, reason: str) -> Fault:
+    """The request is wrong, or this deployment lacks what it asks. Nothing here can speak of an account."""
+    if _BAD_WRITING.search(said.codes):
+        return Fault(FaultKind.BAD_ANSWER, detail)
+    if _MALFORMED.search(said.message):
         return Fault(FaultKind.BAD_REQUEST, detail, reason)
-    if _LACKS.search(text):
+    if _OVERFLOW.search(f"{said.codes} {_own_words(_OF_A_FIELD.sub('', said.message))}"):
+        return Fault(FaultKind.CONTEXT_OVERFLOW, detail)
+    if _LACKS.search(said.text):
         return Fault(FaultKind.UNFIT, detail, reason)
     return Fault(FaultKind.REFUSED, detail, reason)
 

@@ -348,6 +348,27 @@ class TestCheck:
         assert openai.requests[-1].body["max_tokens"] == 1
         assert ollama.requests[-1].body["options"]["num_predict"] == 1
 
+    @pytest.mark.parametrize(
+        ("says", "answers"),
+        [
+            ("Could not finish the message because max_tokens or model output limit was reached. Please try again with "
+             "higher max_tokens.", True),
+            ("Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got 1.", True),
+            ("Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'.",
+             False),
+            ("max_tokens: Extra inputs are not permitted", False),
+            ("Unrecognized request argument supplied: max_tokens", False),
+        ],
+    )  # fmt: skip
+    def test_live_takes_the_refusal_of_one_token_for_an_answer_and_no_other(
+        self, config: Path, openai: Provider, says: str, answers: bool
+    ) -> None:
+        openai.script(Status(400, says))
+        ran = run("--config", config, "check", "--live")
+
+        assert ran.code == (0 if answers else 1)
+        assert (says in ran.out) is not answers
+
     def test_live_says_which_do_not_answer_and_why(
         self, config: Path, anthropic: Provider, openai: Provider, ollama: Provider
     ) -> None:

@@ -332,6 +332,70 @@ async def test_a_refusal_about_this_deployment_goes_on_to_a_different_one(
         assert openai.calls == 1
 
 
+# code, param, message: what providers say of a part of the request, in which they quote what somebody has written
+ABOUT_WHAT_WAS_WRITTEN = [
+    ("invalid_function_parameters", "tools[0].function.parameters", "Invalid schema for function 'get_account': In "
+     "context=('properties', 'disabled'), 'type' is required"),
+    (None, None, "Invalid schema for function 'create_project': schema must be a JSON Schema, got blocked"),
+    (None, "tools[0].function.description", "The project is blocked by an unreadable text"),
+    (None, None, "tool_choice: the model requires function 'foo', which was not found in tools"),
+    (None, None, "The model requires a function which was not found in tools"),
+    (None, None, "thinking.budget_tokens: budget limit must be below max_tokens"),
+    (None, None, "metadata: key limit of 64 exceeded"),
+    (None, None, "tools.3.custom.input_schema.description: the project is blocked by a word in it"),
+    (None, None, "tools.3.custom.input_schema: JSON schema is invalid: 'API key invalid'"),
+    (None, None, "Value 'your account has been disabled' is not one of the enum"),
+    (None, None, 'Expected a number, got "the model gpt-4o has been decommissioned", at position 7'),
+    (None, None, "Expected a number, got `insufficient credits, my account's credit balance`"),
+    (None, None, "tools.0.custom.input_schema.properties.context_size: is wrong"),
+    (None, None, "Invalid 'messages[0].content': string contains usage policy"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize(("code", "param", "message"), ABOUT_WHAT_WAS_WRITTEN)
+async def test_what_a_refusal_quotes_says_nothing_of_the_account_or_the_model(
+    tmp_path: Path,
+    openai: Provider,
+    anthropic: Provider,
+    status: int,
+    code: str | None,
+    param: str | None,
+    message: str,
+) -> None:
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
+    openai.script(Raw(json.dumps({"error": error}).encode(), status=status))
+    async with opened(tmp_path, one_after_another(gpt(openai), claude(anthropic)), {}) as konstruct:
+        answer = await ask(konstruct, tools=[TOOL])
+        assert state(konstruct) == "ready"
+    assert answer.model == "anthropic/claude-sonnet-4-6"
+    [(_, why)] = failed(answer.attempts)
+    assert why.startswith(f"request refused (HTTP {status})")
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ('AnthropicException - {"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance '
+         'is too low to access the API."}}', "quota used up"),
+        ("OpenAIException - b'{\"error\": {\"message\": \"The model `x` does not exist\"}}'", "no such model"),
+        ("Your account is not active, please check your billing details.", "account refused"),
+        ("The organization that 'sk-…1' belongs to has been disabled", "account refused"),
+        ("model 'x' not found, try pulling it first", "no such model"),
+        ("Key limit exceeded (total limit).", "quota used up"),
+        ("Budget has been exceeded! Current cost: 10.1, Max budget: 10.0", "quota used up"),
+    ],
+)  # fmt: skip
+async def test_what_a_provider_says_itself_is_heard_beside_what_it_quotes(
+    tmp_path: Path, openai: Provider, anthropic: Provider, message: str, kind: str
+) -> None:
+    openai.script(Status(400, message))
+    async with opened(tmp_path, one_after_another(gpt(openai), claude(anthropic)), {}) as konstruct:
+        answer = await ask(konstruct)
+        assert state(konstruct) == "cooling_down"
+    assert failed(answer.attempts) == [("openai/gpt-4o", f"{kind} (HTTP 400)")]
+
+
 async def test_a_proxy_that_wants_a_login_is_no_transport_error_and_the_next_is_asked(
     tmp_path: Path, ollama: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

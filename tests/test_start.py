@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from lines import SERVER, Process, call
 from processes import wait_for
-from providers import Provider
+from providers import Hang, Provider
 from worlds import KEYS, default_groups, entry, write
 
 # What is only of use to some: OpenAI's own client, the making of a ledger's tables, a table of tokens.
@@ -38,6 +39,29 @@ def test_initialize_and_lists_are_answered_while_litellm_still_loads(config: Pat
         assert "timeout: no answer within 0.2 s, waiting for LiteLLM to load" in timed_out["content"][0]["text"]
         gate.write_bytes(b"")
         assert server.answer(request)["result"]["structuredContent"]["content"] == "Hello from ollama"
+
+
+def test_a_group_that_is_made_for_a_call_takes_of_the_calls_own_time(
+    anthropic: Provider, openai: Provider, ollama: Provider, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    groups = default_groups(anthropic, openai, ollama)
+    groups["model_list"].append(entry("any/*", {"model": "openai/*", "api_base": openai.url, "api_key": "k"}))
+    groups["konstruct"]["max_concurrency"] = 1
+    ollama.script(Hang())
+    command = [sys.executable, WATCHED, "gated", str(gate)]
+    with Process(write(tmp_path, groups), command=command, environ=KEYS) as server:
+        server.initialize()
+        server.send("tools/call", call("fast"))  # has the only turn, for as long as this takes
+        sent = time.monotonic()
+        late = server.send("tools/call", call("any/gpt-4o", timeout_s=4))
+        waited = server.complete("any/gpt-4o-mini", timeout_s=2.5)["content"][0]["text"]
+        assert 'timeout: no answer within 2.5 s, waiting for "any/gpt-4o-mini" to be set up' in waited
+        gate.write_bytes(b"")
+        ended = server.answer(late)["result"]["content"][0]["text"]
+        assert 4 <= time.monotonic() - sent < 6
+    assert ended.startswith("timeout: no answer within 4 s, waiting for ")
 
 
 def test_litellm_is_loaded_after_what_a_client_asks_first_and_nothing_heavy_with_it(
