@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib.util
 import json
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
+from importlib.machinery import ModuleSpec
 from types import CoroutineType, ModuleType, SimpleNamespace
 from typing import Any, Literal
 from weakref import WeakSet
 
+from .access import installed
 from .config import Deployment, is_price
 from .forms import SHAPED
 from .items import items_of, with_its_tools
@@ -541,14 +543,38 @@ def renew_token(params: Mapping[str, Any]) -> None:
 
 def _want_no_google_sdk() -> None:
     """Have LiteLLM ask Claude on Vertex AI without Google's SDK, half a gigabyte of which it only looks whether it is
-    there. Where it is, it stays."""
-    if importlib.util.find_spec("vertexai") is None:
-        names = ("vertexai", "vertexai.preview", "vertexai.preview.language_models")
-        root, preview, models = stand_ins = [
-            ModuleType(name, "Stands in for an SDK that is not used.") for name in names
-        ]
-        vars(root)["preview"], vars(preview)["language_models"] = preview, models
-        sys.modules.update(zip(names, stand_ins, strict=True))
+    there. Where it is, it stays; where it is not, nobody else is to find one, so that it is there for LiteLLM's look
+    alone."""
+    if installed("vertexai"):
+        return
+    from litellm.llms.vertex_ai.vertex_ai_partner_models.main import VertexAIPartnerModels
+
+    name = "vertexai"
+    stand_in: Any = ModuleType(name, "Stands in for an SDK that is not used.")
+    stand_in.__spec__ = ModuleSpec(name, None)
+    stand_in.preview = stand_in
+    lock, inside = threading.Lock(), 0
+
+    loose: Any = VertexAIPartnerModels
+    complete = loose.completion
+
+    @functools.wraps(complete)
+    def completion(*args: Any, **kwargs: Any) -> Any:
+        nonlocal inside
+        if ours.get() is None:
+            return complete(*args, **kwargs)
+        with lock:
+            inside += 1
+            sys.modules.setdefault(name, stand_in)
+        try:
+            return complete(*args, **kwargs)  # in a thread; what it returns does not look
+        finally:
+            with lock:
+                inside -= 1
+                if not inside and sys.modules.get(name) is stand_in:
+                    del sys.modules[name]
+
+    loose.completion = completion
 
 
 def renew_login(model: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import runpy
 import subprocess
@@ -434,6 +435,17 @@ async def test_without_a_token_of_entra_nobody_is_asked(
         assert said in caught.value.message
         assert "sk-entra" not in caught.value.message
         assert provider.requests == []
+
+
+async def test_claude_on_vertex_needs_no_sdk_of_googles_and_leaves_none_behind(tmp_path: Path) -> None:
+    model = "vertex_ai/claude-sonnet-4-6"
+    before = importlib.util.find_spec("vertexai")
+    with Provider("vertex") as provider:
+        async with opened(tmp_path, {"model_list": [entry("a", reaching(provider, model))]}, {}) as konstruct:
+            calls = await asyncio.gather(*(konstruct.complete(HELLO) for _ in range(3)))
+        assert [call.model for call in calls] == [model] * 3
+    assert importlib.util.find_spec("vertexai") == before
+    assert before is not None or "vertexai" not in sys.modules
 
 
 async def test_a_profile_signs_for_bedrock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
