@@ -325,18 +325,29 @@ def _google(given: Mapping[str, Any], lookup: Lookup) -> Iterator[str]:
 
 def _entra(found: Access, given: Mapping[str, Any], lookup: Lookup) -> Access:
     """Azure without a key: a token as it is, or Entra ID, for which a package fetches one."""
+    by_entra, by_oidc = _entra_ways(given, lookup)
+    if not (by_entra or by_oidc):
+        return found
+    wants = [want for want in found.wants if "_KEY is not set" not in want]
+    if by_entra and not installed("azure-identity"):
+        wants.append(needs_package("azure-identity"))
+    return Access(found.implied, False, tuple(wants))
+
+
+def _entra_ways(given: Mapping[str, Any], lookup: Lookup) -> tuple[bool, bool]:
+    """Whether a token is fetched with a secret or a password, and whether for another token."""
 
     def has(*keys: str) -> bool:
         return all(given.get(key) or lookup(f"AZURE_{key.removeprefix('azure_').upper()}") for key in keys)
 
     token = str(given.get("azure_ad_token") or lookup("AZURE_AD_TOKEN") or "")
     by_entra = has("client_id", "tenant_id", "client_secret") or has("client_id", "azure_username", "azure_password")
-    if not (by_entra or token.startswith("oidc/")):
-        return found
-    wants = [want for want in found.wants if "_KEY is not set" not in want]
-    if by_entra and not installed("azure-identity"):
-        wants.append(needs_package("azure-identity"))
-    return Access(found.implied, False, tuple(wants))
+    return by_entra, token.startswith("oidc/")
+
+
+def wants_token(model: str, given: Mapping[str, Any], lookup: Lookup) -> bool:
+    """Whether a token of Entra ID is fetched for its calls."""
+    return model.partition("/")[0] in _ON_AZURE and "api_key" not in given and any(_entra_ways(given, lookup))
 
 
 def _is_file(path: str | Path) -> bool:

@@ -27,7 +27,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from . import ollama
-from .access import wants_login
+from .access import wants_login, wants_token
 from .accounts import Quote
 from .bodies import body_of
 from .config import Config, Deployment
@@ -42,7 +42,7 @@ from .reasoning import Kept, Recalled
 from .requests import OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
 from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
-from .spared import Exchange, Manner, exchange, ours, renew_login, shaping, spare
+from .spared import Exchange, Manner, exchange, ours, renew_login, renew_token, shaping, spare
 from .types import DeploymentStatus, GroupStatus, Request
 
 _log = logging.getLogger(__name__)
@@ -189,6 +189,10 @@ class ModelRouter:
                 address = await self._address(deployment)
                 if wants_login(deployment.model) and not await _has_login(deployment):
                     return Tried(Fault(FaultKind.AUTH, "its login is no longer good; log in again", sent=False))
+                if wants_token(deployment.model, deployment.params, os.environ.get) and (
+                    lacking := await _lacks_token(deployment)
+                ):
+                    return Tried(lacking)
                 response = await self._asked(engine, deployment, prepared, tenant, address, passed, call)
             tried = self._read(response, call, deployment, request, time.monotonic() - began)
             noted = ollama.noted(response)
@@ -576,6 +580,22 @@ async def _has_login(deployment: Deployment) -> bool:
     return True
 
 
+async def _lacks_token(deployment: Deployment) -> Fault | None:
+    """Why there is no token of Entra ID for a call; fetched beside the event loop, as a login is renewed."""
+    ours.set(Manner.of(deployment))
+    try:
+        await asyncio.to_thread(renew_token, deployment.params)
+    except Exception as error:
+        refused = any(type(link).__name__ in _REFUSED_BY_ENTRA for link in (error, error.__cause__))
+        _log.info("%s: no token of Entra ID: %s", deployment.name, type(error.__cause__ or error).__name__)
+        if refused:
+            return Fault(FaultKind.AUTH, "Entra ID gives no token for these credentials", sent=False)
+        return Fault(FaultKind.CONNECTION, "no token of Entra ID, which cannot be reached", sent=False)
+    return None
+
+
+# As azure-identity calls a refusal, and LiteLLM; what else is raised comes from the way there.
+_REFUSED_BY_ENTRA = ("ClientAuthenticationError", "AzureOpenAIError")
 _NO_TOKENS_OPENAI = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 _NO_TOKENS_ANTHROPIC = {"input_tokens": 0, "output_tokens": 0}
 

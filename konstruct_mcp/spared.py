@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib.util
 import json
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
+from importlib.machinery import ModuleSpec
 from types import CoroutineType, ModuleType, SimpleNamespace
 from typing import Any, Literal
 from weakref import WeakSet
 
+from .access import installed
 from .config import Deployment, is_price
 from .forms import SHAPED
 from .items import items_of, with_its_tools
@@ -41,6 +43,10 @@ _LOGS = (
     *("async_service_success_hook", "async_service_failure_hook"),
     *("_client_async_logging_helper", "send_llm_exception_alert"),
 )
+_OF_ENTRA = (
+    *("tenant_id", "client_id", "client_secret", "azure_username", "azure_password", "azure_scope", "azure_ad_token"),
+)
+_MOST_LOGINS = 256  # that are kept
 _OF_THE_CLIENT = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
 
 
@@ -128,6 +134,7 @@ def spare() -> None:
         _prepare_at_once()
         _speak_responses()
         _log_in_nobody()
+        _keep_azures_tokens()
         _want_no_google_sdk()
 
 
@@ -481,16 +488,93 @@ def _log_in_nobody() -> None:
     openai._wait_for_access_token = _but_for(_any, openai._wait_for_access_token)
 
 
+class _Token:
+    """Azure's token of Entra ID, and what fetches it, which blocks. On the event loop a call of ours is given the one
+    that `renew_token` has seen to."""
+
+    def __init__(self, fetch: Callable[[], str]) -> None:
+        self._fetch = fetch
+        self._held: str | None = None
+
+    def __call__(self) -> str:
+        if self._held is None or ours.get() is None or not _is_on_loop():
+            self._held = self._fetch()
+        return self._held
+
+
+def _is_on_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _keep_azures_tokens() -> None:
+    """Have LiteLLM keep what it fetches tokens of Entra ID with. It makes that anew for each call through the Responses
+    API, and a token with it."""
+    from litellm.llms.azure import common_utils
+
+    module: Any = common_utils
+
+    def keeping(make: Callable[..., Callable[[], str]]) -> Callable[..., Callable[[], str]]:
+        kept = functools.lru_cache(maxsize=_MOST_LOGINS)(lambda *args, **named: _Token(make(*args, **named)))
+
+        @functools.wraps(make)
+        def made(*args: Any, **named: Any) -> Callable[[], str]:
+            return make(*args, **named) if ours.get() is None else kept(*args, **named)
+
+        return made
+
+    for name in ("get_azure_ad_token_from_entra_id", "get_azure_ad_token_from_username_password"):
+        setattr(module, name, keeping(getattr(module, name)))
+
+
+def renew_token(params: Mapping[str, Any]) -> None:
+    """See that the token of a deployment on Azure is good for the next call, which may ask Entra ID; blocks meanwhile.
+
+    Raises whatever LiteLLM does where there is none.
+    """
+    from litellm.llms.azure.common_utils import get_azure_ad_token
+    from litellm.types.router import GenericLiteLLMParams
+
+    get_azure_ad_token(GenericLiteLLMParams(**{key: params[key] for key in _OF_ENTRA if key in params}))
+
+
 def _want_no_google_sdk() -> None:
     """Have LiteLLM ask Claude on Vertex AI without Google's SDK, half a gigabyte of which it only looks whether it is
-    there. Where it is, it stays."""
-    if importlib.util.find_spec("vertexai") is None:
-        names = ("vertexai", "vertexai.preview", "vertexai.preview.language_models")
-        root, preview, models = stand_ins = [
-            ModuleType(name, "Stands in for an SDK that is not used.") for name in names
-        ]
-        vars(root)["preview"], vars(preview)["language_models"] = preview, models
-        sys.modules.update(zip(names, stand_ins, strict=True))
+    there. Where it is, it stays; where it is not, nobody else is to find one, so that it is there for LiteLLM's look
+    alone."""
+    if installed("vertexai"):
+        return
+    from litellm.llms.vertex_ai.vertex_ai_partner_models.main import VertexAIPartnerModels
+
+    name = "vertexai"
+    stand_in: Any = ModuleType(name, "Stands in for an SDK that is not used.")
+    stand_in.__spec__ = ModuleSpec(name, None)
+    stand_in.preview = stand_in
+    lock, inside = threading.Lock(), 0
+
+    loose: Any = VertexAIPartnerModels
+    complete = loose.completion
+
+    @functools.wraps(complete)
+    def completion(*args: Any, **kwargs: Any) -> Any:
+        nonlocal inside
+        if ours.get() is None:
+            return complete(*args, **kwargs)
+        with lock:
+            inside += 1
+            sys.modules.setdefault(name, stand_in)
+        try:
+            return complete(*args, **kwargs)  # in a thread; what it returns does not look
+        finally:
+            with lock:
+                inside -= 1
+                if not inside and sys.modules.get(name) is stand_in:
+                    del sys.modules[name]
+
+    loose.completion = completion
 
 
 def renew_login(model: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
 import json
 import runpy
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from providers import Provider, Text
@@ -357,6 +361,91 @@ async def test_entra_gives_a_token_for_azure(tmp_path: Path, monkeypatch: pytest
         assert b"client_assertion=federated-1" in token.body
         assert request.headers["authorization"] == "Bearer entra-test-5b2e8d"
         assert not {"azure_ad_token", "tenant_id", "client_id"} & request.body.keys()
+
+
+class _Entra:
+    """Stands in for azure-identity's credential, whose own goes over the network. It gives a token once the event loop
+    has turned meanwhile, which it cannot where it is asked on it."""
+
+    turned: ClassVar[threading.Event]
+    asked: ClassVar[list[bool]]  # for each token, whether the loop has turned
+
+    def __init__(self, *_: str, **__: str) -> None: ...
+
+    def get_token_info(self, *_: str, **__: object) -> Any:
+        type(self).asked.append(self.turned.wait(5))
+        if not self.asked[-1]:
+            raise TimeoutError
+        return SimpleNamespace(token="entra-test-9d1c4f", expires_on=int(time.time()) + 3600, refresh_on=None)
+
+    def get_token(self, *scopes: str, **__: object) -> Any:
+        return self.get_token_info(*scopes)
+
+
+@pytest.mark.parametrize("model", ["azure/gpt-4o", "azure/responses/gpt-4o"])
+@pytest.mark.parametrize(
+    "login", [{"client_secret": "s", "tenant_id": "t"}, {"azure_username": "u", "azure_password": "p"}], ids=str
+)
+async def test_a_token_of_entra_is_fetched_beside_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, login: dict[str, str]
+) -> None:
+    import azure.identity
+
+    _Entra.turned, _Entra.asked = threading.Event(), []
+    monkeypatch.setattr(azure.identity, "ClientSecretCredential", _Entra)
+    monkeypatch.setattr(azure.identity, "UsernamePasswordCredential", _Entra)
+    with Provider("azure") as provider:
+        # Another client for each test: what fetches a token is kept by it.
+        params = {"model": model, "api_base": provider.url, "client_id": str(tmp_path), **login}
+        async with opened(tmp_path, {"model_list": [entry("a", params, num_retries=0)]}, {}) as konstruct:
+            for _ in range(2):
+                call = asyncio.create_task(konstruct.complete(HELLO))
+                while not (_Entra.asked or call.done()):
+                    await asyncio.sleep(0.01)  # the loop turns
+                    _Entra.turned.set()
+                await call
+        assert all(_Entra.asked)
+        assert [request.headers["authorization"] for request in provider.requests] == ["Bearer entra-test-9d1c4f"] * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("ClientAuthenticationError", "key refused (Entra ID gives no token for these credentials)"),
+        ("ServiceRequestError", "connection failed (no token of Entra ID, which cannot be reached)"),
+    ],
+)
+async def test_without_a_token_of_entra_nobody_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, said: str
+) -> None:
+    import azure.core.exceptions
+    import azure.identity
+
+    def get_token(*_: str, **__: object) -> Any:
+        raise getattr(azure.core.exceptions, error)("AADSTS7000215: Invalid client secret sk-entra-7f3a9c")
+
+    credential = SimpleNamespace(get_token=get_token, get_token_info=get_token)
+    monkeypatch.setattr(azure.identity, "ClientSecretCredential", lambda *_, **__: credential)
+    with Provider("azure") as provider:
+        params = {"model": "azure/gpt-4o", "api_base": provider.url, "tenant_id": "t", "client_id": str(tmp_path)}
+        config = {"model_list": [entry("a", params, client_secret="sk-entra-7f3a9c", num_retries=0)]}
+        async with opened(tmp_path, config, {}) as konstruct:
+            with pytest.raises(CompletionError) as caught:
+                await konstruct.complete(HELLO)
+        assert said in caught.value.message
+        assert "sk-entra" not in caught.value.message
+        assert provider.requests == []
+
+
+async def test_claude_on_vertex_needs_no_sdk_of_googles_and_leaves_none_behind(tmp_path: Path) -> None:
+    model = "vertex_ai/claude-sonnet-4-6"
+    before = importlib.util.find_spec("vertexai")
+    with Provider("vertex") as provider:
+        async with opened(tmp_path, {"model_list": [entry("a", reaching(provider, model))]}, {}) as konstruct:
+            calls = await asyncio.gather(*(konstruct.complete(HELLO) for _ in range(3)))
+        assert [call.model for call in calls] == [model] * 3
+    assert importlib.util.find_spec("vertexai") == before
+    assert before is not None or "vertexai" not in sys.modules
 
 
 async def test_a_profile_signs_for_bedrock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
