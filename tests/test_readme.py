@@ -281,9 +281,14 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
             assert Path(ran.out.strip()).name == "uv", ran
         case ["pwd"]:
             pass
-        case ["python3", "-m", "pip", "install", extra] if extra.startswith(".["):
-            assert extra.endswith("]")
-            assert extra[2:-1] in PROJECT["project"]["optional-dependencies"]
+        case ["python3", "-m", "pip", "install", extras] if extras.startswith(".["):
+            assert extras.endswith("]")
+            assert set(extras[2:-1].split(",")) <= set(PROJECT["project"]["optional-dependencies"])
+        case ["python3", "-m", "uv", "sync", *rest]:
+            assert set(rest[::2]) == {"--extra"}
+            assert set(rest[1::2]) <= set(PROJECT["project"]["optional-dependencies"])
+        case ["python3", "-m", "uv", "run", "python", file]:
+            assert f"Save this as `{file}`." in section_of("From Python")  # which `test_the_program_runs` does
         case ["python3", "-m", "pip", "install", "--no-deps", requirement]:
             assert requirement in PROJECT["dependency-groups"]["embedded"]
         case ["claude" | "codex" | "gemini" | "code", *_]:
@@ -582,7 +587,7 @@ def test_the_defaults_are_told() -> None:
 
 
 def documented_variables() -> set[str]:
-    text = section_of("Configuration")
+    text = section_of("Environment")
     return set(re.findall(r"`([A-Z][A-Z0-9_]*_[A-Z0-9_]+)`", text))
 
 
@@ -600,13 +605,26 @@ def test_every_environment_variable_is_told() -> None:
 
 
 def test_every_command_and_option_is_told() -> None:
-    rows = {code(row[0])[-1].split()[1]: row for row in table("command", "does")}
+    rows = {command_in(row[0]): row for row in table("command", "does")}
+    commands = dict(commands_of(cli.cli))
 
-    assert set(rows) == set(cli.cli.commands)
-    for name, command in cli.cli.commands.items():
-        assert set(code(rows[name][1])) - {"-"} == options(command)
+    assert set(rows) == set(commands)
+    for name, command in commands.items():
+        assert {word for word in code(rows[name][1]) if word.startswith("--")} == options(command)
     whole = set(re.findall(r"`(--[a-z]+)", section_of("From the command line")))
-    assert whole == options(cli.cli) | {"--help"} | {o for c in cli.cli.commands.values() for o in options(c)}
+    assert whole == options(cli.cli) | {"--help"} | {o for c in commands.values() for o in options(c)}
+
+
+def command_in(cell: str) -> str:
+    """The words of a command, without the script's name and its arguments."""
+    return " ".join(word for word in code(cell)[-1].split()[1:] if word.islower())
+
+
+def commands_of(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield before + name, command
+        if isinstance(command, click.Group):
+            yield from commands_of(command, f"{before}{name} ")
 
 
 def options(command: click.Command) -> set[str]:
@@ -621,12 +639,18 @@ def test_every_exit_status_is_told() -> None:
 def test_the_program_runs(reader: Reader) -> None:
     [block] = of("python")
 
-    ran = reader.starts(sys.executable, "-c", block.text)
+    (reader.folder / "ask.py").write_text(block.text, "utf-8")
+
+    ran = reader.starts(uv(), "run", "--project", str(REPOSITORY), "python", "ask.py")
 
     assert (ran.status, ran.errors) == (0, "")
-    content, facts = ran.out.splitlines()
-    assert content == "Hello from anthropic"
-    assert facts.startswith("anthropic/claude-sonnet-4-6 quality Usage(")
+    *content, facts = ran.out.splitlines()
+    assert "".join(content).strip()
+    assert facts.startswith("embedded/SmolLM2-135M-Instruct embedded Usage(")
+
+
+def test_every_extra_is_told() -> None:
+    assert set(names("extra")) == set(PROJECT["project"]["optional-dependencies"])
 
 
 def test_every_argument_of_the_tool_is_one_in_python() -> None:
