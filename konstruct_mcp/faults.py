@@ -40,11 +40,21 @@ _OVERFLOW = _words(
     r"context.?(length|window|size|limit)|prompt is too long|input tokens exceed|too many (input )?tokens",
     r"exceeds? the (model's )?(maximum|available) (input )?(context|number of tokens|token)|input is too long for",
 )
-_POLICY = _words(r"content.?(filter|policy|management policy)|safety system|usage polic")
+# The answer that was asked for is longer than the model writes; some say in the same breath how much it reads.
+_ANSWER_LIMIT = _words(
+    r"(?<!\+ )(?<!\+ .)max(imum)?[_ ](completion[_ ]|output[_ ]|new[_ ])?tokens\W{0,3} (must|should|has to) be "
+    r"(<|less|lower|smaller|at most|no more|between|in the range|within)",
+    r"(valid )?range of .?max_(\w+_)?tokens\b|has a maxOutputTokens value",
+)
+_POLICY = _words(
+    r"content.?(filter|policy|management policy)|safety system|usage (polic|guidelines)|SAFETY_CHECK",
+    r"content exists risk|violat(es?|ed|ing) .{0,30}(guidelines|polic)|(unsafe|sensitive) content|new_sensitive",
+)
 _FLAGGED = _words(r"moderation|flagged")
 _QUOTA = _words(
     r"insufficient_quota|credit balance|insufficient (balance|credits|funds)|billing_(hard_)?limit|billing hard limit",
     r"requires more credits|(out of|any) credits|payment (is )?required|arrearage|INVALID_PAYMENT",
+    r"out of (extra )?usage",
 )
 _USED_UP = _words(
     r"\b(reached|exceeded|hit|over)\b.{0,40}\b(usage|spend(ing)?|billing|budget|key) limits?\b",
@@ -63,6 +73,8 @@ _ACCOUNT = _words(
     r"region .{0,40}not support|not (yet )?available for (this|your) (subscription|account|organi[sz]ation|plan)",
     r"not authorized|access (is )?denied|(do(es)? not|don't) have (access|permission)|data policy",
     r"SERVICE_DISABLED|has not been used in project",
+    r"organi[sz]ation_restricted|(organi[sz]ation|account|workspace|project|team) (has been|is|was) restricted",
+    r"(credential|api.?key|subscription)\b.{0,40}\b(only (be )?(authorized|valid|used)|cannot be used|not be used)\b",
 )
 # Which one it is, and no more of a sentence than its verb.
 _MODEL = r"\bmodel:?( (id|name|named|version|identifier):?)?( +[^\s,;]+)? +((has|have|does|do|is|was) +)?"
@@ -71,6 +83,7 @@ _GONE = _words(
     rf"{_MODEL}(is|been|was|not) (deprecated|retired|discontinued|removed|exist|found)\b",
     rf"{_MODEL}no longer (available|offered|served|exists)",
     r"(invalid model|not a valid model|model identifier is invalid|unknown model|requested model is not)",
+    r"models/\S+ (is|was) not found|not a chat model|no endpoints found for\b",
     r"OperationNotSupported|does not work with the specified model|on-demand throughput",
 )
 # What is wrong with the conversation itself, wherever it goes: an answer to no call, a call without one.
@@ -294,6 +307,12 @@ def _response(chain: list[BaseException], answer: Any) -> Any:
     return answer
 
 
+# Statuses of 4xx that do not blame the request. Groq answers 498 where a service tier is full, Bedrock 424 where a
+# model has failed.
+_BUSY = (420, 498)
+_BROKEN = (409, 421, 423, 424, 425, 499)
+
+
 def _http_fault(
     status: int, said: _Said, litellm_says: Collection[str], headers: Mapping[str, str], secrets: Collection[str]
 ) -> Fault:
@@ -303,6 +322,8 @@ def _http_fault(
         return fault_of_body(status, said.number or said.codes, said.message, secrets)
     if status == 407:
         return Fault(FaultKind.CONNECTION, detail, sent=False, lasting=True)
+    if status in (400, 422) and _ANSWER_LIMIT.search(said.message):
+        return Fault(FaultKind.UNFIT, detail, reason)
     if status in (400, 422) and (_MALFORMED.search(said.message) or said.is_of_a_field):
         return _refusal_of_a_field(detail, said, reason)
     if status == 403 and (_POLICY.search(text) or _FLAGGED.search(text)):
@@ -317,17 +338,17 @@ def _http_fault(
         return Fault(FaultKind.QUOTA, detail, lasting=True)
     if status in (401, 403) or (status == 400 and _KEY.search(text)):
         return Fault(FaultKind.AUTH, detail)
-    if status == 429:
+    if status in (429, *_BUSY):
         return Fault(FaultKind.RATE_LIMITED, detail, retry_after_s=_retry_after(headers))
     if status == 408:
         return Fault(FaultKind.TIMEOUT, detail)
     if status in (404, 410):
-        if _LACKS.search(said.message) and not _GONE.search(text):
+        if _LACKS.search(said.message) and not _GONE.search(text) and "NOT_FOUND" not in said.codes.split():
             return Fault(FaultKind.UNFIT, detail, reason)
         return Fault(FaultKind.NOT_FOUND, detail, lasting=status == 410)
     if status in (500, 501) and _LACKS_ON_SERVER.search(text):
         return Fault(FaultKind.UNFIT, detail, reason)
-    if status in (409, 425) or status >= 500:
+    if status in _BROKEN or status >= 500:
         return Fault(FaultKind.SERVER_ERROR, detail, retry_after_s=_retry_after(headers))
     return _refusal(detail, said, reason, litellm_says)
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from formats import OtherWire, Wire
 from providers import Provider, Raw, Received, Status, Text
-from worlds import ANTHROPIC_KEY, HELLO, entry, opened
+from worlds import ANTHROPIC_KEY, HELLO, entry, opened, reaching
 
 from konstruct_mcp import (
     AllFailedError,
     BadRequestError,
     Completion,
+    ContentPolicyError,
     Konstruct,
     RequestError,
     UnavailableError,
@@ -394,6 +397,80 @@ async def test_what_a_provider_says_itself_is_heard_beside_what_it_quotes(
         answer = await ask(konstruct)
         assert state(konstruct) == "cooling_down"
     assert failed(answer.attempts) == [("openai/gpt-4o", f"{kind} (HTTP 400)")]
+
+
+def _of_openai(message: str, code: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
+
+
+def _of_anthropic(message: str) -> dict[str, Any]:
+    return {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+
+
+def _of_xai(message: str) -> dict[str, Any]:
+    return {"code": "The caller does not have permission to execute the specified operation", "error": message}
+
+
+async def test_a_refusal_is_known_by_what_each_provider_says(tmp_path: Path) -> None:
+    cases: list[tuple[Wire | OtherWire, str, int, dict[str, Any], bool, str]] = [
+        # whose words; its answer; whether it cools the deployment; what an attempt says
+        ("groq", "groq/g", 400, _of_openai("`max_completion_tokens` must be less than or equal to `8192`, the maximum "
+         "value for `max_completion_tokens` is less than the `context_window` for this model"),
+         False, "cannot do what is asked"),
+        ("openai", "openai/l", 400, _of_openai("too many tokens: max tokens must be less than or equal to 4000, the "
+         "maximum output for this model"), False, "cannot do what is asked"),
+        ("openai", "openai/m", 400, _of_openai("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]"),
+         False, "cannot do what is asked"),
+        ("gemini", "gemini/n", 404, {"error": {"code": 404, "status": "NOT_FOUND", "message": "models/n is not found "
+         "for API version v1beta, or is not supported for generateContent."}}, True, "no such model"),
+        ("openai", "openai/o", 404, _of_openai("This is not a chat model and thus not supported in the "
+         "v1/chat/completions endpoint. Did you mean to use v1/completions?"), True, "no such model"),
+        ("anthropic", "anthropic/u", 400, _of_anthropic("You're out of extra usage. Add more at "
+         "claude.ai/settings/usage and keep going."), True, "quota used up"),
+        ("anthropic", "anthropic/c", 400, _of_anthropic("This credential is only authorized for use with Claude Code "
+         "and cannot be used for other API requests."), True, "account refused"),
+        ("groq", "groq/r", 400, _of_openai("Organization has been restricted. Please reach out to support if you "
+         "believe this was in error.", "organization_restricted"), True, "account refused"),
+        ("groq", "groq/f", 498, _of_openai("Flex tier capacity exceeded", "capacity_exceeded"), True, "rate limited"),
+        ("bedrock", "bedrock/us.anthropic.claude-sonnet-4-6", 424, {"message": "Model error, could not process"},
+         True, "server error"),
+    ]  # fmt: skip
+    with ExitStack() as stack:
+        behind = stack.enter_context(Provider("openai"))
+        entries = []
+        for index, (wire, model, status, body, *_) in enumerate(cases):
+            provider = stack.enter_context(Provider(wire))
+            provider.script(Raw(json.dumps(body).encode(), status))
+            entries += [
+                entry(str(index), reaching(provider, model), order=1),
+                entry(str(index), reaching(behind, "openai/gpt-4o"), order=2),
+            ]
+        limits = {"num_retries": 0, "allowed_fails": 0}
+        async with opened(tmp_path, {"model_list": entries, "router_settings": limits}, {}) as konstruct:
+            for index, (_, model, status, _, cools, kind) in enumerate(cases):
+                answer = await konstruct.complete(HELLO, model_group=str(index), timeout_s=100)
+                assert failed(answer.attempts) == [(model, f"{kind} (HTTP {status})")]
+                cooled = konstruct.group(str(index)).deployments[0].state
+                assert cooled == ("cooling_down" if cools else "ready"), model
+
+
+@pytest.mark.parametrize(
+    ("wire", "model", "status", "body"),
+    [
+        ("xai", "xai/grok-4", 403, _of_xai("Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO")),
+        ("deepseek", "deepseek/deepseek-chat", 400, _of_openai("Content Exists Risk")),
+    ],
+)
+async def test_a_content_policy_is_known_by_its_providers_words(
+    tmp_path: Path, wire: OtherWire, model: str, status: int, body: dict[str, Any]
+) -> None:
+    with Provider(wire) as provider:
+        provider.script(Raw(json.dumps(body).encode(), status))
+        async with opened(tmp_path, one_after_another(reaching(provider, model)), {}) as konstruct:
+            for _ in range(3):
+                with pytest.raises(ContentPolicyError):
+                    await ask(konstruct)
+            assert state(konstruct) == "ready"
 
 
 async def test_a_proxy_that_wants_a_login_is_no_transport_error_and_the_next_is_asked(
