@@ -48,6 +48,7 @@ from .environment import (
     is_sendable,
     is_unexpanded,
     is_url,
+    process_environ,
     reference,
     value_of,
     variables_of,
@@ -205,8 +206,8 @@ class Config:
         max_result_chars: characters of an answer that an assistant is given at once.
         allowed_fails: failed tries within a minute that a deployment may have before it cools down.
         routing_strategy: how to choose among deployments of equal order.
-        variables: those that the file sets in the environment and that nothing has been looked up in: they are for
-            LiteLLM. Holds secrets.
+        variables: those that the file sets in the environment for LiteLLM and the clouds' own clients: without those
+            whose values are in `params` and that nobody else needs. Holds secrets.
         warnings: what of the file is lost or has no effect here, one line each.
         public: the effective config as plain data, every secret masked.
         models: what is known of models.
@@ -279,7 +280,7 @@ def load_config(
     Raises:
         ConfigError: holding every fault, each with its place.
     """
-    environ = os.environ if environ is None else environ
+    environ = process_environ() if environ is None or environ is os.environ else environ
     source = read_source(path, environ)
     if source.path is None:
         if not embedded.installed():
@@ -684,7 +685,8 @@ class _Reading:
         self._source = source
         self._process = environ
         self._environ = environ  # with the variables that the file sets
-        self._used: set[str] = set()  # variables that have been looked up
+        self._used: set[str] = set()  # variables whose values are in the config
+        self._needed: set[str] = set()  # those that a cloud's own client looks up, once it is asked
         self._tables = Models()
         self._defaults = _Defaults()
         self._credentials: dict[str, dict[str, Any]] = {}
@@ -845,7 +847,9 @@ class _Reading:
             warnings=self._warnings(document, budgets),
             public=public,
             wildcards=tuple(Wildcard(pattern, tuple(made)) for pattern, made in self._templates.items()),
-            variables=MappingProxyType({name: value for name, value in variables.items() if name not in self._used}),
+            variables=MappingProxyType(
+                {n: v for n, v in variables.items() if n in self._needed or n not in self._used}
+            ),
             make=self.make,
         )
 
@@ -1502,7 +1506,7 @@ class _Reading:
         others = self._others(params, here)
         for prices, name in ((info, f"{place}.model_info"), (params, here)):
             others |= self._more_prices(prices, name)
-        others |= where(provider, params.model, others, self._value)
+        others |= where(provider, params.model, others, lambda name: value_of(name, self._environ))
         if local:
             others.pop("custom_llm_provider", None)  # it is settled: these are reached through a client of our choice
 
@@ -1627,7 +1631,16 @@ class _Reading:
         for key, value in raw.items():
             if is_reference(value) and reference(value) is None:  # what is wrong there has been said
                 given.setdefault(_NAMES.get(key, key), value)
-        return access(provider, given, unset, self._value)
+        looked_up: set[str] = set()
+
+        def lookup(name: str) -> str | None:
+            if (value := value_of(name, self._environ)) is not None:
+                looked_up.add(name)
+            return value
+
+        found = access(provider, given, unset, lookup)
+        self._needed |= looked_up - {*found.implied.values()}
+        return found
 
     def _value(self, name: str) -> str | None:
         self._used.add(name)

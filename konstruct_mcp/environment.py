@@ -1,8 +1,14 @@
-"""Environment variables, and the `os.environ/NAME` of a config that stands for one. Plain code."""
+"""Environment variables, and the `os.environ/NAME` of a config that stands for one. Plain code, but for `lend`.
+
+What a config's `environment_variables` put into the process's environment is lent to it: it is not the process's own
+when a config is read again, and is taken back when no config in use has it any more.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -91,3 +97,47 @@ def variables_of(section: Mapping[str, Any], environ: Mapping[str, str]) -> tupl
         elif value is not None:
             found[name] = str(value)
     return found, refused
+
+
+# -- the process's environment -----------------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_lent: dict[object, Mapping[str, str]] = {}  # whoever has lent it → by name, in the order in which they came
+_own: dict[str, str | None] = {}  # what the process had, of the names that are lent
+
+
+def lend(owner: object, variables: Mapping[str, str]) -> None:
+    """Put variables into the process's environment, where LiteLLM and the clouds' clients read them, until they are
+    taken back. Where several have lent the same, the last of them counts."""
+    with _lock:
+        _lent[owner] = variables
+        for name in variables:
+            _own.setdefault(name, os.environ.get(name))
+        _set(variables)
+
+
+def take_back(owner: object) -> None:
+    """Take out what `owner` has put there; without effect for one who has lent nothing."""
+    with _lock:
+        variables = _lent.pop(owner, {})
+        # One that somebody has changed meanwhile is the process's own now.
+        _set({name: value for name, value in variables.items() if os.environ.get(name) == value})
+        for name in variables:
+            if not any(name in others for others in _lent.values()):
+                _own.pop(name, None)
+
+
+def process_environ() -> dict[str, str]:
+    """The process's own environment, without what is lent to it."""
+    with _lock:
+        found = {**os.environ, **{name: value for name, value in _own.items() if value is not None}}
+        return {name: value for name, value in found.items() if _own.get(name, "") is not None}
+
+
+def _set(names: Mapping[str, str]) -> None:
+    for name in names:
+        value = next((lent[name] for lent in reversed(_lent.values()) if name in lent), _own.get(name))
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -32,6 +32,7 @@ from .accounts import Quote
 from .bodies import body_of
 from .config import Config, Deployment
 from .embedded import EmbeddedServer
+from .environment import lend, take_back
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
 from .faults import blamed, fault_of, fault_of_body, is_unsupported, secrets_of
 from .forms import Form
@@ -69,6 +70,7 @@ class ModelRouter:
         self._started = self._wanted = False
         self._is_urgent = threading.Event()
         self._secrets = frozenset(secret for deployment in self._deployments() for secret in secrets_of(deployment))
+        self._lender = object()  # of the config's variables
         self._refusals = Refusals()
         self._slots = {
             deployment.id: (earlier and earlier._slot(deployment)) or asyncio.Semaphore(most)
@@ -316,7 +318,8 @@ class ModelRouter:
             # One at a time: LiteLLM's warm-up call must not run beside somebody else's first real one.
             with _loading:
                 # LiteLLM sets them there too, and reads them when it asks.
-                os.environ.update(self._config.variables)
+                if self._wanted:
+                    lend(self._lender, self._config.variables)
                 engine = _Engine([d for d in self._deployments() if d.unavailable is None])
                 try:
                     engine.warm_up()
@@ -332,6 +335,7 @@ class ModelRouter:
             return
         self._engine.set_result(engine)
         if not self._wanted:  # closed meanwhile, when there was nothing to close
+            take_back(self._lender)
             engine.forget()
 
     def _complain(self, level: int, said: str, *about: object, exc_info: bool = False) -> None:
@@ -354,11 +358,13 @@ class ModelRouter:
 
     def take_over(self, earlier: ModelRouter) -> None:
         """Make the provider connections of an earlier one, which is asked no more, one's own. Both are `ready`."""
+        take_back(earlier._lender)
         self._engine.result().take_over(earlier._engine.result())
 
     async def aclose(self) -> None:
         """Close the provider connections. Safe to call twice."""
         self._wanted = False
+        take_back(self._lender)
         if self._engine.done() and self._engine.exception() is None:
             await self._engine.result().aclose()
 

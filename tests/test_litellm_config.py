@@ -15,7 +15,7 @@ import yaml
 from mcp import Client
 from providers import Provider, Status, Text
 from test_cli import run
-from worlds import HELLO, KEYS, entry
+from worlds import HELLO, KEYS, entry, write
 
 from konstruct_mcp import (
     AllFailedError,
@@ -829,3 +829,22 @@ async def test_variables_of_the_file_are_there_for_litellm_and_for_nobody_to_see
         )
     (request,) = openai.requests
     assert request.headers["authorization"] == "Bearer sk-hidden-1"
+
+
+CREDENTIALS: dict[str, dict[str, str]] = {
+    "bedrock/anthropic.claude-sonnet-4-6": {
+        "AWS_ACCESS_KEY_ID": "AKIA",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AWS_REGION": "r",
+    },
+    "vertex_ai/gemini-2.5-flash": {"GOOGLE_APPLICATION_CREDENTIALS": __file__},
+    "azure/gpt-4o": {"AZURE_CLIENT_ID": "c", "AZURE_TENANT_ID": "t", "AZURE_CLIENT_SECRET": "s"},
+}
+
+
+@pytest.mark.parametrize("model", CREDENTIALS)
+def test_what_a_clouds_own_client_looks_up_is_set_for_it(tmp_path: Path, model: str) -> None:
+    variables = CREDENTIALS[model] | {"OPENAI_API_KEY": "sk-1"}
+    config = {"environment_variables": variables, "model_list": [entry("g", {"model": m}) for m in (model, "openai/x")]}
+    loaded = load_config(write(tmp_path, config), {"HOME": str(tmp_path)})
+    assert loaded.variables == CREDENTIALS[model]  # LiteLLM has the other one as a parameter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,37 @@ class TestInPython:
             ollama.release()
             await asyncio.gather(held, second, third)
             assert ollama.most_in_flight == 2  # `one` has had one at a time
+
+    async def test_a_variable_that_the_file_no_longer_sets_is_gone(
+        self, path: Path, config: dict[str, Any], openai: Provider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        # Of the process itself, as a server has it.
+        monkeypatch.setenv("KONSTRUCT_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.sqlite3")
+        monkeypatch.setenv("OURS_BEFORE", "of the process")
+        monkeypatch.delenv("OURS_ALONE", raising=False)
+        monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+        config["model_list"] = [entry("g", {"model": "openai/gpt-4o", "api_base": openai.url, "api_key": "k"})]
+        config["router_settings"], config["konstruct"] = {}, {}
+        config["environment_variables"] = {"OURS_BEFORE": "of the file", "OURS_ALONE": "sk-of-the-file"}
+        replace(path, config)
+        openai.script(Text("one"), Text("two"))
+        async with Konstruct.from_config(path) as konstruct:
+            await konstruct.complete(HELLO)
+            assert (os.environ["OURS_BEFORE"], os.environ["OURS_ALONE"]) == ("of the file", "sk-of-the-file")
+            config["environment_variables"] = {}
+            config["model_list"][0]["litellm_params"]["api_key"] = "os.environ/OURS_ALONE"
+            replace(path, config)
+            assert await konstruct.reload()
+            assert konstruct.group("g").deployments[0].reason == "OURS_ALONE is not set"
+            assert os.environ["OURS_BEFORE"] == "of the process"
+            assert "OURS_ALONE" not in os.environ
+            config["environment_variables"] = {"OURS_BEFORE": "of the file again"}
+            config["model_list"][0]["litellm_params"]["api_key"] = "k"
+            replace(path, config)
+            assert await konstruct.reload()
+            await konstruct.complete(HELLO)
+            assert os.environ["OURS_BEFORE"] == "of the file again"
+        assert os.environ["OURS_BEFORE"] == "of the process"
 
     async def test_a_ledger_elsewhere_waits_for_the_next_start(
         self, path: Path, config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
