@@ -54,7 +54,13 @@ from .environment import (
     variables_of,
 )
 from .errors import LONGEST_NAME, ConfigError, EmbeddedError, cut, get_extra, quoted
-from .litellm_keys import KNOWN_PARAMS, KNOWN_ROUTER_SETTINGS, TAKE_THE_GENERAL_ADDRESS, meant
+from .litellm_keys import (
+    KNOWN_LITELLM_SETTINGS,
+    KNOWN_PARAMS,
+    KNOWN_ROUTER_SETTINGS,
+    TAKE_THE_GENERAL_ADDRESS,
+    meant,
+)
 from .masking import masked, masked_url, masked_values, which_database
 from .models import Models, merged, read_file, sound
 from .models import is_price as is_price  # of litellm_params, too
@@ -714,9 +720,7 @@ class _Reading:
         variables = self._variables(document.get("environment_variables"))
         self._credentials = self._credential_list(document.get("credential_list"))
         router = self._section(_RouterSettings, document, "router_settings", KNOWN_ROUTER_SETTINGS)
-        litellm = self._section(
-            _LiteLLMSettings, document, "litellm_settings", frozenset(_LiteLLMSettings.model_fields)
-        )
+        litellm = self._section(_LiteLLMSettings, document, "litellm_settings", KNOWN_LITELLM_SETTINGS)
         konstruct = self._section(_KonstructSettings, document, "konstruct", is_ours=True)
 
         def setting(name: str, default: Any) -> Any:

@@ -98,6 +98,49 @@ KNOWN_ROUTER_SETTINGS = _words("""
     optional_pre_call_checks routing_strategy_args provider_budget_config alerting_config router_general_settings
     deployment_affinity_ttl_seconds ignore_invalid_deployments
 """)
+# Of litellm_settings: LiteLLM's own variables, which these set, and what its proxy reads there.
+KNOWN_LITELLM_SETTINGS = _words("""
+    aclient_session add_function_to_prompt add_user_information_to_llm_headers agents ai21_key aiohttp_trust_env
+    aleph_alpha_key allow_dynamic_callback_disabling allowed_fails amazon_nova_api_key anthropic_key api_base api_key
+    api_version argilla_batch_size argilla_transformation_object audit_log_callbacks aws_sqs_callback_params azure_key
+    banned_keywords_list baseten_key blocked_user_list budget_duration bytez_key cache cache_params caching
+    callback_settings callbacks clarifai_key client_session cloudflare_api_key cohere_key cometapi_key
+    content_policy_fallbacks context_window_fallbacks cooldown_time cost_discount_config cost_margin_config
+    credential_list custom_prometheus_metadata_labels custom_prometheus_tags custom_prompt_dict custom_provider_map
+    databricks_key datadog_llm_observability_params datadog_params datadog_use_v1 datarobot_key default_fallbacks
+    default_in_memory_ttl default_internal_user_params default_key_generate_params default_max_internal_user_budget
+    default_redis_batch_cache_expiry default_redis_ttl default_soft_budget default_team_params default_team_settings
+    default_vector_store_config default_vertex_config disable_add_prefix_to_prompt
+    disable_add_transform_inline_image_block disable_add_user_agent_to_request_tags disable_aiohttp_transport
+    disable_aiohttp_trust_env disable_anthropic_gemini_context_caching_transform disable_copilot_system_to_assistant
+    disable_end_user_cost_tracking disable_end_user_cost_tracking_prometheus_only disable_hf_tokenizer_download
+    disable_stop_sequence_limit disable_streaming_logging disable_token_counter drop_params dynamodb_table_name
+    enable_azure_ad_token_refresh enable_caching_on_provider_specific_optional_params
+    enable_end_user_cost_tracking_prometheus_only enable_json_schema_validation enable_key_alias_format_validation
+    enable_loadbalancing_on_batch_endpoints enable_preview_features extra_spend_tag_headers failure_callback fallbacks
+    filter_invalid_headers force_ipv4 forward_traceparent_to_llm_provider gcs_pub_sub_use_v1 generic_api_use_v1
+    generic_logger_headers gigachat_key global_bitbucket_config global_disable_no_log_param global_gitlab_config
+    global_prompt_directory google_moderation_confidence_threshold gradient_ai_api_key groq_key guardrails headers
+    heroku_key huggingface_key include_cost_in_streaming_usage infinity_key input_callback internal_user_budget_duration
+    json_logs key_generation_settings langfuse_default_tags langsmith_batch_size lemonade_key llama_api_key
+    llamaguard_model_name llamaguard_unsafe_content_categories llm_guard_mode log_raw_request_response maritalk_key
+    max_budget max_end_user_budget max_end_user_budget_id max_fallbacks max_internal_user_budget max_parallel_requests
+    max_tokens max_ui_session_budget max_user_budget mcp_aliases mcp_semantic_tool_filter model_alias_map
+    model_cost_map_url model_group_alias model_group_settings modify_params nebius_key nlp_cloud_key novita_api_key
+    num_retries num_retries_per_request ollama_key openai_key openai_like_key openai_moderations_model_name
+    openrouter_key organization output_parse_pii ovhcloud_key post_call_rules pre_call_rules predibase_key
+    predibase_tenant_id presidio_ad_hoc_recognizers priority_reservation priority_reservation_settings project
+    prometheus_emit_stream_label prometheus_initialize_budget_metrics prometheus_metrics_config prompts proxy_auth
+    public_agent_groups public_mcp_servers public_model_groups public_model_groups_links reasoning_auto_summary
+    redact_messages_in_exceptions redact_user_api_key_info replicate_key request_timeout
+    require_auth_for_metrics_endpoint responses return_response_headers s3_callback_params safe_memory_mode
+    sap_service_key service_callback set_verbose snowflake_key ssl_certificate ssl_ecdh_curve ssl_security_level
+    ssl_verify standard_logging_payload_excluded_fields store_audit_logs success_callback suppress_debug_info
+    tag_budget_config telemetry togetherai_api_key turn_off_message_logging upperbound_key_generate_params
+    use_aiohttp_transport use_chat_completions_url_for_anthropic_messages use_client use_litellm_proxy
+    user_url_allowed_hosts user_url_validation vector_store_registry vercel_ai_gateway_key vertex_ai_safety_settings
+    vertex_location vertex_project wandb_key
+""")
 # Providers for which LiteLLM takes its general `api_base` and `api_key` (litellm_settings) where a deployment has none.
 # The others have an address of their own. Measured, by what each of them asked.
 TAKE_THE_GENERAL_ADDRESS = _words("""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import litellm
 import pytest
 import yaml
 from mcp import Client
@@ -26,7 +27,7 @@ from konstruct_mcp import (
 )
 from konstruct_mcp.config import Config, load_config
 from konstruct_mcp.errors import ConfigError
-from konstruct_mcp.litellm_keys import KNOWN_PARAMS, KNOWN_ROUTER_SETTINGS, meant
+from konstruct_mcp.litellm_keys import KNOWN_LITELLM_SETTINGS, KNOWN_PARAMS, KNOWN_ROUTER_SETTINGS, meant
 from konstruct_mcp.server import KonstructServer
 
 ENVIRON = {"OPENAI_API_KEY": "sk-openai", "ANTHROPIC_API_KEY": "sk-ant", "GROQ_API_KEY": "gsk"}
@@ -594,6 +595,37 @@ def test_every_key_that_litellm_knows_is_known_here() -> None:
     known = {*LiteLLM_Params.model_fields, *LiteLLMParamsTypedDict.__annotations__, *all_litellm_params}
     assert {key for key in {*known, *OPENAI_CHAT_COMPLETION_PARAMS} if meant(key) is not None} == set()
     assert set(Router.get_valid_args()) - KNOWN_ROUTER_SETTINGS - {"kwargs", "self"} == set()
+    theirs = {name for name in vars(litellm) if name.islower() and not callable(getattr(litellm, name))}
+    assert len(theirs) > 200
+    assert {name for name in theirs if meant(name, KNOWN_LITELLM_SETTINGS) is not None} == set()
+
+
+def test_known_keys_without_effect_are_one_short_line(tmp_path: Path) -> None:
+    known = (
+        "callbacks",
+        "cache_params",
+        "json_logs",
+        "redact_user_api_key_info",
+        "default_team_settings",
+        "service_callback",
+    )
+    settings = {**{key: ["x"] for key in known}, "drop_parms": True, "house_flag": 1}
+    config = load_config(
+        write(tmp_path, {"model_list": [entry("g", GPT)], "litellm_settings": settings}), {"HOME": str(tmp_path)}
+    )
+    slip, idle = config.warnings
+    assert slip == "litellm_settings.drop_parms: unknown key; did you mean drop_params?"
+    assert idle == "no effect here: " + ", ".join(f"litellm_settings.{key}" for key in sorted((*known, "house_flag")))
+
+
+def test_each_key_that_is_read_is_a_known_one(tmp_path: Path) -> None:
+    for section, known in (("litellm_settings", KNOWN_LITELLM_SETTINGS), ("router_settings", KNOWN_ROUTER_SETTINGS)):
+        for key in known:
+            settings = {section: {key: None}}
+            config = load_config(
+                write(tmp_path, {"model_list": [entry("g", GPT)], **settings}), {"HOME": str(tmp_path)}
+            )
+            assert config.warnings == (), key
 
 
 @pytest.mark.parametrize(
