@@ -63,17 +63,18 @@ _HARMONY = re.compile(r"\s*(?:<\|start\|>assistant\s*)?<\|channel\|>")
 _FINAL = re.compile(
     r"<\|channel\|>final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>(.*?)(?:<\|(?:return|end)\|>|\Z)", re.DOTALL
 )
-_FLAT_HARMONY = "assistantfinal"  # what is left between the channels where a server drops their marks
+# What is left of two channels where a server drops their marks: words that hang on others.
+_FLAT_HARMONY = re.compile(r"\s*analysis(?=[^\W_]).*?(?:(?<!\s)assistantfinal|assistantfinal(?=\S))\s*", re.DOTALL)
 _MOST_TAGS = 50  # that are looked at: more are no sign of a thought
 
 
-def answer_in(text: str) -> str:
-    """The text without the reasoning in it."""
+def answer_in(text: str) -> tuple[str, tuple[str, ...]]:
+    """The text without the reasoning in it, and what is to be said where that is a guess."""
     if _HARMONY.match(text):
         final = _FINAL.findall(text)
-        return final[-1].strip() if final else ""
-    if text.lstrip().startswith("analysis") and _FLAT_HARMONY in text:
-        return text.rpartition(_FLAT_HARMONY)[2].lstrip()
+        return (final[-1].strip() if final else ""), ()
+    if flat := _FLAT_HARMONY.match(text):
+        return text[flat.end() :], ()
     while match := _LEADING.match(text):
         text = text[match.end() :]
     if any(last in text for first, last in _PAIRS):
@@ -84,8 +85,9 @@ def answer_in(text: str) -> str:
             if tag.replace("/", "") in text[:start]:
                 break  # it was opened in the text itself, which speaks of it
             if not any(begin <= start < end for begin, end in code):
-                return text[closing.end() :].lstrip()
-    return text
+                noted = (f"what came before {tag} was taken for reasoning",) if text[:start].strip() else ()
+                return text[closing.end() :].lstrip(), noted
+    return text, ()
 
 
 # -- to be given back --------------------------------------------------------------------------------------------------

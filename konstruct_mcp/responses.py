@@ -100,7 +100,7 @@ def _reply(
     if any(not call.function.name for call in said.calls):
         raise _UnusableError("a tool call without a name")
     content = said.content.lstrip() if said.thought else said.content
-    content = answer_in(content)
+    content, guessed = answer_in(content)
     finish_reason, notes = _end(body.word if body is not None else said.word, content, said.calls, deployment)
     if said.refusal and not content:
         content, finish_reason = said.refusal, "content_filter"
@@ -109,7 +109,7 @@ def _reply(
     else:  # read by ourselves already, so that what stands beside the calls is the model's own
         is_ollama = deployment.model.startswith("ollama/")
         reasoning = {"reasoning_content": said.thought} if is_ollama and said.thought and said.calls else {}
-    return Reply(content, _told_apart(said.calls, taken), finish_reason, reasoning), notes
+    return Reply(content, _told_apart(said.calls, taken), finish_reason, reasoning), (*guessed, *notes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,9 @@ _NO_THOUGHT = [
     "First: <think>\nHm.\n</think>\nSo it is written.",
     "<thinking>is what you asked me to write</thinking>",
     "analysis is what follows: it rains.",
+    "analysis: the word assistantfinal is used",
+    "analysis, then assistantfinal: so it goes.",
+    "analysis\nassistantfinal\nare its words.",
 ]
 
 
@@ -64,6 +67,21 @@ async def test_reasoning_in_the_text_is_no_part_of_the_answer(
             with subtests.test(written):
                 openai.script(Text(written))
                 assert (await konstruct.complete(ASKED)).content == "It rains."
+
+
+async def test_an_answer_that_speaks_of_its_own_marks_is_whole(tmp_path: Path, openai: Provider) -> None:
+    answer = "The word assistantfinal, or.assistantfinal, ends it."
+    openai.script(Text(f"analysisThe word assistantfinal is asked for.assistantfinal{answer}"))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
+        assert (await konstruct.complete(ASKED)).content == answer
+
+
+async def test_what_is_cut_before_a_tag_that_was_never_opened_is_said(tmp_path: Path, openai: Provider) -> None:
+    openai.script(Text("Hm.</think>It rains."), Text("</think>It rains."), Text("<think>Hm.</think>It rains."))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/fake"))]}) as konstruct:
+        notes = [(await konstruct.complete(ASKED)).notes for _ in range(3)]
+
+    assert notes == [("what came before </think> was taken for reasoning",), (), ()]
 
 
 async def test_an_answer_that_speaks_of_tags_is_left_as_it_is(
