@@ -223,7 +223,7 @@ def serve(path: Path | None) -> None:
     if konstruct.config_error is None:
         _warn(konstruct)
     else:
-        _say(*_faults(konstruct.config_error))
+        _say(*(f"warning: {warning}" for warning in konstruct.config_error.warnings), *_faults(konstruct.config_error))
     _log_to(_Patient())
     if sys.stdin.isatty():
         _say(_TERMINAL_NOTE)
@@ -445,6 +445,7 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
     try:
         konstruct = _open(path)
     except ConfigError as error:
+        _say(*(f"warning: {warning}" for warning in error.warnings))
         _print("\n".join(_faults(error)))
         return _MISTAKE
     config = konstruct.config
