@@ -205,9 +205,21 @@ class _Patient(logging.Handler):
 
 
 def _open(path: Path | None) -> Konstruct:
+    """For a command that is about something else than the config."""
+    konstruct = Konstruct.from_config(path)
+    if count := len(konstruct.config.warnings):
+        _say(f"{_many(count, 'warning')} about the config; see `konstruct-mcp check`")
+    return konstruct
+
+
+def _open_and_warn(path: Path | None) -> Konstruct:
     konstruct = Konstruct.from_config(path)
     _warn(konstruct)
     return konstruct
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _warn(konstruct: Konstruct) -> None:
@@ -223,7 +235,7 @@ def serve(path: Path | None) -> None:
     if konstruct.config_error is None:
         _warn(konstruct)
     else:
-        _say(*_faults(konstruct.config_error))
+        _say(*(f"warning: {warning}" for warning in konstruct.config_error.warnings), *_faults(konstruct.config_error))
     _log_to(_Patient())
     if sys.stdin.isatty():
         _say(_TERMINAL_NOTE)
@@ -359,10 +371,10 @@ def _abilities_of(deployment: DeploymentStatus) -> tuple[str, str, str]:
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.pass_context
 def models(context: click.Context, as_json: bool) -> None:
-    """Say what is known of each deployment's model, and how old that is."""
+    """Say what is known of each model, and how old that is."""
     if context.invoked_subcommand is not None:
         return
-    konstruct = _open(context.obj)
+    konstruct = _open_and_warn(context.obj)
     statuses, tables, today = konstruct.groups(), konstruct.model_tables(), datetime.now(UTC).date()
     if as_json:
         shown = [
@@ -425,7 +437,7 @@ def update(path: Path | None, source: str | None, force: bool) -> None:
         _print(f"{name}: {'; '.join(done.changes[name])}")
     if len(ordered) > _MOST_CHANGES:
         _print(f"… and {len(ordered) - _MOST_CHANGES} more")
-    _print(f"{done.models:,} models: {len(done.new):,} new, {len(ordered):,} changed; written to {done.place}")
+    _print(f"{_many(done.models, 'model')}: {len(done.new):,} new, {len(ordered):,} changed; written to {done.place}")
     if done.broken is not None:
         _print(f"your table before could not be used, and is {done.broken} now")
 
@@ -443,8 +455,9 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
     Exit status: 0 all is ready, 1 something cannot be called, 2 the config is broken.
     """
     try:
-        konstruct = _open(path)
+        konstruct = _open_and_warn(path)
     except ConfigError as error:
+        _say(*(f"warning: {warning}" for warning in error.warnings))
         _print("\n".join(_faults(error)))
         return _MISTAKE
     config = konstruct.config
@@ -476,16 +489,22 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
             _print(f"{deployment.group}: {deployment.name} {why}; no tenant with a budget can use it")
     for line in konstruct.retiring():
         _print(line)
-    all_fine = f"all {len(rows)} deployments {'answer' if live else 'are ready'}"
-    if failing := sum(verdict is not None for verdict in verdicts.values()):
-        _print(f"{failing} of {len(rows)} deployments cannot be called; the state above says why")
+    if len(rows) == 1:
+        all_fine, some = f"the one deployment {'answers' if live else 'is ready'}", "the one deployment"
+    else:
+        all_fine = f"all {len(rows)} deployments {'answer' if live else 'are ready'}"
+        some = f"{sum(verdict is not None for verdict in verdicts.values())} of {len(rows)} deployments"
+    if failing := any(verdict is not None for verdict in verdicts.values()):
+        _print(f"{some} cannot be called; the state above says why")
     elif unpriced:
-        _print(f"{all_fine}, but {len(unpriced)} of them not for a tenant with a budget")
+        _print(f"{all_fine}, but {f'{len(unpriced)} of them ' if len(rows) > 1 else ''}not for a tenant with a budget")
     else:
         _print(all_fine)
     if strict and config.warnings:
         _print("not all of the config has an effect; the warnings say what has none")
         return _FAILURE
+    if strict:
+        _print("nothing in the config is without effect")
     return _FAILURE if failing or unpriced or ledger_fault else 0
 
 

@@ -65,7 +65,7 @@ from .masking import masked, masked_url, masked_values, which_database
 from .models import Models, merged, read_file, sound
 from .models import is_price as is_price  # of litellm_params, too
 from .source import Source, data_folder, read_source
-from .spending import limits, warning
+from .spending import PERIODS, limits, warning
 from .types import NUSD, TENANT_ID, TENANT_ID_RULE, Per, flaws
 from .wildcards import is_pattern, match, model_of
 
@@ -301,6 +301,7 @@ def load_config(
             files=source.files,
             table=reading.table,
             table_faults=reading.table_faults,
+            warnings=reading.warnings,
         )
     return config
 
@@ -345,6 +346,24 @@ def _summed_up(places: Iterable[str]) -> list[str]:
             what = f"{len(same)} entries of model_list"
             lines.append(f"{key_inside} of {what}" if key_inside != "None" else f"{what} ({kind})")
     return lines
+
+
+def _at(place: str, document: Any) -> Any:
+    """What is at a place in the document; None where it is in a list."""
+    for key in place.split("."):
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
+
+
+def _besides(place: str, section: Any, told: Collection[str]) -> Iterator[str]:
+    """The places within a section in which something is beside what is told of it."""
+    if isinstance(section, dict) and not is_provider(place.rpartition(".")[2]):
+        for key, value in section.items():
+            here = f"{place}.{cut(key)}"
+            if here in told:
+                yield from _besides(here, value, told)
+            elif key not in PERIODS and not _is_nothing(value):
+                yield here
 
 
 def _is_nothing(value: Any) -> bool:
@@ -575,6 +594,17 @@ _SECTIONS = (
     "credential_list",
     "konstruct",
 )
+# Those of LiteLLM's proxy.
+_ELSEWHERE = (
+    "general_settings",
+    "assistant_settings",
+    "callback_settings",
+    "files_settings",
+    "finetune_settings",
+    "guardrails",
+    "mcp_servers",
+    "vector_store_registry",
+)
 _STRATEGIES: tuple[RoutingStrategy, ...] = get_args(RoutingStrategy)
 # By another name that counts where there is one.
 _NAMED_TOO = {
@@ -685,6 +715,7 @@ class _Reading:
         self.faults: list[str] = []
         self.table: Path | None = None  # the user's table of models, where it cannot be used
         self.table_faults: list[str] = []
+        self.warnings: tuple[str, ...] = ()
         self._needs_table = needs_table
         self._lost: list[str] = list(source.warnings)  # what is read in another way than it is written, or not at all
         self._idle: list[str] = []  # places of what has no effect here
@@ -773,10 +804,11 @@ class _Reading:
             )
         ledger = self._ledger(konstruct.ledger_url)
         strategy = self._strategy(router.routing_strategy)
+        self._too_patient(konstruct.timeout_s)
+        self.warnings = self._warnings(document, budgets)
         if self.faults:
             return None
 
-        self._too_patient(konstruct.timeout_s)
         groups = {name: self._group(name, descriptions.get(name)) for name in self._known}
         # One tenant never sees another's: where this is a tenant's server, its own entry and groups are all there is.
         own = tenants.get(known_tenant or "")
@@ -848,7 +880,7 @@ class _Reading:
             max_result_chars=konstruct.max_result_chars,
             allowed_fails=setting("allowed_fails", 2),
             routing_strategy=strategy,
-            warnings=self._warnings(document, budgets),
+            warnings=self.warnings,
             public=public,
             wildcards=tuple(Wildcard(pattern, tuple(made)) for pattern, made in self._templates.items()),
             variables=MappingProxyType(
@@ -883,7 +915,12 @@ class _Reading:
         found += [cut(line, 500) for line in self._lost[:_MOST_LISTED]]
         found += [f"and {more} more of this kind"] if more > 0 else []
         told = {place for limit in of_limits for place in (limit, limit.rpartition(".")[0])}
-        others = [place for place in self._idle if place not in told and not place.endswith(".budget_duration")]
+        others = [
+            other
+            for place in self._idle
+            if not place.endswith(".budget_duration")
+            for other in (_besides(place, _at(place, document), told) if place in told else [place])
+        ]
         if idle := _summed_up(others):
             more = len(idle) - _MOST_IDLE
             listed = ", ".join(cut(place, 200) for place in idle[:_MOST_IDLE])
@@ -948,8 +985,12 @@ class _Reading:
         for key, value in document.items():
             if key in _SECTIONS:
                 continue
-            if close := _suggestion(key, ("konstruct", "model_list", "router_settings"), 0.8):
-                self._fault(cut(key), f"unknown section; did you mean {close}?")
+            if key not in _ELSEWHERE and (close := _suggestion(key, (*_SECTIONS, *_ELSEWHERE), 0.8)):
+                unknown = f"unknown section; did you mean {close}?"
+                if close in _SECTIONS:
+                    self._fault(cut(key), unknown)
+                else:
+                    self._lost.append(f"{cut(key)}: {unknown} It has no effect here either")
             elif not _is_nothing(value):
                 self._idle.append(key)
 
@@ -1160,12 +1201,15 @@ class _Reading:
             file = folder / "models.json"
         if os.path.lexists(file):  # else `models update` makes it
             try:
-                self._tables = Models(read_file(file))
+                self._tables = Models(table := read_file(file))
+                self._lost += [f"{place}: {slip}" for slip in table.slips]
             except ValueError as error:
                 self.table, known = file, len(self.faults)
                 for line in str(error).splitlines() if self._needs_table else ():
                     self._fault(place, line)
                 self.table_faults = self.faults[known:]
+        elif given is not None:
+            self._lost.append(f"{place}: there is no such file; `konstruct-mcp models update` makes it")
         return file
 
     # -- the groups and who is behind them
@@ -1568,7 +1612,10 @@ class _Reading:
             ("api_key", is_sendable, "holds characters that cannot be sent"),
         ):
             if isinstance(value := resolved.get(key), str) and not is_sound(value.strip()):
-                reasons.append(f"{cut(names.get(key) or key)} {why}")
+                name = names.get(key) or key
+                if name == "OLLAMA_BASE_URL" and name not in self._environ:  # so that it is what the other one says
+                    name, why = "OLLAMA_HOST", "should be a host, a host with a port, or an http:// address"
+                reasons.append(f"{cut(name)} {why}")
                 del resolved[key]
 
     def _sound_prices(self, section: dict[str, Any], place: str) -> None:

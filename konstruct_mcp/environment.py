@@ -46,8 +46,7 @@ def value_of(name: str, environ: Mapping[str, str]) -> str | None:
     if value and not is_unexpanded(value):
         return value
     if name == "OLLAMA_BASE_URL":
-        url = _ollama_url(value_of("OLLAMA_HOST", environ) or "")
-        return url if is_url(url) else _ollama_url("")
+        return _ollama_url(value_of("OLLAMA_HOST", environ) or "")
     return None
 
 

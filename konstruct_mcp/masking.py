@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from .environment import reference
+from .models import is_price
 
 MASK = "***"
-# What of litellm_params and model_info is shown as written, if it is a scalar.
+_SECRET = re.compile(r"key|token(?!s)|secret|passw|passphrase|credential|auth", re.IGNORECASE)
+# What of litellm_params and model_info is shown as written, if it is a scalar; a number or a switch is under any other
+# key, too, but for one that says it is a secret.
 _SHOWN = frozenset(
     """
     model order timeout num_retries max_retries cooldown_time weight rpm tpm max_parallel_requests
@@ -50,7 +54,9 @@ def _shown(key: str, value: Any) -> Any:
         netloc = f"{MASK}@{host}" if "@" in url.netloc else host
         path = url.path if url.path in ("", "/", "/v1", "/v1/") else f"/{MASK}"  # gateways put tokens there
         return urlunsplit((url.scheme, netloc, path, MASK if url.query else "", ""))
-    return value if key in _SHOWN and not isinstance(value, dict | list) else MASK
+    if key in _SHOWN:
+        return MASK if isinstance(value, dict | list) else value
+    return value if isinstance(value, int | float) and (is_price(key) or not _SECRET.search(key)) else MASK
 
 
 def which_database(url: str) -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ModelDataError, cut
+from .litellm_keys import meant
 from .types import is_day
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ _WORDS = re.compile(
 )
 _LISTS = re.compile(r"reasoning_(effort_levels|modes|contexts)|supported_(endpoints|modalities|output_modalities)")
 _FACTORS = re.compile(r"\w+_uplift_multiplier\w*")
+_ALSO_FIELDS = frozenset(("max_tokens", "source", "comment", "metadata", "rpm", "tpm"))  # of LiteLLM's, read by nobody
 _CHATS = ("chat", "completion", "responses")
 
 
@@ -135,17 +137,23 @@ def sound(raw: Entry) -> dict[str, Any]:
 def merged(upper: Entry, lower: Entry) -> dict[str, Any]:
     """One entry over another: its fields stand in their place, and null takes one back.
 
-    A price of it stands in place of all that the lower one says of that side, input or output: a price for long
+    Another price stands in place of all that the lower one says of that side, input or output: a price for long
     prompts or a faster answer that belongs to another price is none at all.
     """
+    return {key: value for key, value in _over(upper, lower).items() if value is not None}
+
+
+def _over(upper: Entry, lower: Entry) -> dict[str, Any]:
+    """The same with what is taken back, as null."""
     below = dict(lower)
     for side in ("input", "output"):
-        if f"{side}_cost_per_token" in upper:
+        price = f"{side}_cost_per_token"
+        if price in upper and upper[price] != lower.get(price):
             for key in lower:
                 of_side = is_price(key) and key.startswith("output_") == (side == "output")
                 if of_side or key in ("tiered_pricing", "off_peak_pricing"):
                     below.pop(key, None)
-    return {key: value for key, value in {**below, **upper}.items() if value is not None}
+    return {**below, **upper}
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
@@ -191,10 +199,11 @@ def _key(name: str) -> bytes:
 @dataclass(frozen=True, slots=True)
 class Table:
     """One table of model data: where it is from (`litellm`, its version or branch; `date`, ISO; `source`), which is
-    empty where it does not say, and its entries by name."""
+    empty where it does not say, its entries by name, and one line for each key of it that looks misspelt."""
 
     about: Mapping[str, str]
     entries: Mapping[str, Entry] = field(repr=False)
+    slips: tuple[str, ...] = ()
 
 
 def models_of(table: Mapping[str, Any]) -> dict[str, Entry]:
@@ -271,7 +280,24 @@ def read(data: bytes) -> Table:
     return Table(
         {key: cut(value) for key, value in said.items() if isinstance(value, str)},
         {name: sound(fields) for name, fields in raw.items() if not _is_sample(fields)},
+        tuple(_slips(raw)),
     )
+
+
+def _slips(raw: Mapping[str, Entry]) -> Iterator[str]:
+    shipped_text = _shipped_text()
+    places: dict[str, list[str]] = {}  # key that the table that ships does not have → the models
+    for name, fields in raw.items():
+        for key in fields:
+            if json.dumps(key).encode() + b":" not in shipped_text:
+                places.setdefault(key, []).append(name)
+    if not places:
+        return
+    known = frozenset(key.decode() for key in re.findall(rb'"(\w+)":', shipped_text)) | _ALSO_FIELDS
+    for key, names in places.items():
+        if close := meant(key, known):
+            more = f" and of {len(names) - 1} more" if len(names) > 1 else ""
+            yield f"{cut(names[0])}.{cut(key)}{more}: unknown key; did you mean {close}?"
 
 
 def _is_sample(fields: Entry) -> bool:
@@ -309,8 +335,13 @@ _MOST_FAULTS = 10
 @functools.cache
 def shipped() -> Table:
     """The one that ships with us."""
-    table, _, _ = _split((files(__package__) / "models.json").read_bytes())
+    table, _, _ = _split(_shipped_text())
     return table
+
+
+@functools.cache
+def _shipped_text() -> bytes:
+    return (files(__package__) / "models.json").read_bytes()
 
 
 @functools.cache
@@ -461,15 +492,16 @@ _MOST_CHANGE = 10  # times; a price that moves further is a slip more often than
 
 
 def update(own: Table | None, newer: Mapping[str, Any], about: Mapping[str, str]) -> Update:
-    """What becomes of the user's table when a newer one of LiteLLM's is put into it. Models that only the user's has
-    stay, and what the newer one says no more of a model is null in it: not known."""
+    """What becomes of the user's table when a newer one of LiteLLM's is put into it, field by field: models and fields
+    that the newer one does not have stay as they were known, but for those that `merged` drops with a price."""
     entries: dict[str, Any] = {} if own is None else {name: dict(fields) for name, fields in own.entries.items()}
     old = Models(own)
     new, changes, doubtful = [], {}, []
     for name, raw in newer.items():
         below = shipped().entries.get(name) or {}
-        before, kept = old.named(name), slim(raw)
-        entries[name] = {**dict.fromkeys(below.keys() - kept.keys()), **kept}
+        before, kept, had = old.named(name), slim(raw), entries.get(name, {})
+        # Not one over another where only one of them stands for another model.
+        entries[name] = _over(kept, had) if ("alias_of" in kept) == ("alias_of" in had) else kept
         after = merged(entries[name], below)
         if not before:
             new.append(name)
@@ -557,6 +589,10 @@ def _fetched(url: str) -> bytes:
                 if len(data) > MOST_BYTES:
                     raise ValueError(_TOO_LARGE)
             return bytes(data)
+    except (httpx.NetworkError, httpx.TimeoutException, httpx.ProxyError) as error:
+        host = cut(httpx.URL(url).host, 200)
+        what = "no answer in time from" if isinstance(error, httpx.ReadTimeout) else "no connection to"
+        raise ValueError(f"cannot be fetched: {what} {host}; fetch it elsewhere and pass --from FILE") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ValueError(f"cannot be fetched: {type(error).__name__}") from None
 

@@ -196,7 +196,8 @@ def _group_argument(konstruct: Konstruct) -> dict[str, Any]:
         schema["enum"] = [name for name, _ in groups]
     if default:
         schema["default"] = default
-    return schema | {"description": f"{listed}{_or_a_match(konstruct)}".strip()}
+    described = f"{listed}{_or_a_match(konstruct)}".strip()
+    return schema | ({"description": described} if described else {})
 
 
 async def _guard(ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:

@@ -18,7 +18,7 @@ from .types import NUSD, Per
 
 _MOST_LISTED = 5
 _LIMIT = re.compile(r"(max_(\w+_)?|(\w+_)?)budget(_limit)?\Z")
-_PERIODS = ("budget_duration", "time_period")
+PERIODS = ("budget_duration", "time_period")
 _PERIOD = re.compile(r"(\d{1,6})(s|m|h|d|w|mo)\Z")
 _DAYS = {"s": 1 / 86400, "m": 1 / 1440, "h": 1 / 24, "d": 1, "w": 7, "mo": 30}
 
@@ -82,7 +82,7 @@ def _amount(value: Any) -> Decimal | None:
 
 def _budget(section: Mapping[str, Any], amount: Any, groups: tuple[str, ...]) -> Budget | None:
     usd = _amount(amount)
-    period = next((section[key] for key in _PERIODS if section.get(key) is not None), None)
+    period = next((section[key] for key in PERIODS if section.get(key) is not None), None)
     return None if usd is None else Budget(int(usd * NUSD), _per(period), groups)
 
 

@@ -347,6 +347,9 @@ def _as_meant(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return meant
 
 
+_NO_MESSAGES = 'should be a list of messages: [{"role": "user", "content": "…"}]'
+
+
 class Request(_Value):
     """One completion asked for, valid by construction.
 
@@ -363,6 +366,13 @@ class Request(_Value):
     temperature: float | None = Field(default=None, ge=0, le=2)
     # A day: longer than any completion, short enough for every clock and timer.
     timeout_s: float | None = Field(default=None, gt=0, le=86400, allow_inf_nan=False)
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _are_messages(cls, messages: Any) -> Any:
+        if not isinstance(messages, list):
+            raise ValueError(_NO_MESSAGES)  # noqa: TRY004  pydantic makes a flaw of a ValueError only
+        return messages
 
     @field_validator("tenant_id")
     @classmethod

@@ -327,7 +327,8 @@ class TestCheck:
 
         ran = run("--config", write(tmp_path, groups), "check")
 
-        assert (ran.code, ran.err) == (2, "")
+        assert ran.code == 2
+        assert ran.err.startswith('warning: router_settings.fallbacks[0].quality[0]: no group "fats"; groups: ')
         title, *faults = ran.out.splitlines()
         assert title == 'the config file "konstruct.yaml" cannot be used:'
         assert sorted(fault.split(": ")[0] for fault in faults) == [
@@ -449,8 +450,32 @@ class TestTheConfig:
 
         assert ran.code == 0
         assert "warning" not in ran.out
-        assert ran.err.count("warning: ") == ran.err.count("general_settings") == 1
+        if command[0] == "check":
+            assert ran.err.count("warning: ") == ran.err.count("general_settings") == 1
+        else:
+            assert ran.err.startswith("1 warning about the config; see `konstruct-mcp check`\n")
+            assert "general_settings" not in ran.err
         assert "sk-master-1234" not in ran.err
+
+    def test_check_names_what_has_no_effect_beside_the_faults(self, groups: dict[str, Any], tmp_path: Path) -> None:
+        groups["general_settings"] = {"master_key": "sk-master-1234"}
+        groups["konstruct"]["timeout_s"] = -1
+
+        ran = run("--config", write(tmp_path, groups), "check")
+
+        assert ran.code == 2
+        assert ran.err == "warning: no effect here: general_settings\n"
+        assert "konstruct.timeout_s: " in ran.out
+
+    def test_check_of_one_deployment_says_so_and_strict_that_all_has_an_effect(self, tmp_path: Path) -> None:
+        one = {"model_list": [entry("g", {"model": "openai/gpt-4o"})]}
+
+        ran = run("--config", write(tmp_path, one), "check", "--strict")
+
+        assert ran.code == 0
+        assert ran.out.endswith("\nthe one deployment is ready\nnothing in the config is without effect\n")
+        ran = run("--config", write(tmp_path, one), "check", env={"OPENAI_API_KEY": ""})
+        assert ran.out.endswith("\nthe one deployment cannot be called; the state above says why\n")
 
 
 class TestMistakes:

@@ -427,6 +427,9 @@ def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
         ({"konstrukt": {}}, "konstrukt: unknown section; did you mean konstruct?"),
         ({"Router_Setting": {}}, "Router_Setting: unknown section; did you mean router_settings?"),
         ({"models_list": {}}, "models_list: unknown section; did you mean model_list?"),
+        ({"litelm_settings": {}}, "litelm_settings: unknown section; did you mean litellm_settings?"),
+        ({"environment_variable": {}}, "environment_variable: unknown section; did you mean environment_variables?"),
+        ({"credentials_list": []}, "credentials_list: unknown section; did you mean credential_list?"),
         ({"router_settings": []}, "router_settings: should be an object"),
         ({"litellm_settings": "x"}, "litellm_settings: should be an object"),
         ({"konstruct": 5}, "konstruct: should be an object"),
@@ -1004,7 +1007,6 @@ def test_notes_on_a_model_that_are_wrong_are_left_out(load: Callable[..., Config
         ("[::1]:8080", "http://[::1]:8080"),
         ("::", "http://localhost:11434"),
         (' "gpu-1" ', "http://gpu-1:11434"),
-        ("gpu-1:port", "http://localhost:11434"),
         ("${OLLAMA_HOST}", "http://localhost:11434"),
     ],
 )
@@ -1014,6 +1016,15 @@ def test_ollama_is_where_its_own_variable_says(tmp_path: Path, host: str, addres
     assert config.groups["fast"].deployments[0].params["api_base"] == address
     config = load_config(None, {**home, "OLLAMA_HOST": host, "OLLAMA_BASE_URL": "http://ours:1"})
     assert config.groups["fast"].deployments[0].params["api_base"] == "http://ours:1"
+
+
+@pytest.mark.parametrize("host", ["not a host!", "gpu-1:port", "ftp://gpu-1"])
+def test_an_ollama_host_that_is_none_is_said(tmp_path: Path, host: str) -> None:
+    home = {"XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    why = load_config(None, {**home, "OLLAMA_HOST": host}).groups["fast"].deployments[0].unavailable
+    assert why == "OLLAMA_HOST should be a host, a host with a port, or an http:// address"
+    why = load_config(None, {**home, "OLLAMA_BASE_URL": host}).groups["fast"].deployments[0].unavailable
+    assert why == "OLLAMA_BASE_URL should be an http:// or https:// address with a host"
 
 
 def test_another_local_model_may_be_named_for_the_built_in_groups(tmp_path: Path) -> None:
@@ -1084,6 +1095,10 @@ def test_the_public_form_shows_what_is_known_to_be_harmless_and_masks_the_rest(l
                         "extra_headers": {"X": SECRET},
                         "temperature": [SECRET],
                         "custom": 12345,
+                        "num_ctx": 8192,
+                        "house_switch": True,
+                        "aws_session_token": 12345,
+                        "input_cost_per_token_above_200k_tokens": 1e-6,
                         "nothing": None,
                     },
                     model_info={"mode": "chat", "id": SECRET, "supports_vision": True, "max_tokens": None},
@@ -1110,7 +1125,11 @@ def test_the_public_form_shows_what_is_known_to_be_harmless_and_masks_the_rest(l
                     "num_retries": "1",
                     "extra_headers": "***",
                     "temperature": "***",
-                    "custom": "***",
+                    "custom": 12345,
+                    "num_ctx": 8192,
+                    "house_switch": True,
+                    "aws_session_token": "***",
+                    "input_cost_per_token_above_200k_tokens": 1e-6,
                 },
                 "model_info": {"mode": "chat", "id": "***", "supports_vision": True},
             },

@@ -431,6 +431,33 @@ mcp_servers: {docs: {url: "https://docs.example/mcp"}}
         ),
     ),
     Case(
+        "what is beside a limit has no effect either",
+        """
+model_list: [{model_name: a, litellm_params: {model: openai/gpt-4o}}]
+general_settings:
+  master_key: os.environ/MASTER_KEY
+  max_budget: 5
+  budget_duration: 30d
+  store_model_in_db: false
+  default_team: {max_budget: 3, alerting: [slack]}
+""",
+        {"a": ["openai/gpt-4o"]},
+        (
+            "nobody holds this spending limit here: general_settings.max_budget, "
+            "general_settings.default_team.max_budget;",
+            "no effect here: general_settings.master_key, general_settings.default_team.alerting",
+        ),
+    ),
+    Case(
+        "a section of the proxy's that is misspelt",
+        """
+model_list: [{model_name: a, litellm_params: {model: openai/gpt-4o}}]
+general_setings: {master_key: os.environ/MASTER_KEY}
+""",
+        {"a": ["openai/gpt-4o"]},
+        ("general_setings: unknown section; did you mean general_settings? It has no effect here either",),
+    ),
+    Case(
         "keys that are misspelt, and a provider's own",
         """
 model_list:

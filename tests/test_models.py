@@ -226,6 +226,30 @@ def test_what_is_wrong_with_the_users_table_is_a_fault_of_the_config(world: Worl
     assert caught.value.faults[0].startswith(f"models.json in the user's data folder: {fault}")
 
 
+@pytest.mark.parametrize("command", ["check", "models"])
+def test_keys_of_the_users_table_that_are_misspelt_are_warned_of(world: World, command: str) -> None:
+    fields = {"suports_vision": True, "input_cost_per_tokn": 1e-6, "max_tokens": 5, "house_note": "ours", "source": "x"}
+    world.write_own({"gpt-4o": fields, "gpt-5": {"suports_vision": True}})
+    ran = world.run(command)
+    assert ran.code == 0, ran.out + ran.err
+    place = "warning: models.json in the user's data folder: gpt-4o"
+    assert ran.err.splitlines() == [
+        f"{place}.suports_vision and of 1 more: unknown key; did you mean supports_vision?",
+        f"{place}.input_cost_per_tokn: unknown key; did you mean input_cost_per_token?",
+    ]
+
+
+def test_no_key_of_litellms_own_table_counts_as_misspelt(world: World) -> None:
+    file = Path(litellm.__file__).with_name("model_prices_and_context_window_backup.json")
+    assert models.read_file(file).slips == ()
+
+
+def test_a_table_that_is_named_and_not_there_is_warned_of(world: World) -> None:
+    world.config["konstruct"] = {"models_file": "none.json"}
+    warning = "warning: konstruct.models_file: there is no such file; `konstruct-mcp models update` makes it\n"
+    assert world.run("check").err == world.run("models").err == warning
+
+
 def test_a_table_that_cannot_be_used_is_named_with_what_to_do(world: World) -> None:
     world.write_own("{")
     for command in (["check"], ["models"], ["groups"]):
@@ -369,12 +393,12 @@ def test_an_update_says_what_changes_and_is_in_use(world: World, way: str) -> No
     assert ran.code == 0, ran.err
     assert "input_cost_per_token 2.5e-06 → 3e-06" in ran.out
     assert 'deprecation_date "2027-01-14" → "2027-03-01"' in ran.out
-    assert "supports_vision true → unknown" in ran.out  # the newer one says it no more
+    assert "supports_vision" not in ran.out  # of which the newer one says nothing
     assert f"2 models: 1 new, 1 changed; written to {world.own}" in ran.out
     status = world.status()
     assert (status["input_usd_per_million"], status["max_output_tokens"]) == (3.0, 32_768)
     assert status["retires"] == "2027-03-01"
-    assert status["supports"] == []
+    assert status["supports"] == ["tools", "vision", "structured_output"]
     assert [file.name for file in world.own.parent.iterdir()] == ["models.json"]  # and nothing half written
 
 
@@ -385,6 +409,29 @@ def test_an_update_keeps_what_the_user_alone_has(world: World) -> None:
     assert world.run("models", "update", "--from", str(file)).code == 0
     world.config["model_list"] = [entry("g", {"model": "openai/ours"})]
     assert world.status()["context_window"] == 7
+
+
+def test_an_update_takes_field_by_field_and_null_takes_back(world: World) -> None:
+    before = models.entry(world.konstruct().config.groups["g"].deployments[0])
+    world.write_own({"gpt-4o": {"max_input_tokens": 99_000}})
+    file = world.folder / "downloaded.json"
+    same = {"input_cost_per_token": before["input_cost_per_token"]}
+    newer = {"litellm_provider": "openai", "max_output_tokens": 7, "supports_vision": None, **same}
+    file.write_text(json.dumps({"gpt-4o": newer}))
+    ran = world.run("models", "update", "--from", str(file))
+    assert ran.code == 0, ran.err
+    assert "gpt-4o: max_output_tokens 16384 → 7; supports_vision true → unknown\n" in ran.out
+    after = dict(models.entry(world.konstruct().config.groups["g"].deployments[0]))
+    changed = {"max_output_tokens": 7, "max_input_tokens": 99_000}
+    assert after == {key: value for key, value in before.items() if key != "supports_vision"} | changed
+
+
+def test_a_new_price_takes_the_place_of_all_of_that_side(world: World) -> None:
+    file = world.folder / "downloaded.json"
+    file.write_text(json.dumps({"gpt-4o": {"litellm_provider": "openai", "input_cost_per_token": 3e-6}}))
+    ran = world.run("models", "update", "--from", str(file))
+    assert "cache_read_input_token_cost 1.25e-06 → unknown" in ran.out
+    assert "output_cost_per_token" not in ran.out
 
 
 @pytest.mark.parametrize("price", [0, 2.6e-5, 2.4e-7])
@@ -478,7 +525,7 @@ def test_who_does_not_answer_is_said_without_a_password(world: World) -> None:
         url = gone.url
     ran = world.run("models", "update", "--from", url.replace("//", "//me:hush@"))
     assert (ran.code, ran.out) == (1, "")
-    assert "cannot be fetched" in ran.err
+    assert "cannot be fetched: no connection to 127.0.0.1; fetch it elsewhere and pass --from FILE" in ran.err
     assert "hush" not in ran.err
 
 

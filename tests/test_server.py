@@ -97,7 +97,10 @@ class TestComplete:
             ({}, "invalid_argument: messages: required, but missing"),
             ({"messages": []}, "invalid_argument: messages: should have at least 1 item, not 0"),
             ({"messages": HELLO, "stream": True}, "invalid_argument: stream: unknown field"),
-            ({"messages": "Hello"}, "invalid_argument: messages: should be a valid list"),
+            (
+                {"messages": "Hello"},
+                'invalid_argument: messages: should be a list of messages: [{"role": "user", "content": "…"}]',
+            ),
             ({"messages": HELLO, "max_tokens": "9"}, "invalid_argument: max_tokens: should be a valid integer"),
             (
                 {"messages": HELLO, "tenant_id": "no spaces"},

@@ -50,13 +50,14 @@ def tool(name: Any = "weather", **fields: Any) -> dict[str, Any]:
 
 
 NO_DATA_URL = "only data: URLs are accepted (data:image/png;base64,…; png, jpeg, gif or webp)"
+NO_MESSAGES = 'messages: should be a list of messages: [{"role": "user", "content": "…"}]'
 BAD_TENANT = "tenant_id: should be 1 to 128 letters, digits or any of . _ : @ -"
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     # messages
     "no messages": ({}, "messages: required, but missing"),
     "none of them": ({"messages": []}, "messages: should have at least 1 item, not 0"),
-    "a text": ({"messages": "Hi"}, "messages: should be a valid list"),
+    "a text": ({"messages": "Hi"}, NO_MESSAGES),
     "a text that is no JSON": (
         {"messages": '[{"role": "user"'},
         "messages: came as a text that is no valid JSON; send it as JSON",
@@ -73,7 +74,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"messages": [{"role": "tool", "content": "rain", "tool_call_id": None}]},
         "messages[0]: a message of role tool needs tool_call_id",
     ),
-    "one message": ({"messages": USER}, "messages: should be a valid list"),
+    "one message": ({"messages": USER}, NO_MESSAGES),
     "texts": ({"messages": ["Hi"]}, "messages[0]: should be an object"),
     "no role": ({"messages": [{"content": "Hi"}]}, "messages[0].role: required, but missing"),
     "no content": ({"messages": [{"role": "user"}]}, "messages[0]: a message of role user needs content"),
