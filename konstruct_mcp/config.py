@@ -60,6 +60,7 @@ from .litellm_keys import (
     KNOWN_ROUTER_SETTINGS,
     TAKE_THE_GENERAL_ADDRESS,
     meant,
+    typed,
 )
 from .masking import masked, masked_url, masked_values, which_database
 from .models import Models, merged, read_file, sound
@@ -630,7 +631,8 @@ _REFUSED = _words(
     " mock_response mock_tool_calls mock_timeout mock_delay mock_testing_fallbacks caching cache cache_key"
     " preset_cache_key ttl acompletion atext_completion text_completion litellm_call_id litellm_trace_id"
     " litellm_logging_obj logger_fn verbose callbacks success_callback failure_callback proxy_server_request"
-    " secret_fields client use_client enable_preview_features fastest_response"
+    " secret_fields client use_client enable_preview_features fastest_response use_in_pass_through"
+    " configurable_clientside_auth_params tag_regex max_file_size_mb litellm_request_debug"
 )
 
 _DEFAULT_TENANT = "default"
@@ -1729,7 +1731,7 @@ class _Reading:
         others = {key: value for key, value in (params.model_extra or {}).items() if value is not None}
         prices = set(filter(is_price, others))
         self._idle += [f"{place}.{cut(key)}" for key in prices if not _MORE_PRICES.fullmatch(key)]
-        return {key: value for key, value in others.items() if key not in prices}
+        return {key: typed(key, value) for key, value in others.items() if key not in prices}
 
     def _more_prices(self, section: _Prices, place: str) -> dict[str, float]:
         prices = {}

@@ -8,7 +8,7 @@ a format for schemas. `Form.of` settles once what the config and the model's ent
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,10 +60,11 @@ class Form:
 
     Attributes:
         name: the deployment's, for notes.
-        provider, model: of `provider/model`.
+        provider, model: of `provider/model`, or the model that the config says is behind that name.
         wire: the format that its provider is asked in.
         entry: what is known of the model, in the words of LiteLLM's table; empty for nothing.
         params: what of its litellm_params is shaped here.
+        allowed: what the config says is taken, whatever the table says.
         is_known: whether the table has the model.
         is_claude: whether it takes what Claude takes.
         limit_key: the name of the limit on that wire, as LiteLLM is told it.
@@ -76,6 +77,7 @@ class Form:
     wire: Wire
     entry: Mapping[str, Any]
     params: Mapping[str, Any]
+    allowed: frozenset[str]
     is_known: bool
     is_claude: bool
     limit_key: str
@@ -83,24 +85,29 @@ class Form:
 
     @classmethod
     def of(cls, deployment: Deployment, entry: Mapping[str, Any]) -> Form:
-        provider, _, model = deployment.model.partition("/")
+        provider, model = _parts(deployment)
         is_known = "litellm_provider" in entry or "mode" in entry
-        wire = _wire(provider, model, entry)
-        is_claude = wire == "anthropic" or (wire == "converse" and "claude" in model)
+        behind = _behind(deployment)
+        wire = _wire(provider, model, behind, entry)
+        is_claude = wire == "anthropic" or (wire == "converse" and "claude" in behind)
         params = {key: deployment.params[key] for key in SHAPED if key in deployment.params}
+        allowed = frozenset(allowed_by(deployment))
+        if "reasoning_effort" in allowed or "thinking" in allowed:
+            entry = {**entry, "supports_reasoning": True}
         return cls(
             name=deployment.name,
             provider=provider,
-            model=model,
+            model=behind,
             wire=wire,
             entry=entry,
             params=params,
+            allowed=allowed,
             is_known=is_known,
             is_claude=is_claude,
             limit_key=_limit_key(provider, wire, entry, is_known, deployment),
             thinking=_claude_thinking(deployment.name, params, entry, is_known)
             if is_claude
-            else _effort(deployment.name, params, entry, is_known, provider),
+            else _effort(deployment.name, params, entry, is_known, provider, behind, allowed),
         )
 
     @property
@@ -119,14 +126,28 @@ class Form:
         return _BUDGETED_GEMINI.search(self.model.rpartition("/")[2]) is None
 
 
-def _wire(provider: str, model: str, entry: Mapping[str, Any]) -> Wire:
+def allowed_by(deployment: Deployment) -> tuple[str, ...]:
+    """What its `allowed_openai_params` name."""
+    given = deployment.params.get("allowed_openai_params")
+    return tuple(name for name in given if isinstance(name, str)) if isinstance(given, list | tuple) else ()
+
+
+def _behind(deployment: Deployment) -> str:
+    """The model, without its provider: where the config says what is behind a name of one's own, that."""
+    provider, model = _parts(deployment)
+    base = deployment.params.get("base_model")
+    return base.removeprefix(f"{provider}/") if isinstance(base, str) and base else model
+
+
+def _wire(provider: str, model: str, behind: str, entry: Mapping[str, Any]) -> Wire:
+    """By the model's route, and by what is behind its name."""
     if provider == "anthropic":
         return "anthropic"
-    if provider in ("vertex_ai", "azure_ai") and "claude" in model:
+    if provider in ("vertex_ai", "azure_ai") and "claude" in behind:
         return "anthropic"
-    if provider == "bedrock" and (is_converse(model, entry) or "claude" in model):
+    if provider == "bedrock" and (is_converse(model, entry) or "claude" in behind):
         return "converse" if is_converse(model, entry) else "anthropic"
-    if provider == "gemini" or (provider.startswith("vertex_ai") and "gemini" in model):
+    if provider == "gemini" or (provider.startswith("vertex_ai") and "gemini" in behind):
         return "gemini"
     if provider in ("cohere", "cohere_chat"):
         return "cohere"
@@ -185,7 +206,7 @@ def limit(deployment: Deployment, entry: Mapping[str, Any], asked: int | None) -
     capped = cap(deployment)
     if asked is not None or capped is not None:
         return min(number for number in (asked, capped) if number is not None)
-    if _wire(*_parts(deployment), entry) == "anthropic":  # which takes no request without one
+    if _wire(*_parts(deployment), _behind(deployment), entry) == "anthropic":  # which takes no request without one
         longest = deployment.max_output_tokens or _count(entry.get("max_output_tokens"))
         return longest or _NEW_CLAUDES_LONGEST
     return None
@@ -244,15 +265,30 @@ def _settled(name: str, asked: str, entry: Mapping[str, Any], is_known: bool) ->
     return level, (f"reasoning_effort {asked} became {level}, the nearest that {name} has",)
 
 
-def _effort(name: str, params: Mapping[str, Any], entry: Mapping[str, Any], is_known: bool, provider: str) -> Thinking:
+def _effort(
+    name: str,
+    params: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    is_known: bool,
+    provider: str,
+    model: str,
+    allowed: Collection[str],
+) -> Thinking:
     """Of a model that takes levels of effort."""
     asked = _asked_effort(params)
     thinking = params.get("thinking")
-    if asked is None and isinstance(thinking, Mapping) and provider in ("openai", "azure", "gemini", "vertex_ai"):
+    levelled = ("gemini", "vertex_ai") if "thinking" in allowed else ("openai", "azure", "gemini", "vertex_ai")
+    if asked is None and isinstance(thinking, Mapping) and provider in levelled:
         asked = "none" if thinking.get("type") == "disabled" else _level_of(thinking.get("budget_tokens"))
     if asked is None:
         return Thinking()
-    if provider in ("gemini", "vertex_ai") and _BUDGETED_GEMINI.search(name):
+    if asked is not None and "reasoning_effort" in allowed:
+        return Thinking(effort=asked)
+    if provider in ("gemini", "vertex_ai") and _BUDGETED_GEMINI.search(model):
+        if levels(entry, is_known) == ():  # it thinks neither so nor so
+            return Thinking(
+                notes=() if asked == "none" else (f"reasoning_effort was left out: {name} does not take it",)
+            )
         return Thinking(effort=asked)
     effort, notes = _settled(name, asked, entry, is_known)
     return Thinking(effort=effort, notes=notes)

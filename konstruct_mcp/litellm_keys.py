@@ -7,6 +7,8 @@ be a provider's own all the same, and goes through: only one that is a slip away
 from __future__ import annotations
 
 import functools
+import math
+from typing import Any
 
 
 def _words(text: str) -> frozenset[str]:
@@ -181,3 +183,42 @@ def _slips(one: str, other: str, most: int) -> int:
         if min(row) > most:
             return most + 1
     return row[-1]
+
+
+# Of litellm_params: those whose values are numbers, and those that are true or false. An environment variable holds
+# text, and providers refuse "0.2" for a number.
+_INTEGERS = _words("""
+    max_tokens max_completion_tokens seed random_seed n top_k top_n top_logprobs min_tokens max_new_tokens
+    min_new_tokens min_length max_length mirostat repeat_last_n num_ctx num_predict num_keep num_gpu num_batch
+    num_thread thinking_budget best_of truncate_input_tokens max_turns max_input_tokens max_output_tokens
+""")
+_NUMBERS = _INTEGERS | _words("""
+    temperature top_p top_a min_p presence_penalty frequency_penalty length_penalty repetition_penalty repeat_penalty
+    typical_p tfs_z mirostat_eta mirostat_tau
+""")
+_SWITCHES = _words("""
+    think parallel_tool_calls logprobs store drop_params merge_reasoning_content_in_choices supports_system_message
+    ensure_alternating_roles ignore_eos skip_special_tokens use_beam_search echo include_stop_sequences
+    include_stop_str_in_output add_generation_prompt safe_mode safe_prompt return_options moderations
+    include_reasoning return_images return_related_questions return_citations enable_thinking reasoning_split raw
+    use_litellm_proxy use_chat_completions_api use_responses_api turn_off_message_logging
+""")
+_TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def typed(key: str, value: Any) -> Any:
+    """A value of litellm_params as what the key is: text that says a number or a truth becomes that, and what says
+    neither stays as it is."""
+    if not isinstance(value, str):
+        return value
+    if key in _SWITCHES:
+        return _TRUTHS.get(value.strip().lower(), value)
+    if key not in _NUMBERS:
+        return value
+    for kind in (int, float) if key in _INTEGERS else (float,):
+        try:
+            number = kind(value)
+        except ValueError:
+            continue
+        return number if math.isfinite(number) else value
+    return value

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from .config import Deployment
-from .forms import SHAPED, not_taken
+from .forms import SHAPED, allowed_by, not_taken
 
 TUNING = frozenset(
     {
@@ -25,6 +25,11 @@ TUNING = frozenset(
         *("store", "user", "prompt_cache_key", "safety_identifier"),
     }
 )
+# Parameters of OpenAI's that LiteLLM takes by name, and refuses where it thinks that a model does not.
+_OPENAIS = (TUNING - {"top_k", "min_p", "typical_p", "repetition_penalty", "reasoning", "effort"}) | {
+    *("tools", "tool_choice", "response_format", "max_tokens", "max_completion_tokens", "modalities", "audio"),
+    *("web_search_options", "prompt_cache_retention", "context_management"),
+}
 _LIMITS = frozenset({"max_tokens", "max_completion_tokens"})  # which a budget may stand on
 # As providers call them in what they say, where that is not their name here.
 _OTHER_NAMES = {
@@ -124,10 +129,11 @@ class Passed:
         self.body: Mapping[str, Any] = body
         self.notes: list[str] = []
         own = deployment.params
+        self._allowed = [*self.options.pop("allowed_openai_params", ()), *allowed_by(deployment)]
         self._all: dict[str, Any] = {name: _at(body, path) for name, path in places.items()}
         if not places:
             self._all |= {key: value for key, value in own.items() if key in TUNING and key not in SHAPED}
-        self._all |= {key: value for key, value in options.items() if key != "extra_body"}
+        self._all |= {key: value for key, value in self.options.items() if key != "extra_body"}
         for place in () if places else self._bodies():
             self._all |= {key: value for key, value in place.items() if key in TUNING and (key,) not in _THINKING}
             if how := [value for path in _THINKING if (value := _at(place, path)) is not None]:
@@ -154,6 +160,10 @@ class Passed:
             told["drop_params"] = self._left_to_litellm
         if self._dropped:
             told["additional_drop_params"] = list(self._dropped)
+        # LiteLLM adds a null for each name that is not in the call, and what is not OpenAI's goes through anyhow.
+        own = self._deployment.params.keys() - set(SHAPED) - set(self._dropped)
+        if allowed := [name for name in self._allowed if name in _OPENAIS and (name in self.options or name in own)]:
+            told["allowed_openai_params"] = allowed
         return told
 
     def without(self, refused: Collection[str], *, by_litellm: bool) -> bool:

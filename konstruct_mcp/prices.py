@@ -397,7 +397,9 @@ _CHOOSES = re.compile(r"^azure_ai/model_router|^openrouter/(openrouter/)?auto\b"
 def _unboundable(deployment: Deployment, rates: _Rates) -> str:
     """Why nobody can say what a call to it can cost at most, as the end of a sentence; empty where that can be said."""
     if open_ended := [
-        key for key in deployment.params if not (_HARMLESS.fullmatch(key) or is_price(key) or key in TRANSPORT)
+        key
+        for key in deployment.params
+        if key == "extra_query" or not (_HARMLESS.fullmatch(key) or is_price(key) or key in TRANSPORT)
     ]:
         return f"has {' and '.join(open_ended)} in its litellm_params, with which a call may cost anything"
     dropped = deployment.params.get("additional_drop_params")

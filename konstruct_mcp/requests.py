@@ -120,7 +120,7 @@ def litellm_params(deployment: Deployment, entry: Mapping[str, Any]) -> dict[str
     params = {
         key: value
         for key, value in deployment.params.items()
-        if not (is_price(key) or key in SHAPED or key in TRANSPORT)
+        if not (is_price(key) or key in SHAPED or key in TRANSPORT or key == "allowed_openai_params")
     }
     provider, _, name = deployment.model.partition("/")
     params = _with_headers(params, provider, is_responses=entry.get("mode") == "responses")
@@ -202,6 +202,7 @@ class _Preparing:
     def prepared(self) -> Prepared:
         self._tools()
         self._format()
+        self._tools_of_bedrock()
         self._thinking()
         self._sampling()
         self._limits()
@@ -285,12 +286,24 @@ class _Preparing:
             if choice != "auto":
                 self._body["tool_choice"] = choice.upper() if self._form.wire == "cohere" else choice
 
+    def _tools_of_bedrock(self) -> None:
+        """LiteLLM goes by names which models of Bedrock take tools, and a choice among them."""
+        options = self._options
+        if self._form.wire != "converse" or "tools" not in options:
+            return
+        options["allowed_openai_params"] = ["tools"]
+        choice = options.pop("tool_choice", None)
+        if isinstance(choice, Mapping):
+            self._body["toolConfig"] = {"toolChoice": {"tool": {"name": choice["function"]["name"]}}}
+        elif choice is not None:
+            self._body["toolConfig"] = {"toolChoice": {"any" if choice == "required" else "auto": {}}}
+
     def _force(self) -> None:
         """Make way for a tool that the model must call: a Claude that thinks refuses that."""
         form = self._form
         if not form.is_claude:
             return
-        if form.entry.get("supports_forced_tool_use") is False or form.thinks_always:
+        if not _can_be_forced(form) or form.thinks_always:
             raise UnsupportedError("cannot be made to call a tool")
         if self._thinks:
             if form.thinking.claude is not None:
@@ -358,8 +371,7 @@ class _Preparing:
         """Claude has a format for closed schemas; else a tool whose arguments are the answer, where it can be made to
         call one; else words."""
         form = self._form
-        is_native = form.entry.get("supports_native_structured_output")
-        if schema is not None and (is_native if form.is_known or is_native is not None else True):
+        if schema is not None and self._has_format():
             closed = closed_schema(schema)
             if closed is not None:
                 if form.wire == "anthropic":
@@ -371,10 +383,14 @@ class _Preparing:
         choice = self._options.get("tool_choice")
         if has_tools and choice not in (None, "auto"):
             return  # it has to call one of the caller's tools, whose arguments have schemas of their own
-        can_force = form.is_claude and form.entry.get("supports_forced_tool_use") is not False and not self._thinks
+        # One that thinks only because nobody told it not to is told so.
+        stops = self._thinks and form.thinking.claude is None and not _cannot_stop(form) and form.wire == "converse"
+        can_force = form.is_claude and _can_be_forced(form) and (stops or not self._thinks)
         if schema is None or schema.get("type") != "object" or not can_force:
             self._ask_in_words(schema)
             return
+        if stops:
+            self._stop_thinking()
         description = "Gives the answer. Call it once, with the whole answer, when nothing else is to be looked up."
         function = {"name": _JSON_TOOL, "description": description, "parameters": dict(schema)}
         self._schemas[_JSON_TOOL] = {
@@ -385,6 +401,18 @@ class _Preparing:
         self._options["tools"] = [*self._options.get("tools", ()), {"type": "function", "function": function}]
         named = {"type": "function", "function": {"name": _JSON_TOOL}}
         self._options |= {"tool_choice": "required" if has_tools else named, "json_mode": True}
+
+    def _has_format(self) -> bool:
+        """Whether a Claude has a format for schemas: on Bedrock some have it that do not need it unless they think."""
+        form = self._form
+        given = form.entry.get("supports_native_structured_output")
+        if form.wire != "converse" or given:
+            return bool(given) if form.is_known or given is not None else True
+        there = form.entry.get("supports_bedrock_native_structured_output")
+        by_default = form.entry.get("supports_bedrock_native_structured_output_by_default")
+        if there is False or not (form.is_known or given is not None or there or by_default):
+            return there is not False
+        return bool(by_default or (there and self._thinks) or _cannot_stop(form) or not _can_be_forced(form))
 
     def _ask_in_words(self, schema: Mapping[str, Any] | None) -> None:
         self._in_words = True
@@ -410,7 +438,7 @@ class _Preparing:
                 self._body.setdefault("generationConfig", {})["thinkingConfig"] = config
             return
         if effort is None:
-            if given is not None and form.provider not in ("openai", "azure"):
+            if given is not None and (form.provider not in ("openai", "azure") or "thinking" in form.allowed):
                 self._body["thinking"] = given
             return
         switch = {"type": "disabled" if effort == "none" else "enabled"}
@@ -484,6 +512,8 @@ class _Preparing:
         else:
             refused = ()
         for key in refused:
+            if key in form.allowed:
+                continue
             # 1 is how such a model chooses anyhow, though it does not take the word.
             if key in asked and asked.pop(key) != 1:
                 self._left_out(key)
@@ -524,6 +554,10 @@ class _Preparing:
 
 
 _PLAIN_SCHEMA = frozenset({"type", "properties", "required", "additionalProperties"})  # what LiteLLM keeps of one
+
+
+def _can_be_forced(form: Form) -> bool:
+    return form.entry.get("supports_forced_tool_use") is not False
 
 
 def _is_high(top_p: Any) -> bool:

@@ -262,7 +262,12 @@ def _send_once() -> None:
                 client = make(*args, **kwargs)
             else:
                 of_ours = manner.transport
-                client = httpx.AsyncClient(verify=of_ours.context(), proxy=of_ours.proxy, timeout=kwargs.get("timeout"))
+                client = httpx.AsyncClient(
+                    verify=of_ours.context(),
+                    proxy=of_ours.proxy,
+                    params=of_ours.query or None,
+                    timeout=kwargs.get("timeout"),
+                )
             client.follow_redirects = False
             if client not in known:  # else it is one that somebody has set for all calls
                 known.add(client)

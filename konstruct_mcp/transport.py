@@ -10,9 +10,10 @@ from typing import Any
 _VERIFY = ("ssl_verify", "verify")
 _CERTIFICATE = ("ssl_certificate", "client_cert", "cert")
 _KEY = ("ssl_key", "client_key")
+_QUERY = "extra_query"  # as OpenAI's client has it
 _PROXY = ("proxy", "proxy_url", "https_proxy", "http_proxy", "proxies")
 # Keys of litellm_params that are settings of the connection, and no part of a request.
-TRANSPORT = frozenset((*_VERIFY, *_CERTIFICATE, *_KEY, *_PROXY))
+TRANSPORT = frozenset((*_VERIFY, *_CERTIFICATE, *_KEY, *_PROXY, _QUERY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,14 @@ class Transport:
         certificate: the file that says who we are; the key is in it if there is no other.
         key: the file of its key.
         proxy: the address of the proxy, which may hold a password.
+        query: what is added to the address of each request; it may hold a key.
     """
 
     verify: bool | str = True
     certificate: str | None = None
     key: str | None = None
     proxy: str | None = field(default=None, repr=False)
+    query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Transport | None:
@@ -53,6 +56,7 @@ class Transport:
             certificate=None if certificate is None else str(certificate),
             key=None if key is None else str(key),
             proxy=None if proxy is None else str(proxy),
+            query=_query(params.get(_QUERY)),
         )
 
     def context(self) -> ssl.SSLContext:
@@ -64,6 +68,17 @@ class Transport:
         if self.certificate is not None:
             context.load_cert_chain(self.certificate, self.key)
         return context
+
+
+def _query(given: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(given, Mapping):
+        return ()
+    texts = {True: "true", False: "false"}
+    return tuple(
+        (str(key), texts[value] if isinstance(value, bool) else str(value))
+        for key, value in given.items()
+        if value is not None
+    )
 
 
 def _verify(given: Any) -> bool | str:

@@ -85,6 +85,7 @@ async def ask(
     *,
     info: Mapping[str, Any] | None = None,
     answer: Text | None = None,
+    environ: Mapping[str, str] | None = None,
     **request: Any,
 ) -> Asked:
     with Provider(wire_of(model)) as provider:
@@ -92,7 +93,7 @@ async def ask(
             provider.script(answer)
         params = {**reaching(provider, model), "num_retries": 0}
         one = {**entry("g", {**params, **(config or {})}), "model_info": dict(info or {})}
-        async with opened(folder, {"model_list": [one]}, {}) as konstruct:
+        async with opened(folder, {"model_list": [one]}, environ or {}) as konstruct:
             completion = await konstruct.complete(request.pop("messages", HELLO), **request)
         [received] = [received for received in provider.requests if received.completes]
     return Asked(received, completion)
@@ -280,6 +281,86 @@ async def test_a_budget_of_thinking_leaves_room_for_the_answer_or_is_left_out(
     assert at(asked.body, "thinking.budget_tokens") == budget
     assert asked.body["max_tokens"] == most
     assert bool(asked.notes) is (budget is None)
+
+
+@pytest.mark.parametrize("place", ["litellm_params", "model_info"])
+async def test_a_name_of_one_s_own_is_asked_in_the_form_of_the_model_behind_it(tmp_path: Path, place: str) -> None:
+    arn = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc"
+    base = {"base_model": "us.anthropic.claude-opus-4-7"}
+    config = base if place == "litellm_params" else {}
+    info = base if place == "model_info" else {}
+
+    asked = await ask(tmp_path, f"bedrock/converse/{arn}", {"reasoning_effort": "high", **config}, info=info)
+
+    assert asked.body["additionalModelRequestFields"] == {
+        "thinking": {"type": "adaptive"},
+        "output_config": {"effort": "high"},
+    }
+
+
+async def test_what_allowed_openai_params_name_counts_as_taken(tmp_path: Path) -> None:
+    config = {
+        "reasoning_effort": "high",
+        "temperature": 0.5,
+        "top_k": 5,
+        "allowed_openai_params": ["reasoning_effort", "temperature", "top_k", "tools", "logprobs"],
+    }
+
+    asked = await ask(tmp_path, "openai/gpt-5.1", config)
+    plain = await ask(tmp_path, "openai/gpt-4o", config)
+
+    for one in (asked, plain):
+        sent = {key: value for key, value in one.body.items() if key not in ("model", "messages")}
+        assert sent == {"reasoning_effort": "high", "temperature": 0.5, "top_k": 5}
+        assert one.notes == ()
+
+
+async def test_numbers_and_truths_from_the_environment_go_out_as_such(tmp_path: Path) -> None:
+    values = {"temperature": 0.2, "presence_penalty": 1.5, "seed": 7, "parallel_tool_calls": False, "stop": "7"}
+    config = {key: f"os.environ/MY_{key.upper()}" for key in values}
+    environ = {f"MY_{key.upper()}": str(value).lower() for key, value in values.items()}
+
+    asked = await ask(tmp_path, "openai/gpt-4o", config, environ=environ, tools=[WEATHER])
+
+    sent = {key: value for key, value in asked.body.items() if key in values}
+    assert json.dumps(sent, sort_keys=True) == json.dumps(values, sort_keys=True)  # which tells 0 and false apart
+
+
+async def test_a_switch_of_ollama_s_from_the_environment_is_one(tmp_path: Path) -> None:
+    config = {"think": "os.environ/THINK", "top_k": "os.environ/TOP_K"}
+
+    asked = await ask(tmp_path, "ollama/qwen3", config, environ={"THINK": "false", "TOP_K": "5"})
+
+    assert asked.body["think"] is False
+    assert asked.body["options"]["top_k"] == 5
+
+
+async def test_a_key_of_the_proxy_has_no_effect(tmp_path: Path) -> None:
+    asked = await ask(tmp_path, "openai/gpt-4o", {"use_in_pass_through": True})
+
+    assert set(asked.body) == {"model", "messages"}
+
+
+async def test_thinking_that_the_model_does_not_know_is_left_out_and_noted(tmp_path: Path) -> None:
+    asked = await ask(tmp_path, "gemini/gemma-3-27b-it", {"reasoning_effort": "high"})
+
+    assert at(asked.body, "generationConfig.thinkingConfig") is None
+    assert asked.notes == ("reasoning_effort was left out: gemini/gemma-3-27b-it does not take it",)
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4o", "anthropic/claude-sonnet-4-6", "mistral/mistral-large-4"])
+async def test_extra_query_goes_into_the_address(tmp_path: Path, model: str) -> None:
+    with Provider(wire_of(model)) as provider:
+        config = entry(
+            "g", {**reaching(provider, model), "extra_query": {"tier": "a b", "beta": True}, "num_retries": 0}
+        )
+        async with opened(tmp_path, {"model_list": [config]}, {}) as konstruct:
+            with pytest.raises(KonstructError, match="404"):  # the fake has no such address
+                await konstruct.complete(HELLO)
+
+    [received] = provider.requests
+    assert received.path.partition("?")[2] in ("tier=a+b&beta=true", "tier=a%20b&beta=true")
+    assert "extra_query" not in received.body
 
 
 async def test_a_model_of_tomorrow_is_asked_as_the_config_s_data_of_it_say(tmp_path: Path) -> None:
@@ -475,6 +556,11 @@ NAMED = {"type": "function", "function": {"name": "weather"}}
         ("bedrock/us.anthropic.claude-sonnet-4-6", "required", "toolConfig.toolChoice", {"any": {}}),
         ("bedrock/us.anthropic.claude-sonnet-4-6", NAMED, "toolConfig.toolChoice", {"tool": {"name": "weather"}}),
         ("bedrock/us.anthropic.claude-sonnet-4-6", "none", "toolConfig", None),
+        # Whose names LiteLLM does not know.
+        ("bedrock/us.anthropic.claude-opus-4-7", "required", "toolConfig.toolChoice", {"any": {}}),
+        ("bedrock/converse/anthropic.claude-opus-4-8", NAMED, "toolConfig.toolChoice", {"tool": {"name": "weather"}}),
+        ("bedrock/global.anthropic.claude-sonnet-5", "required", "toolConfig.toolChoice", {"any": {}}),
+        ("bedrock/moonshotai.kimi-k3.1", "auto", "toolConfig.toolChoice", {"auto": {}}),
     ],
 )
 async def test_a_choice_among_tools_goes_out_in_the_provider_s_form(
@@ -483,6 +569,29 @@ async def test_a_choice_among_tools_goes_out_in_the_provider_s_form(
     asked = await ask(tmp_path, model, tools=[WEATHER], tool_choice=choice)
 
     assert at(asked.body, path) == sent
+
+
+@pytest.mark.parametrize(
+    ("model", "is_format"),
+    [
+        ("bedrock/us.anthropic.claude-opus-5", True),  # as its data say, of this region
+        ("bedrock/converse/us.anthropic.claude-sonnet-5", True),
+        ("bedrock/anthropic.claude-opus-5-5", True),  # which cannot be made to call a tool
+        ("bedrock/us.anthropic.claude-sonnet-4-6", True),
+        ("bedrock/us.anthropic.claude-opus-4-7", False),
+        ("bedrock/us-gov.anthropic.claude-opus-4-8", False),
+        ("bedrock/anthropic.claude-opus-5", False),  # which thinks unasked
+    ],
+)
+async def test_a_schema_is_bedrock_s_format_where_the_model_s_data_say_so_and_else_a_tool(
+    tmp_path: Path, model: str, is_format: bool
+) -> None:
+    asked = await ask(tmp_path, model, answer=Text('{"name": "Oslo"}'), response_format=by(CITY))
+
+    assert at(asked.body, "outputConfig.textFormat.type") == ("json_schema" if is_format else None)
+    forced = {"tool": {"name": "json_tool_call"}}
+    assert at(asked.body, "toolConfig.toolChoice") == (None if is_format else forced)
+    assert asked.notes == ()
 
 
 async def test_thinking_makes_way_where_a_tool_must_be_called(tmp_path: Path) -> None:
