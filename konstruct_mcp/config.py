@@ -40,7 +40,7 @@ from pydantic import (
 )
 
 from . import embedded
-from .access import Access, access, asks_for_key, is_provider, provider_of
+from .access import Access, absent, access, asks_for_key, is_provider, provider_of
 from .accounts import Budget
 from .environment import (
     REFERENCE,
@@ -335,6 +335,13 @@ def _is_nothing(value: Any) -> bool:
 
 def _is_true(value: Any) -> bool:
     return value is True or value == 1 or (isinstance(value, str) and value.strip().lower() in ("true", "1"))
+
+
+def _header(value: Any) -> str | None:
+    """The text of a header's value; None where there is none."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).strip() if isinstance(value, str | int | float) else None
 
 
 def _is_empty(value: Any) -> bool:
@@ -1499,7 +1506,9 @@ class _Reading:
         resolved |= self._resolve(implied, here, lambda *_: None)
         reasons += reach.wants
         names = {key: reference(value) for key, value in raw.items()}
-        self._check_address(resolved, names, reasons)
+        self._check_address(here, resolved, names, reasons)
+        self._sendable(resolved, here)
+        reasons += absent(resolved)
         if provider == "embedded":
             self._embedded[group] = place
             try:
@@ -1564,7 +1573,30 @@ class _Reading:
             secrets=frozenset(self._from_environment({**raw, "model": None})),
         )
 
-    def _check_address(self, resolved: dict[str, Any], names: Mapping[str, str | None], reasons: list[str]) -> None:
+    def _sendable(self, resolved: dict[str, Any], place: str) -> None:
+        """Give headers and switches the type that they are sent or read with, and take out those that have none."""
+        for key in ("headers", "extra_headers", "default_headers"):
+            given = resolved.get(key)
+            if isinstance(given, dict):
+                resolved[key] = {}
+                for name, value in given.items():
+                    text = _header(value)
+                    if text is not None and is_sendable(text) and is_sendable(name, " :"):
+                        resolved[key][name] = text
+                    else:
+                        self._lost.append(f"{place}.{key}.{cut(name)}: cannot be sent in a header; left out")
+            elif given is not None:
+                self._lost.append(f"{place}.{key}: should be an object; left out")
+                del resolved[key]
+        if "drop_params" in resolved:
+            resolved["drop_params"] = _is_true(resolved["drop_params"])
+        if not isinstance(resolved.get("additional_drop_params", []), list):
+            self._lost.append(f"{place}.additional_drop_params: should be a list; left out")
+            del resolved["additional_drop_params"]
+
+    def _check_address(
+        self, place: str, resolved: dict[str, Any], names: Mapping[str, str | None], reasons: list[str]
+    ) -> None:
         """Take out an address or a key that no request can go to or carry: this deployment cannot be called, and the
         others can."""
         for key, is_sound, why in (
@@ -1573,7 +1605,12 @@ class _Reading:
             ("api_key", is_sendable, "holds characters that cannot be sent"),
         ):
             value = resolved.get(key)
-            if value is not None and not (isinstance(value, str) and is_sound(value.strip())):
+            if isinstance(value, str) and key == "api_key" and is_unexpanded(value.strip()):
+                why = "has a variable as a shell writes one, which nobody expands here; write os.environ/NAME"
+                self._lost.append(f"{place}.{key}: {why}")
+                reasons.append(f"{cut(names.get(key) or key)} {why}")
+                del resolved[key]
+            elif value is not None and not (isinstance(value, str) and is_sound(value.strip())):
                 reasons.append(f"{cut(names.get(key) or key)} {why if isinstance(value, str) else 'should be text'}")
                 del resolved[key]
 

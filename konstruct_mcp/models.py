@@ -413,7 +413,8 @@ class Update:
         models: how many models the newer table has.
         new: the names that no table had.
         changes: model → one line for each field that would be another.
-        doubtful: one line for each price that would become 0 or move more than tenfold.
+        doubtful: one line for each price that would become 0 or unknown, or move more than tenfold from what was known
+            or what ships with us.
     """
 
     text: str = field(repr=False)
@@ -424,6 +425,13 @@ class Update:
 
 
 _MOST_CHANGE = 10  # times; a price that moves further is a slip more often than a price
+
+
+def _is_far(price: Any, now: Any) -> bool:
+    """Whether a known price is left for none, or for one that is another more often by a slip."""
+    if not is_number(price) or not price:
+        return False
+    return not is_number(now) or not price / _MOST_CHANGE <= now <= price * _MOST_CHANGE
 
 
 def update(own: Table | None, newer: Mapping[str, Any], about: Mapping[str, str]) -> Update:
@@ -445,7 +453,7 @@ def update(own: Table | None, newer: Mapping[str, Any], about: Mapping[str, str]
             was, now = before.get(key), after.get(key)
             if was != now:
                 lines.append(f"{key} {_told(was)} → {_told(now)}")
-                if is_price(key) and was and now is not None and not was / _MOST_CHANGE <= now <= was * _MOST_CHANGE:
+                if is_price(key) and any(_is_far(price, now) for price in (was, below.get(key))):
                     doubtful.append(f"{name}: {lines[-1]}")
         if lines:
             changes[name] = tuple(lines)

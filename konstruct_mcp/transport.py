@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _VERIFY = ("ssl_verify", "verify")
-_CERTIFICATE = ("ssl_certificate", "client_cert", "cert")
+_CERTIFICATE = ("ssl_certificate", "client_certificate", "client_cert", "cert")
 _KEY = ("ssl_key", "client_key")
 _PROXY = ("proxy", "proxy_url", "https_proxy", "http_proxy", "proxies")
 # Keys of litellm_params that are settings of the connection, and no part of a request.

@@ -798,6 +798,7 @@ def test_another_routing_strategy_is_the_default_one_and_a_warning(load: Callabl
         ("o3-mini", "openai/o3-mini"),
         ("chatgpt-4o-latest", "openai/chatgpt-4o-latest"),
         ("claude-sonnet-4-6", "anthropic/claude-sonnet-4-6"),
+        ("ft:gpt-4o-mini-2024-07-18:org::id", "openai/ft:gpt-4o-mini-2024-07-18:org::id"),
         ("openrouter/meta/llama", "openrouter/meta/llama"),
         ("omni", "omni"),
     ],
@@ -1073,6 +1074,54 @@ def test_a_value_means_what_it_means_to_litellm_and_what_is_lost_is_a_warning(
     found = deployment.params["api_base"] if field == "params" else getattr(deployment, field)
     assert (found, deployment.unavailable) == (value, None)
     assert config.warnings == (() if warning is None else (f"model_list[0].litellm_params.{warning}",))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "lost"),
+    [
+        ({"extra_headers": {"a": 1, "b": True, "c": 1.5}}, {"extra_headers": {"a": "1", "b": "true", "c": "1.5"}}, []),
+        (
+            {"headers": {"a": "x", "b": [1], "c": "é"}},
+            {"headers": {"a": "x"}},
+            ["headers.b: cannot be sent in a header; left out", "headers.c: cannot be sent in a header; left out"],
+        ),
+        ({"extra_headers": "a: 1"}, {}, ["extra_headers: should be an object; left out"]),
+        ({"drop_params": "true"}, {"drop_params": True}, []),
+        ({"drop_params": 1}, {"drop_params": True}, []),
+        ({"drop_params": "false"}, {"drop_params": False}, []),
+        ({"additional_drop_params": "seed"}, {}, ["additional_drop_params: should be a list; left out"]),
+    ],
+    ids=str,
+)
+def test_headers_and_switches_have_the_type_that_they_are_sent_or_read_with(
+    load: Callable[..., Config], given: dict[str, Any], kept: dict[str, Any], lost: list[str]
+) -> None:
+    config = load({"model_list": [entry("g", GPT | given)]})
+    (deployment,) = config.groups["g"].deployments
+    assert deployment.params == {"model": "openai/gpt-4o", "api_key": "sk-openai-1"} | kept
+    assert config.warnings == tuple(f"model_list[0].litellm_params.{line}" for line in lost)
+
+
+def test_a_word_for_true_drops_what_every_model_does_not_take(load: Callable[..., Config]) -> None:
+    for said, means in (("true", True), (1, True), ("false", None), (0, None)):
+        config = load({"model_list": [entry("g")], "litellm_settings": {"drop_params": said}})
+        assert config.groups["g"].deployments[0].params.get("drop_params") is means
+
+
+def test_a_key_as_a_shell_writes_a_variable_is_none(load: Callable[..., Config]) -> None:
+    config = load({"model_list": [entry("g", GPT | {"api_key": "${OPENAI_API_KEY}"})]})
+    (deployment,) = config.groups["g"].deployments
+    why = "api_key has a variable as a shell writes one, which nobody expands here; write os.environ/NAME"
+    assert (deployment.unavailable, "api_key" in deployment.params) == (why, False)
+    assert config.warnings == (f"model_list[0].litellm_params.{why.replace(' ', ': ', 1)}",)
+
+
+@pytest.mark.parametrize("value", [5, ["x"]])
+@pytest.mark.parametrize("key", ["api_base", "base_url", "api_key"])
+def test_an_address_or_a_key_that_is_no_text_makes_that_deployment_unavailable(
+    deploy: Callable[..., Deployment], key: str, value: Any
+) -> None:
+    assert deploy({"model": "openai/gpt-4o", key: value}).unavailable == f"{key} should be text"
 
 
 def test_notes_on_a_model_that_are_wrong_are_left_out(load: Callable[..., Config]) -> None:

@@ -292,6 +292,7 @@ class Public:
 NEWER: dict[str, Any] = {
     "sample_spec": {"litellm_provider": "one of these", "mode": "one of: chat, embedding", "max_tokens": "words"},
     "gpt-4o": {
+        **{key: price for key, price in everything()["gpt-4o"].items() if models.is_price(key)},
         "litellm_provider": "openai",
         "mode": "chat",
         "input_cost_per_token": 3e-6,
@@ -369,6 +370,21 @@ def test_a_price_that_becomes_0_or_moves_more_than_tenfold_is_taken_only_by_forc
     assert not world.own.exists()
     assert world.run("models", "update", "--from", str(file), "--force").code == 0
     assert world.own.exists()
+
+
+def test_a_price_that_is_gone_is_taken_only_by_force_and_opens_no_way_for_another(world: World) -> None:
+    file = world.folder / "downloaded.json"
+    gone = NEWER["gpt-4o"] | {"input_cost_per_token": None}
+    file.write_text(json.dumps({"gpt-4o": gone}))
+    ran = world.run("models", "update", "--from", str(file))
+    assert ran.code == 1
+    assert "gpt-4o: input_cost_per_token 2.5e-06 → unknown" in ran.err
+    assert not world.own.exists()
+    world.write_own({"gpt-4o": {"litellm_provider": "openai", "input_cost_per_token": None}})
+    file.write_text(json.dumps({"gpt-4o": NEWER["gpt-4o"] | {"input_cost_per_token": 1}}))
+    ran = world.run("models", "update", "--from", str(file))
+    assert ran.code == 1  # far from what ships, if not from what was known
+    assert "gpt-4o: input_cost_per_token unknown → 1" in ran.err
 
 
 GOOD = json.dumps(NEWER).encode()
