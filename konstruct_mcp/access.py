@@ -109,7 +109,7 @@ def access(provider: str, given: Mapping[str, Any], missing: Mapping[str, str], 
         return Access(wants=_LOGINS[provider](lookup))
     package = rule.get("package") or rule.get("instead") or ""
     if provider in _ON_AWS:
-        return Access(wants=tuple(_aws(given, lookup)))
+        return Access(wants=(*_unrouted(given), *_aws(given, lookup)))
     if package == "google":
         return Access(wants=tuple(_google(given, lookup)))
     if rule.get("package") and not installed(package):
@@ -136,6 +136,42 @@ def _unknown(provider: str) -> str:
     close = get_close_matches(provider[:50].lower(), _data()["providers"], n=1, cutoff=0.7)
     advice = f"did you mean {close[0]}?" if close else "write provider/model"
     return f"{quoted(provider)} is no provider that LiteLLM knows; {advice}"
+
+
+_TRUSTED = ("ssl_verify", "verify")
+_FILES = ("ssl_certificate", "client_certificate", "client_cert", "cert", "ssl_key", "client_key")
+_GOOGLES = ("vertex_credentials", "vertex_ai_credentials")
+_SWITCHES = ("", "true", "false", "1", "0", "yes", "no")
+
+
+def absent(given: Mapping[str, Any]) -> Iterator[str]:
+    """Of litellm_params, those that name a file where there is none, a line each. What they name is not told."""
+    for key, value in given.items():
+        named = list(value) if key in _FILES and isinstance(value, list | tuple) else [value]
+        for one in named:
+            if not isinstance(one, str):
+                continue
+            text = one.strip()
+            if (
+                key in _FILES
+                or (key in _TRUSTED and text.lower() not in _SWITCHES)
+                or (key in _GOOGLES and not _is_json(text))
+            ) and not _exists(text):
+                yield f"{key} names no file"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 # -- what LiteLLM was seen to look for ---------------------------------------------------------------------------------
@@ -243,6 +279,7 @@ _GOOGLE_VARIABLES = (
     *("VERTEXAI_CREDENTIALS", "GCE_METADATA_HOST", "GCE_METADATA_ROOT", "K_SERVICE", "GAE_ENV", "CLOUD_RUN_JOB"),
     "KUBERNETES_SERVICE_HOST",  # whose pods may have an identity, which only the network can tell
 )
+_BY_NUMBER = re.compile(r"bedrock/arn:[^/]*:application-inference-profile/")
 _DMI = Path("/sys/class/dmi/id")
 _AWS_REGIONS = ("AWS_REGION_NAME", "AWS_REGION", "AWS_DEFAULT_REGION")
 _GOOGLE_LOCATIONS = ("VERTEXAI_LOCATION", "VERTEX_LOCATION")
@@ -298,11 +335,22 @@ def _aws(given: Mapping[str, Any], lookup: Lookup) -> Iterator[str]:
     )
 
 
+def _unrouted(given: Mapping[str, Any]) -> Iterator[str]:
+    """A profile's own number tells LiteLLM neither whose model is behind it nor how to ask."""
+    model = str(given.get("model"))
+    if _BY_NUMBER.match(model):
+        wanted = cut(f"bedrock/converse/{model.partition('/')[2]}", 200)
+        yield f"an application inference profile does not say whose model it has; write {wanted}"
+
+
 def _google(given: Mapping[str, Any], lookup: Lookup) -> Iterator[str]:
     """Where google-auth looks, but for the network: a file, gcloud's login, and this machine's own account."""
     if not installed("google-auth"):
         yield needs_package("google-auth")
-    if "vertex_credentials" in given or "vertex_ai_credentials" in given:
+    if any(key in given for key in _GOOGLES):
+        return
+    if (file := lookup("VERTEXAI_CREDENTIALS")) and not (_is_json(file) or _exists(file)):
+        yield "VERTEXAI_CREDENTIALS names no file"
         return
     if file := lookup("GOOGLE_APPLICATION_CREDENTIALS"):
         if not _is_file(file):

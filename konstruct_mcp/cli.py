@@ -419,7 +419,7 @@ def _days_ago(days: int) -> str:
 
 @models.command()
 @click.option("--from", "source", metavar="FILE|URL", help="A table of LiteLLM's; its public one if left out.")
-@click.option("--force", is_flag=True, help="Take a price too that becomes 0 or moves more than tenfold.")
+@click.option("--force", is_flag=True, help="Take a price too that becomes 0 or unknown, or moves more than tenfold.")
 @click.pass_obj
 def update(path: Path | None, source: str | None, force: bool) -> None:
     """Fetch newer model data into your own table, and say what changes.

@@ -376,7 +376,7 @@ class Konstruct:
 
         Args:
             source: a file or a URL; LiteLLM's public table if None.
-            force: take a price too that becomes 0 or moves more than tenfold.
+            force: take a price too that becomes 0 or unknown, or moves more than tenfold.
 
         Raises:
             ModelDataError: it cannot be had, or is none, or has such a price. Nothing has changed.
@@ -389,8 +389,8 @@ class Konstruct:
         if found.doubtful and not force:
             listed = "".join(f"\n  {line}" for line in found.doubtful)
             raise ModelDataError(
-                f"{len(found.doubtful)} prices become 0 or move more than tenfold, which is more often a slip than a "
-                f"price; nothing was changed. Look them up, and take them with --force:{listed}"
+                f"{len(found.doubtful)} prices become 0 or unknown, or move more than tenfold, which is more often a "
+                f"slip than a price; nothing was changed. Look them up, and take them with --force:{listed}"
             )
         kept = await asyncio.to_thread(write_file, file, found.text, keep=self.config.broken_table)
         return ModelUpdate(str(file), found.models, found.new, found.changes, None if kept is None else str(kept))

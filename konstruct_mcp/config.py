@@ -40,7 +40,7 @@ from pydantic import (
 )
 
 from . import embedded
-from .access import Access, access, asks_for_key, is_provider, provider_of, where
+from .access import Access, absent, access, asks_for_key, is_provider, provider_of, where
 from .accounts import Budget
 from .environment import (
     REFERENCE,
@@ -372,6 +372,21 @@ def _is_nothing(value: Any) -> bool:
     return value is None or value is False or (isinstance(value, str | list | dict) and not value)
 
 
+def _is_true(value: Any) -> bool:
+    return value is True or value == 1 or (isinstance(value, str) and value.strip().lower() in ("true", "1"))
+
+
+def _header(value: Any) -> str | None:
+    """The text of a header's value; None where there is none."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).strip() if isinstance(value, str | int | float) else None
+
+
+def _is_empty(value: Any) -> bool:
+    return value in ([], {}) or (isinstance(value, str) and not value.strip())
+
+
 def _listed(names: Iterable[str]) -> str:
     return cut(", ".join(itertools.islice((cut(name) for name in sorted(names)), _MOST_LISTED)), 500)
 
@@ -422,7 +437,7 @@ _MOST_DOLLARS = 1000  # per token: what the ledger's integers hold, times a mill
 _Price = Annotated[float, _Number, Field(ge=0, le=_MOST_DOLLARS)]
 _LONGEST_GROUP = 128
 _Name = Annotated[str, Field(min_length=1, max_length=_LONGEST_GROUP), AfterValidator(_one_line)]
-_Fallbacks = list[dict[str, Any]]
+_Fallbacks = list[Any]
 
 _DOLLARS = TypeAdapter[float](_Price)
 
@@ -443,14 +458,31 @@ class _Section(BaseModel):
         return {key: item for key, item in value.items() if item is not None or key not in ours}
 
 
-class _Routing(_Section):
+class _LiteLLMs(_Section):
+    """One of LiteLLM's, for which an empty value is none, whatever it is empty of. An empty list of fallbacks is one:
+    nobody is behind a group."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empties(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return {} if value in ([], "") else value
+        ours = {*(key for key, one in cls.model_fields.items() if not one.is_required()), *_ALIASES.values()}
+        return {
+            key: item
+            for key, item in value.items()
+            if key not in ours or not _is_empty(item) or (item == [] and key.endswith("fallbacks"))
+        }
+
+
+class _Routing(_LiteLLMs):
     num_retries: _Retries | None = None
     cooldown_time: _Cooldown | None = None
     allowed_fails: _CountOrNone | None = None
     fallbacks: _Fallbacks | None = None
     context_window_fallbacks: _Fallbacks | None = None
     content_policy_fallbacks: _Fallbacks | None = None
-    default_fallbacks: list[Any] | str | None = None
+    default_fallbacks: Any = None
     model_group_alias: dict[str, Any] = {}
 
 
@@ -532,18 +564,18 @@ class _GroupSettings(_Section):
     description: Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_one_line)] | None = None
 
 
-class _Entry(_Section):
+class _Entry(_LiteLLMs):
     model_name: _Name
     litellm_params: dict[str, Any]
     model_info: dict[str, Any] = {}
 
 
-class _Credential(_Section):
+class _Credential(_LiteLLMs):
     credential_name: str
     credential_values: dict[str, Any] = {}
 
 
-class _Prices(_Section):
+class _Prices(_LiteLLMs):
     input_cost_per_token: _Price | None = None
     output_cost_per_token: _Price | None = None
 
@@ -640,10 +672,11 @@ _DEFAULT_TENANT = "default"
 # out, as in LiteLLM.
 _NEEDED = ("model", "api_base", "base_url", "api_key")
 _LIMITS = ("max_budget", "budget_duration")
+_FIRST = re.compile(r"[.\[]")  # what ends the first key of a place
 _NO_NAME = "names no variable; should be os.environ/NAME, a name of letters, digits and _"
 _SCHEME = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?\Z")
 _WINDOWS = {"embedded": embedded.CONTEXT_TOKENS}  # of the servers that we start
-_BARE = ((re.compile(r"gpt-|o\d|chatgpt-"), "openai"), (re.compile(r"claude-"), "anthropic"))
+_BARE = ((re.compile(r"(ft:)?(gpt-|o\d|chatgpt-)"), "openai"), (re.compile(r"claude-"), "anthropic"))
 
 _Model = TypeVar("_Model", bound=_Section)
 
@@ -653,7 +686,7 @@ _Model = TypeVar("_Model", bound=_Section)
 
 def _defaults(router: _RouterSettings, litellm: _LiteLLMSettings, num_retries: int, cooldown_s: float) -> _Defaults:
     params = {key: value for key, value in router.default_litellm_params.items() if key not in _REFUSED}
-    if litellm.drop_params is True:
+    if _is_true(litellm.drop_params):
         params.setdefault("drop_params", True)
     if litellm.ssl_verify is not None:
         params.setdefault("ssl_verify", litellm.ssl_verify)
@@ -731,6 +764,7 @@ class _Reading:
         self._credentials: dict[str, dict[str, Any]] = {}
         self._named: Counter[str] = Counter()  # group names as written → their entries, right or wrong
         self._skipped: Counter[str] = Counter()  # group names → their entries that are passed over
+        self._passed: Counter[str] = Counter()  # why entries are passed over → how many
         self._known: dict[str, None] = {}  # the groups in the file's order, but for those wholly passed over
         self._listing = ""  # the known groups, to be named in a fault
         self._groups: dict[str, list[Deployment]] = {}
@@ -954,12 +988,13 @@ class _Reading:
         place: str,
         names: Mapping[str, str | None] | None = None,
         *,
-        is_strict: bool = True,
+        needed: Collection[str] | None = None,
     ) -> _Model | None:
         """What is sound of `value`, its flaws noted; None when that is not enough.
 
-        `names` tells which keys were environment references, so that the flaw names the variable. Without `is_strict`
-        a flaw is no fault: what is wrong is left out.
+        `names` tells which keys were environment references, so that the flaw names the variable. A flaw is a fault in
+        the keys that are `needed`, None for all of them, and in the whole where there are such; elsewhere it is none,
+        and what is wrong is left out.
         """
         try:
             return model.model_validate(value)
@@ -971,7 +1006,7 @@ class _Reading:
                 at = f"{cut(place, 120)}.{cut(where)}" if where else place
                 if (name := (names or {}).get(where)) is not None:
                     at = f"{at} ({cut(name)})"
-                if is_strict:
+                if needed is None or (needed and (not where or _FIRST.split(where, 1)[0] in needed)):
                     self._fault(at, message)
                 else:
                     self._lost.append(f"{at}: {message}; left out")
@@ -989,10 +1024,12 @@ class _Reading:
                 continue
             if key not in _ELSEWHERE and (close := _suggestion(key, (*_SECTIONS, *_ELSEWHERE), 0.8)):
                 unknown = f"unknown section; did you mean {close}?"
-                if close in _SECTIONS:
+                if close == "konstruct" or (close == "model_list" and close not in document):
                     self._fault(cut(key), unknown)
                 else:
-                    self._lost.append(f"{cut(key)}: {unknown} It has no effect here either")
+                    self._lost.append(
+                        f"{cut(key)}: {unknown}" + ("" if close in _SECTIONS else " It has no effect here either")
+                    )
             elif not _is_nothing(value):
                 self._idle.append(key)
 
@@ -1018,7 +1055,7 @@ class _Reading:
                     item = self._resolve(item, f"{name}.{key}", self._missing if is_ours else self._left_out)
                 if item is not _UNSET:
                     value[key] = item
-        section = self._parse(model, value, name, names) or model()
+        section = self._parse(model, value, name, names, needed=None if is_ours else ()) or model()
         for key, item in (section.model_extra or {}).items():
             if close := self._meant(key, known):
                 self._lost.append(f"{name}.{cut(key)}: unknown key; did you mean {close}?")
@@ -1046,11 +1083,11 @@ class _Reading:
 
     def _credential_list(self, entries: Any) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
-        if entries is not None and not isinstance(entries, list):
-            self._fault("credential_list", "should be a list")
+        if entries and not isinstance(entries, list):
+            self._lost.append("credential_list: should be a list; left out")
             return found
         for position, raw in enumerate(entries or ()):
-            entry = self._parse(_Credential, raw, self._source.place("credential_list", position))
+            entry = self._parse(_Credential, raw, self._source.place("credential_list", position), needed=())
             if entry is not None:
                 found.setdefault(entry.credential_name, entry.credential_values)
         return found
@@ -1223,6 +1260,9 @@ class _Reading:
         """group → the groups behind it. It may be behind itself in a roundabout way: a call visits each once."""
         found: dict[str, tuple[str, ...]] = {}
         for position, item in enumerate(lists):
+            if not isinstance(item, dict):
+                self._lost.append(f"{place}[{position}]: should be an object; left out")
+                continue
             for source, names in item.items():
                 here = f"{place}[{position}].{cut(source)}"
                 if source == "*":
@@ -1242,13 +1282,15 @@ class _Reading:
     def _targets(self, place: str, names: Any) -> tuple[str, ...]:
         """The groups of a list of fallbacks, or of one that is written without a list."""
         found: dict[str, None] = {}
+        if _is_nothing(names):
+            return ()
         if isinstance(names, str | int | float):
             self._lost.append(f"{place}: is read as a list of one")
             names = [names]
-        if names is not None and not isinstance(names, list):
-            self._fault(place, "should be a list of groups")
-            names = []
-        for position, given in enumerate(names or ()):
+        if not isinstance(names, list):
+            self._lost.append(f"{place}: should be a list of groups; left out")
+            return ()
+        for position, given in enumerate(names):
             here = f"{place}[{position}]"
             if isinstance(given, dict) and isinstance(given.get("model"), str):
                 name = given["model"]
@@ -1257,7 +1299,7 @@ class _Reading:
             elif isinstance(given, str | int | float) and not isinstance(given, bool):
                 name = str(given)
             else:
-                self._fault(here, "should be the name of a group")
+                self._lost.append(f"{here}: should be the name of a group; left out")
                 continue
             if not self._find(name):
                 self._not_found(here, name)
@@ -1394,7 +1436,8 @@ class _Reading:
             if self._named[group] > 1:
                 self._fault(place, f"the embedded model needs a group of its own; {quoted(group)} has others")
         if not self._groups and not self._wild and len(self.faults) == faults:
-            self._fault("model_list", "no deployment")
+            passed = "; ".join(f"{count} of its entries, {why}" for why, count in self._passed.items())
+            self._fault("model_list", f"no deployment (passed over: {passed})" if passed else "no deployment")
 
     def _entry(self, place: str, raw: Any, seen: dict[str, tuple[str, int, float]]) -> None:
         if isinstance(raw, dict) and is_reference(raw.get("model_name")):
@@ -1403,7 +1446,7 @@ class _Reading:
                 return
             self._named[name] += 1
             raw = {**raw, "model_name": name}
-        entry = self._parse(_Entry, raw, place)
+        entry = self._parse(_Entry, raw, place, needed=("model_name", "litellm_params"))
         if entry is None:
             if isinstance(raw, dict) and isinstance(raw.get("litellm_params"), dict):
                 self._deployments(place, _Entry(model_name="?", litellm_params=raw["litellm_params"]), ())
@@ -1436,6 +1479,7 @@ class _Reading:
                 del self._groups[entry.model_name]
             return
         self._skipped[entry.model_name] += 1
+        self._passed[why] += 1
         self._idle.append(f"{place} ({why})")
 
     def _is_chat(self, entry: _Entry) -> bool:
@@ -1538,7 +1582,9 @@ class _Reading:
         resolved |= self._resolve(implied, here, lambda *_: None)
         reasons += reach.wants
         names = {key: reference(value) for key, value in raw.items()}
-        self._check_address(resolved, names, reasons)
+        self._check_address(here, resolved, names, reasons)
+        self._sendable(resolved, here)
+        reasons += absent(resolved)
         if provider == "embedded":
             self._embedded[group] = place
             try:
@@ -1549,8 +1595,8 @@ class _Reading:
         notes = self._resolve(model_info, f"{place}.model_info", self._left_out)
         for section, name in ((resolved, here), (notes, f"{place}.model_info")):
             self._sound_prices(section, name)
-        params = self._parse(_Params, resolved, here, names)
-        info = self._parse(_Info, notes, f"{place}.model_info", is_strict=False) or _Info()
+        params = self._parse(_Params, resolved, here, names, needed=("model",))
+        info = self._parse(_Info, notes, f"{place}.model_info", needed=()) or _Info()
         if params is None:
             return None
         others = self._others(params, here)
@@ -1605,7 +1651,30 @@ class _Reading:
             secrets=frozenset(self._from_environment({**raw, "model": None})),
         )
 
-    def _check_address(self, resolved: dict[str, Any], names: Mapping[str, str | None], reasons: list[str]) -> None:
+    def _sendable(self, resolved: dict[str, Any], place: str) -> None:
+        """Give headers and switches the type that they are sent or read with, and take out those that have none."""
+        for key in ("headers", "extra_headers", "default_headers"):
+            given = resolved.get(key)
+            if isinstance(given, dict):
+                resolved[key] = {}
+                for name, value in given.items():
+                    text = _header(value)
+                    if text is not None and is_sendable(text) and is_sendable(name, " :"):
+                        resolved[key][name] = text
+                    else:
+                        self._lost.append(f"{place}.{key}.{cut(name)}: cannot be sent in a header; left out")
+            elif given is not None:
+                self._lost.append(f"{place}.{key}: should be an object; left out")
+                del resolved[key]
+        if "drop_params" in resolved:
+            resolved["drop_params"] = _is_true(resolved["drop_params"])
+        if not isinstance(resolved.get("additional_drop_params", []), list):
+            self._lost.append(f"{place}.additional_drop_params: should be a list; left out")
+            del resolved["additional_drop_params"]
+
+    def _check_address(
+        self, place: str, resolved: dict[str, Any], names: Mapping[str, str | None], reasons: list[str]
+    ) -> None:
         """Take out an address or a key that no request can go to or carry: this deployment cannot be called, and the
         others can."""
         for key, is_sound, why in (
@@ -1613,11 +1682,17 @@ class _Reading:
             ("base_url", is_url, "should be an http:// or https:// address with a host"),
             ("api_key", is_sendable, "holds characters that cannot be sent"),
         ):
-            if isinstance(value := resolved.get(key), str) and not is_sound(value.strip()):
+            value = resolved.get(key)
+            if isinstance(value, str) and key == "api_key" and is_unexpanded(value.strip()):
+                why = "has a variable as a shell writes one, which nobody expands here; write os.environ/NAME"
+                self._lost.append(f"{place}.{key}: {why}")
+                reasons.append(f"{cut(names.get(key) or key)} {why}")
+                del resolved[key]
+            elif value is not None and not (isinstance(value, str) and is_sound(value.strip())):
                 name = names.get(key) or key
                 if name == "OLLAMA_BASE_URL" and name not in self._environ:  # so that it is what the other one says
                     name, why = "OLLAMA_HOST", "should be a host, a host with a port, or an http:// address"
-                reasons.append(f"{cut(name)} {why}")
+                reasons.append(f"{cut(name)} {why if isinstance(value, str) else 'should be text'}")
                 del resolved[key]
 
     def _sound_prices(self, section: dict[str, Any], place: str) -> None:
@@ -1740,7 +1815,7 @@ class _Reading:
                 try:
                     prices[key] = _DOLLARS.validate_python(value)
                 except ValidationError:
-                    self._fault(f"{place}.{cut(key)}", "should be US dollars per token")
+                    self._lost.append(f"{place}.{cut(key)}: should be US dollars per token; left out")
         return prices
 
 

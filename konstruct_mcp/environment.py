@@ -73,7 +73,8 @@ def is_url(text: str) -> bool:
     try:
         url = urlsplit(text)
         host = (url.hostname or "").encode("idna")  # refuses a name with an empty part, as every resolver would
-        return url.scheme in ("http", "https") and bool(host) and url.port != 0 and is_sendable(text, " ")
+        is_host = bool(host) and not set(host) & set(b"${}%<>")  # nothing that somebody was to fill in
+        return url.scheme in ("http", "https") and is_host and url.port != 0 and is_sendable(text, " ")
     except ValueError:  # unbalanced brackets, a port that is no number, a host that is no name
         return False
 

@@ -478,7 +478,8 @@ class Update:
         models: how many models the newer table has.
         new: the names that no table had.
         changes: model → one line for each field that would be another.
-        doubtful: one line for each price that would become 0 or move more than tenfold.
+        doubtful: one line for each price that would become 0 or unknown, or move more than tenfold from what was known
+            or what ships with us.
     """
 
     text: str = field(repr=False)
@@ -489,6 +490,13 @@ class Update:
 
 
 _MOST_CHANGE = 10  # times; a price that moves further is a slip more often than a price
+
+
+def _is_far(price: Any, now: Any) -> bool:
+    """Whether a known price is left for none, or for one that is another more often by a slip."""
+    if not is_number(price) or not price:
+        return False
+    return not is_number(now) or not price / _MOST_CHANGE <= now <= price * _MOST_CHANGE
 
 
 def update(own: Table | None, newer: Mapping[str, Any], about: Mapping[str, str]) -> Update:
@@ -511,10 +519,12 @@ def update(own: Table | None, newer: Mapping[str, Any], about: Mapping[str, str]
             was, now = before.get(key), after.get(key)
             if was != now:
                 lines.append(f"{key} {_told(was)} → {_told(now)}")
+                if is_price(key) and any(_is_far(price, now) for price in (was, below.get(key))):
+                    doubtful.append(f"{name}: {lines[-1]}")
         if lines:
             changes[name] = tuple(lines)
         doubtful += [f"{name}: {line}" for line in _doubts(dict(_figures(before)), dict(_figures(after)))]
-    return Update(written(entries, about), len(newer), tuple(new), changes, tuple(doubtful))
+    return Update(written(entries, about), len(newer), tuple(new), changes, tuple(dict.fromkeys(doubtful)))
 
 
 def _doubts(before: Mapping[str, float], after: Mapping[str, float]) -> Iterator[str]:

@@ -384,7 +384,7 @@ class _Preparing:
         if has_tools and choice not in (None, "auto"):
             return  # it has to call one of the caller's tools, whose arguments have schemas of their own
         # One that thinks only because nobody told it not to is told so.
-        stops = self._thinks and form.thinking.claude is None and not _cannot_stop(form) and form.wire == "converse"
+        stops = self._thinks and form.thinking.claude is None and not form.thinks_always and form.wire == "converse"
         can_force = form.is_claude and _can_be_forced(form) and (stops or not self._thinks)
         if schema is None or schema.get("type") != "object" or not can_force:
             self._ask_in_words(schema)
@@ -412,7 +412,7 @@ class _Preparing:
         by_default = form.entry.get("supports_bedrock_native_structured_output_by_default")
         if there is False or not (form.is_known or given is not None or there or by_default):
             return there is not False
-        return bool(by_default or (there and self._thinks) or _cannot_stop(form) or not _can_be_forced(form))
+        return bool(by_default or (there and self._thinks) or form.thinks_always or not _can_be_forced(form))
 
     def _ask_in_words(self, schema: Mapping[str, Any] | None) -> None:
         self._in_words = True

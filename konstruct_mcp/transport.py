@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _VERIFY = ("ssl_verify", "verify")
-_CERTIFICATE = ("ssl_certificate", "client_cert", "cert")
+_CERTIFICATE = ("ssl_certificate", "client_certificate", "client_cert", "cert")
 _KEY = ("ssl_key", "client_key")
 _QUERY = "extra_query"  # as OpenAI's client has it
 _PROXY = ("proxy", "proxy_url", "https_proxy", "http_proxy", "proxies")

@@ -129,6 +129,43 @@ def test_what_a_deployment_needs_is_ready_or_named(
     assert state(tmp_path, params, environ) == reason
 
 
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        ("openai/gpt-4o", "ssl_verify"),
+        ("openai/gpt-4o", "ssl_certificate"),
+        ("openai/gpt-4o", "client_certificate"),
+        ("openai/gpt-4o", "client_cert"),
+        ("ollama/x", "ssl_key"),
+        ("vertex_ai/gemini-2.5-pro", "vertex_credentials"),
+        ("vertex_ai/gemini-2.5-pro", "vertex_ai_credentials"),
+    ],
+)
+def test_a_file_that_is_not_there_is_named_by_its_key_alone(tmp_path: Path, model: str, key: str) -> None:
+    file = tmp_path / "file.pem"
+    params = {"model": model, "api_key": "sk-1"}
+    assert state(tmp_path, params | {key: str(file)}) == f"{key} names no file"
+    assert state(tmp_path, params | {key: "os.environ/PLACE"}, {"PLACE": str(file)}) == f"{key} names no file"
+    file.write_text("{}")
+    assert state(tmp_path, params | {key: str(file)}) is None
+
+
+def test_what_is_no_file_where_one_may_be_is_none(tmp_path: Path) -> None:
+    for params in (
+        {"model": "openai/gpt-4o", "api_key": "sk-1", "ssl_verify": "False"},
+        {"model": "vertex_ai/gemini-2.5-pro", "vertex_credentials": '{"type": "service_account"}'},
+    ):
+        assert state(tmp_path, params) is None
+
+
+def test_a_profile_by_its_number_is_asked_by_converse_alone(tmp_path: Path) -> None:
+    arn = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc"
+    reason = state(tmp_path, {"model": f"bedrock/{arn}", "aws_profile_name": "dev"})
+    assert reason is not None
+    assert reason.endswith(f"; write bedrock/converse/{arn}")
+    assert state(tmp_path, {"model": f"bedrock/converse/{arn}", "aws_profile_name": "dev"}) is None
+
+
 def test_no_provider_gets_another_ones_key() -> None:
     foreign = [provider for provider, names in variables().items() if "OPENAI_API_KEY" in names and len(names) > 1]
     assert foreign == []

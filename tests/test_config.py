@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -425,13 +426,6 @@ def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
     ("extra", "fault"),
     [
         ({"konstrukt": {}}, "konstrukt: unknown section; did you mean konstruct?"),
-        ({"Router_Setting": {}}, "Router_Setting: unknown section; did you mean router_settings?"),
-        ({"models_list": {}}, "models_list: unknown section; did you mean model_list?"),
-        ({"litelm_settings": {}}, "litelm_settings: unknown section; did you mean litellm_settings?"),
-        ({"environment_variable": {}}, "environment_variable: unknown section; did you mean environment_variables?"),
-        ({"credentials_list": []}, "credentials_list: unknown section; did you mean credential_list?"),
-        ({"router_settings": []}, "router_settings: should be an object"),
-        ({"litellm_settings": "x"}, "litellm_settings: should be an object"),
         ({"konstruct": 5}, "konstruct: should be an object"),
         ({"konstruct": {"default_grop": "g"}}, "konstruct.default_grop: unknown key; did you mean default_group?"),
         ({"konstruct": {"xyzzy": None}}, "konstruct.xyzzy: unknown key"),
@@ -522,24 +516,12 @@ def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
             "konstruct.ledger_url: should name an absolute path: sqlite:////absolute/path/ledger.sqlite3",
         ),
         ({"konstruct": {"ledger_url": "os.environ/NOPE"}}, "konstruct.ledger_url (NOPE): is not set"),
-        ({"router_settings": {"num_retries": -1}}, "router_settings.num_retries: should be greater than or equal to 0"),
-        ({"litellm_settings": {"cooldown_time": "1e999"}}, "litellm_settings.cooldown_time: should be a finite number"),
-        (
-            {"router_settings": {"fallbacks": [{"g": {"model": "g"}}]}},
-            "router_settings.fallbacks[0].g: should be a list of groups",
-        ),
-        (
-            {"router_settings": {"fallbacks": [{"g": [None]}]}},
-            "router_settings.fallbacks[0].g[0]: should be the name of a group",
-        ),
         (
             {"konstruct": {"default_group": "os.environ/NOPE"}},
             "konstruct.default_group (NOPE): is not set",
         ),
         ({"konstruct": {"tenants": "os.environ/NOPE"}}, "konstruct.tenants (NOPE): is not set"),
         ({"environment_variables": ["A"]}, "environment_variables: should be an object"),
-        ({"credential_list": {"a": "b"}}, "credential_list: should be a list"),
-        ({"credential_list": [{"credential_values": {}}]}, "credential_list[0].credential_name: required, but missing"),
         ({"include": "more.yaml"}, "include: should be a list of files"),
         ({"include": ["more.yaml"]}, "include[0] (more.yaml): cannot be read: No such file or directory"),
     ],
@@ -549,6 +531,86 @@ def test_a_fault_in_a_section_is_named_with_its_place(
     faults: Callable[..., tuple[str, ...]], extra: dict[str, Any], fault: str
 ) -> None:
     assert faults({"model_list": [entry("g")]} | extra) == (fault,)
+
+
+@pytest.mark.parametrize(
+    ("extra", "warning"),
+    [
+        ({"Router_Setting": {}}, "Router_Setting: unknown section; did you mean router_settings?"),
+        ({"models_list": {}}, "models_list: unknown section; did you mean model_list?"),
+        ({"litellm_settings": "x"}, "litellm_settings: should be an object; left out"),
+        ({"router_settings": [1]}, "router_settings: should be an object; left out"),
+        (
+            {"router_settings": {"num_retries": -1}},
+            "router_settings.num_retries: should be greater than or equal to 0; left out",
+        ),
+        ({"router_settings": {"num_retries": False}}, "router_settings.num_retries: should be a number; left out"),
+        (
+            {"router_settings": {"timeout": "30s"}},
+            "router_settings.timeout: should be a valid number, unable to parse string as a number; left out",
+        ),
+        (
+            {"router_settings": {"allowed_fails": -1}},
+            "router_settings.allowed_fails: should be greater than or equal to 0; left out",
+        ),
+        (
+            {"router_settings": {"model_group_alias": ["a"]}},
+            "router_settings.model_group_alias: should be an object; left out",
+        ),
+        (
+            {"router_settings": {"fallbacks": {"g": ["g"]}}},
+            "router_settings.fallbacks: should be a valid list; left out",
+        ),
+        ({"router_settings": {"fallbacks": ["g"]}}, "router_settings.fallbacks[0]: should be an object; left out"),
+        (
+            {"router_settings": {"fallbacks": [{"g": {"model": "g"}}]}},
+            "router_settings.fallbacks[0].g: should be a list of groups; left out",
+        ),
+        (
+            {"router_settings": {"fallbacks": [{"g": [None]}]}},
+            "router_settings.fallbacks[0].g[0]: should be the name of a group; left out",
+        ),
+        (
+            {"litellm_settings": {"default_fallbacks": [["g"]]}},
+            "litellm_settings.default_fallbacks[0]: should be the name of a group; left out",
+        ),
+        (
+            {"litellm_settings": {"request_timeout": "never"}},
+            "litellm_settings.request_timeout: should be a valid number, unable to parse string as a number; left out",
+        ),
+        (
+            {"litellm_settings": {"cooldown_time": "1e999"}},
+            "litellm_settings.cooldown_time: should be a finite number; left out",
+        ),
+        ({"credential_list": {"a": "b"}}, "credential_list: should be a list; left out"),
+        (
+            {"credential_list": [{"credential_values": {}}]},
+            "credential_list[0].credential_name: required, but missing; left out",
+        ),
+    ],
+    ids=lambda value: json.dumps(value)[:50],
+)
+def test_a_flaw_in_litellm_s_own_settings_is_a_warning_and_the_default_holds(
+    load: Callable[..., Config], extra: dict[str, Any], warning: str
+) -> None:
+    config = load({"model_list": [entry("g")]} | extra)
+    assert config.warnings == (warning,)
+    assert config.groups == load({"model_list": [entry("g")]}).groups
+    assert config.allowed_fails == 2
+
+
+@pytest.mark.parametrize("empty", [[], {}, "", " "])
+def test_an_empty_value_of_any_kind_is_none_in_litellm_s_own_settings(load: Callable[..., Config], empty: Any) -> None:
+    settings = dict.fromkeys(("fallbacks", "model_group_alias", "default_fallbacks", "num_retries", "timeout"), empty)
+    config = load({
+        "model_list": [entry("g", GPT | {"rpm": empty}, model_info=empty if empty != " " else "")],
+        "router_settings": settings,
+        "litellm_settings": {"api_base": empty, "api_key": empty, "openai_key": empty, "request_timeout": empty},
+        "credential_list": empty if empty != " " else "",
+    })  # fmt: skip
+    assert config.warnings == ()
+    assert config.groups == load({"model_list": [entry("g")]}).groups
+    assert load({"model_list": [entry("g")], "router_settings": empty if empty != " " else ""}).warnings == ()
 
 
 def test_every_fault_is_named_at_once(faults: Callable[..., tuple[str, ...]]) -> None:
@@ -567,12 +629,9 @@ def test_every_fault_is_named_at_once(faults: Callable[..., tuple[str, ...]]) ->
         },
         "konstruct": {"timeout_s": "soon", "groups": {"fats": {}}},
     }) == (
-        "router_settings.num_retries: should be a valid integer, unable to parse string as an integer",
         "konstruct.timeout_s: should be a valid number, unable to parse string as a number",
-        "model_list[0].litellm_params.order: should be a valid integer, unable to parse string as an integer",
         "model_list[2]: should be an object",
         "model_list[3].model_name: required, but missing",
-        "model_list[3].litellm_params.rpm: should be greater than or equal to 0",
         "model_list[4].litellm_params: required, but missing",
         "model_list[5].model_name: should be one line of printable characters",
         "konstruct.groups.fats: no such group; groups: bad?name, fast, quality, x",
@@ -595,8 +654,14 @@ def test_a_flood_of_idle_keys_is_cut(load: Callable[..., Config]) -> None:
         (None, "model_list: required, but missing"),
         ({}, "model_list: should be a list"),
         ([], "model_list: no deployment"),
-        ([entry("g", {"model": "openai/*"})], "model_list: no deployment"),
-        ([entry("g", {"model": "x"}, model_info={"mode": "rerank"})], "model_list: no deployment"),
+        (
+            [entry("g", {"model": "openai/*"})],
+            "model_list: no deployment (passed over: 1 of its entries, a wildcard under a name that is none)",
+        ),
+        (
+            [entry("g", {"model": "openai/text-embedding-3-large"}), entry("h", model_info={"mode": "rerank"})],
+            "model_list: no deployment (passed over: 2 of its entries, not a chat model)",
+        ),
     ],
 )
 def test_a_config_without_a_deployment_is_refused(
@@ -733,6 +798,7 @@ def test_another_routing_strategy_is_the_default_one_and_a_warning(load: Callabl
         ("o3-mini", "openai/o3-mini"),
         ("chatgpt-4o-latest", "openai/chatgpt-4o-latest"),
         ("claude-sonnet-4-6", "anthropic/claude-sonnet-4-6"),
+        ("ft:gpt-4o-mini-2024-07-18:org::id", "openai/ft:gpt-4o-mini-2024-07-18:org::id"),
         ("openrouter/meta/llama", "openrouter/meta/llama"),
         ("omni", "omni"),
     ],
@@ -887,25 +953,8 @@ def test_keys_that_would_undo_the_request_or_the_routing_are_dropped_and_named(l
 @pytest.mark.parametrize(
     ("params", "fault"),
     [
-        ({"api_base": 5}, "api_base: should be a valid string"),
-        ({"api_key": ["x"]}, "api_key: should be a valid string"),
-        ({"rpm": "os.environ/URL"}, "rpm (URL): should be a valid integer, unable to parse string as an integer"),
         ({"model": 5}, "model: should be a valid string"),
         ({"model": "a\nb"}, "model: should be one line of printable characters"),
-        ({"timeout": -1}, "timeout: should be greater than or equal to 0"),
-        ({"weight": -1}, "weight: should be greater than or equal to 0"),
-        ({"order": True}, "order: should be a number"),
-        (
-            {"input_cost_per_token": SECRET},
-            "input_cost_per_token: should be a valid number, unable to parse string as a number",
-        ),
-        *(
-            (
-                {"cache_read_input_token_cost": price},
-                "cache_read_input_token_cost: should be US dollars per token",
-            )
-            for price in (SECRET, True)
-        ),
     ],
     ids=str,
 )
@@ -914,6 +963,48 @@ def test_a_fault_in_litellm_params_is_named_with_its_place_and_without_its_value
 ) -> None:
     config = {"model_list": [entry("g", {"model": "azure/x"} | params)]}
     assert faults(config, {"URL": f"nothing {SECRET}"}) == (f"model_list[0].litellm_params.{fault}",)
+
+
+NO_INTEGER = "should be a valid integer, unable to parse string as an integer; left out"
+NO_NUMBER = "should be a valid number, unable to parse string as a number; left out"
+
+
+@pytest.mark.parametrize(
+    ("params", "warning"),
+    [
+        ({"rpm": "os.environ/URL"}, f"rpm (URL): {NO_INTEGER}"),
+        ({"rpm": -1}, "rpm: should be greater than or equal to 0; left out"),
+        ({"timeout": -1}, "timeout: should be greater than or equal to 0; left out"),
+        ({"timeout": "30s"}, f"timeout: {NO_NUMBER}"),
+        ({"timeout": {"connect": 5}}, "timeout: should be a valid number; left out"),
+        ({"weight": -1}, "weight: should be greater than or equal to 0; left out"),
+        ({"weight": "heavy"}, f"weight: {NO_NUMBER}"),
+        ({"order": True}, "order: should be a number; left out"),
+        ({"order": 1.5}, "order: should be a valid integer, got a number with a fractional part; left out"),
+        ({"num_retries": False}, "num_retries: should be a number; left out"),
+        ({"max_retries": -1}, "max_retries: should be greater than or equal to 0; left out"),
+        ({"max_parallel_requests": -1}, "max_parallel_requests: should be greater than or equal to 0; left out"),
+        ({"cooldown_time": -1}, "cooldown_time: should be greater than or equal to 0; left out"),
+        ({"input_cost_per_token": SECRET}, f"input_cost_per_token: {NO_NUMBER}"),
+        *(
+            (
+                {"cache_read_input_token_cost": price},
+                "cache_read_input_token_cost: should be US dollars per token; left out",
+            )
+            for price in (SECRET, True)
+        ),
+    ],
+    ids=str,
+)
+def test_a_flaw_in_litellm_params_is_a_warning_without_its_value_and_the_default_holds(
+    load: Callable[..., Config], params: dict[str, Any], warning: str
+) -> None:
+    environ = KEYS | {"URL": f"nothing {SECRET}"}
+    config = load({"model_list": [entry("g", GPT | params)]}, environ)
+    assert config.warnings == (f"model_list[0].litellm_params.{warning}",)
+    (deployment,) = config.groups["g"].deployments
+    (other,) = load({"model_list": [entry("g")]}, environ).groups["g"].deployments
+    assert replace(deployment, secrets=other.secrets) == other
 
 
 @pytest.mark.parametrize(
@@ -926,6 +1017,7 @@ def test_a_fault_in_litellm_params_is_named_with_its_place_and_without_its_value
         ({"api_base": "${OLLAMA_URL}"}, {}, "api_base"),
         ({"base_url": "http://h/a b"}, {}, "base_url"),
         ({"api_base": "os.environ/URL"}, {"URL": "nothing"}, "URL"),
+        ({"api_base": "http://${HOST}:80/v1"}, {"HOST": "h"}, "api_base"),
         ({}, {"OLLAMA_BASE_URL": "localhost:11434"}, "OLLAMA_BASE_URL"),
     ],
     ids=str,
@@ -982,6 +1074,54 @@ def test_a_value_means_what_it_means_to_litellm_and_what_is_lost_is_a_warning(
     found = deployment.params["api_base"] if field == "params" else getattr(deployment, field)
     assert (found, deployment.unavailable) == (value, None)
     assert config.warnings == (() if warning is None else (f"model_list[0].litellm_params.{warning}",))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "lost"),
+    [
+        ({"extra_headers": {"a": 1, "b": True, "c": 1.5}}, {"extra_headers": {"a": "1", "b": "true", "c": "1.5"}}, []),
+        (
+            {"headers": {"a": "x", "b": [1], "c": "é"}},
+            {"headers": {"a": "x"}},
+            ["headers.b: cannot be sent in a header; left out", "headers.c: cannot be sent in a header; left out"],
+        ),
+        ({"extra_headers": "a: 1"}, {}, ["extra_headers: should be an object; left out"]),
+        ({"drop_params": "true"}, {"drop_params": True}, []),
+        ({"drop_params": 1}, {"drop_params": True}, []),
+        ({"drop_params": "false"}, {"drop_params": False}, []),
+        ({"additional_drop_params": "seed"}, {}, ["additional_drop_params: should be a list; left out"]),
+    ],
+    ids=str,
+)
+def test_headers_and_switches_have_the_type_that_they_are_sent_or_read_with(
+    load: Callable[..., Config], given: dict[str, Any], kept: dict[str, Any], lost: list[str]
+) -> None:
+    config = load({"model_list": [entry("g", GPT | given)]})
+    (deployment,) = config.groups["g"].deployments
+    assert deployment.params == {"model": "openai/gpt-4o", "api_key": "sk-openai-1"} | kept
+    assert config.warnings == tuple(f"model_list[0].litellm_params.{line}" for line in lost)
+
+
+def test_a_word_for_true_drops_what_every_model_does_not_take(load: Callable[..., Config]) -> None:
+    for said, means in (("true", True), (1, True), ("false", None), (0, None)):
+        config = load({"model_list": [entry("g")], "litellm_settings": {"drop_params": said}})
+        assert config.groups["g"].deployments[0].params.get("drop_params") is means
+
+
+def test_a_key_as_a_shell_writes_a_variable_is_none(load: Callable[..., Config]) -> None:
+    config = load({"model_list": [entry("g", GPT | {"api_key": "${OPENAI_API_KEY}"})]})
+    (deployment,) = config.groups["g"].deployments
+    why = "api_key has a variable as a shell writes one, which nobody expands here; write os.environ/NAME"
+    assert (deployment.unavailable, "api_key" in deployment.params) == (why, False)
+    assert config.warnings == (f"model_list[0].litellm_params.{why.replace(' ', ': ', 1)}",)
+
+
+@pytest.mark.parametrize("value", [5, ["x"]])
+@pytest.mark.parametrize("key", ["api_base", "base_url", "api_key"])
+def test_an_address_or_a_key_that_is_no_text_makes_that_deployment_unavailable(
+    deploy: Callable[..., Deployment], key: str, value: Any
+) -> None:
+    assert deploy({"model": "openai/gpt-4o", key: value}).unavailable == f"{key} should be text"
 
 
 def test_notes_on_a_model_that_are_wrong_are_left_out(load: Callable[..., Config]) -> None:

@@ -345,6 +345,7 @@ class Public:
 NEWER: dict[str, Any] = {
     "sample_spec": {"litellm_provider": "one of these", "mode": "one of: chat, embedding", "max_tokens": "words"},
     "gpt-4o": {
+        **{key: price for key, price in everything()["gpt-4o"].items() if models.is_price(key)},
         "litellm_provider": "openai",
         "mode": "chat",
         "input_cost_per_token": 3e-6,
@@ -488,6 +489,21 @@ def test_a_factor_of_0_or_a_price_that_is_none_is_a_fault_of_a_table(world: Worl
     ran = world.run("models", "update", "--from", str(file))
     assert ran.code == 1
     assert f"openai/ours.{next(iter(fields))}: should be a" in ran.err
+
+
+def test_a_price_that_is_gone_is_taken_only_by_force_and_opens_no_way_for_another(world: World) -> None:
+    file = world.folder / "downloaded.json"
+    gone = NEWER["gpt-4o"] | {"input_cost_per_token": None}
+    file.write_text(json.dumps({"gpt-4o": gone}))
+    ran = world.run("models", "update", "--from", str(file))
+    assert ran.code == 1
+    assert "gpt-4o: input_cost_per_token 2.5e-06 → unknown" in ran.err
+    assert not world.own.exists()
+    world.write_own({"gpt-4o": {"litellm_provider": "openai", "input_cost_per_token": None}})
+    file.write_text(json.dumps({"gpt-4o": NEWER["gpt-4o"] | {"input_cost_per_token": 1}}))
+    ran = world.run("models", "update", "--from", str(file))
+    assert ran.code == 1  # far from what ships, if not from what was known
+    assert "gpt-4o: input_cost_per_token unknown → 1" in ran.err
 
 
 GOOD = json.dumps(NEWER).encode()
