@@ -279,9 +279,10 @@ class Konstruct:
 
     async def _change_to(self, config: Config) -> None:
         """Make it what calls are made on from now on, in one step."""
-        terms = _Terms(config, ModelRouter(config, self._embedded, earlier=self._terms.router))
-        # Before the step, so that no call waits for it.
+        # Before the step, so that no call waits for it, and beside the loop: of many deployments it takes long.
         await self._terms.router.ready()
+        router = await asyncio.to_thread(ModelRouter.after, self._terms.router, config, self._embedded)
+        terms = _Terms(config, router)
         await terms.router.ready()
         self._earlier.append(self._terms)
         self._in_use = terms

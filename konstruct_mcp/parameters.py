@@ -84,6 +84,12 @@ class Refusals:
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, frozenset[str]], tuple[str, ...]] = OrderedDict()
 
+    def of_these(self, ids: Collection[str]) -> Refusals:
+        """What these deployments have refused, for the next config."""
+        made = Refusals()
+        made._known.update((key, refused) for key, refused in self._known.items() if key[0] in ids)
+        return made
+
     def of(self, deployment: Deployment, passed: Mapping[str, Any]) -> tuple[str, ...]:
         """Those that it has refused where it was asked in this way."""
         if not self._known:

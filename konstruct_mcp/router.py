@@ -71,25 +71,39 @@ class ModelRouter:
         self._is_urgent = threading.Event()
         self._secrets = frozenset(secret for deployment in self._deployments() for secret in secrets_of(deployment))
         self._lender = object()  # of the config's variables
-        self._refusals = Refusals()
-        self._slots = {
-            deployment.id: (earlier and earlier._slot(deployment)) or asyncio.Semaphore(most)
+        self._servers: ollama.Servers = ollama.Servers() if earlier is None else earlier._servers
+        same = set() if earlier is None else {one.id for one in self._deployments() if earlier._has(one)}
+        self._refusals: Refusals = Refusals() if earlier is None else earlier._refusals.of_these(same)
+        self._slots: dict[str, asyncio.Semaphore] = {
+            deployment.id: (earlier._slots.get(deployment.id) if earlier and deployment.id in same else None)
+            or asyncio.Semaphore(most)
             for deployment in self._deployments()
             if (most := deployment.max_parallel_requests) is not None
         }
 
-    def _slot(self, deployment: Deployment) -> asyncio.Semaphore | None:
-        """That of the same deployment here, if there is one."""
+    def _has(self, deployment: Deployment) -> bool:
+        """Whether this one is here too, under the same id and asked in the same way."""
+        mine = self._by_id.get(deployment.id)
+        return mine is not None and (
+            mine is deployment
+            or (mine.params, mine.max_parallel_requests) == (deployment.params, deployment.max_parallel_requests)
+        )
 
-        def key(one: Deployment) -> tuple[Any, ...]:
-            return one.id, one.params, one.max_parallel_requests
-
-        return next((self._slots[one.id] for one in self._deployments() if key(one) == key(deployment)), None)
-
-    def _deployments(self) -> Iterable[Deployment]:
+    @functools.cached_property
+    def _by_id(self) -> Mapping[str, Deployment]:
         """Each once, though it is an alias's too."""
         groups = self._config.groups.values()
-        return {deployment.id: deployment for group in groups for deployment in group.deployments}.values()
+        return {deployment.id: deployment for group in groups for deployment in group.deployments}
+
+    def _deployments(self) -> Iterable[Deployment]:
+        return self._by_id.values()
+
+    @classmethod
+    def after(cls, earlier: ModelRouter, config: Config, embedded: EmbeddedServer | None) -> ModelRouter:
+        """That of the next config, with all that takes long done. For a thread; the earlier one is `ready`."""
+        made = cls(config, embedded, earlier=earlier)
+        _ = made._routes, made._forms
+        return made
 
     @functools.cached_property
     def _routes(self) -> Routes:
@@ -320,7 +334,7 @@ class ModelRouter:
                 # LiteLLM sets them there too, and reads them when it asks.
                 if self._wanted:
                     lend(self._lender, self._config.variables)
-                engine = _Engine([d for d in self._deployments() if d.unavailable is None])
+                engine = _Engine([d for d in self._deployments() if d.unavailable is None], self._servers)
                 try:
                     engine.warm_up()
                 except Exception:
@@ -378,7 +392,7 @@ class _Engine:
     # Those that have asked somebody and are not closed since: the last of them closes what they share.
     _open: ClassVar[set[_Engine]] = set()
 
-    def __init__(self, deployments: list[Deployment]) -> None:
+    def __init__(self, deployments: list[Deployment], servers: ollama.Servers) -> None:
         self.is_first = "litellm" not in sys.modules
         _quieten_before_import()
         import litellm
@@ -395,7 +409,7 @@ class _Engine:
         warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
         # It makes most providers' coroutines in a thread, and drops one whose call has been cancelled meanwhile.
         warnings.filterwarnings("ignore", r"coroutine '[\w.<>]+\.acompletion\w*' was never awaited", RuntimeWarning)
-        self._ollama = ollama.Servers()
+        self._ollama = servers
         self._manners = {deployment.id: Manner.of(deployment) for deployment in deployments}
         # In a thread that does nothing else: to look up a provider is enough for LiteLLM to ask for a login.
         ours.set(Manner(format="openai", at_once=False, plain=False))

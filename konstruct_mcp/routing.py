@@ -308,15 +308,13 @@ class Routes:
         self._rng = rng or random.Random()  # noqa: S311  # spreads load, keeps no secret
         self._report = report
         self._health: dict[str, _Health] = {}
-        known = [] if earlier is None else earlier._known()
+        self._twins: dict[Any, _Health] = {}  # by what they are asked with
+        twins = {} if earlier is None else earlier._twins
         for deployment in _deployments(config):
-            twin = next((health for other, health in known if other.params == deployment.params), None)
-            self._health[deployment.id] = health = twin or _Health()
+            asked = _frozen(deployment.params)
+            health = self._twins.setdefault(asked, twins.get(asked) or _Health())
+            self._health[deployment.id] = health
             health.counts |= self._by_usage or deployment.rpm is not None or deployment.tpm is not None
-            known.append((deployment, self._health[deployment.id]))
-
-    def _known(self) -> list[tuple[Deployment, _Health]]:
-        return [(deployment, self._health[deployment.id]) for deployment in _deployments(self._config)]
 
     def walk(
         self,
@@ -544,6 +542,13 @@ class Routes:
 def _deployments(config: Config) -> Iterator[Deployment]:
     for group in config.groups.values():
         yield from group.deployments
+
+
+def _frozen(value: Any) -> Any:
+    """The same in a form that can be looked up."""
+    if isinstance(value, Mapping):
+        return frozenset((key, _frozen(one)) for key, one in value.items())
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def _order(deployment: Deployment) -> float:

@@ -180,6 +180,22 @@ class TestSettings:
                 assert completion.notes == (f"{name} was left out: ollama/qwen3:8b does not take it",)
         assert [body["options"] for body in chats(ollama)] == [{"min_p": 0.1, name: 1}, {"min_p": 0.1}, {"min_p": 0.1}]
 
+    async def test_that_a_server_has_refused_are_known_after_a_group_was_made_on_demand(
+        self, tmp_path: Path, ollama: Provider
+    ) -> None:
+        def answer(received: Received) -> Answer:
+            if "seed" in received.body.get("options", {}):
+                return Status(400, 'option "seed" is not supported by this model')
+            return Text("42")
+
+        ollama.script(answer)
+        wild = entry("house/*", {"model": "ollama/*", "api_base": ollama.url})
+        async with opening(tmp_path, ollama, wild, seed=1) as konstruct:
+            await konstruct.complete(HELLO)
+            await konstruct.complete(HELLO, model_group="house/llama3.2")
+            await konstruct.complete(HELLO)
+        assert [body.get("options") for body in chats(ollama)] == [{"seed": 1}, None, None, None]
+
     @pytest.mark.parametrize(
         ("params", "sent"),
         [
