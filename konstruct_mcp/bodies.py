@@ -33,10 +33,12 @@ class Body:
         in_parts: whether that comes in several pieces, of which LiteLLM may lose some.
         text: what it says; without reasoning that stands by itself.
         calls: the calls that it asks for, with the ids that it gave them.
+        done: the ids of those that the provider has made itself.
         refusal: what it says in place of an answer.
         error: the code and the message of an error that came in place of an answer, or has ended it.
         tokens: what it has counted; None where it has counted nothing.
         served: in which way it has answered, as far as it says that.
+        is_miscounted: whether it has counted something in no way that is known.
         reasoning: what it wants to see again beside these calls, by the name of the message's field.
     """
 
@@ -45,10 +47,12 @@ class Body:
     in_parts: bool = False
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
+    done: frozenset[str] = frozenset()
     refusal: str = ""
     error: tuple[str, str] | None = None
     tokens: Tokens | None = None
     served: Served = field(default_factory=Served)
+    is_miscounted: bool = False
     reasoning: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -106,10 +110,12 @@ def body_of(content: bytes) -> Body | None:
     for form, (is_it, read) in _READERS.items():
         if is_it(answer):
             try:
-                return replace(read(form, answer), served=_served(answer))
+                body = replace(read(form, answer), served=_served(answer))
             except (AttributeError, KeyError, TypeError, ValueError):  # it only looked like it
                 return None
-    error = _error(answer.get("error"))
+            counts = any(answer.get(name) for name in ("usage", "usageMetadata", "meta"))
+            return replace(body, is_miscounted=counts and body.tokens is None)
+    error = _error(answer.get("error")) or _error_of_another_form(answer)
     return None if error is None else Body("error", error=error)
 
 
@@ -174,7 +180,8 @@ def _chat_reasoning(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def _responses(form: Form, answer: Mapping[str, Any]) -> Body:
     items = _objects(answer.get("output"))
-    parts = [part for item in items if item.get("type") == "message" for part in _objects(item.get("content"))]
+    messages = [item for item in items if item.get("type") == "message"]
+    parts = [part for message in messages for part in _objects(message.get("content"))]
     status, why = _word(answer.get("status")), _object(answer.get("incomplete_details")).get("reason")
     encrypted = any(item.get("type") == "reasoning" and item.get("encrypted_content") for item in items)
     calls = [item for item in items if item.get("type") == "function_call"]
@@ -182,7 +189,7 @@ def _responses(form: Form, answer: Mapping[str, Any]) -> Body:
         form,
         word=_word(why) or status if status == "incomplete" else status,
         in_parts=True,
-        text="".join(_text(part.get("text")) for part in parts if part.get("type") in ("output_text", "text")),
+        text=_text_of_responses(messages),
         calls=tuple(
             _call(item.get("call_id") or item.get("id"), item.get("name"), item.get("arguments")) for item in calls
         ),
@@ -195,18 +202,32 @@ def _responses(form: Form, answer: Mapping[str, Any]) -> Body:
     )
 
 
+def _text_of_responses(messages: list[dict[str, Any]]) -> str:
+    """What the messages say, one after another. What the model tells on its way is the answer only where nothing else
+    is: beside a call, or before the end of its tokens."""
+    answers = [message for message in messages if message.get("phase") != "commentary"] or messages
+    whole = ""
+    for message in answers:
+        parts = [part for part in _objects(message.get("content")) if part.get("type") in ("output_text", "text")]
+        text = "".join(_own_text(part.get("text")) for part in parts)
+        is_apart = not whole or not text or whole[-1].isspace() or text[0].isspace()
+        whole += text if is_apart else f"\n\n{text}"
+    return whole
+
+
 def _messages(form: Form, answer: Mapping[str, Any]) -> Body:
     blocks = _objects(answer["content"])
     thinking = [block for block in blocks if block.get("type") in ("thinking", "redacted_thinking")]
     return Body(
         form,
         word=_word(answer.get("stop_reason")),
-        text="".join(_text(block.get("text")) for block in blocks if block.get("type") == "text"),
+        text="".join(_own_text(block.get("text")) for block in blocks if block.get("type") == "text"),
         calls=tuple(
             _call(block.get("id"), block.get("name"), block.get("input"))
             for block in blocks
             if block.get("type") == "tool_use"
         ),
+        done=frozenset(_text(block.get("id")) for block in blocks if _text(block.get("type")).endswith("_tool_use")),
         reasoning={"thinking_blocks": thinking} if thinking else {},
         tokens=_tokens(answer.get("usage")),
     )
@@ -224,7 +245,7 @@ def _gemini(form: Form, answer: Mapping[str, Any]) -> Body:
     return Body(
         form,
         word=_word(candidates[first].get("finishReason")),
-        text="".join(_text(part.get("text")) for part in said[first]),
+        text="".join(_own_text(part.get("text")) for part in said[first]),
         calls=tuple(_call(call.get("id"), call.get("name"), call.get("args")) for call in calls),
         tokens=_tokens(answer.get("usageMetadata")),
     )
@@ -237,7 +258,7 @@ def _converse(form: Form, answer: Mapping[str, Any]) -> Body:
     return Body(
         form,
         word=_word(answer.get("stopReason")),
-        text="".join(_text(block.get("text")) for block in blocks),
+        text="".join(_own_text(block.get("text")) for block in blocks),
         calls=tuple(_call(call.get("toolUseId"), call.get("name"), call.get("input")) for call in calls),
         reasoning={"thinking_blocks": thinking} if thinking else {},
         tokens=_tokens(answer.get("usage")),
@@ -286,6 +307,8 @@ _WRITTEN = ("cache_creation_input_tokens", "cacheWriteInputTokens")
 def _tokens(usage: Any) -> Tokens | None:
     """What it counts, by whichever name."""
     usage = _object(usage)
+    if any(_is_negative(usage.get(name)) for name in _SENT + _ANSWERED):
+        return None
     before = _object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
     after = _object(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
     sent, answered = _count(usage, *_SENT), _count(usage, *_ANSWERED)
@@ -328,6 +351,10 @@ def _count(counts: Mapping[str, Any], *names: str) -> int:
     return 0
 
 
+def _is_negative(value: Any) -> bool:
+    return isinstance(value, int | float) and value < 0
+
+
 def _call(id_: Any, name: Any, arguments: Any) -> ToolCall:
     """A call, its arguments as JSON text, whichever of the two the provider gives."""
     if not isinstance(arguments, str):
@@ -345,11 +372,30 @@ def _error(error: Any) -> tuple[str, str] | None:
     return (str(code), str(message)) if code or message else None
 
 
+def _error_of_another_form(answer: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What stands in place of an answer: MiniMax's `base_resp`, or a code and a message alone, as Z.ai has them."""
+    answer = _object(answer.get("base_resp")) or answer
+    messages = [answer.get(key) for key in ("status_msg", "msg", "message", "detail")]
+    code, message = answer.get("status_code") or answer.get("code"), next(filter(None, map(_text, messages)), "")
+    return (str(code or ""), message) if message else None
+
+
 def _texts(content: Any) -> str:
     """The text of a message, which some give in parts; what a part of another type holds is no text of it."""
     if isinstance(content, list):
-        return "".join(_text(part.get("text")) for part in _objects(content) if part.get("type", "text") == "text")
-    return _text(content)
+        return "".join(_own_text(part.get("text")) for part in _objects(content) if part.get("type", "text") == "text")
+    return _own_text(content)
+
+
+def _own_text(value: Any) -> str:
+    """What a model says.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if value is not None and not isinstance(value, str):
+        raise TypeError("a text of another type")
+    return value or ""
 
 
 def _word(value: Any) -> str | None:

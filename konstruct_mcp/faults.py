@@ -221,6 +221,7 @@ def fault_of_body(status: int, code: object, message: str, secrets: Collection[s
     number = _status(code) or next((number for words, number in _CODES if words.search(str(code))), None)
     if number is None and _says_why(message):
         number = 400
+    number = number or next((number for words, number in _SAYINGS if words.search(message)), None)
     if number is None:
         return Fault(FaultKind.BAD_ANSWER, f"HTTP {status} with an error in it" if message else f"HTTP {status}")
     fault = _http_fault(number, _Said(str(code), message), (), {}, secrets)
@@ -237,6 +238,17 @@ _CODES = (
     (_words(r"auth|permission|api_key"), 401),
     (_words(r"not_?found"), 404),
     (_words(r"invalid|context_length|content_|unsupported|bad_?request"), 400),
+)
+
+
+# And those that go with a message, where its code is a number of the provider's own, or missing.
+_SAYINGS = (
+    (_words(r"rate.?limit|too many requests|throttl|resource.?exhausted|(usage|request) limit|quota"), 429),
+    (_words(r"overload|unavailable|at capacity|over capacity|no capacity|try again later|server (is )?busy"), 503),
+    (_words(r"timed? ?out"), 504),
+    (_words(r"(server|internal|upstream) error"), 500),
+    (_words(r"login fail|unauthori[sz]ed|authenticat|invalid token"), 401),
+    (_GONE, 404),
 )
 
 

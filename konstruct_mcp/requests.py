@@ -544,6 +544,10 @@ def plain(message: Message, form: Form) -> dict[str, Any]:
             call["id"] = _short(call["id"])
         if "tool_call_id" in plain:
             plain["tool_call_id"] = _short(plain["tool_call_id"])
+    for call in plain.get("tool_calls", ()):
+        # Some models write none where a tool takes none; not every server reads that, and LiteLLM fills it for Gemini.
+        if not call["function"]["arguments"].strip():
+            call["function"]["arguments"] = "{}"
     plain.setdefault("content", None)  # providers want the key, even beside tool calls alone
     return plain
 

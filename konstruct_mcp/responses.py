@@ -10,7 +10,7 @@ import json
 import math
 import uuid
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .bodies import MOST_TOKENS, Body, calls_beside, end_of, first_that_says, tier_of_google
@@ -91,6 +91,8 @@ def _reply(
     response: Any, body: Body | None, deployment: Deployment, taken: Collection[str]
 ) -> tuple[Reply, tuple[str, ...]]:
     said = None if response is None else _said(response)
+    if said is not None and body is not None and body.done:  # which LiteLLM takes for calls of the caller's tools
+        said = replace(said, calls=tuple(call for call in said.calls if call.id not in body.done))
     if body is not None and (said is None or not (said.content or said.calls) or body.in_parts):
         # LiteLLM drops what comes before some ends; and of several texts it hands on the first, or the last, and each
         # call of the Responses API in an answer of its own.
@@ -102,6 +104,8 @@ def _reply(
     content = said.content.lstrip() if said.thought else said.content
     content, guessed = answer_in(content)
     finish_reason, notes = _end(body.word if body is not None else said.word, content, said.calls, deployment)
+    if finish_reason != "length":  # a cut one may have been about to say more
+        said = replace(said, calls=tuple(map(_with_arguments, said.calls)))
     if said.refusal and not content:
         content, finish_reason = said.refusal, "content_filter"
     if body is not None:
@@ -191,6 +195,13 @@ def _end(
     return "length", (f"{deployment.model} {says}: it may not be whole",)
 
 
+def _with_arguments(call: ToolCall) -> ToolCall:
+    """The call, where it has no arguments with none in JSON."""
+    if call.function.arguments.strip():
+        return call
+    return call.model_copy(update={"function": call.function.model_copy(update={"arguments": "{}"})})
+
+
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
@@ -224,6 +235,8 @@ class _UnusableError(ValueError):
 
 def _counted(usage: Any, deployment: Deployment) -> Tokens | None:
     """What the provider counted; None where it says nothing, or nothing that is a count."""
+    if any(_is_negative(usage, name) for name in ("prompt_tokens", "completion_tokens")):
+        return None
     sent, answered = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     cached = min(sent, _count(getattr(usage, "prompt_tokens_details", None), "cached_tokens"))
     reasoned = _count(getattr(usage, "completion_tokens_details", None), "reasoning_tokens")
@@ -240,6 +253,11 @@ def _counted(usage: Any, deployment: Deployment) -> Tokens | None:
         reasoned=min(answered, reasoned),
     )
     return tokens if sent or answered else None
+
+
+def _is_negative(usage: Any, name: str) -> bool:
+    value = getattr(usage, name, None)
+    return isinstance(value, int | float) and value < 0
 
 
 def _count(usage: Any, name: str) -> int:

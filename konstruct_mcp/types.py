@@ -181,7 +181,7 @@ class FunctionCall(_Replayed):
 
 class ToolCall(_Replayed):
     """A call that the model asks for. In an answer, `id` is none of another call's, and `function.arguments` is the
-    provider's JSON string, untouched."""
+    provider's JSON string, untouched; `{}` where it gave none."""
 
     id: str
     type: Literal["function"] = "function"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,91 @@ async def test_an_error_inside_a_200_is_what_its_code_says(tmp_path: Path, error
 
     assert completion.content == BEHIND
     assert [attempt.error for attempt in completion.attempts] == [fault]
+
+
+async def test_an_answer_is_read_in_each_providers_form_and_what_is_none_is_said_why(tmp_path: Path) -> None:
+    """Many in one, since each costs little where nothing is opened for it alone: whose, which model, its answer; what
+    comes of it, or how the attempt has failed."""
+    claude = "anthropic/claude-sonnet-4-6"
+    searched = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+    called = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
+    said = {"type": "text", "text": "Said."}
+
+    def content(value: Any) -> Changed:
+        return Changed(Text("x"), lambda body: body["choices"][0]["message"].update(content=value))
+
+    def arguments(value: Any) -> Changed:
+        call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": value}}
+        return Changed(
+            Text(None, tool_calls=[CALL]), lambda body: body["choices"][0]["message"].update(tool_calls=[call])
+        )
+
+    def blocks(*blocks: Any) -> Changed:
+        return Changed(Text("x"), lambda body: body.update(content=list(blocks)))
+
+    def commentary(said: str) -> dict[str, Any]:
+        return {**message(text(said)), "phase": "commentary"}
+
+    cases: list[tuple[Wire | OtherWire, str, Any, tuple[str, str, list[tuple[str, str]]] | str]] = [
+        ("openai", "minimax/MiniMax-M2.5",
+         raw({"id": "x", "choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}),
+         "quota used up (HTTP 200 with an error 400 in it)"),
+        ("openai", "openai/zai", raw({"code": 1302, "msg": "Rate limit reached", "success": False}),
+         "rate limited (HTTP 200 with an error 429 in it)"),
+        ("openai", "openai/a", raw({"error": "model overloaded"}), "server error (HTTP 200 with an error 503 in it)"),
+        ("openai", "openai/b", content(42), "unusable answer"),
+        ("openai", "openai/c", content({"a": 1}), "unusable answer"),
+        ("openai", "openai/d", arguments(None), ("", "tool_calls", [("weather", "{}")])),
+        ("openai", "openai/e", arguments(""), ("", "tool_calls", [("weather", "{}")])),
+        ("openai", CODEX, response(message(text("One.")), THOUGHT, message(text("Two."))),
+         ("One.\n\nTwo.", "stop", [])),
+        ("openai", CODEX, response(commentary("Looking."), message(text("Two."))), ("Two.", "stop", [])),
+        ("openai", CODEX, response(commentary("Looking."), FUNCTION_CALL),
+         ("Looking.", "tool_calls", [("weather", '{"city": "Oslo"}')])),
+        ("anthropic", claude, blocks(searched, found, said), ("Said.", "stop", [])),
+        ("anthropic", claude, blocks(searched, found, called), ("", "tool_calls", [("weather", "{}")])),
+    ]  # fmt: skip
+    with ExitStack() as stack:
+        behind = stack.enter_context(Provider("openai"))
+        behind.script(Text(BEHIND))
+        entries = []
+        for index, (wire, model, answer, _) in enumerate(cases):
+            provider = stack.enter_context(Provider(wire))
+            provider.script(answer)
+            entries += [
+                entry(str(index), reaching(provider, model), order=1),
+                entry(str(index), reaching(behind, "openai/gpt-4o-mini"), order=2),
+            ]
+        config = {"model_list": entries, "router_settings": {"num_retries": 0}}
+        async with opened(tmp_path, config) as konstruct:
+            for index, (_, model, _, expected) in enumerate(cases):
+                completion = await konstruct.complete(HELLO, model_group=str(index), tools=[WEATHER], timeout_s=300)
+                if isinstance(expected, str):
+                    [attempt] = completion.attempts
+                    assert attempt.error.startswith(expected), (index, model)
+                    assert completion.content == BEHIND
+                else:
+                    calls = [(call.function.name, call.function.arguments) for call in completion.tool_calls]
+                    read = (completion.content, completion.finish_reason, calls)
+                    assert (read, completion.attempts) == (expected, ()), (index, model)
+
+
+async def test_a_call_without_arguments_is_one_with_none_in_the_history_too(tmp_path: Path) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}
+    messages: list[dict[str, Any]] = [
+        *HELLO,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+    ]
+    with Provider("gemini") as gemini:
+        config = {"model_list": [entry("it", reaching(gemini, MODELS["gemini"]))]}
+        async with opened(tmp_path, config) as konstruct:
+            await konstruct.complete(messages, tools=[WEATHER])
+
+    [sent] = gemini.requests
+    [asked] = [part for turn in sent.body["contents"] for part in turn["parts"] if "function_call" in part]
+    assert asked["function_call"] == {"name": "weather", "args": {}}
 
 
 async def test_an_empty_error_beside_an_answer_is_none(tmp_path: Path) -> None:
@@ -438,6 +524,7 @@ async def test_of_several_choices_the_first_that_says_something_is_the_answer(
     [
         (None, (0, 0), False),
         ({}, (0, 0), False),
+        ({"prompt_tokens": -1, "completion_tokens": 7}, (0, 0), False),
         ({"prompt_tokens": 11}, (11, 0), True),
         ({"prompt_tokens": 11, "completion_tokens": 7}, (11, 7), True),
         ({"input_tokens": 11, "output_tokens": 7}, (11, 7), True),
@@ -451,3 +538,11 @@ async def test_what_a_provider_counts_is_taken_and_what_it_does_not_is_unknown(
     assert completion.content == "Said."
     assert (completion.usage.input_tokens, completion.usage.output_tokens) == counted
     assert (completion.cost_usd is not None) is is_priced
+
+
+async def test_an_answer_of_claudes_that_counts_nothing_is_an_answer_of_unknown_cost(tmp_path: Path) -> None:
+    completion = await answered(tmp_path, "anthropic", Changed(Text("Said."), lambda body: body.pop("usage")))
+
+    assert (completion.content, completion.finish_reason, completion.attempts) == ("Said.", "stop", ())
+    assert (completion.usage.input_tokens, completion.usage.output_tokens) == (0, 0)
+    assert completion.cost_usd is None

@@ -448,7 +448,7 @@ async def test_a_refusal_is_known_by_what_each_provider_says(tmp_path: Path) -> 
         limits = {"num_retries": 0, "allowed_fails": 0}
         async with opened(tmp_path, {"model_list": entries, "router_settings": limits}, {}) as konstruct:
             for index, (_, model, status, _, cools, kind) in enumerate(cases):
-                answer = await konstruct.complete(HELLO, model_group=str(index), timeout_s=100)
+                answer = await konstruct.complete(HELLO, model_group=str(index), timeout_s=300)
                 assert failed(answer.attempts) == [(model, f"{kind} (HTTP {status})")]
                 cooled = konstruct.group(str(index)).deployments[0].state
                 assert cooled == ("cooling_down" if cools else "ready"), model
