@@ -329,17 +329,26 @@ def groups(path: Path | None, as_json: bool) -> None:
     page = _page()
     for group in statuses:
         page.write_text(_titled(group, is_default=group.name == default))
+        if group.alias_of is not None:
+            continue
         with page.indentation():
             page.write_dl(
                 [(deployment.model, _described(deployment)) for deployment in group.deployments], page.width // 2
             )
     _print(page.getvalue().removesuffix("\n"))
+    _print_patterns(konstruct)
+
+
+def _print_patterns(konstruct: Konstruct) -> None:
+    if patterns := " or ".join(konstruct.patterns):
+        _print(f"also any model's name that matches {patterns}")
 
 
 def _titled(group: GroupStatus, *, is_default: bool) -> str:
     default = "; the default group" if is_default else ""
     fallbacks = f"; falls back to {', '.join(group.fallbacks)}" if group.fallbacks else ""
-    return f"{group.name}: {group.description}{default}{fallbacks}"
+    alias = f"; alias of {group.alias_of}" if group.alias_of else ""
+    return f"{group.name}: {group.description}{alias}{default}{fallbacks}"
 
 
 def _described(deployment: DeploymentStatus) -> str:
@@ -385,12 +394,15 @@ def models(context: click.Context, as_json: bool) -> None:
         sources = [{**asdict(table), "age_days": _age(table, today)} for table in tables]
         _print_json({"models": shown, "tables": sources})
         return
-    rows = [
-        (group.name, deployment.model, _known_of(deployment) or "nothing is known of it")
-        for group in statuses
-        for deployment in group.deployments
-    ]
+    rows = []
+    for group in statuses:
+        if group.alias_of is not None:
+            rows.append((group.name, "", f"alias of {group.alias_of}"))
+            continue
+        for deployment in group.deployments:
+            rows.append((group.name, deployment.model, _known_of(deployment) or "nothing is known of it"))
     _table(("group", "model", "what is known of it"), *rows)
+    _print_patterns(konstruct)
     for position, table in enumerate(tables):
         age = _age(table, today)
         read = f"read on {table.date}" if age is None else f"read on {table.date}, {_days_ago(age)}"

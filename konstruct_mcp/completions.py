@@ -356,9 +356,12 @@ class Konstruct:
         ]
 
     def retiring(self) -> list[str]:
-        """One line for each deployment whose model its provider has shut down, or will before long."""
-        today, found = datetime.now(UTC).date(), []
+        """One line for each model that its provider has shut down, or will before long, with the groups that ask it."""
+        today = datetime.now(UTC).date()
+        found: dict[str, list[str]] = {}  # what is to be said → the groups
         for group in self.config.groups.values():
+            if group.alias_of is not None:
+                continue
             for deployment in group.deployments:
                 known = entry(deployment)
                 retires = known.get("deprecation_date")
@@ -369,8 +372,10 @@ class Konstruct:
                 instead = f"; its provider names {cut(successor)} for it" if successor else ""
                 left = "in 1 day" if days == 1 else f"in {days} days"
                 when = f"was shut down on {retires}" if days <= 0 else f"is shut down on {retires}, {left}"
-                found.append(f"{group.name}: {deployment.name} {when}{instead}")
-        return found
+                asking = found.setdefault(f"{deployment.model} {when}{instead}", [])
+                if group.name not in asking:
+                    asking.append(group.name)
+        return [f"{', '.join(groups)}: {said}" for said, groups in found.items()]
 
     async def update_models(self, source: str | None = None, *, force: bool = False) -> ModelUpdate:
         """Put a newer table of LiteLLM's into the user's own, the one that the config names.
@@ -683,7 +688,11 @@ class Konstruct:
         provider. What a wildcard stands for is not among them."""
         shown = self._listed_groups()
         return [
-            replace(status, fallbacks=tuple(name for name in status.fallbacks if name in shown))
+            replace(
+                status,
+                fallbacks=tuple(name for name in status.fallbacks if name in shown),
+                alias_of=status.alias_of if status.alias_of in shown else None,
+            )
             for status in self._terms.router.statuses()
             if status.name in shown
         ]

@@ -134,7 +134,8 @@ class Group:
     """A model group: deployments in the file's order, and the groups behind it.
 
     An alias is a group of the same deployments, which keep the name of their own group. `is_listed` says whether it is
-    shown to who chooses one; `pattern` is the wildcard that it was made from, None for one that the file names.
+    shown to who chooses one; `pattern` is the wildcard that it was made from, None for one that the file names;
+    `alias_of` is the group that it is another name of.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Group:
     content_policy_fallbacks: tuple[str, ...] = ()
     is_listed: bool = True
     pattern: str | None = None
+    alias_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -1381,6 +1383,7 @@ class _Reading:
             **lists,
             is_listed=name not in self._hidden and name not in self._made_from,
             pattern=self._made_from.get(name),
+            alias_of=self._aliases.get(name),
         )
 
     # -- wildcards
@@ -1396,7 +1399,15 @@ class _Reading:
         for kind, chains in self._lists.items():
             otherwise = self._last_resort if kind == "fallbacks" else ()
             lists[kind] = chains.get(name.partition("/")[2], otherwise)
-        return Group(name, _describe(deployments), tuple(deployments), **lists, is_listed=False, pattern=pattern)
+        return Group(
+            name,
+            _describe(deployments),
+            tuple(deployments),
+            **lists,
+            is_listed=False,
+            pattern=pattern,
+            alias_of=None,
+        )
 
     def _made(self, name: str) -> tuple[str, list[Deployment]] | None:
         """The wildcard that a name matches, and the deployments that it makes of it."""

@@ -296,6 +296,7 @@ class ModelRouter:
                 description=group.description,
                 fallbacks=group.fallbacks,
                 deployments=tuple(map(self._status, group.deployments)),
+                alias_of=group.alias_of,
             )
             for group in self._config.groups.values()
         ]

@@ -523,12 +523,14 @@ class DeploymentStatus:
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """One model group as users see it, its deployments in the order in which they are asked."""
+    """One model group as users see it, its deployments in the order in which they are asked; `alias_of` is the group
+    that it is another name of, None for one by itself."""
 
     name: str
     description: str
     fallbacks: tuple[str, ...]
     deployments: tuple[DeploymentStatus, ...]
+    alias_of: str | None = None
 
     @property
     def callable(self) -> bool:
@@ -536,9 +538,11 @@ class GroupStatus:
         return any(deployment.state == "ready" for deployment in self.deployments)
 
     def as_dict(self) -> dict[str, Any]:
+        """The JSON form; `alias_of` is absent for a group by itself."""
         return {
             "name": self.name,
             "description": self.description,
+            **({} if self.alias_of is None else {"alias_of": self.alias_of}),
             "fallbacks": list(self.fallbacks),
             "deployments": [deployment.as_dict() for deployment in self.deployments],
         }

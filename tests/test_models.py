@@ -575,3 +575,18 @@ def test_check_warns_of_models_that_are_shut_down(world: World, days: int, said:
         assert "shut down" not in ran.out
     else:
         assert said.format(day=day) in ran.out.splitlines()
+
+
+def test_an_alias_is_told_as_one_and_what_retires_once(world: World) -> None:
+    world.write_own({"gpt-4o": {"deprecation_date": str(TODAY)}})
+    world.config["model_list"] += [entry("h", {"model": "openai/gpt-4o"}), entry("openai/*", {"model": "openai/*"})]
+    world.config["router_settings"] = {"model_group_alias": {"gpt": "g"}}
+    said = [line for line in world.run("check").out.splitlines() if "shut down" in line]
+    assert [line.partition(";")[0] for line in said] == [f"g, h: openai/gpt-4o was shut down on {TODAY}"]
+    groups = world.run("groups").out
+    assert "gpt: openai/gpt-4o; alias of g\n" in groups
+    assert groups.count("openai/gpt-4o  ") == 2
+    shown = world.run("models").out
+    assert any(line.split() == ["gpt", "alias", "of", "g"] for line in shown.splitlines())
+    for out in (groups, shown):
+        assert "also any model's name that matches openai/*\n" in out
