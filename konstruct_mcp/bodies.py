@@ -40,6 +40,7 @@ class Body:
         served: in which way it has answered, as far as it says that.
         is_miscounted: whether it has counted something in no way that is known.
         reasoning: what it wants to see again beside these calls, by the name of the message's field.
+        cost_usd: what it says itself that it has billed; None where it does not say.
     """
 
     form: Form
@@ -54,6 +55,7 @@ class Body:
     served: Served = field(default_factory=Served)
     is_miscounted: bool = False
     reasoning: Mapping[str, Any] = field(default_factory=dict)
+    cost_usd: float | None = None
 
     @property
     def says(self) -> bool:
@@ -129,7 +131,8 @@ def _chat(form: Form, answer: Mapping[str, Any]) -> Body:
     first = first_that_says(said)
     if first is None:  # none does
         error = next((e for e in map(_error, [answer.get("error"), *(c.get("error") for c in choices)]) if e), None)
-        return Body(form, word=next(iter(words), None), error=error, tokens=_tokens(answer.get("usage")))
+        usage = answer.get("usage")
+        return Body(form, word=next(iter(words), None), error=error, tokens=_tokens(usage), cost_usd=_billed(usage))
     text, calls, refusal = said[first]
     beside = calls_beside(first, [(one[0], one[1]) for one in said])
     return Body(
@@ -142,6 +145,7 @@ def _chat(form: Form, answer: Mapping[str, Any]) -> Body:
         error=_error(choices[first].get("error")) or _error(answer.get("error")),
         reasoning=_chat_reasoning(messages[first]) or _chat_reasoning(messages[beside]),
         tokens=_tokens(answer.get("usage")),
+        cost_usd=_billed(answer.get("usage")),
     )
 
 
@@ -341,6 +345,16 @@ def _served(answer: Mapping[str, Any]) -> Served:
 def tier_of_google(traffic: Any) -> str:
     """Of its kinds of traffic: `ON_DEMAND`, `ON_DEMAND_PRIORITY`, `FLEX`."""
     return _text(traffic).lower().replace("on_demand_", "").replace("on_demand", "")
+
+
+def _billed(usage: Any) -> float | None:
+    """US dollars, as OpenRouter says them. Who has a key of one's own there pays its fee, and the provider beside."""
+    usage = _object(usage)
+    parts = [usage.get("cost")]
+    if usage.get("is_byok"):
+        parts.append(_object(usage.get("cost_details")).get("upstream_inference_cost"))
+    numbers = [part for part in parts if isinstance(part, int | float) and not isinstance(part, bool) and part >= 0]
+    return float(sum(numbers)) if len(numbers) == len(parts) else None
 
 
 def _count(counts: Mapping[str, Any], *names: str) -> int:

@@ -439,6 +439,35 @@ def _names(model: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str | N
         yield bare, family
 
 
+# Whose models a provider that only hands on asks: its word for the maker → what tables have before the name.
+_MAKERS = {
+    **{"anthropic": "", "openai": "", "google": "gemini/", "x-ai": "xai/", "z-ai": "zai/", "qwen": "dashscope/"},
+    **{"moonshotai": "moonshot/", "mistralai": "mistral/", "deepseek": "deepseek/", "minimax": "minimax/"},
+    **{"cohere": "", "perplexity": "perplexity/"},
+}
+_ABILITIES = (_FLAGS, _COUNTS, re.compile(r"reasoning_effort_levels|supported_(output_)?modalities"))
+
+
+def _behind(model: str) -> Iterator[tuple[str, str | None]]:
+    """Where to look for the model that OpenRouter hands on to: `openrouter/maker/name`, perhaps with a variant."""
+    provider, _, name = model.partition("/")
+    if provider != "openrouter":
+        return
+    plain = name.partition(":")[0]  # `:free`, `:thinking`, `:nitro` … are ways to the same model
+    if plain != name:
+        yield f"{provider}/{plain}", None
+    maker, slash, own = plain.lstrip("~").partition("/")
+    if slash and (before := _MAKERS.get(maker)) is not None:
+        for spelled in dict.fromkeys((own, own.replace(".", "-"))):
+            yield f"{before}{spelled}", None if before else _family(maker)
+
+
+def _abilities(found: Entry) -> dict[str, Any]:
+    """What holds of a model wherever it is asked: never what it costs there, nor until when it is there."""
+    kept = {key: value for key, value in found.items() if any(kind.fullmatch(key) for kind in _ABILITIES)}
+    return {**kept, "mode": "chat"} if kept else {}
+
+
 @dataclass(frozen=True, slots=True)
 class Models:
     """The tables that a config stands on, the first that knows a model before the others."""
@@ -458,6 +487,10 @@ class Models:
         lower, upper = found[0], found[1] if len(found) > 1 else None
         if lower is None and model.partition("/")[0] not in ("ollama", "embedded"):  # which run what a user has made
             lower = sound(_look_up(_litellms_own(), names) or {})
+        if behind := list(_behind(model)):
+            own = None if self.own is None else _look_up(self.own, behind)
+            there = _look_up(shipped(), behind) or sound(_look_up(_litellms_own(), behind) or {})
+            lower = merged(lower or {}, _abilities(merged(own or {}, there)))
         return merged(upper or {}, lower or {})
 
     def named(self, name: str) -> Entry:

@@ -74,7 +74,7 @@ def read(
     if tokens is None and body is not None:
         tokens = body.tokens
     usage = None if tokens is None else Usage(tokens.sent, tokens.answered, tokens.cached)
-    cost = None if tokens is None else _cost(_served(response, body), tokens, deployment, facts)
+    cost = None if tokens is None else _cost(_served(response, body), body, tokens, deployment, facts)
     if fault is not None:
         return Tried(fault, None, usage, cost)
     try:
@@ -265,11 +265,14 @@ def _count(usage: Any, name: str) -> int:
     return min(max(0, value), MOST_TOKENS) if isinstance(value, int) else 0
 
 
-def _cost(served: Served, tokens: Tokens, deployment: Deployment, facts: Facts) -> float | None:
+def _cost(served: Served, body: Body | None, tokens: Tokens, deployment: Deployment, facts: Facts) -> float | None:
     """US dollars; None where it is unknown. Not as LiteLLM reckons it, by the table that was in it when it came out."""
     if facts.free:
         return 0.0
     cost = None if facts.missing_prices else own_cost(tokens, deployment, served)
+    is_said = None not in (deployment.input_cost, deployment.output_cost)
+    if deployment.model.startswith("openrouter/") and not is_said and body is not None and body.cost_usd is not None:
+        cost = body.cost_usd  # it asks whom it likes, at whose prices: its bill is better than a table
     if cost is not None and math.isfinite(cost) and 0 <= cost < _MOST_USD:
         return float(f"{cost:.10g}")  # without what binary fractions add
     return None

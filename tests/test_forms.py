@@ -9,9 +9,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
-from providers import OtherWire, Provider, Received, Text, Wire
+from providers import Changed, OtherWire, Provider, Received, Text, Wire
 from worlds import HELLO, entry, opened, reaching
 
 from konstruct_mcp import Completion
@@ -84,7 +85,7 @@ async def ask(
     config: Mapping[str, Any] | None = None,
     *,
     info: Mapping[str, Any] | None = None,
-    answer: Text | None = None,
+    answer: Text | Changed | None = None,
     environ: Mapping[str, str] | None = None,
     **request: Any,
 ) -> Asked:
@@ -335,10 +336,54 @@ async def test_a_switch_of_ollama_s_from_the_environment_is_one(tmp_path: Path) 
     assert asked.body["options"]["top_k"] == 5
 
 
+def billed(**usage: Any) -> Changed:
+    return Changed(Text('{"name": "Oslo"}'), lambda body: body["usage"].update(usage))
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "prices", "cost"),
+    [
+        ("openrouter/anthropic/claude-opus-5.5", {"cost": 0.123}, {}, 0.123),
+        ("openrouter/moonshotai/kimi-k3.1-pro:nitro", {"cost": 0.25}, {}, 0.25),
+        ("openrouter/anthropic/claude-opus-5.5", {"cost": None}, {}, None),
+        (
+            "openrouter/openai/gpt-6.1-sol",
+            {"cost": 0.5},
+            {"input_cost_per_token": 0, "output_cost_per_token": 0},
+            0,
+        ),
+        (
+            "openrouter/x-ai/grok-4.7",
+            {"cost": 0.01, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.2}},
+            {},
+            0.21,
+        ),
+        ("openrouter/x-ai/grok-4.7", {"cost": 0.01, "is_byok": True}, {}, None),
+    ],
+)
+async def test_openrouter_s_models_can_what_the_ones_behind_can_and_cost_what_it_bills(
+    tmp_path: Path, model: str, usage: dict[str, Any], prices: dict[str, Any], cost: float | None
+) -> None:
+    asked = await ask(tmp_path, model, prices, answer=billed(**usage), response_format=by(CITY), tools=[WEATHER])
+
+    assert asked.body["response_format"]["type"] == "json_schema"
+    assert asked.body["usage"] == {"include": True}
+    assert asked.completion.cost_usd == cost
+
+
+async def test_what_the_model_behind_openrouter_does_not_take_is_left_out(tmp_path: Path) -> None:
+    model = "openrouter/anthropic/claude-opus-5.5:thinking"
+
+    asked = await ask(tmp_path, model, temperature=0.3)
+
+    assert "temperature" not in asked.body
+    assert asked.notes == (f"temperature was left out: {model} does not take it",)
+
+
 async def test_a_key_of_the_proxy_has_no_effect(tmp_path: Path) -> None:
     asked = await ask(tmp_path, "openai/gpt-4o", {"use_in_pass_through": True})
 
-    assert set(asked.body) == {"model", "messages"}
+    assert set(asked.body) <= {"model", "messages", "stream"}
 
 
 async def test_thinking_that_the_model_does_not_know_is_left_out_and_noted(tmp_path: Path) -> None:
@@ -359,7 +404,7 @@ async def test_extra_query_goes_into_the_address(tmp_path: Path, model: str) -> 
                 await konstruct.complete(HELLO)
 
     [received] = provider.requests
-    assert received.path.partition("?")[2] in ("tier=a+b&beta=true", "tier=a%20b&beta=true")
+    assert parse_qs(received.path.partition("?")[2]) == {"tier": ["a b"], "beta": ["true"]}
     assert "extra_query" not in received.body
 
 
