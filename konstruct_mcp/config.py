@@ -1013,8 +1013,10 @@ class _Reading:
                 else:
                     self._lost.append(f"{at}: {message}; left out")
             bad = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
+        if not bad or not isinstance(value, dict):  # an empty list passes for nothing at all
+            return None
         try:
-            return model.model_validate({k: v for k, v in value.items() if k not in bad}) if bad else None
+            return model.model_validate({k: v for k, v in value.items() if k not in bad})
         except ValidationError:
             return None
 

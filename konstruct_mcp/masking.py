@@ -12,18 +12,21 @@ from .models import is_price
 
 MASK = "***"
 _SECRET = re.compile(r"key|token(?!s)|secret|passw|passphrase|credential|auth", re.IGNORECASE)
-# What of litellm_params and model_info is shown as written, if it is a scalar; a number or a switch is under any other
-# key, too, but for one that says it is a secret.
-_SHOWN = frozenset(
+# Words of litellm_params and model_info that are shown as they are written.
+_WORDS = frozenset(
     """
-    model order timeout num_retries max_retries cooldown_time weight rpm tpm max_parallel_requests
-    api_version drop_params custom_llm_provider region_name aws_region_name vertex_location
-    max_tokens max_completion_tokens temperature top_p reasoning_effort
-    mode base_model max_input_tokens max_output_tokens
-    supports_function_calling supports_vision supports_response_schema
-    input_cost_per_token output_cost_per_token cache_read_input_token_cost cache_creation_input_token_cost
+    model api_version custom_llm_provider region_name aws_region_name vertex_location reasoning_effort mode base_model
     """.split()  # noqa: SIM905  a list of words is read more easily
 )
+# Keys whose number or switch may be written as a text; any other text there is a slip, and may be a secret.
+_NUMBERS = frozenset(
+    """
+    order timeout num_retries max_retries cooldown_time weight rpm tpm max_parallel_requests drop_params
+    max_tokens max_completion_tokens temperature top_p max_input_tokens max_output_tokens
+    supports_function_calling supports_vision supports_response_schema
+    """.split()  # noqa: SIM905  the same
+)
+_NUMBER = re.compile(r"\s*([+-]?[\d._]+([eE][+-]?\d+)?|true|false)\s*", re.IGNORECASE)
 
 
 def masked(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,9 +57,11 @@ def _shown(key: str, value: Any) -> Any:
         netloc = f"{MASK}@{host}" if "@" in url.netloc else host
         path = url.path if url.path in ("", "/", "/v1", "/v1/") else f"/{MASK}"  # gateways put tokens there
         return urlunsplit((url.scheme, netloc, path, MASK if url.query else "", ""))
-    if key in _SHOWN:
-        return MASK if isinstance(value, dict | list) else value
-    return value if isinstance(value, int | float) and (is_price(key) or not _SECRET.search(key)) else MASK
+    if isinstance(value, str):
+        is_number = (key in _NUMBERS or is_price(key)) and _NUMBER.fullmatch(value)
+        return value if key in _WORDS or is_number else MASK
+    is_plain = key in _NUMBERS or is_price(key) or not _SECRET.search(key)
+    return value if isinstance(value, int | float) and is_plain else MASK
 
 
 def which_database(url: str) -> str:

@@ -552,7 +552,7 @@ def update(own: Table | None, newer: Mapping[str, Any], about: Mapping[str, str]
             was, now = before.get(key), after.get(key)
             if was != now:
                 lines.append(f"{key} {_told(was)} → {_told(now)}")
-                if is_price(key) and any(_is_far(price, now) for price in (was, below.get(key))):
+                if is_price(key) and key in raw and any(_is_far(price, now) for price in (was, below.get(key))):
                     doubtful.append(f"{name}: {lines[-1]}")
         if lines:
             changes[name] = tuple(lines)
