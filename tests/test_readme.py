@@ -132,6 +132,9 @@ RULES: Mapping[str, Callable[[Block], bool]] = {
 }
 
 
+OWN_TABLE = '{"openai/house-model": {"mode": "chat"}}'  # which the example config names
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_a_block_has_one_rule(block: Block) -> None:
     [rule] = [name for name, holds in RULES.items() if holds(block)]
@@ -234,6 +237,7 @@ def reader(tmp_path: Path, anthropic: Provider, openai: Provider, ollama: Provid
         params = entry["litellm_params"]
         params["api_base"] = addresses[params["model"].split("/")[0]]
     assert write(tmp_path, example).name == "konstruct.yaml"
+    (tmp_path / "models.json").write_text(OWN_TABLE)
     groups = default_groups(anthropic, openai, ollama)
     # At temperature 0 the embedded model's answer is the same each time, and ends.
     groups["model_list"].append(
@@ -533,6 +537,7 @@ def test_the_built_in_groups_are_told() -> None:
 def test_the_example_config_loads_without_a_word(tmp_path: Path) -> None:
     path = tmp_path / "konstruct.yaml"
     path.write_text(of("yaml")[0].text, "utf-8")
+    path.with_name("models.json").write_text(OWN_TABLE)
 
     config = load_config(path, {**KEYS, **HOUSE, **at_home(tmp_path)})
 
