@@ -168,7 +168,8 @@ class Passed:
             told["additional_drop_params"] = list(self._dropped)
         # LiteLLM adds a null for each name that is not in the call, and what is not OpenAI's goes through anyhow.
         own = self._deployment.params.keys() - set(SHAPED) - set(self._dropped)
-        if allowed := [name for name in self._allowed if name in _OPENAIS and (name in self.options or name in own)]:
+        kept = (*self._allowed, *(_LIMITS if self._left_to_litellm else ()))  # a limit is not LiteLLM's to drop
+        if allowed := [name for name in kept if name in _OPENAIS and (name in self.options or name in own)]:
             told["allowed_openai_params"] = allowed
         return told
 
