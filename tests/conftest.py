@@ -22,6 +22,7 @@ os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(p
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,20 @@ from accounts import Accounted, accounted
 from databases import Database, PostgreSQL, sqlite
 from forked import Nursery
 from providers import Provider
+
+_ONE_IN = 4
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test with many cases, one in so many is its short form and the others are its long one."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        if item.get_closest_marker("many_cases"):
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % _ONE_IN:
+                item.add_marker("long")
+            seen[test] += 1
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from worlds import HELLO, entry, opened, reaching, write
 from konstruct_mcp import CompletionError, Konstruct
 from konstruct_mcp.access import variables
 
+pytestmark = pytest.mark.many_cases
+
 REPOSITORY = Path(__file__).parents[1]
 SCRIPT = REPOSITORY / ".ci" / "access_data.py"
 SHIPPED = json.loads((REPOSITORY / "konstruct_mcp" / "access.json").read_text("utf-8"))

@@ -20,6 +20,8 @@ from worlds import HELLO, entry, opened, reaching
 
 from konstruct_mcp.types import Completion
 
+pytestmark = pytest.mark.many_cases
+
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 CALL = ("call_1", "weather", '{"city": "Oslo"}')
 BEHIND = "From behind"

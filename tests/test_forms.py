@@ -18,6 +18,8 @@ from worlds import HELLO, entry, opened, reaching
 from konstruct_mcp import Completion
 from konstruct_mcp.errors import KonstructError
 
+pytestmark = pytest.mark.many_cases
+
 CITY: dict[str, Any] = {
     "type": "object",
     "properties": {"name": {"type": "string", "minLength": 2}, "near": {"$ref": "#/$defs/place"}},

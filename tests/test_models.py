@@ -22,6 +22,8 @@ from konstruct_mcp import ConfigError, Konstruct, models
 from konstruct_mcp.cli import main
 from konstruct_mcp.models import Models
 
+pytestmark = pytest.mark.many_cases
+
 CHATS = ("chat", "completion", "responses")
 # The word before the slash in a config, where it is not the table's own name of the provider.
 PREFIXES = {

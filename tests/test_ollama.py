@@ -25,6 +25,8 @@ from konstruct_mcp import (
     UnsupportedError,
 )
 
+pytestmark = pytest.mark.many_cases
+
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 PNG = "data:image/png;base64,iVBORw0KGgo="
 

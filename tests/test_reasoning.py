@@ -16,6 +16,8 @@ from worlds import entry, opened, reaching, replace
 
 from konstruct_mcp import Konstruct
 
+pytestmark = pytest.mark.many_cases
+
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 CALL = ("call_1", "weather", "{}")
 ASKED: list[dict[str, Any]] = [{"role": "user", "content": "Weather in Oslo?"}]

@@ -29,6 +29,8 @@ from konstruct_mcp import (
 )
 from konstruct_mcp.types import Attempt
 
+pytestmark = pytest.mark.many_cases
+
 TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {}}}}
 KEY = "sk-of-a-test-1a2b3c"
 

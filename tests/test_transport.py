@@ -17,6 +17,8 @@ from worlds import HELLO, entry, opened
 
 from konstruct_mcp.errors import AllFailedError
 
+pytestmark = pytest.mark.many_cases
+
 # One of each way in which LiteLLM asks: its own handlers, its own client, OpenAI's client, Azure's.
 PATHS: dict[str, Wire] = {
     "openai/gpt-4o": "openai",
