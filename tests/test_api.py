@@ -172,7 +172,7 @@ class TestErrors:
         assert caught.value.__context__ is None or caught.value.__suppress_context__
 
     def test_of_the_config_list_every_fault(self, tmp_path: Path) -> None:
-        config = {"model_list": [entry("g", {"model": "openai/x", "api_key": 7})], "konstruct": {"defalt_group": "g"}}
+        config = {"model_list": [entry("g", {"model": "openai/x"})], "konstruct": {"defalt_group": "g", "timeout_s": 0}}
         with pytest.raises(ConfigError) as caught:
             Konstruct.from_config(write(tmp_path, config), environ={})
         assert caught.value.source == 'the config file "konstruct.yaml"'

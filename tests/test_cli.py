@@ -323,17 +323,19 @@ class TestCheck:
     def test_names_every_fault_with_its_place(self, groups: dict[str, Any], tmp_path: Path) -> None:
         groups["model_list"][1]["litellm_params"]["order"] = "first"
         groups["router_settings"] = {"fallbacks": [{"quality": ["fats"]}]}
-        groups["konstruct"] = {"defalt_group": "fast"}
+        groups["konstruct"] = {"defalt_group": "fast", "timeout_s": 0}
 
         ran = run("--config", write(tmp_path, groups), "check")
 
         assert ran.code == 2
-        assert ran.err.startswith('warning: router_settings.fallbacks[0].quality[0]: no group "fats"; groups: ')
+        order, fallback = ran.err.splitlines()
+        assert order.startswith("warning: model_list[1].litellm_params.order: should be a valid integer")
+        assert fallback.startswith('warning: router_settings.fallbacks[0].quality[0]: no group "fats"; groups: ')
         title, *faults = ran.out.splitlines()
         assert title == 'the config file "konstruct.yaml" cannot be used:'
         assert sorted(fault.split(": ")[0] for fault in faults) == [
             "  konstruct.defalt_group",
-            "  model_list[1].litellm_params.order",
+            "  konstruct.timeout_s",
         ]
 
     def test_live_asks_each_for_one_token_and_twins_once(

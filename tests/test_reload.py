@@ -47,8 +47,8 @@ def shown(server: Process, *, modern: bool = False) -> dict[str, Any]:
 class TestFromAConfigThatCannotBeUsed:
     """A client only says that a server has failed to start, so it starts."""
 
-    WRONG = "model_list:\n  - model_name: a\n    litellm_params: {model: openai/x, order: first}\n"
-    FAULT = "model_list[0].litellm_params.order: should be a valid integer"
+    WRONG = "model_list:\n  - model_name: a\n    litellm_params: openai/x\n"
+    FAULT = "model_list[0].litellm_params: should be an object"
 
     @pytest.mark.parametrize("was", ["wrong", "not there", "in no folder"])
     def test_it_answers_with_the_faults_and_takes_up_the_mended_file(
@@ -64,7 +64,7 @@ class TestFromAConfigThatCannotBeUsed:
             server.initialize()
             tools = server.ask("tools/list")["tools"]
             assert [tool["name"] for tool in tools] == ["complete", "list_groups"]
-            assert tools[0]["inputSchema"]["properties"]["model_group"] == {"type": "string", "description": ""}
+            assert tools[0]["inputSchema"]["properties"]["model_group"] == {"type": "string"}
             for tool, arguments in (("complete", {"messages": HELLO}), ("list_groups", {})):
                 answer = server.ask("tools/call", {"name": tool, "arguments": arguments})
                 assert answer["isError"]
@@ -120,13 +120,13 @@ class TestFromAConfigThatCannotBeUsed:
     async def test_in_python_and_for_the_commands_it_is_an_error(self, tmp_path: Path) -> None:
         path = tmp_path / "konstruct.yaml"
         path.write_text(self.WRONG, "utf-8")
-        with pytest.raises(ConfigError, match="order"):
+        with pytest.raises(ConfigError, match="litellm_params"):
             Konstruct.from_config(path)
         async with Konstruct.for_server(path) as konstruct:
             for ask in (konstruct.complete(HELLO), konstruct.budgets(), konstruct.usage(), konstruct.check()):
-                with pytest.raises(ConfigError, match="order"):
+                with pytest.raises(ConfigError, match="litellm_params"):
                     await ask
-            with pytest.raises(ConfigError, match="order"):
+            with pytest.raises(ConfigError, match="litellm_params"):
                 konstruct.groups()
 
 
