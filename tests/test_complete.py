@@ -42,6 +42,8 @@ from worlds import ANTHROPIC_KEY, HELLO, KEYS, OPENAI_KEY, connected, default_gr
 
 from konstruct_mcp import Konstruct
 
+pytestmark = pytest.mark.many_cases
+
 PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG fake").decode()
 SCHEMA: dict[str, Any] = {
     "type": "json_schema",

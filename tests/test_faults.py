@@ -24,6 +24,8 @@ from konstruct_mcp.config import Deployment
 from konstruct_mcp.faults import fault_of, secrets_of
 from konstruct_mcp.routing import Fault
 
+pytestmark = pytest.mark.many_cases
+
 MODELS: dict[Wire, str] = {
     "openai": "openai/gpt-4o",
     "anthropic": "anthropic/claude-sonnet-4-6",
