@@ -39,29 +39,37 @@ def _words(*alternatives: str) -> re.Pattern[str]:
 _OVERFLOW = _words(
     r"context.?(length|window|size|limit)|prompt is too long|input tokens exceed|too many (input )?tokens",
     r"exceeds? the (model's )?(maximum|available) (input )?(context|number of tokens|token)|input is too long for",
+    r"exceed(s|ed)? (the )?(model('s)? )?(total )?tokens? limit|prompt (token count of \d+ )?exceeds",
+    r"input token length too long|range of input length|must have less than \d+ tokens|tokens \+ \S+ must be <=",
+    r"tokens_limit_reached",
 )
 # The answer that was asked for is longer than the model writes; some say in the same breath how much it reads.
 _ANSWER_LIMIT = _words(
     r"(?<!\+ )(?<!\+ .)max(imum)?[_ ](completion[_ ]|output[_ ]|new[_ ])?tokens\W{0,3} (must|should|has to) be "
     r"(<|less|lower|smaller|at most|no more|between|in the range|within)",
-    r"(valid )?range of .?max_(\w+_)?tokens\b|has a maxOutputTokens value",
+    r"(valid )?range of .?max_(\w+_)?tokens\b|has a maxOutputTokens value|maximum tokens you requested exceed",
 )
 _POLICY = _words(
     r"content.?(filter|policy|management policy)|safety system|usage (polic|guidelines)|SAFETY_CHECK",
-    r"content exists risk|violat(es?|ed|ing) .{0,30}(guidelines|polic)|(unsafe|sensitive) content|new_sensitive",
+    r"content exists risk|violat(es?|ed|ing) .{0,30}(guidelines|polic)|(unsafe|sensitive|inappropriate) content",
+    r"new_sensitive|data_?inspection_?failed|cyber_policy|limited access to this content|blocked due to security",
+    r"guardrail.{0,12}(blocked|intervened)|blocked by .{0,20}guardrail",
 )
 _FLAGGED = _words(r"moderation|flagged")
 _QUOTA = _words(
-    r"insufficient_quota|credit balance|insufficient (balance|credits|funds)|billing_(hard_)?limit|billing hard limit",
-    r"requires more credits|(out of|any) credits|payment (is )?required|arrearage|INVALID_PAYMENT",
-    r"out of (extra )?usage",
+    r"insufficient_(\w+_)?quota|credit balance|insufficient (balance|credits|funds)|billing_(hard_)?limit",
+    r"billing hard limit|balance is (too low|insufficient)|余额不足|额度不足|欠费|billing_not_active|payment method",
+    r"requires more credits|(out of|any|all( available)?) credits|payment (is )?required|arrearage|INVALID_PAYMENT",
+    r"(out of|from your) (extra )?usage|exceeded.current.quota_error|spend(ing)? limit|token_quota_reached",
+    r"free tier .{0,40}exhausted|package has expired",
 )
 _USED_UP = _words(
     r"\b(reached|exceeded|hit|over)\b.{0,40}\b(usage|spend(ing)?|billing|budget|key) limits?\b",
     r"(usage|spend(ing)?|billing|budget|key) limits? ((has|have|is|are|was|were) )?(been )?(exceeded|reached)",
-    r"exceeded (your|the|its|this|a) .{0,30}\b(budget|spend)|budget (has been |was |is )?exceeded",
+    r"exceeded (your|the|its|this|a) .{0,30}\b(budget|spend)|budget[ _](has been |was |is )?exceeded|over budget",
 )
 _KEY = _words(r"api.?key.{0,20}(not valid|invalid|expired)|(invalid|incorrect).{0,5}api.?key|API_KEY_INVALID")
+_OF_A_KEY = _words(r"api.?key")
 # A limit that this very request is beyond, so that waiting does not help.
 _TOO_LARGE = _words(r"(request )?too large .{0,200}\b(per (min|day)|TPM)", r"\(TPM\): Limit \d+, Requested")
 _ACCOUNT = _words(
@@ -75,6 +83,12 @@ _ACCOUNT = _words(
     r"SERVICE_DISABLED|has not been used in project",
     r"organi[sz]ation_restricted|(organi[sz]ation|account|workspace|project|team) (has been|is|was) restricted",
     r"(credential|api.?key|subscription)\b.{0,40}\b(only (be )?(authorized|valid|used)|cannot be used|not be used)\b",
+    r"not allowed to use|operation not allowed|verify your account|requires (a subscription|terms acceptance)",
+    r"blocked at the (project|organi[sz]ation)|use case details|region_territory|territory not supported",
+)
+# What has happened to the model there, which has nothing to do with the request.
+_DOWN = _words(
+    r"DEGRADED function|model (has )?(crashed|been unloaded|unloaded)|failed to load model|out of memory|CUDA error",
 )
 # Which one it is, and no more of a sentence than its verb.
 _MODEL = r"\bmodel:?( (id|name|named|version|identifier):?)?( +[^\s,;]+)? +((has|have|does|do|is|was) +)?"
@@ -90,8 +104,10 @@ _GONE = _words(
 _MALFORMED = _words(
     r"tool_use.{0,80}without.{0,20}tool_result|unexpected .?tool_use_id|tool_result.{0,120}corresponding .?tool_use",
     r"role.{0,3} .?tool.{0,3} must be a response to|must be followed by tool messages|tool_call_id.{0,60}not found",
+    r"tool id\b.{0,60}not found|function call turn comes",
     r"did not have response messages|function response parts|not the same number of function calls and responses",
-    r"unexpected role .?tool.? after|(could not|failed to) (parse|process) .{0,20}(json|body|image)|invalid_image",
+    r"unexpected role .?tool.? after|(could not|failed to|unable to) (parse|process) .{0,20}(json|body|image)",
+    r"invalid_image",
     r"duplicate tool.?(call)?.?(id|name)|tool names must be unique",
 )
 # What a provider says of a part of the request, by its name there: whatever else it says is about that, and often its
@@ -124,8 +140,21 @@ _LACKS = _words(
     r"last message must|requires --|requires .{0,30} to be set|response_format type is unavailable|extra inputs are",
     r"unrecognized (request argument|parameter)|unknown (parameter|name|field)|no endpoints found|can handle the req",
     r"maximum (allowed )?(number of )?(output|completion) tokens|supports at most|at most \d+ (image|document)",
+    r"(is|are) enabled only|cannot be disabled|incompatible with|non-streaming calls",
+    r"expected last role|unknown variant|unimplemented|(chat|prompt) template|jinja|roles must alternate",
 )
-_LACKS_ON_SERVER = _words(r"requires --|is not supported - hint|does not support|failed to (load|find) .{0,20}mmproj")
+_LACKS_ON_SERVER = _words(
+    r"requires --|is not supported - hint|does not support|failed to (load|find) .{0,20}mmproj|jinja|incompatible with",
+    r"roles must alternate|failed to parse tool call arguments",
+)
+# What it says of the reasoning in the history, which is put there by us, or is missing because it is gone.
+_THOUGHT = _words(
+    r"signature.{0,20}thinking|thought_?signature|thought signature|thinking. blocks? .{0,60}cannot be modified",
+    r"expected .?(redacted_)?thinking|encrypted.content.{0,400}(verified|decrypted)|invalid_encrypted_content",
+    r"reasoning_content.{0,80}(missing|must be|passed back)|missing .?reasoning_content",
+    r"property .?reasoning\w*.? is unsupported|messages\S*\.reasoning\w*: extra inputs",
+    r"without its required .?(reasoning|following item)",
+)
 # The model itself wrote what its provider then refused.
 _BAD_WRITING = _words(r"tool_use_failed|json_validate_failed|failed_generation|output_parse_failed")
 
@@ -148,12 +177,14 @@ class _Said:
     Attributes:
         codes: code, type and status of the error, as far as it has them.
         number: the code, where it is an HTTP status.
+        wait_s: seconds that it asks to wait.
     """
 
     codes: str = ""
     message: str = ""
     param: str = ""
     number: int | None = None
+    wait_s: float | None = None
 
     @property
     def text(self) -> str:
@@ -243,7 +274,7 @@ _CODES = (
 
 # And those that go with a message, where its code is a number of the provider's own, or missing.
 _SAYINGS = (
-    (_words(r"rate.?limit|too many requests|throttl|resource.?exhausted|(usage|request) limit|quota"), 429),
+    (_words(r"rate.?limit|too many requests|throttl|resource.?exhausted|(usage|request) limit|token limit|quota"), 429),
     (_words(r"overload|unavailable|at capacity|over capacity|no capacity|try again later|server (is )?busy"), 503),
     (_words(r"timed? ?out"), 504),
     (_words(r"(server|internal|upstream) error"), 500),
@@ -262,10 +293,22 @@ def blamed(error: BaseException, passed: Collection[str], *, left: bool, answer:
     if response is None or response.status_code not in (400, 422):
         return ()
     said = _said(response)
+    if _THOUGHT.search(said.text):
+        return ()  # which goes by what is in this conversation, and not by a parameter
     fault = _http_fault(response.status_code, said, (), response.headers, ())
     if fault.kind not in (FaultKind.UNFIT, FaultKind.REFUSED):
         return ()
     return named(said.message, [name for name in passed if name in TUNING], said.param)
+
+
+def refused_thought(error: BaseException, *, left: bool, answer: Any = None) -> str:
+    """What the provider says of the reasoning in the history, where that is what the call was refused for: that it
+    cannot be read there, or is not there. Empty where it was refused for anything else."""
+    response = _response(list(_chain(error)), answer)
+    if not left or response is None or response.status_code not in (400, 422):
+        return ""
+    said = _said(response).text
+    return said if _THOUGHT.search(said) else ""
 
 
 def is_unsupported(error: BaseException) -> bool:
@@ -323,12 +366,14 @@ def _response(chain: list[BaseException], answer: Any) -> Any:
 # model has failed.
 _BUSY = (420, 498)
 _BROKEN = (409, 421, 423, 424, 425, 499)
+_GUARDRAIL = 446  # Portkey's and WSO2's, for what a check of the operator's own has stopped
 
 
 def _http_fault(
     status: int, said: _Said, litellm_says: Collection[str], headers: Mapping[str, str], secrets: Collection[str]
 ) -> Fault:
     detail, text = f"HTTP {status}", said.own
+    retry_after_s = said.wait_s if (told := _retry_after(headers)) is None else told
     reason = _one_line(said.message, secrets) or detail
     if status < 400:
         return fault_of_body(status, said.number or said.codes, said.message, secrets)
@@ -336,32 +381,39 @@ def _http_fault(
         return Fault(FaultKind.CONNECTION, detail, sent=False, lasting=True)
     if status in (400, 422) and _ANSWER_LIMIT.search(said.message):
         return Fault(FaultKind.UNFIT, detail, reason)
-    if status in (400, 422) and (_MALFORMED.search(said.message) or said.is_of_a_field):
+    if status in (400, 422) and (_MALFORMED.search(said.text) or said.is_of_a_field):
         return _refusal_of_a_field(detail, said, reason)
-    if status == 403 and (_POLICY.search(text) or _FLAGGED.search(text)):
+    if status == _GUARDRAIL or (status in (403, 424) and (_POLICY.search(text) or _FLAGGED.search(text))):
         return Fault(FaultKind.CONTENT_POLICY, detail)
     if status in (413, 429) and _TOO_LARGE.search(text):
         return Fault(FaultKind.RATE_LIMITED, detail, lasting=True)
     if (
-        status == 402
-        or (status in (400, 403, 429) and _QUOTA.search(text))
-        or (status in (400, 403) and _USED_UP.search(text))
+        (status == 402 and retry_after_s is None)
+        or (status in (400, 401, 403, 429) and _QUOTA.search(text))
+        or (status in (400, 403, 412) and _USED_UP.search(text))
+        or (status == 429 and retry_after_s is None and _USED_UP.search(text))  # else it says itself until when
     ):
         return Fault(FaultKind.QUOTA, detail, lasting=True)
+    if status == 403 and _ACCOUNT.search(text) and not _OF_A_KEY.search(text):
+        return Fault(FaultKind.ACCOUNT, detail, lasting=True)
     if status in (401, 403) or (status == 400 and _KEY.search(text)):
         return Fault(FaultKind.AUTH, detail)
-    if status in (429, *_BUSY):
-        return Fault(FaultKind.RATE_LIMITED, detail, retry_after_s=_retry_after(headers))
+    if status in (402, 429, *_BUSY):
+        return Fault(FaultKind.RATE_LIMITED, detail, retry_after_s=retry_after_s)
     if status == 408:
         return Fault(FaultKind.TIMEOUT, detail)
     if status in (404, 410):
+        if _ACCOUNT.search(text) and not _GONE.search(text) and "NOT_FOUND" not in said.codes.split():
+            return Fault(FaultKind.ACCOUNT, detail, lasting=True)
         if _LACKS.search(said.message) and not _GONE.search(text) and "NOT_FOUND" not in said.codes.split():
             return Fault(FaultKind.UNFIT, detail, reason)
         return Fault(FaultKind.NOT_FOUND, detail, lasting=status == 410)
+    if status in (500, 501) and _OVERFLOW.search(text):
+        return Fault(FaultKind.CONTEXT_OVERFLOW, detail)
     if status in (500, 501) and _LACKS_ON_SERVER.search(text):
         return Fault(FaultKind.UNFIT, detail, reason)
     if status in _BROKEN or status >= 500:
-        return Fault(FaultKind.SERVER_ERROR, detail, retry_after_s=_retry_after(headers))
+        return Fault(FaultKind.SERVER_ERROR, detail, retry_after_s=retry_after_s)
     return _refusal(detail, said, reason, litellm_says)
 
 
@@ -370,6 +422,8 @@ def _refusal(detail: str, said: _Said, reason: str, litellm_says: Collection[str
     text = said.own
     if "ContextWindowExceededError" in litellm_says or _OVERFLOW.search(text):
         return Fault(FaultKind.CONTEXT_OVERFLOW, detail)
+    if _DOWN.search(text):
+        return Fault(FaultKind.SERVER_ERROR, detail)
     if _ACCOUNT.search(text):
         return Fault(FaultKind.ACCOUNT, detail, lasting=True)
     if "ContentPolicyViolationError" in litellm_says or "invalid_prompt" in said.codes or _POLICY.search(text):
@@ -385,7 +439,7 @@ def _refusal_of_a_field(detail: str, said: _Said, reason: str) -> Fault:
     """The request is wrong, or this deployment lacks what it asks. Nothing here can speak of an account."""
     if _BAD_WRITING.search(said.codes):
         return Fault(FaultKind.BAD_ANSWER, detail)
-    if _MALFORMED.search(said.message):
+    if _MALFORMED.search(said.text):
         return Fault(FaultKind.BAD_REQUEST, detail, reason)
     if _OVERFLOW.search(f"{said.codes} {_own_words(_OF_A_FIELD.sub('', said.message))}"):
         return Fault(FaultKind.CONTEXT_OVERFLOW, detail)
@@ -477,39 +531,86 @@ def _said(response: Any) -> _Said:
     """What its body says, in whichever of the forms that are known."""
     try:
         body = response.json()
-        outer = ""
-        # llama.cpp behind Ollama puts a whole error body into the message of another; OpenRouter has the provider's
-        # beside its own.
-        for _ in range(4):
-            if isinstance(body, list) and body:
-                body = body[0]
-            if isinstance(body, dict) and "error" in body:
-                outer = str(body.get("code") or "")
-                body = body["error"]
-            raw = body.get("metadata", {}).get("raw") if isinstance(body, dict) and body.get("metadata") else None
-            if isinstance(body, str) and body.startswith("{"):
-                body = json.loads(body)
-            elif isinstance(raw, str) and raw.startswith("{"):
-                body = json.loads(raw)
-            elif isinstance(body, dict) and str(body.get("message", "")).startswith("{"):
-                body = json.loads(body["message"])
+    except Exception:  # a text, perhaps: servers that cannot read a request say so in one
+        return _Said("", _plain(response))
+    outer = ""
+    try:
+        for _ in range(_DEPTH):
+            inner = _inside(body)
+            if inner is None:
+                break
+            if isinstance(body, dict):
+                outer = " ".join(str(code) for code in (body.get("code"), body.get("error_type")) if code)
+            body = inner
     except Exception:  # whatever the body is, it is no error of a known form
         return _Said()
-    if isinstance(body, dict):
-        details = body.get("details")
-        reasons = (
-            [item.get("reason") for item in details if isinstance(item, dict)] if isinstance(details, list) else []
-        )
-        codes = [body.get(key) for key in ("code", "type", "status")] + reasons
-        detail = body.get("detail")
-        message = body.get("message") or (detail if isinstance(detail, str) else "")
-        return _Said(
-            " ".join(str(code) for code in codes if isinstance(code, str | int)),
-            str(message or ""),
-            str(body.get("param") or ""),
-            _status(body.get("code")),
-        )
-    return _Said(outer, body if isinstance(body, str) else "")
+    if not isinstance(body, dict):
+        return _Said(outer, body if isinstance(body, str) else "")
+    details = body.get("details")
+    details = [item for item in details if isinstance(item, dict)] if isinstance(details, list) else []
+    codes = [body.get(key) for key in ("code", "type", "status")] + [item.get("reason") for item in details]
+    texts = (body.get(key) for key in ("message", "detail", "msg", "title"))
+    return _Said(
+        " ".join(str(code) for code in codes if isinstance(code, str | int)),
+        next((text for text in texts if isinstance(text, str) and text), ""),
+        str(body.get("param") or ""),
+        _status(body.get("code")),
+        next(filter(None, map(_delay, details)), None),
+    )
+
+
+_DEPTH = 6  # of errors in errors: gateways before gateways
+
+
+def _inside(body: Any) -> Any:
+    """What a body holds the error in; None where it is the error itself. llama.cpp behind Ollama puts a whole error
+    body into the message of another; OpenRouter has the provider's beside its own; who checks requests by a schema
+    lists what is wrong in them.
+
+    Raises:
+        ValueError: it looks like JSON, and is none.
+    """
+    if isinstance(body, str):
+        return json.loads(body) if body.startswith("{") else None
+    if isinstance(body, list):
+        flaws = [item for item in body if isinstance(item, dict) and isinstance(item.get("msg"), str)]
+        return "; ".join(map(_flaw, flaws)) or next(iter(body), None)
+    if not isinstance(body, dict):
+        return None
+    for key in ("error", "errors", "upstream_error"):
+        if body.get(key):
+            return body[key]
+    metadata = body.get("metadata")
+    if isinstance(metadata, dict) and isinstance(raw := metadata.get("raw"), str) and raw:
+        return raw
+    for key in ("message", "detail"):
+        value = body.get(key)
+        if isinstance(value, dict | list) or (isinstance(value, str) and value.startswith("{")):
+            return value
+    return None
+
+
+def _flaw(item: Mapping[str, Any]) -> str:
+    """What is wrong with a part of the request, as pydantic says it."""
+    where = item.get("loc")
+    place = ".".join(str(part) for part in where if part != "body") if isinstance(where, list) else ""
+    return f"{place}: {item['msg']}" if place else str(item["msg"])
+
+
+def _plain(response: Any) -> str:
+    """A body that is a text; empty for a page, or for half of something."""
+    try:
+        text = str(response.text).strip()
+    except Exception:  # it cannot be decoded, or was never read
+        return ""
+    return text if text[:1].isalpha() else ""
+
+
+def _delay(detail: Mapping[str, Any]) -> float | None:
+    """Google's word in a body for how long to wait: `36s`."""
+    given = detail.get("retryDelay")
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)s", given) if isinstance(given, str) else None
+    return None if found is None else float(found[1])
 
 
 def _status(code: object) -> int | None:

@@ -195,7 +195,7 @@ class TestATuningParameter:
             return (
                 Status(400, f"Unsupported parameter: '{left[0]}' is not supported with this model.")
                 if left
-                else Text("")
+                else Text("Hello")
             )
 
         openai.script(takes_none)
@@ -456,9 +456,138 @@ async def test_a_refusal_is_known_by_what_each_provider_says(tmp_path: Path) -> 
                 assert cooled == ("cooling_down" if cools else "ready"), model
 
 
+def _of_openrouter(raw: str) -> dict[str, Any]:
+    metadata = {"raw": raw, "provider_name": "Some"}
+    return {"error": {"message": "Provider returned error", "code": 400, "metadata": metadata}}
+
+
+def _of_google(message: str, **more: Any) -> list[Any]:
+    return [{"error": {"code": 400, "message": message, **more}}]
+
+
+def _of_pydantic(*flaws: tuple[str, str]) -> list[dict[str, Any]]:
+    return [{"type": "extra_forbidden", "loc": ["body", place], "msg": says} for place, says in flaws]
+
+
+_JINJA = (
+    "\n------------\nWhile executing CallExpression at line 189 in source:\nError: Jinja Exception: After the optional "
+    "system message, conversation roles must alternate user and assistant roles."
+)
+_OVER = "prompt is too long: 210000 tokens > 200000 maximum"
+# status, body; whether it cools the deployment; what an attempt says
+SAID: list[tuple[int, Any, bool, str]] = [
+    # forms of bodies: lists, errors in errors, a schema's complaints, texts
+    (422, {"object": "error", "message": {"detail": _of_pydantic(("n", "Extra inputs are not permitted"))}}, False,
+     "cannot do what is asked"),
+    (422, {"detail": _of_pydantic(("n", "Extra inputs are not permitted"), ("m", "is missing"))}, False,
+     "cannot do what is asked"),
+    (400, "the request exceeds the available context size, try increasing it", False, "context too long"),
+    (422, "Failed to deserialize the JSON body: unknown variant `developer`, expected one of `system`", False,
+     "cannot do what is asked"),
+    (400, "<html><body>context size</body></html>", False, "request refused"),
+    (400, _of_openrouter("This model does not support tools."), False, "cannot do what is asked"),
+    (400, _of_openrouter(json.dumps({"detail": [{"loc": ["body"], "msg": "tools are not supported"}]})), False,
+     "cannot do what is asked"),
+    (400, {"error": {"type": "request_fail", "upstream_error": _of_anthropic(_OVER)}}, False, "context too long"),
+    (400, {"errors": [{"code": "invalid_input", "message": "9000 cannot exceed the total tokens limit 8192"}]}, False,
+     "context too long"),
+    (400, {"detail": {"error": "please enter a payment method"}}, True, "quota used up"),
+    (400, {"status": 400, "title": "Unsupported parameter(s): thinking"}, False, "cannot do what is asked"),
+    # money that is gone, which no waiting brings back
+    (403, {"error": {"message": "Your account is not active, organization <o> exceeded current quota, please check",
+                     "type": "exceeded_current_quota_error"}}, True, "quota used up"),
+    (429, {"error": {"code": "1113", "message": "余额不足或无可用资源包,请充值。"}}, True, "quota used up"),
+    (429, {"error": {"code": "1308", "message": "Usage limit reached for 5 hour."}}, True, "quota used up"),
+    (429, {"code": "Exhausted", "error": "Your team 1 has either used all available credits or reached its monthly "
+           "spending limit."}, True, "quota used up"),
+    (429, _of_openai("Your account is not active, please check your billing details.", "billing_not_active"), True,
+     "quota used up"),
+    (429, _of_openai("User=u over budget. Spend=10.1, Budget=10.0"), True, "quota used up"),
+    (412, {"message": "Usage limits exceeded"}, True, "quota used up"),
+    (403, {"code": 30011, "message": "Your paid balance is insufficient. Please top up."}, True, "quota used up"),
+    (400, _of_anthropic("Third-party apps now draw from your extra usage, not your plan limits."), True,
+     "quota used up"),
+    # what an account may not
+    (403, _of_openai("Country, region, or territory not supported", "unsupported_country_region_territory"), True,
+     "account refused"),
+    (403, _of_google("Verify your account to continue.", status="PERMISSION_DENIED"), True, "account refused"),
+    (400, _of_google("Project `1` is not allowed to use Publisher Model `x`", status="FAILED_PRECONDITION"), True,
+     "account refused"),
+    (404, {"message": "Model use case details have not been submitted for this account."}, True, "account refused"),
+    (404, _of_openai("No endpoints found matching your data policy."), True, "account refused"),
+    (404, _of_openai("The model `x` does not exist or you do not have access to it.", "model_not_found"), False,
+     "no such model"),
+    (403, {"error": "this model requires a subscription, upgrade for access: https://example.org"}, True,
+     "account refused"),
+    (400, _of_openai("The model `x` requires terms acceptance.", "model_terms_required"), True, "account refused"),
+    # too long for this one
+    (400, _of_openai("Invalid request: Your request exceeded model token limit: 262144 (requested: 269030)"), False,
+     "context too long"),
+    (400, _of_openai("prompt token count of 146270 exceeds the limit of 128000", "x"), False, "context too long"),
+    (400, _of_openai("<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 129024]"), False,
+     "context too long"),
+    (422, {"error": "Input validation error: `inputs` must have less than 4096 tokens. Given: 4545"}, False,
+     "context too long"),
+    (413, _of_openai("Request body too large for x model. Max size: 8000 tokens.", "tokens_limit_reached"), False,
+     "context too long"),
+    (500, _of_openai("the request exceeds the available context size. try increasing it"), False, "context too long"),
+    (400, {"message": "The maximum tokens you requested exceeds the model limit of 32768."}, False,
+     "cannot do what is asked"),
+    # a template that cannot write this conversation down is no broken server
+    (500, _of_openai(_JINJA), False, "cannot do what is asked"),
+    (500, {"error": json.dumps(_of_openai(_JINJA))}, False, "cannot do what is asked"),
+    (500, _of_openai("Failed to parse tool call arguments as JSON: parse error"), False, "cannot do what is asked"),
+    (400, {"error": 'Error rendering prompt with jinja template: "Cannot call"'}, False, "cannot do what is asked"),
+    (400, _of_openai("parameter.enable_thinking must be set to false for non-streaming calls"), False,
+     "cannot do what is asked"),
+    # and a broken server is no wrong request
+    (400, {"status": 400, "detail": "Function id '1': DEGRADED function cannot be invoked"}, False, "server error"),
+    (400, {"error": "The model has crashed without additional information. (Exit code: 1)"}, False, "server error"),
+    # more money for a moment, and a day's limit that says until when
+    (402, _of_openai("In-flight budget"), True, "rate limited"),
+    (429, _of_google("You exceeded your current quota.", details=[{"retryDelay": "36s"}]), True, "rate limited"),
+]  # fmt: skip
+
+
+async def test_a_body_is_read_in_whichever_form_and_blames_whom_it_means(
+    tmp_path: Path, openai: Provider, anthropic: Provider
+) -> None:
+    def answer(received: Received) -> Any:
+        status, body, *_ = SAID[int(received.body["model"])]
+        text = body if isinstance(body, str) else json.dumps(body)
+        return Raw(text.encode(), status, headers={"retry-after": "60"} if status == 402 else {})
+
+    openai.script(answer)
+    entries = []
+    for index in range(len(SAID)):
+        entries += [entry(str(index), gpt(openai, str(index)), order=1), entry(str(index), claude(anthropic), order=2)]
+    limits = {"num_retries": 0, "allowed_fails": 1}
+    async with opened(tmp_path, {"model_list": entries, "router_settings": limits}, {}) as konstruct:
+        for index, (status, body, cools, kind) in enumerate(SAID):
+            completion = await konstruct.complete(HELLO, model_group=str(index), timeout_s=300)
+            assert failed(completion.attempts) == [(f"openai/{index}", f"{kind} (HTTP {status})")], body
+            deployment = konstruct.group(str(index)).deployments[0]
+            assert deployment.state == ("cooling_down" if cools else "ready"), body
+        assert "in 36 s" in str(deployment.reason)
+
+
 @pytest.mark.parametrize(
     ("wire", "model", "status", "body"),
     [
+        (
+            "openai",
+            "openai/a",
+            400,
+            _of_openai("Input data may contain inappropriate content.", "data_inspection_failed"),
+        ),
+        ("openai", "openai/b", 400, _of_openai("Request blocked by guardrail 'pii'", "guardrail_blocked")),
+        ("openai", "openai/c", 446, _of_openai("The guardrail checks defined in the config failed.", "hooks_failed")),
+        (
+            "openai",
+            "openai/d",
+            424,
+            {"error": [{"code": 2016, "message": "Prompt blocked due to security configurations"}]},
+        ),
         ("xai", "xai/grok-4", 403, _of_xai("Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO")),
         ("deepseek", "deepseek/deepseek-chat", 400, _of_openai("Content Exists Risk")),
     ],
