@@ -38,7 +38,6 @@ class Body:
         error: the code and the message of an error that came in place of an answer, or has ended it.
         tokens: what it has counted; None where it has counted nothing.
         served: in which way it has answered, as far as it says that.
-        is_miscounted: whether it has counted something in no way that is known.
         reasoning: what it wants to see again beside these calls, by the name of the message's field.
         cost_usd: what it says itself that it has billed; None where it does not say.
     """
@@ -53,7 +52,6 @@ class Body:
     error: tuple[str, str] | None = None
     tokens: Tokens | None = None
     served: Served = field(default_factory=Served)
-    is_miscounted: bool = False
     reasoning: Mapping[str, Any] = field(default_factory=dict)
     cost_usd: float | None = None
 
@@ -79,7 +77,7 @@ _FILTERED = (
 # The provider could not go on. It may at the next try.
 _BROKEN = (
     "error failed cancelled canceled abort aborted user_cancel userstopped timeout time_limit network_error "
-    "insufficient_system_resource modelunloaded queued in_progress"
+    "insufficient_system_resource modelunloaded queued in_progress upstream_error"
 )
 # What the model has written cannot be used, or the provider does not say why it ended there.
 _UNUSABLE = (
@@ -98,7 +96,7 @@ _ENDS: Mapping[str, FinishReason | FaultKind] = {
 
 def end_of(word: str | None) -> FinishReason | FaultKind | None:
     """What a provider's word for the end of its answer means; None where it is missing or nobody knows it."""
-    return None if word is None else _ENDS.get(word.lower())
+    return None if word is None else _ENDS.get(word.lower().replace("-", "_"))
 
 
 def body_of(content: bytes) -> Body | None:
@@ -112,11 +110,9 @@ def body_of(content: bytes) -> Body | None:
     for form, (is_it, read) in _READERS.items():
         if is_it(answer):
             try:
-                body = replace(read(form, answer), served=_served(answer))
+                return replace(read(form, answer), served=_served(answer))
             except (AttributeError, KeyError, TypeError, ValueError):  # it only looked like it
                 return None
-            counts = any(answer.get(name) for name in ("usage", "usageMetadata", "meta"))
-            return replace(body, is_miscounted=counts and body.tokens is None)
     error = _error(answer.get("error")) or _error_of_another_form(answer)
     return None if error is None else Body("error", error=error)
 
@@ -124,7 +120,7 @@ def body_of(content: bytes) -> Body | None:
 def _chat(form: Form, answer: Mapping[str, Any]) -> Body:
     choices = _objects(answer["choices"])
     messages = [_object(choice.get("message")) for choice in choices]
-    words = [_word(choice.get("finish_reason")) for choice in choices]
+    words = [_end_of_chat(choice) for choice in choices]
     said = [
         (_texts(message.get("content")), _chat_calls(message), _text(message.get("refusal"))) for message in messages
     ]
@@ -147,6 +143,16 @@ def _chat(form: Form, answer: Mapping[str, Any]) -> Body:
         tokens=_tokens(answer.get("usage")),
         cost_usd=_billed(answer.get("usage")),
     )
+
+
+def _end_of_chat(choice: Mapping[str, Any]) -> str | None:
+    """The word that says why it ended; none where there is no message. OpenRouter calls every end a proper one, and has
+    the truth beside it."""
+    if not isinstance(choice.get("message"), dict):
+        return None
+    word, native = _word(choice.get("finish_reason")), _word(choice.get("native_finish_reason"))
+    is_ill = end_of(word) == "stop" and end_of(native) not in (None, "stop", "tool_calls")
+    return native if is_ill else word
 
 
 def first_that_says(said: Sequence[Sequence[Any]]) -> int | None:
@@ -174,12 +180,14 @@ def _chat_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
 def _chat_reasoning(message: Mapping[str, Any]) -> dict[str, Any]:
     """Under the names that the server has for it, which it knows when they come back. Of several, the one that has the
     signatures."""
+    beside_calls = [call.get("extra_content") for call in _objects(message.get("tool_calls"))]  # Gemini's signatures
+    signed = {"extra_content": beside_calls} if any(beside_calls) else {}
     if isinstance(details := message.get("reasoning_details"), list) and details:
-        return {"reasoning_details": details}
+        return {"reasoning_details": details, **signed}
     for name in ("reasoning_content", "reasoning"):
         if isinstance(message.get(name), str):  # also an empty one: DeepSeek wants to see it again
-            return {name: message[name]}
-    return {}
+            return {name: message[name], **signed}
+    return signed
 
 
 def _responses(form: Form, answer: Mapping[str, Any]) -> Body:
@@ -232,9 +240,18 @@ def _messages(form: Form, answer: Mapping[str, Any]) -> Body:
             if block.get("type") == "tool_use"
         ),
         done=frozenset(_text(block.get("id")) for block in blocks if _text(block.get("type")).endswith("_tool_use")),
-        reasoning={"thinking_blocks": thinking} if thinking else {},
+        reasoning=_thought_of_claude(blocks, thinking),
         tokens=_tokens(answer.get("usage")),
     )
+
+
+def _thought_of_claude(blocks: Sequence[Mapping[str, Any]], thinking: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Its thoughts; and all that it has put out, where it has thought again amid that: it takes them back in their own
+    places only, and LiteLLM puts them first."""
+    if not thinking:
+        return {}
+    is_amid = list(blocks[: len(thinking)]) != list(thinking)
+    return {"thinking_blocks": thinking, **({"output": blocks} if is_amid else {})}
 
 
 def _gemini(form: Form, answer: Mapping[str, Any]) -> Body:
@@ -396,9 +413,13 @@ def _error_of_another_form(answer: Mapping[str, Any]) -> tuple[str, str] | None:
 
 def _texts(content: Any) -> str:
     """The text of a message, which some give in parts; what a part of another type holds is no text of it."""
-    if isinstance(content, list):
-        return "".join(_own_text(part.get("text")) for part in _objects(content) if part.get("type", "text") == "text")
-    return _own_text(content)
+    if not isinstance(content, list):
+        return _own_text(content)
+    parts = [{"text": part} if isinstance(part, str) else part for part in content]
+    return "".join(_own_text(part.get("text")) for part in _objects(parts) if part.get("type") in _TEXTS)
+
+
+_TEXTS = (None, "text", "output_text")  # types of parts
 
 
 def _own_text(value: Any) -> str:

@@ -125,13 +125,17 @@ class Kept:
         """What this deployment is to be given back in these messages."""
         if not self._thoughts:
             return Recalled(tuple(None for message in messages if message.tool_calls))
-        maker, before, found = _maker(tenant, deployment), _Conversation(messages), []
-        for place, message in enumerate(messages):
-            if message.tool_calls:
-                keys = _keys(maker, message.tool_calls, before, place)
-                thoughts = [thought for key in keys if (thought := self._thoughts.get(key)) is not None]
-                found.append(thoughts[0].reasoning if thoughts else None)
+        found = []
+        for keys in _turns(tenant, deployment, messages):
+            thoughts = [thought for key in keys if (thought := self._thoughts.get(key)) is not None]
+            found.append(thoughts[0].reasoning if thoughts else None)
         return Recalled(tuple(found))
+
+    def forget(self, tenant: str, deployment: Deployment, messages: Sequence[Message]) -> None:
+        """What this deployment has thought in these messages, which it does not take back."""
+        for keys in _turns(tenant, deployment, messages):
+            for key in keys:
+                self._thoughts.pop(key, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,14 @@ class _Conversation:
             self._said.update(said.encode() + b"\n")
             self._place += 1
         return self._said.digest()
+
+
+def _turns(tenant: str, deployment: Deployment, messages: Sequence[Message]) -> Iterator[Iterator[bytes]]:
+    """What the calls of each turn are known by, for the turns that have some; to be read one after another."""
+    maker, before = _maker(tenant, deployment), _Conversation(messages)
+    for place, message in enumerate(messages):
+        if message.tool_calls:
+            yield _keys(maker, message.tool_calls, before, place)
 
 
 def _keys(maker: bytes, calls: Iterable[ToolCall], before: _Conversation, place: int | None = None) -> Iterator[bytes]:
@@ -214,7 +226,8 @@ class GivenBack:
 
     Attributes:
         messages: in OpenAI's format, with what else LiteLLM takes in it.
-        outputs: by the id of its first call, what the Responses API had put out in that turn.
+        outputs: by the id of its first call, what the model itself had put out in that turn, where that is to be seen
+            again as it was.
         is_thoughtless: whether the calls to which results come now are without the thought before them.
     """
 
@@ -227,26 +240,33 @@ class GivenBack:
 _WANT_THE_FIELD = re.compile(
     r"^(moonshot|deepseek|openai|custom_openai|hosted_vllm|litellm_proxy)/(.*/)?(?P<family>deepseek|kimi)[^/]*$"
 )
+_MISSES_THE_FIELD = re.compile(
+    r"reasoning_content.{0,80}(missing|must be|passed back)|missing .?reasoning_content", re.IGNORECASE
+)
 _IS_GEMINI = re.compile(r"^(gemini|vertex_ai(_beta)?)/")
 
 
 def give_back(
-    messages: list[dict[str, Any]], deployment: Deployment, recalled: Recalled, *, must_think: bool
+    messages: list[dict[str, Any]], deployment: Deployment, recalled: Recalled, *, must_think: bool, refusal: str = ""
 ) -> GivenBack:
     """Put into these messages what the deployment has thought when it made the calls in them. `must_think` says that
-    it does not take a last turn of calls that begins without thinking, and others' thinking where that is off."""
+    it does not take a last turn of calls that begins without thinking, and others' thinking where that is off.
+    `refusal` is what it has said of a history in which that was, or was not: then nothing is recalled, and what it
+    wants to see there is put in its place."""
     turns = [message for message in messages if message.get("tool_calls")]
     if not turns:
         return GivenBack(messages)
     is_gemini = _IS_GEMINI.match(deployment.model)
-    if not is_gemini:
+    if not is_gemini or refusal:  # without one LiteLLM writes down that it is missing
         _drop_signatures(messages)
     outputs: dict[str, Sequence[Mapping[str, Any]]] = {}
     for message, thought in zip(turns, recalled.turns, strict=True):
-        found = dict(thought or {})
+        found = dict(thought or {}) if not refusal else _instead(refusal, len(message["tool_calls"]))
         if (output := found.pop("output", None)) is not None:
             outputs[message["tool_calls"][0]["id"]] = output
-        if not found and (wanting := _WANT_THE_FIELD.match(deployment.model)):
+        for call, more in zip(message["tool_calls"], found.pop("extra_content", ()), strict=False):
+            call.update({} if more is None else {"extra_content": more})
+        if not (found or refusal) and (wanting := _WANT_THE_FIELD.match(deployment.model)):
             found = {"reasoning_content": "" if wanting["family"] == "deepseek" else " "}
         message.update(found)
         if message["content"] == "" and is_gemini:
@@ -256,7 +276,16 @@ def give_back(
         return GivenBack(messages, outputs)
     for message in turns:
         message.pop("thinking_blocks", None)
-    return GivenBack(messages, outputs, is_thoughtless=True)
+    return GivenBack(messages, is_thoughtless=True)
+
+
+def _instead(refusal: str, calls: int) -> dict[str, Any]:
+    """What stands for a thought that is gone, by the words of who misses it."""
+    if _MISSES_THE_FIELD.search(refusal):
+        return {"reasoning_content": " "}
+    if "missing a thought_signature" in refusal:  # as Google's documentation has it, for calls of another model
+        return {"extra_content": [{"google": {"thought_signature": "skip_thought_signature_validator"}}] * calls}
+    return {}
 
 
 def _drop_signatures(messages: Iterable[dict[str, Any]]) -> None:

@@ -58,7 +58,7 @@ class Prepared:
         schemas: those of tools that LiteLLM would cut, by the tool's name.
         notes: what was left out or is done in another way, one line each.
         in_words: whether JSON is asked for in words, so that it may come in a code fence.
-        outputs: what the Responses API is to see again of its own output, by the id of the first call in it.
+        outputs: what the model is to see again of its own output as it was, by the id of the first call in it.
     """
 
     messages: list[dict[str, Any]]
@@ -78,6 +78,8 @@ class Prepared:
             for tool in _tools_in(body):
                 if (schema := self.schemas.get(tool.get("name", ""))) is not None:
                     _give_schema(tool, schema)
+        for message in body.get("messages", ()) if self.outputs else ():
+            _put_back(message, self.outputs)
         return body
 
     def read(self, content: str) -> str:
@@ -102,6 +104,19 @@ def _tools_in(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The tools of a body in Anthropic's, Gemini's or Bedrock's format."""
     for tool in body.get("tools") or (body.get("toolConfig") or {}).get("tools") or ():
         yield from tool.get("function_declarations") or (tool.get("toolSpec") or tool,)
+
+
+def _put_back(message: dict[str, Any], outputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Have a turn in Anthropic's format be as the model has put it out; its calls by the ids by which results come."""
+    content = message.get("content")
+    blocks = [block for block in content if isinstance(block, Mapping)] if isinstance(content, list) else []
+    ids = [block.get("id") for block in blocks if block.get("type") == "tool_use"]
+    output = outputs.get(ids[0] or "", ()) if ids else ()
+    if sum(block.get("type") == "tool_use" for block in output) == len(ids) > 0:
+        own = iter(ids)
+        message["content"] = [
+            {**block, "id": next(own)} if block.get("type") == "tool_use" else dict(block) for block in output
+        ]
 
 
 def _give_schema(tool: dict[str, Any], schema: Any) -> None:
@@ -155,16 +170,22 @@ def _with_headers(params: dict[str, Any], provider: str, *, is_responses: bool) 
 
 
 def prepare(
-    deployment: Deployment, form: Form, request: Request, recalled: Recalled, most: int | None = None
+    deployment: Deployment,
+    form: Form,
+    request: Request,
+    recalled: Recalled,
+    most: int | None = None,
+    refusal: str = "",
 ) -> Prepared:
     """A request as this deployment takes it, with what is recalled of its reasoning, for an answer of at most
-    `most` tokens where a budget says so.
+    `most` tokens where a budget says so. `refusal` is what it has said of its reasoning in the history, which then is
+    left out.
 
     Raises:
         UnsupportedError: it cannot be asked so that it means the same.
     """
     preparing = _Preparing(deployment, form, request, most)
-    preparing.remember(recalled)
+    preparing.remember(recalled, refusal)
     if form.provider == "ollama":
         return preparing.for_ollama()
     return preparing.prepared()
@@ -189,12 +210,15 @@ class _Preparing:
         if most is not None:
             self._limit = most if self._limit is None else min(self._limit, most)
 
-    def remember(self, recalled: Recalled) -> None:
+    def remember(self, recalled: Recalled, refusal: str) -> None:
         """Put what the deployment has thought before into the history. A Claude that is told to think does not take one
         in which it made calls without a thought."""
         must_think = self._claude_thinking is not None and self._claude_thinking.get("type") == "enabled"
-        given = give_back(self.messages, self._deployment, recalled, must_think=must_think)
+        must_think |= bool(refusal) and self._form.is_claude and self._thinks
+        given = give_back(self.messages, self._deployment, recalled, must_think=must_think, refusal=refusal)
         self._outputs = given.outputs
+        if refusal and not given.is_thoughtless:
+            self._notes.append(f"{self._form.name} goes on without what was thought before the last calls")
         if given.is_thoughtless:
             self._notes.append(f"thinking was left out: what {self._form.name} thought before its last calls is gone")
             self._stop_thinking()

@@ -83,6 +83,10 @@ def read(
         kind = error.kind if isinstance(error, _UnusableError) else FaultKind.BAD_ANSWER
         why = str(error) if isinstance(error, _UnusableError) else "malformed"
         return Tried(Fault(kind, why), None, usage, cost)
+    if reply.finish_reason == "stop" and not reply.content and not reply.tool_calls:
+        if tokens is not None and not tokens.answered:  # it has not even begun
+            return Tried(Fault(FaultKind.BAD_ANSWER, "nothing in it"), None, usage, cost)
+        notes = (*notes, f"{deployment.model} ended its answer without a word")
     counted = 0 if tokens is None else tokens.sent + tokens.answered
     return Tried(Answer(latency_s, counted), reply, usage, cost, notes)
 
@@ -188,7 +192,7 @@ def _end(
         return ("tool_calls" if calls and end == "stop" else end), ()
     if not content and not calls:
         raise _UnusableError("nothing in it, and no known reason for its end")
-    if calls and all(_is_json(call.function.arguments) for call in calls):
+    if calls and all(_value_of(call.function.arguments) is not _NO_JSON for call in calls):
         return "tool_calls", ()
     # A missing reason is, in every format, that of an answer which has not ended.
     says = "does not say why its answer ended" if word is None else "ended its answer for a reason that is not known"
@@ -196,18 +200,23 @@ def _end(
 
 
 def _with_arguments(call: ToolCall) -> ToolCall:
-    """The call, where it has no arguments with none in JSON."""
-    if call.function.arguments.strip():
+    """The call, where it has no arguments with none in JSON, and where they are an object in a text with that."""
+    given = call.function.arguments
+    value = _value_of(given) if given.strip() else None
+    inner = value if isinstance(value, str) and isinstance(_value_of(value), dict) else None
+    if value is not None and inner is None:
         return call
-    return call.model_copy(update={"function": call.function.model_copy(update={"arguments": "{}"})})
+    return call.model_copy(update={"function": call.function.model_copy(update={"arguments": inner or "{}"})})
 
 
-def _is_json(text: str) -> bool:
+_NO_JSON = object()
+
+
+def _value_of(text: str) -> Any:
     try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return _NO_JSON
 
 
 def _told_apart(calls: Iterable[ToolCall], taken: Collection[str]) -> tuple[ToolCall, ...]:

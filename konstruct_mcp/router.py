@@ -23,7 +23,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from . import ollama
@@ -34,7 +34,7 @@ from .config import Config, Deployment
 from .embedded import EmbeddedServer
 from .environment import lend, take_back
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
-from .faults import blamed, fault_of, fault_of_body, is_unsupported, secrets_of
+from .faults import blamed, fault_of, fault_of_body, is_unsupported, refused_thought, secrets_of
 from .forms import Form
 from .models import entry
 from .parameters import Passed, Refusals
@@ -193,11 +193,10 @@ class ModelRouter:
         tried: Tried | None = None
         noted: tuple[str, ...] = ()
         try:
-            prepared = prepare(deployment, self._forms[deployment.id], request, recalled, max_tokens)
+            asked = self._as_asked(deployment, request, recalled, max_tokens)
         except UnsupportedError as error:
             return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
-        passed = Passed(deployment, prepared.options, prepared.body, self._refusals, prepared.places)
-        call = Exchange(prepared.outputs)
+        call = Exchange()
         patience = asyncio.timeout(attempt.limit_s)
         late = f"within {attempt.limit_s:.3g} s"
         try:
@@ -209,7 +208,7 @@ class ModelRouter:
                     lacking := await _lacks_token(deployment)
                 ):
                     return Tried(lacking)
-                response = await self._asked(engine, deployment, prepared, tenant, address, passed, call)
+                response = await self._answered(engine, deployment, request, tenant, address, asked, call)
             tried = self._read(response, call, deployment, request, time.monotonic() - began)
             noted = ollama.noted(response)
         except TimeoutError:
@@ -235,7 +234,7 @@ class ModelRouter:
         if tried.reply is None:
             return tried
         self._kept.keep(tenant, deployment, request.messages, tried.reply.tool_calls, tried.reply.reasoning)
-        return _told(tried, tried.reply, prepared, (*passed.notes, *noted))
+        return _told(tried, tried.reply, asked.prepared, (*asked.passed.notes, *noted))
 
     def _read(
         self,
@@ -251,33 +250,46 @@ class ModelRouter:
         body = None if call.content is None else body_of(call.content)
         if body is not None and body.error is not None:
             otherwise = fault_of_body(200, *body.error, self._secrets)
-        elif response is not None or (body is not None and body.says and not body.is_miscounted):
+        elif response is not None or (body is not None and body.says):
             otherwise = None
         taken = {made.id for message in request.messages for made in message.tool_calls or ()}
         return read(response, body, deployment, self._routes.facts(deployment), latency_s, otherwise, taken=taken)
 
-    async def _asked(
+    def _as_asked(
+        self, deployment: Deployment, request: Request, recalled: Recalled, most: int | None, refusal: str = ""
+    ) -> _Asked:
+        prepared = prepare(deployment, self._forms[deployment.id], request, recalled, most, refusal)
+        passed = Passed(deployment, prepared.options, prepared.body, self._refusals, prepared.places)
+        return _Asked(prepared, passed, recalled, most, bool(refusal))
+
+    async def _answered(
         self,
         engine: _Engine,
         deployment: Deployment,
-        prepared: Prepared,
+        request: Request,
         tenant: str,
         address: Mapping[str, str],
-        passed: Passed,
+        asked: _Asked,
         call: Exchange,
     ) -> Any:
-        """What LiteLLM returns, or raises where no more can be left out."""
+        """What LiteLLM returns, or raises where no more can be left out; `asked` is then as it was asked last."""
         for _ in range(_MOST_ASKED - 1):
-            call.begin()
+            call.begin(asked.prepared.outputs)
             try:
-                return await engine.ask(deployment, prepared, tenant, address, passed, call)
+                return await engine.ask(deployment, asked.prepared, tenant, address, asked.passed, call)
             except Exception as error:
-                refused = blamed(error, passed.names, left=call.left, answer=call.answer)
+                if refusal := refused_thought(error, left=call.left, answer=call.answer):
+                    if asked.is_thoughtless or not any(message.tool_calls for message in request.messages):
+                        raise
+                    self._kept.forget(tenant, deployment, request.messages)
+                    asked.become(self._as_asked(deployment, request, asked.recalled, asked.most, refusal))
+                    continue
+                refused = blamed(error, asked.passed.names, left=call.left, answer=call.answer)
                 by_litellm = not call.left and is_unsupported(error)
-                if not (refused or by_litellm) or not passed.without(refused, by_litellm=by_litellm):
+                if not (refused or by_litellm) or not asked.passed.without(refused, by_litellm=by_litellm):
                     raise
-        call.begin()
-        return await engine.ask(deployment, prepared, tenant, address, passed, call)
+        call.begin(asked.prepared.outputs)
+        return await engine.ask(deployment, asked.prepared, tenant, address, asked.passed, call)
 
     async def _address(self, deployment: Deployment) -> dict[str, str]:
         """Where to call and with which key, for a deployment whose server is started on first use."""
@@ -382,6 +394,25 @@ class ModelRouter:
         take_back(self._lender)
         if self._engine.done() and self._engine.exception() is None:
             await self._engine.result().aclose()
+
+
+@dataclass(slots=True)
+class _Asked:
+    """How a deployment is asked in one try, which may change with what it refuses.
+
+    Attributes:
+        most: the tokens that a budget pays for.
+        is_thoughtless: whether it is asked without its reasoning in the history, which it has refused.
+    """
+
+    prepared: Prepared
+    passed: Passed
+    recalled: Recalled
+    most: int | None
+    is_thoughtless: bool
+
+    def become(self, other: _Asked) -> None:
+        self.prepared, self.passed, self.is_thoughtless = other.prepared, other.passed, other.is_thoughtless
 
 
 class _Engine:
@@ -497,7 +528,7 @@ class _Engine:
         self._open.add(self)
         ours.set(self._manners[deployment.id])
         prepared = replace(prepared, options=passed.options, body=passed.body)
-        shaping.set(prepared.shape if prepared.body or prepared.schemas else None)
+        shaping.set(prepared.shape if prepared.body or prepared.schemas or prepared.outputs else None)
         exchange.set(call)
         if deployment.model.startswith("ollama/"):
             _register_ollama(self._litellm)

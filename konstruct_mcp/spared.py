@@ -103,15 +103,15 @@ class Exchange:
     left: bool = False
     answer: Any = None
 
-    def begin(self) -> None:
+    def begin(self, outputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Nothing has left, and nothing come."""
-        self.left, self.answer = False, None
+        self.outputs, self.left, self.answer = outputs, False, None
 
     @property
     def content(self) -> bytes | None:
         """The body of the last answer, if it is a successful one."""
         answer = self.answer
-        return answer.content if answer is not None and answer.status_code == 200 and answer.is_closed else None
+        return answer.content if answer is not None and answer.is_success and answer.is_closed else None
 
 
 exchange: ContextVar[Exchange | None] = ContextVar("exchange", default=None)  # of the call that is being made

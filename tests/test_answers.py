@@ -137,6 +137,13 @@ async def test_a_reason_that_nobody_knows_is_no_proper_end(tmp_path: Path) -> No
     assert completion.notes == ("openai/gpt-4o ended its answer for a reason that is not known: it may not be whole",)
 
 
+async def test_an_answer_without_a_word_is_said_to_be_one(tmp_path: Path) -> None:
+    completion = await answered(tmp_path, "openai", Text(""))
+
+    assert (completion.content, completion.finish_reason) == ("", "stop")
+    assert completion.notes == ("openai/gpt-4o ended its answer without a word",)
+
+
 async def test_nothing_without_a_reason_is_a_failure(tmp_path: Path) -> None:
     completion = await answered(tmp_path, "openai", Text("", ends="something_of_next_year"))
 
@@ -211,6 +218,9 @@ async def test_an_answer_is_read_in_each_providers_form_and_what_is_none_is_said
     def content(value: Any) -> Changed:
         return Changed(Text("x"), lambda body: body["choices"][0]["message"].update(content=value))
 
+    def choice(**fields: Any) -> Changed:
+        return Changed(Text("x"), lambda body: body["choices"][0].update(fields))
+
     def arguments(value: Any) -> Changed:
         call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": value}}
         return Changed(
@@ -234,6 +244,19 @@ async def test_an_answer_is_read_in_each_providers_form_and_what_is_none_is_said
         ("openai", "openai/c", content({"a": 1}), "unusable answer"),
         ("openai", "openai/d", arguments(None), ("", "tool_calls", [("weather", "{}")])),
         ("openai", "openai/e", arguments(""), ("", "tool_calls", [("weather", "{}")])),
+        ("openai", "openai/f", arguments("null"), ("", "tool_calls", [("weather", "{}")])),
+        ("openai", "openai/g", arguments('"{\\"a\\": 1}"'), ("", "tool_calls", [("weather", '{"a": 1}')])),
+        ("openai", "openai/h", arguments("{half"), ("", "tool_calls", [("weather", "{half")])),
+        ("openai", "openai/i", content(["a", {"type": "output_text", "text": "b"}]), ("ab", "stop", [])),
+        ("openai", "openai/j", choice(message=None), "unusable answer"),
+        ("openai", "openai/k", choice(finish_reason="content-filter"), ("x", "content_filter", [])),
+        ("openrouter", "openrouter/a", choice(native_finish_reason="network_error"), "server error (it ended in"),
+        ("openrouter", "openrouter/b", choice(native_finish_reason="MAX_TOKENS"), ("x", "length", [])),
+        ("openrouter", "openrouter/c", choice(native_finish_reason="completed"), ("x", "stop", [])),
+        ("openai", "openai/l", Text("", usage=(11, 0)), "unusable answer (nothing in it)"),
+        ("gemini", "gemini/gemini-2.5-pro", raw({"candidates": [{"content": {"role": "model"}, "finishReason": "STOP"}],
+         "usageMetadata": {"promptTokenCount": 5, "totalTokenCount": 5}}), "unusable answer (nothing in it)"),
+        ("anthropic", claude, blocks({**called, "input": '{"a": 1}'}), ("", "tool_calls", [("weather", '{"a": 1}')])),
         ("openai", CODEX, response(message(text("One.")), THOUGHT, message(text("Two."))),
          ("One.\n\nTwo.", "stop", [])),
         ("openai", CODEX, response(commentary("Looking."), message(text("Two."))), ("Two.", "stop", [])),
@@ -527,6 +550,8 @@ async def test_of_several_choices_the_first_that_says_something_is_the_answer(
         (None, (0, 0), False),
         ({}, (0, 0), False),
         ({"prompt_tokens": -1, "completion_tokens": 7}, (0, 0), False),
+        ({"prompt_tokens": 1.5, "completion_tokens": 7}, (0, 7), True),
+        ("many", (0, 0), False),
         ({"prompt_tokens": 11}, (11, 0), True),
         ({"prompt_tokens": 11, "completion_tokens": 7}, (11, 7), True),
         ({"input_tokens": 11, "output_tokens": 7}, (11, 7), True),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from formats import Wire
-from providers import Changed, Provider, Received, Text
+from providers import Changed, Provider, Received, Status, Text
 from worlds import entry, opened, reaching, replace
 
 from konstruct_mcp import Konstruct
@@ -256,6 +256,127 @@ async def test_encrypted_reasoning_of_the_responses_api_comes_back_with_what_fol
     assert again == thought
     assert said["content"][0]["text"] == "Looking."
     assert (called["call_id"], result["call_id"], result["output"]) == ("call_1", "call_1", "rain")
+
+
+async def test_claudes_thinking_amid_its_turn_comes_back_where_it_was(tmp_path: Path, anthropic: Provider) -> None:
+    again = {**THINKING, "thinking": "Well.", "signature": "YWdhaW4"}
+    text = {"type": "text", "text": "Let me see."}
+    answer = Text("x", tool_calls=[("toolu_1", "weather", "{}")])
+    anthropic.script(
+        Changed(answer, lambda body: body.update(content=[THINKING, text, again, body["content"][-1]])),
+        Text("It rains."),
+    )
+    async with opened(
+        tmp_path, {"model_list": [entry("it", reaching(anthropic, "anthropic/claude-sonnet-4-5"))]}
+    ) as konstruct:
+        messages = list(ASKED)
+        await turn(konstruct, messages)
+        await konstruct.complete(messages, tools=[WEATHER])
+
+    call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
+    assert turn_of(anthropic.requests[-1])["content"] == [THINKING, text, again, call]
+
+
+async def test_what_geminis_chat_format_has_beside_a_call_comes_back(tmp_path: Path, openai: Provider) -> None:
+    signed = {"google": {"thought_signature": "c2ln"}}
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    openai.script(with_reasoning(tool_calls=[{**call, "extra_content": signed}]), Text("It rains."))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/gemini-3-pro"))]}) as konstruct:
+        messages = list(ASKED)
+        await turn(konstruct, messages)
+        await konstruct.complete(messages, tools=[WEATHER])
+
+    [again] = turn_of(openai.requests[-1])["tool_calls"]
+    assert again["extra_content"] == signed
+
+
+CODEX, GEMINI = "openai/gpt-5-codex", "gemini/gemini-2.5-pro"
+_SIGNED = Changed(
+    Text("x"),
+    lambda body: body["candidates"][0]["content"].update(
+        parts=[{"functionCall": {"name": "weather", "args": {}}, "thoughtSignature": "c2ln"}]
+    ),
+)
+_ENCRYPTED = Changed(
+    Text(None, tool_calls=[CALL]),
+    lambda body: body["output"].insert(
+        0, {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "c2ln"}
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("wire", "model", "params", "answer", "refusal", "mark"),
+    [
+        ("anthropic", "anthropic/claude-sonnet-4-5", {}, claude(THINKING),
+         "messages.1.content.0: Invalid `signature` in `thinking` block", "signature"),
+        ("anthropic", "anthropic/claude-sonnet-4-6", {"reasoning_effort": "high"}, claude(THINKING),
+         "messages.1.content.0: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be "
+         "modified. These blocks must remain as they were in the original response.", "signature"),
+        ("openai", CODEX, {"reasoning_effort": "high"}, _ENCRYPTED,
+         "The encrypted content gAAA...DQ== could not be verified.", "c2ln"),
+        ("openai", CODEX, {"reasoning_effort": "high"}, _ENCRYPTED,
+         "Item 'rs_1' of type 'reasoning' was provided without its required following item.", "c2ln"),
+        ("gemini", GEMINI, {}, _SIGNED, "Corrupted thought signature.", "c2ln"),
+        ("openrouter", "openrouter/google/gemini-3-pro", {}, with_reasoning(reasoning_details=[{"data": "c2ln"}]),
+         "Thought signature is not valid", "c2ln"),
+        ("groq", "groq/openai/gpt-oss-120b", {"reasoning_effort": "high"}, with_reasoning(reasoning="Hm."),
+         "'messages.1' : property 'reasoning' is unsupported", "Hm."),
+    ],
+)  # fmt: skip
+async def test_a_thought_that_is_not_taken_back_is_left_out_and_no_parameter_blamed_for_it(
+    tmp_path: Path, wire: Wire, model: str, params: dict[str, Any], answer: Any, refusal: str, mark: str
+) -> None:
+    def answers(received: Received) -> Any:
+        if mark in json.dumps(received.body):
+            return Status(400, refusal)
+        return Text("It rains.") if "rain" in json.dumps(received.body) else answer
+
+    with Provider(wire) as provider:
+        provider.script(answers)
+        async with opened(tmp_path, {"model_list": [entry("it", reaching(provider, model), **params)]}) as konstruct:
+            messages = list(ASKED)
+            await turn(konstruct, messages)
+            completion = await konstruct.complete(messages, tools=[WEATHER])
+            again = await konstruct.complete(messages, tools=[WEATHER])
+            await konstruct.complete(ASKED, tools=[WEATHER])
+
+    assert (completion.content, completion.attempts) == ("It rains.", ())
+    [note] = completion.notes
+    assert "thought before" in note
+    assert again.content == "It rains."
+    sent = [mark in json.dumps(request.body) for request in provider.requests]
+    in_the_id = [True] * (model == GEMINI)  # where the assistant keeps it, and it is refused each time
+    assert sent == [False, True, False, *in_the_id, False, False]
+    for name in ("thinking", "output_config", "reasoning", "reasoning_effort"):
+        assert provider.requests[-1].body.get(name) == provider.requests[0].body.get(name)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "instead"),
+    [
+        ("thinking is enabled but reasoning_content is missing in assistant tool call message at index 2",
+         {"reasoning_content": " "}),
+        ("The `reasoning_content` in the thinking mode must be passed back to the API.", {"reasoning_content": " "}),
+        ("Function call is missing a thought_signature in functionCall parts. This is required for tools to work.",
+         {"extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}}),
+    ],
+)  # fmt: skip
+async def test_a_thought_that_is_missed_in_a_history_is_stood_in_for(
+    tmp_path: Path, openai: Provider, refusal: str, instead: dict[str, Any]
+) -> None:
+    openai.script(Status(400, refusal), Text("It rains."), Status(400, refusal))
+    params = reaching(openai, "openai/house-model")
+    async with opened(tmp_path, {"model_list": [entry("it", params, reasoning_effort="high")]}) as konstruct:
+        completion = await konstruct.complete(LOOP, tools=[WEATHER])
+        with pytest.raises(Exception, match="refused the request"):  # who is never content is asked no third time
+            await konstruct.complete(LOOP, tools=[WEATHER])
+
+    assert completion.content == "It rains."
+    last = turn_of(openai.requests[1])
+    assert {key: {**last, **last["tool_calls"][0]}[key] for key in instead} == instead
+    assert openai.calls == 4
+    assert all(request.body["reasoning_effort"] == "high" for request in openai.requests)
 
 
 async def test_calls_that_had_no_id_of_their_own_are_known_by_the_ones_they_were_given(
