@@ -61,7 +61,7 @@ _QUOTA = _words(
     r"billing hard limit|balance is (too low|insufficient)|余额不足|额度不足|欠费|billing_not_active|payment method",
     r"requires more credits|(out of|any|all( available)?) credits|payment (is )?required|arrearage|INVALID_PAYMENT",
     r"(out of|from your) (extra )?usage|exceeded.current.quota_error|spend(ing)? limit|token_quota_reached",
-    r"free tier .{0,40}exhausted|package has expired",
+    r"free tier .{0,40}exhausted|package has expired|PerDayPerProject",
 )
 _USED_UP = _words(
     r"\b(reached|exceeded|hit|over)\b.{0,40}\b(usage|spend(ing)?|billing|budget|key) limits?\b",
@@ -83,8 +83,9 @@ _ACCOUNT = _words(
     r"SERVICE_DISABLED|has not been used in project",
     r"organi[sz]ation_restricted|(organi[sz]ation|account|workspace|project|team) (has been|is|was) restricted",
     r"(credential|api.?key|subscription)\b.{0,40}\b(only (be )?(authorized|valid|used)|cannot be used|not be used)\b",
-    r"not allowed to use|operation not allowed|verify your account|requires (a subscription|terms acceptance)",
-    r"blocked at the (project|organi[sz]ation)|use case details|region_territory|territory not supported",
+    r"not allowed to use|(operation|request) not allowed|verify your account|requires terms acceptance",
+    r"requires a subscription|blocked at the (project|organi[sz]ation)|use case details",
+    r"region_territory|territory not supported",
 )
 # What has happened to the model there, which has nothing to do with the request.
 _DOWN = _words(
@@ -152,7 +153,7 @@ _THOUGHT = _words(
     r"signature.{0,20}thinking|thought_?signature|thought signature|thinking. blocks? .{0,60}cannot be modified",
     r"expected .?(redacted_)?thinking|encrypted.content.{0,400}(verified|decrypted)|invalid_encrypted_content",
     r"reasoning_content.{0,80}(missing|must be|passed back)|missing .?reasoning_content",
-    r"property .?reasoning\w*.? is unsupported|messages\S*\.reasoning\w*: extra inputs",
+    r"property .?reasoning\w*.? is unsupported|messages\S*\.reasoning\w*: extra inputs|both content and thinking",
     r"without its required .?(reasoning|following item)",
 )
 # The model itself wrote what its provider then refused.
@@ -305,7 +306,7 @@ def refused_thought(error: BaseException, *, left: bool, answer: Any = None) -> 
     """What the provider says of the reasoning in the history, where that is what the call was refused for: that it
     cannot be read there, or is not there. Empty where it was refused for anything else."""
     response = _response(list(_chain(error)), answer)
-    if not left or response is None or response.status_code not in (400, 422):
+    if not left or response is None or response.status_code not in (400, 422, 500):  # llama.cpp's templates
         return ""
     said = _said(response).text
     return said if _THOUGHT.search(said) else ""
@@ -366,6 +367,7 @@ def _response(chain: list[BaseException], answer: Any) -> Any:
 # model has failed.
 _BUSY = (420, 498)
 _BROKEN = (409, 421, 423, 424, 425, 499)
+_LATE = (408, 524)  # Cloudflare's, after its hundred seconds: another try takes as long
 _GUARDRAIL = 446  # Portkey's and WSO2's, for what a check of the operator's own has stopped
 
 
@@ -400,7 +402,7 @@ def _http_fault(
         return Fault(FaultKind.AUTH, detail)
     if status in (402, 429, *_BUSY):
         return Fault(FaultKind.RATE_LIMITED, detail, retry_after_s=retry_after_s)
-    if status == 408:
+    if status in _LATE:
         return Fault(FaultKind.TIMEOUT, detail)
     if status in (404, 410):
         if _ACCOUNT.search(text) and not _GONE.search(text) and "NOT_FOUND" not in said.codes.split():
@@ -549,6 +551,9 @@ def _said(response: Any) -> _Said:
     details = body.get("details")
     details = [item for item in details if isinstance(item, dict)] if isinstance(details, list) else []
     codes = [body.get(key) for key in ("code", "type", "status")] + [item.get("reason") for item in details]
+    codes += [
+        flaw.get("quotaId") for item in details for flaw in item.get("violations") or () if isinstance(flaw, dict)
+    ]
     texts = (body.get(key) for key in ("message", "detail", "msg", "title"))
     return _Said(
         " ".join(str(code) for code in codes if isinstance(code, str | int)),

@@ -34,10 +34,6 @@ _LIMITS = frozenset({"max_tokens", "max_completion_tokens"})  # which a budget m
 # As providers call them in what they say, where that is not their name here.
 _OTHER_NAMES = {
     "stop": r"stop_?sequences",
-    "top_p": "topP",
-    "top_k": "topK",
-    "presence_penalty": "presencePenalty",
-    "frequency_penalty": "frequencyPenalty",
     "logprobs": "responseLogprobs",
     "reasoning_effort": r"reasoning(?:[ .]?effort)?|output_config|thinking\w*|budget_tokens|effort",
     "thinking": r"reasoning(?:[ ._]?effort)?|output_config|thinking\w*|budget_tokens|effort",
@@ -67,7 +63,7 @@ def named(text: str, passed: Collection[str], param: str = "") -> tuple[str, ...
 
 
 def _is_named(name: str, text: str) -> bool:
-    names = "|".join(filter(None, (re.escape(name), _OTHER_NAMES.get(name))))
+    names = "|".join(filter(None, (re.escape(name).replace("_", "_?"), _OTHER_NAMES.get(name))))  # or topP
     if name in _WORDS:
         written = rf"['\"`](?:{names})['\"`]|^(?:{names})$|(?<![\w.])(?:{names})[:=]"
     else:

@@ -251,8 +251,8 @@ def give_back(
 ) -> GivenBack:
     """Put into these messages what the deployment has thought when it made the calls in them. `must_think` says that
     it does not take a last turn of calls that begins without thinking, and others' thinking where that is off.
-    `refusal` is what it has said of a history in which that was, or was not: then nothing is recalled, and what it
-    wants to see there is put in its place."""
+    `refusal` is what it has said of a history in which that was, or was not: then nothing is put back, or, where it has
+    missed something, that has something in its place."""
     turns = [message for message in messages if message.get("tool_calls")]
     if not turns:
         return GivenBack(messages)
@@ -261,7 +261,10 @@ def give_back(
         _drop_signatures(messages)
     outputs: dict[str, Sequence[Mapping[str, Any]]] = {}
     for message, thought in zip(turns, recalled.turns, strict=True):
-        found = dict(thought or {}) if not refusal else _instead(refusal, len(message["tool_calls"]))
+        found = dict(thought or {})
+        if refusal:
+            stand_in = _stand_in(refusal, len(message["tool_calls"]))
+            found = stand_in and stand_in | {key: value for key, value in found.items() if value}
         if (output := found.pop("output", None)) is not None:
             outputs[message["tool_calls"][0]["id"]] = output
         for call, more in zip(message["tool_calls"], found.pop("extra_content", ()), strict=False):
@@ -279,7 +282,12 @@ def give_back(
     return GivenBack(messages, is_thoughtless=True)
 
 
-def _instead(refusal: str, calls: int) -> dict[str, Any]:
+def misses(refusal: str) -> bool:
+    """Whether a provider misses something in a history, and does not refuse what is there."""
+    return bool(_stand_in(refusal, 1))
+
+
+def _stand_in(refusal: str, calls: int) -> dict[str, Any]:
     """What stands for a thought that is gone, by the words of who misses it."""
     if _MISSES_THE_FIELD.search(refusal):
         return {"reasoning_content": " "}

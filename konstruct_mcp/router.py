@@ -39,7 +39,7 @@ from .forms import Form
 from .models import entry
 from .parameters import Passed, Refusals
 from .prices import facts_of, quote
-from .reasoning import Kept, Recalled
+from .reasoning import Kept, Recalled, misses
 from .requests import OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
 from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
@@ -281,7 +281,8 @@ class ModelRouter:
                 if refusal := refused_thought(error, left=call.left, answer=call.answer):
                     if asked.is_thoughtless or not any(message.tool_calls for message in request.messages):
                         raise
-                    self._kept.forget(tenant, deployment, request.messages)
+                    if not misses(refusal):
+                        self._kept.forget(tenant, deployment, request.messages)
                     asked.become(self._as_asked(deployment, request, asked.recalled, asked.most, refusal))
                     continue
                 refused = blamed(error, asked.passed.names, left=call.left, answer=call.answer)

@@ -322,6 +322,8 @@ _ENCRYPTED = Changed(
          "Thought signature is not valid", "c2ln"),
         ("groq", "groq/openai/gpt-oss-120b", {"reasoning_effort": "high"}, with_reasoning(reasoning="Hm."),
          "'messages.1' : property 'reasoning' is unsupported", "Hm."),
+        ("openai", "openai/gpt-oss", {}, with_reasoning(reasoning_content="Hm."), 'Error rendering prompt with jinja '
+         'template: "Cannot pass both content and thinking in an assistant message with tool calls!"', "Hm."),
     ],
 )  # fmt: skip
 async def test_a_thought_that_is_not_taken_back_is_left_out_and_no_parameter_blamed_for_it(
@@ -377,6 +379,23 @@ async def test_a_thought_that_is_missed_in_a_history_is_stood_in_for(
     assert {key: {**last, **last["tool_calls"][0]}[key] for key in instead} == instead
     assert openai.calls == 4
     assert all(request.body["reasoning_effort"] == "high" for request in openai.requests)
+
+
+async def test_what_is_stood_in_for_takes_no_thoughts_place_that_is_there(tmp_path: Path, openai: Provider) -> None:
+    refusal = Status(
+        400, "thinking is enabled but reasoning_content is missing in assistant tool call message at index 4"
+    )
+    openai.script(with_reasoning(reasoning_content="Hm."), refusal, Text("It rains."))
+    async with opened(tmp_path, {"model_list": [entry("it", reaching(openai, "openai/house-model"))]}) as konstruct:
+        messages = list(ASKED)
+        await turn(konstruct, messages)
+        call = {"id": "call_of_another", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+        messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+        messages.append({"role": "tool", "tool_call_id": "call_of_another", "content": "rain"})
+        await konstruct.complete(messages, tools=[WEATHER])
+
+    turns = [message for message in openai.requests[-1].body["messages"] if message["role"] == "assistant"]
+    assert [message["reasoning_content"] for message in turns] == ["Hm.", " "]
 
 
 async def test_calls_that_had_no_id_of_their_own_are_known_by_the_ones_they_were_given(

@@ -164,6 +164,7 @@ class TestATuningParameter:
             ),
             ("`temperature` is deprecated for this model.", None),
             ("Model house-model does not support parameter temperature.", None),
+            ("invalid temperature: only 1 is allowed for this model", None),
             ("temperature: Extra inputs are not permitted", None),
         ],
     )
@@ -545,6 +546,9 @@ SAID: list[tuple[int, Any, bool, str]] = [
     (400, {"error": "The model has crashed without additional information. (Exit code: 1)"}, False, "server error"),
     # more money for a moment, and a day's limit that says until when
     (402, _of_openai("In-flight budget"), True, "rate limited"),
+    (429, _of_google("You exceeded your current quota.", details=[{"violations": [{"quotaId": "GenerateRequestsPerDay"
+          "PerProjectPerModel-FreeTier"}]}, {"retryDelay": "36s"}]), True, "quota used up"),
+    (524, "error code: 524", False, "no answer in time"),
     (429, _of_google("You exceeded your current quota.", details=[{"retryDelay": "36s"}]), True, "rate limited"),
 ]  # fmt: skip
 
