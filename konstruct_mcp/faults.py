@@ -124,6 +124,7 @@ _OF_A_FIELD = _words(
     r"^invalid (\w+ )?schema\b",
 )
 _CODE_OF_A_FIELD = _words(r"invalid_function_parameters|invalid_(json_)?schema|invalid_tool")
+_OF_THE_CONVERSATION = _words(r"^\W*(messages|input|contents|system|tools|functions)\b", r"^invalid (\w+ )?schema\b")
 # The request's own text. Of what else a provider names there, an account may be the reason.
 _PARAM_OF_TEXT = _words(
     r"^(messages|input|contents|system|tools|tool_choice|functions|response_format|text|metadata)\b"
@@ -294,7 +295,7 @@ def blamed(error: BaseException, passed: Collection[str], *, left: bool, answer:
     if response is None or response.status_code not in (400, 422):
         return ()
     said = _said(response)
-    if _THOUGHT.search(said.text):
+    if _THOUGHT.search(said.text) or _OF_THE_CONVERSATION.search(said.param or said.message):
         return ()  # which goes by what is in this conversation, and not by a parameter
     fault = _http_fault(response.status_code, said, (), response.headers, ())
     if fault.kind not in (FaultKind.UNFIT, FaultKind.REFUSED):

@@ -145,6 +145,7 @@ class Passed:
         given = own.get("additional_drop_params")
         self._dropped = [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
         self._left_out: set[str] = set()
+        self._refused: list[str] = []
         if named_by_config := [name for name in self._all if name in self._dropped]:
             self._leave_out(named_by_config, f"additional_drop_params of {deployment.name} name it")
         if known := refusals.of(deployment, self._all):
@@ -181,9 +182,14 @@ class Passed:
             self._left_to_litellm = True
             self.notes.append(f"drop_params: LiteLLM left out what {self._deployment.name} does not take")
             return True
-        self._refusals.add(self._deployment, self._all, refused)
+        self._refused += refused
         self._leave_out(refused)
         return True
+
+    def remember(self) -> None:
+        """What was refused was the reason: without it there is an answer."""
+        if self._refused:
+            self._refusals.add(self._deployment, self._all, self._refused)
 
     def _leave_out(self, names: Iterable[str], why: str = "") -> None:
         # A choice among tools, without them, is refused as well.

@@ -276,7 +276,7 @@ class ModelRouter:
         for _ in range(_MOST_ASKED - 1):
             call.begin(asked.prepared.outputs)
             try:
-                return await engine.ask(deployment, asked.prepared, tenant, address, asked.passed, call)
+                response = await engine.ask(deployment, asked.prepared, tenant, address, asked.passed, call)
             except Exception as error:
                 if refusal := refused_thought(error, left=call.left, answer=call.answer):
                     if asked.is_thoughtless or not any(message.tool_calls for message in request.messages):
@@ -289,8 +289,13 @@ class ModelRouter:
                 by_litellm = not call.left and is_unsupported(error)
                 if not (refused or by_litellm) or not asked.passed.without(refused, by_litellm=by_litellm):
                     raise
+            else:
+                asked.passed.remember()
+                return response
         call.begin(asked.prepared.outputs)
-        return await engine.ask(deployment, asked.prepared, tenant, address, asked.passed, call)
+        response = await engine.ask(deployment, asked.prepared, tenant, address, asked.passed, call)
+        asked.passed.remember()
+        return response
 
     async def _address(self, deployment: Deployment) -> dict[str, str]:
         """Where to call and with which key, for a deployment whose server is started on first use."""

@@ -204,6 +204,27 @@ class TestATuningParameter:
         assert sorted(note.partition(" ")[0] for note in answer.notes) == ["seed", "temperature", "top_p"]
         assert openai.calls == 4
 
+    @pytest.mark.parametrize(
+        ("said", "param", "tries"),
+        [
+            ("Invalid schema for function 'x': In context=('properties', 'temperature'), 'type' is required", None, 1),
+            ("Missing required parameter: 'temperature'.", "tools[0].function.parameters", 1),
+            ("It is too hot here for a temperature.", None, 2),
+        ],
+    )
+    async def test_that_a_refusal_only_speaks_of_is_not_blamed_for_it(
+        self, tmp_path: Path, openai: Provider, said: str, param: str | None, tries: int
+    ) -> None:
+        error = {"message": said, "type": "invalid_request_error", "param": param, "code": None}
+        refusal = Raw(json.dumps({"error": error}).encode(), status=400)
+        openai.script(*[refusal] * tries, Text("Hello"))
+        async with opened(tmp_path, one_after_another(gpt(openai, "house-model")), {}) as konstruct:
+            with pytest.raises(RequestError):
+                await ask(konstruct, temperature=0.2)
+            answer = await ask(konstruct, temperature=0.2)
+        assert (openai.calls, answer.notes) == (tries + 1, ())
+        assert openai.requests[-1].body["temperature"] == 0.2
+
     async def test_a_provider_that_refuses_it_for_ever_ends_the_try(self, tmp_path: Path, openai: Provider) -> None:
         openai.script(Status(400, "Unsupported parameter: 'temperature' is not supported with this model."))
         with pytest.raises(RequestError):
