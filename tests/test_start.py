@@ -84,6 +84,7 @@ def test_litellm_is_loaded_after_what_a_client_asks_first_and_nothing_heavy_with
     assert not was_loading
 
 
+@pytest.mark.long
 def test_the_watch_sees_what_is_heavy(openai: Provider, tmp_path: Path) -> None:
     """The test above could not fail if the watch were blind."""
     models = ("deepinfra/x", "mistral/x")
@@ -141,6 +142,7 @@ def test_nothing_but_loopback_is_ever_reached(config: Path, ollama: Provider) ->
     assert ollama.calls == 1
 
 
+@pytest.mark.long
 def test_the_watch_sees_what_it_should(tmp_path: Path) -> None:
     """The test above could not fail if the watch were blind."""
     away = {"model": "openai/x", "api_base": "http://far.invalid/v1", "api_key": "k"}
