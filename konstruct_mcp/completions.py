@@ -564,7 +564,7 @@ class Konstruct:
                     await _ended(asking, within_s=_GRACE_S)
                     asking.cancel()
                     await _ended(asking)
-                tried = None if asking.cancelled() else asking.result()
+                tried = _outcome(asking)
                 account.add(attempt, tried, free=router.free(deployment), grant=grant)
             if tried is None:  # only a cancellation gets here without an outcome, and goes on by itself
                 raise asyncio.CancelledError
@@ -952,6 +952,17 @@ def _no_group(name: str, groups: Iterable[str], patterns: Sequence[str] = ()) ->
 def _check_tenant_id(tenant_id: str | None) -> None:
     if tenant_id is not None and not TENANT_ID.match(tenant_id):
         raise InvalidArgumentError(f"tenant_id: {TENANT_ID_RULE}")
+
+
+def _outcome(asking: asyncio.Future[Tried]) -> Tried | None:
+    """How a try went that has ended; None for one that was broken off. One that fails in itself may have been answered,
+    and billed."""
+    if asking.cancelled():
+        return None
+    if (error := asking.exception()) is None:
+        return asking.result()
+    _log.error("a try failed in konstruct_mcp itself", exc_info=error)
+    return Tried(Fault(FaultKind.BAD_ANSWER, "an answer that is not understood"))
 
 
 async def _ended(task: asyncio.Future[Any], within_s: float | None = None) -> None:

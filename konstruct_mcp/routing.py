@@ -102,6 +102,8 @@ _NOT_TAKEN = _PASSED_ON | {FaultKind.CONTEXT_OVERFLOW}
 _REQUEST_FAULTS = (
     _UNASKED | _PASSED_ON | frozenset({FaultKind.CONTEXT_OVERFLOW, FaultKind.CONTENT_POLICY, FaultKind.BAD_REQUEST})
 )
+# What lasts until an operator sees to it.
+_SET_UP = frozenset({FaultKind.AUTH, FaultKind.QUOTA, FaultKind.NOT_FOUND, FaultKind.ACCOUNT, FaultKind.UNMADE})
 # Parameters of a deployment that say on whose account, or where, it is called.
 _ACCOUNT = re.compile(
     r"api_(key|base)|organization|project|region_name|(aws|azure|vertex|watsonx)_\w+|(client|tenant)_id"
@@ -840,15 +842,17 @@ class Walk:
         if last.kind is FaultKind.CONTENT_POLICY:
             return ContentPolicyError(f"{who} refused the content under its content policy; rephrase it")
         if all(fault.kind is FaultKind.CONTEXT_OVERFLOW for fault in self._faults):
+            asked = " and ".join(dict.fromkeys(deployment.name for deployment in self._asked))
             return ContextOverflowError(
-                f'the conversation is too long for {who}, and "{name}" has no deployment with a larger context window'
+                f'the conversation is too long for {asked}, and "{name}" has no deployment with a larger context window'
                 " behind it; shorten the conversation or use a group with a larger one"
             )
         if self._is_confirmed() or all(fault.kind in _NOT_TAKEN for fault in self._faults):
             return self._not_taken()
+        lasts = all(fault.kind in _SET_UP for fault in self._faults)
+        advice = "use another group, or have it set up" if lasts else "try again later or use another group"
         return AllFailedError(
-            f'no deployment of "{name}" or its fallbacks answered: {self._tried()}; '
-            "try again later or use another group",
+            f'no deployment of "{name}" or its fallbacks answered: {self._tried()}; {advice}',
             self.attempts,
         )
 
