@@ -224,7 +224,7 @@ class TestComplete:
         assert ran.err == (
             'error: all_failed: no deployment of "quality" or its fallbacks answered: '
             f"{CLAUDE}: no such model (HTTP 404); {GPT}: no such model (HTTP 404); {QWEN}: no such model (HTTP 404); "
-            "try again later or use another group\n"
+            "use another group, or have it set up\n"
         )
 
     def test_without_a_key_it_says_which(self, groups: dict[str, Any], tmp_path: Path, anthropic: Provider) -> None:
