@@ -38,6 +38,7 @@ class Body:
         error: the code and the message of an error that came in place of an answer, or has ended it.
         tokens: what it has counted; None where it has counted nothing.
         served: in which way it has answered, as far as it says that.
+        is_miscounted: whether it has counted something in no way that is known.
         reasoning: what it wants to see again beside these calls, by the name of the message's field.
         cost_usd: what it says itself that it has billed; None where it does not say.
     """
@@ -52,6 +53,7 @@ class Body:
     error: tuple[str, str] | None = None
     tokens: Tokens | None = None
     served: Served = field(default_factory=Served)
+    is_miscounted: bool = False
     reasoning: Mapping[str, Any] = field(default_factory=dict)
     cost_usd: float | None = None
 
@@ -110,9 +112,11 @@ def body_of(content: bytes) -> Body | None:
     for form, (is_it, read) in _READERS.items():
         if is_it(answer):
             try:
-                return replace(read(form, answer), served=_served(answer))
+                body = replace(read(form, answer), served=_served(answer))
             except (AttributeError, KeyError, TypeError, ValueError):  # it only looked like it
                 return None
+            counts = any(answer.get(name) for name in ("usage", "usageMetadata", "meta"))
+            return replace(body, is_miscounted=counts and body.tokens is None)
     error = _error(answer.get("error")) or _error_of_another_form(answer)
     return None if error is None else Body("error", error=error)
 
@@ -250,8 +254,11 @@ def _thought_of_claude(blocks: Sequence[Mapping[str, Any]], thinking: Sequence[M
     places only, and LiteLLM puts them first."""
     if not thinking:
         return {}
-    is_amid = list(blocks[: len(thinking)]) != list(thinking)
-    return {"thinking_blocks": thinking, **({"output": blocks} if is_amid else {})}
+    said = [
+        block for block in blocks if block.get("type") != "text" or block.get("text")
+    ]  # it takes no empty text back
+    is_amid = said[: len(thinking)] != list(thinking)
+    return {"thinking_blocks": thinking, **({"output": said} if is_amid else {})}
 
 
 def _gemini(form: Form, answer: Mapping[str, Any]) -> Body:

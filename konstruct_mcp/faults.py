@@ -37,11 +37,12 @@ def _words(*alternatives: str) -> re.Pattern[str]:
 
 
 _OVERFLOW = _words(
-    r"context.?(length|window|size|limit)|prompt is too long|input tokens exceed|too many (input )?tokens",
+    r"context.?(length|window|size|limit)|prompt (is )?too long|input tokens exceed|too many (input )?tokens",
     r"exceeds? the (model's )?(maximum|available) (input )?(context|number of tokens|token)|input is too long for",
     r"exceed(s|ed)? (the )?(model('s)? )?(total )?tokens? limit|prompt (token count of \d+ )?exceeds",
     r"input token length too long|range of input length|must have less than \d+ tokens|tokens \+ \S+ must be <=",
-    r"tokens_limit_reached",
+    r"tokens_limit_reached|maximum (allowed input|prompt) length|reduce the length of the (messages|input|prompt)",
+    r"prompt 超长|上下文长度",
 )
 # The answer that was asked for is longer than the model writes; some say in the same breath how much it reads.
 _ANSWER_LIMIT = _words(

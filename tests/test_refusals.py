@@ -545,6 +545,9 @@ SAID: list[tuple[int, Any, bool, str]] = [
     # too long for this one
     (400, _of_openai("Invalid request: Your request exceeded model token limit: 262144 (requested: 269030)"), False,
      "context too long"),
+    (400, _of_xai("This model's maximum prompt length is 131072 but the request contains 537812 tokens."), False,
+     "context too long"),
+    (400, {"error": {"code": "1261", "message": "Prompt 超长"}}, False, "context too long"),
     (400, _of_openai("prompt token count of 146270 exceeds the limit of 128000", "x"), False, "context too long"),
     (400, _of_openai("<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 129024]"), False,
      "context too long"),
