@@ -537,17 +537,21 @@ def _said(response: Any) -> _Said:
         body = response.json()
     except Exception:  # a text, perhaps: servers that cannot read a request say so in one
         return _Said("", _plain(response))
-    outer = ""
     try:
-        for _ in range(_DEPTH):
-            inner = _inside(body)
-            if inner is None:
-                break
-            if isinstance(body, dict):
-                outer = " ".join(str(code) for code in (body.get("code"), body.get("error_type")) if code)
-            body = inner
+        return _said_in(body)
     except Exception:  # whatever the body is, it is no error of a known form
         return _Said()
+
+
+def _said_in(body: Any) -> _Said:
+    outer = ""
+    for _ in range(_DEPTH):
+        inner = _inside(body)
+        if inner is None:
+            break
+        if isinstance(body, dict):
+            outer = " ".join(str(code) for code in (body.get("code"), body.get("error_type")) if code)
+        body = inner
     if not isinstance(body, dict):
         return _Said(outer, body if isinstance(body, str) else "")
     details = body.get("details")
