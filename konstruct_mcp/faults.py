@@ -553,7 +553,7 @@ def _said_in(body: Any) -> _Said:
             outer = " ".join(str(code) for code in (body.get("code"), body.get("error_type")) if code)
         body = inner
     if not isinstance(body, dict):
-        return _Said(outer, body if isinstance(body, str) else "")
+        return _Said(outer, body[:_MOST_SAID] if isinstance(body, str) else "")
     details = body.get("details")
     details = [item for item in details if isinstance(item, dict)] if isinstance(details, list) else []
     codes = [body.get(key) for key in ("code", "type", "status")] + [item.get("reason") for item in details]
@@ -563,13 +563,14 @@ def _said_in(body: Any) -> _Said:
     texts = (body.get(key) for key in ("message", "detail", "msg", "title"))
     return _Said(
         " ".join(str(code) for code in codes if isinstance(code, str | int)),
-        next((text for text in texts if isinstance(text, str) and text), ""),
+        next((text[:_MOST_SAID] for text in texts if isinstance(text, str) and text), ""),
         str(body.get("param") or ""),
         _status(body.get("code")),
         next(filter(None, map(_delay, details)), None),
     )
 
 
+_MOST_SAID = 8000  # characters that are looked at: some echo a whole request, which takes seconds to look through
 _DEPTH = 6  # of errors in errors: gateways before gateways
 
 
@@ -614,7 +615,7 @@ def _plain(response: Any) -> str:
         text = str(response.text).strip()
     except Exception:  # it cannot be decoded, or was never read
         return ""
-    return text if text[:1].isalpha() else ""
+    return text[:_MOST_SAID] if text[:1].isalpha() else ""
 
 
 def _delay(detail: Mapping[str, Any]) -> float | None:

@@ -515,6 +515,8 @@ SAID: list[tuple[int, Any, bool, str]] = [
      "context too long"),
     (400, {"detail": {"error": "please enter a payment method"}}, True, "quota used up"),
     (400, {"status": 400, "title": "Unsupported parameter(s): thinking"}, False, "cannot do what is asked"),
+    (400, _of_openai(f"Something is wrong with {'this ' * 2000}, which says insufficient funds"), False,
+     "request refused"),
     # money that is gone, which no waiting brings back
     (403, {"error": {"message": "Your account is not active, organization <o> exceeded current quota, please check",
                      "type": "exceeded_current_quota_error"}}, True, "quota used up"),
