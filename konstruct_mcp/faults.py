@@ -252,6 +252,7 @@ _UNSEEN = ("grpc", "google.api_core")
 def fault_of_body(status: int, code: object, message: str, secrets: Collection[str] = ()) -> Fault:
     """The fault that an error in an answer's body is, whose HTTP status says otherwise: a gateway has already sent 200
     when the provider behind it fails. `code` is the one inside, a number or a word."""
+    code, message = code if isinstance(code, int) else str(code)[:_MOST_SAID], message[:_MOST_SAID]
     number = _status(code) or next((number for words, number in _CODES if words.search(str(code))), None)
     if number is None and _says_why(message):
         number = 400
