@@ -3,6 +3,7 @@ the machine that runs the tests is ever seen by what is tested."""
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import tempfile
@@ -22,10 +23,10 @@ os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(p
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from accounts import Accounted, accounted
@@ -43,14 +44,16 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test with many cases, one in so many is its short form and the others are its long one."""
-    seen: Counter[str] = Counter()
+    """Of a test with many cases, one in so many is its short form and the others are its long one. Which ones, does not
+    go by their order, by which all of them may have the same of some parameter."""
+    cases: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("many_cases"):
-            test = item.nodeid.partition("[")[0]
-            if seen[test] % _ONE_IN:
-                item.add_marker("long")
-            seen[test] += 1
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for of_one in cases.values():
+        mixed = sorted(of_one, key=lambda item: crc32(item.nodeid.encode()))
+        for item in mixed[math.ceil(len(mixed) / _ONE_IN) :]:
+            item.add_marker("long")
 
 
 @pytest.fixture
