@@ -159,7 +159,7 @@ model_list:
 """,
         {"a": ["openai/gpt-4o"]},
         ("model_list[1]: the same as model_list[0]; they count as one of twice the weight",),
-        fields={"a.weight": 2.0},
+        fields={"a.copies": 2},
     ),
     Case(
         "a YAML key twice",
@@ -490,7 +490,71 @@ model_list:
   - {model_name: b, litellm_params: {model: openai/gpt-4o}}
 """,
         {"a": ["-openai/house"], "b": ["openai/gpt-4o"]},
-        fields={"a.unavailable": "api_base should be an http:// or https:// address with a host"},
+        ("model_list[0].litellm_params.api_key: has a placeholder, which nobody fills in here; a variable is os.env",),
+        fields={
+            "a.unavailable": "api_base should be an http:// or https:// address with a host; api_key has a "
+            "placeholder, which nobody fills in here; a variable is os.environ/NAME by itself"
+        },
+    ),
+    Case(
+        "entries for some environments",
+        """
+model_list:
+  - {model_name: a, litellm_params: {model: openai/gpt-4o-mini}, model_info: {supported_environments: [development]}}
+  - {model_name: a, litellm_params: {model: openai/gpt-4o}, model_info: {supported_environments: [production, staging]}}
+  - {model_name: b, litellm_params: {model: openai/gpt-4o}, model_info: {supported_environments: [production]}}
+  - {model_name: "groq/*", litellm_params: {model: "groq/*"}, model_info: {supported_environments: [production]}}
+""",
+        {"a": ["openai/gpt-4o-mini"]},
+        environ=ENVIRON | {"LITELLM_ENVIRONMENT": "development"},
+        fields={"patterns": []},
+    ),
+    Case(
+        "entries for some environments where nobody says which one this is",
+        """
+model_list:
+  - {model_name: a, litellm_params: {model: openai/gpt-4o}, model_info: {supported_environments: [production]}}
+  - {model_name: b, litellm_params: {model: openai/gpt-4o}}
+""",
+        {"a": ["-openai/gpt-4o"], "b": ["openai/gpt-4o"]},
+        fields={"a.unavailable": "LITELLM_ENVIRONMENT is not set, and it is for some environments only"},
+    ),
+    Case(
+        "what turns nothing on, a mode of one's own, fallbacks in a mapping, a list where a switch belongs",
+        """
+model_list:
+  - model_name: a
+    litellm_params: {model: openai/house, api_key: k, stream: false, tags: [], drop_params: [tool_choice], mode: chat}
+    model_info: {mode: orchestration}
+    guardrails: []
+  - {model_name: b, litellm_params: {model: openai/gpt-4o}}
+router_settings: {fallbacks: {a: [b]}}
+litellm_settings: {drop_params: true}
+""",
+        {"a": ["openai/house"], "b": ["openai/gpt-4o"]},
+        (
+            "model_list[0].litellm_params.drop_params: should be true or false; a list is additional_drop_params",
+            "no effect here: model_list[0].litellm_params.mode",
+        ),
+        fields={"a.fallbacks": ("b",), "a.params.drop_params": True},
+    ),
+    Case(
+        "fallbacks by a name without its provider, and by one that is no provider's",
+        """
+model_list:
+  - {model_name: chat, litellm_params: {model: openai/gpt-4o}}
+  - {model_name: groq/chat, litellm_params: {model: groq/llama-3.3-70b-versatile}}
+  - {model_name: team/chat, litellm_params: {model: openai/gpt-4o-mini}}
+  - {model_name: spare, litellm_params: {model: anthropic/claude-sonnet-4-6}}
+router_settings: {fallbacks: [{chat: [spare]}]}
+""",
+        {
+            "chat": ["openai/gpt-4o"],
+            "groq/chat": ["groq/llama-3.3-70b-versatile"],
+            "team/chat": ["openai/gpt-4o-mini"],
+            "spare": ["anthropic/claude-sonnet-4-6"],
+        },
+        fields={"chat.fallbacks": ("spare",), "groq/chat.fallbacks": ("spare",), "team/chat.fallbacks": ()},
     ),
     Case(
         "several organizations",
@@ -667,6 +731,7 @@ def test_each_key_that_is_read_is_a_known_one(tmp_path: Path) -> None:
         ("max_parallel_request", "max_parallel_requests"),
         ("temprature", "temperature"),
         ("house_flag", None),
+        ("safety_mode", None),
         ("top_k", None),
         ("rpn", None),
     ],
@@ -841,9 +906,33 @@ async def test_an_included_file_is_followed_and_its_faults_name_it(tmp_path: Pat
         until.set()
 
 
+async def test_a_fallback_may_be_named_by_its_model_and_who_has_no_share_is_not_asked_first(
+    tmp_path: Path, openai: Provider
+) -> None:
+    config = {
+        "model_list": [
+            entry("main", at(openai, "openai/first", num_retries=0, weight=1)),
+            entry("main", at(openai, "openai/never", num_retries=0)),
+            entry("spare", at(openai, "openai/second")),
+        ],
+        "router_settings": {"routing_strategy": "simple-shuffle", "fallbacks": [{"main": ["openai/second"]}]},
+    }
+    async with opened(tmp_path, config) as konstruct:
+        for _ in range(8):
+            assert (await konstruct.complete(HELLO)).model == "openai/first"
+        openai.script(Status(500), Status(500), Text("from behind"))
+        fallen = await konstruct.complete(HELLO)
+        assert (fallen.served_group, fallen.content) == ("spare", "from behind")
+        (warning,) = konstruct.config.warnings
+        said = 'no group "openai/second"; read as "spare", which asks that model'
+        assert warning == f"router_settings.fallbacks[0].main[0]: {said}"
+    models = [request.body["model"] for request in openai.requests]
+    assert models == [*["first"] * 9, "never", "second"]
+
+
 def test_strict_fails_on_what_has_no_effect(tmp_path: Path) -> None:
     file = tmp_path / "litellm.yaml"
-    models = {"model_list": [entry("a", {"model": "ollama/x"})]}
+    models = {"model_list": [entry("a", {"model": "ollama/x"}), entry("*", {"model": "*"})]}
     for extra, code in (({}, 0), ({"general_settings": {"master_key": "sk-1"}}, 1)):
         file.write_text(yaml.safe_dump(models | extra))
         assert run("--config", file, "check").code == 0
