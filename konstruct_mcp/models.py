@@ -17,7 +17,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -255,6 +255,16 @@ def read(data: bytes) -> Table:
     """
     if table := _as_written(data):
         return table
+    about, raw = _parsed(data)
+    if faults := [fault for faults in _faults(raw).values() for fault in faults]:
+        raise ValueError(_told_faults(faults))
+    return Table(
+        about, {name: sound(fields) for name, fields in raw.items() if not _is_sample(fields)}, tuple(_slips(raw))
+    )
+
+
+def _parsed(data: bytes) -> tuple[dict[str, str], dict[str, Any]]:
+    """What a table says of itself, and the rest of it."""
     try:
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -263,25 +273,25 @@ def read(data: bytes) -> Table:
     if not isinstance(raw, dict):
         raise ValueError("should be a mapping of models")  # noqa: TRY004  one kind for whoever catches it
     about = raw.pop(_ABOUT, {})
-    faults = [
-        f"{cut(name)}: should be a mapping of fields" for name, fields in raw.items() if not isinstance(fields, dict)
-    ]
-    faults += [
-        f"{cut(name)}.{cut(key)}: {fault}"
-        for name, fields in raw.items()
-        if isinstance(fields, dict) and not _is_sample(fields)
-        for key, value in fields.items()
-        if (fault := flaw(key, value))
-    ]
-    if faults:
-        more = f"\n… and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
-        raise ValueError("\n".join(faults[:_MOST_FAULTS]) + more)
     said = about if _is_table(about) else {}
-    return Table(
-        {key: cut(value) for key, value in said.items() if isinstance(value, str)},
-        {name: sound(fields) for name, fields in raw.items() if not _is_sample(fields)},
-        tuple(_slips(raw)),
-    )
+    return {k: cut(value) for k, value in said.items() if isinstance(value, str) and k != _DIGEST}, raw
+
+
+def _faults(raw: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Model → a line on each of its fields that is wrong, for those that have one."""
+    found = {}
+    for name, fields in raw.items():
+        if not isinstance(fields, dict):
+            found[name] = [f"{cut(name)}: should be a mapping of fields"]
+        elif not _is_sample(fields):
+            wrong = [f"{cut(name)}.{cut(key)}: {fault}" for key, value in fields.items() if (fault := flaw(key, value))]
+            found |= {name: wrong} if wrong else {}
+    return found
+
+
+def _told_faults(faults: list[str]) -> str:
+    more = f"\n… and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+    return "\n".join(faults[:_MOST_FAULTS]) + more
 
 
 def _slips(raw: Mapping[str, Entry]) -> Iterator[str]:
@@ -518,6 +528,7 @@ class Update:
         changes: model → one line for each field that would be another.
         doubtful: one line for each price that would become 0 or unknown, or move more than tenfold from what was known
             or what ships with us.
+        left: one line for each field that is wrong: its whole model stays as it was known.
     """
 
     text: str = field(repr=False)
@@ -525,6 +536,7 @@ class Update:
     new: tuple[str, ...]
     changes: Mapping[str, tuple[str, ...]]
     doubtful: tuple[str, ...]
+    left: tuple[str, ...] = ()
 
 
 _MOST_CHANGE = 10  # times; a price that moves further is a slip more often than a price
@@ -600,21 +612,22 @@ def update_from(where: str, own: Table | None) -> Update:
     is_url = "://" in where
     place = cut(where.partition("?")[0].rpartition("@")[2] if is_url else Path(where).name, 200)
     try:
-        data = _fetched(where) if is_url else _bytes_of(Path(where).expanduser())
-        newer = read(data)
-        raw = json.loads(data)
+        about, raw = _parsed(_fetched(where) if is_url else _bytes_of(Path(where).expanduser()))
+        faults = _faults(raw)  # one wrong model of thousands is to keep nobody from the others
+        left = [fault for faults_of_one in faults.values() for fault in faults_of_one]
+        models = {name: fields for name, fields in models_of(raw).items() if name not in faults}
+        if not models:
+            raise ValueError(_told_faults(left) or "holds no model")
     except (ValueError, RuntimeError) as error:
-        faults = str(error).splitlines() or ["cannot be read"]
-        raise ModelDataError("; ".join(f"{place}: {fault}" for fault in faults)) from None
-    models = models_of(raw)
-    if not models:
-        raise ModelDataError(f"{place}: holds no model")
+        why = str(error).splitlines() or ["cannot be read"]
+        raise ModelDataError("; ".join(f"{place}: {fault}" for fault in why)) from None
     said = {
         "litellm": "main" if where == PUBLIC_TABLE else "",
         "date": datetime.now(UTC).date().isoformat(),
         "source": place,
     }
-    return update(own, models, {**{key: value for key, value in said.items() if value}, **newer.about})
+    found = update(own, models, {**{key: value for key, value in said.items() if value}, **about})
+    return replace(found, left=tuple(left))
 
 
 def _fetched(url: str) -> bytes:
