@@ -625,7 +625,7 @@ class _Info(_Prices):
 
 
 _NO_MODEL = "(no model)"
-_WHICH_ENVIRONMENT = "LITELLM_ENVIRONMENT"
+_ENVIRONMENTS = ("development", "staging", "production")
 _NAMES = {"base_url": "api_base"}
 _SECTIONS = (
     "model_list",
@@ -1312,21 +1312,23 @@ class _Reading:
             else:
                 self._lost.append(f"{here}: should be the name of a group; left out")
                 continue
-            if not self._find(name) and (asks_it := self._with_model(name)) is not None:
-                self._lost.append(f"{here}: no group {quoted(name)}; read as {quoted(asks_it)}, which asks that model")
-                name = asks_it
-            if not self._find(name):
+            if (meant := self._meant_group(here, name)) is None:
                 self._not_found(here, name)
-            elif name in self._embedded:
+            elif meant in self._embedded:
                 self._fault(here, f"{quoted(name)} is the embedded model, too weak to answer in another's name")
             else:
-                found[name] = None
+                found[meant] = None
         return tuple(found)
 
-    def _with_model(self, name: str) -> str | None:
-        """The first group with a deployment of just this model, by which LiteLLM falls back, too."""
+    def _meant_group(self, place: str, name: str) -> str | None:
+        """The group of this name; else the first one with a deployment of just this model, by which LiteLLM finds it,
+        too."""
+        if self._find(name):
+            return name
         asked = ((group, one.params["model"]) for group, deployments in self._groups.items() for one in deployments)
-        return next((group for group, model in asked if model == name), None)
+        if (found := next((group for group, model in asked if model == name), None)) is not None:
+            self._lost.append(f"{place}: no group {quoted(name)}; read as {quoted(found)}, which asks that model")
+        return found
 
     def _not_found(self, place: str, name: str) -> None:
         """Of a group that LiteLLM's own settings name."""
@@ -1359,12 +1361,14 @@ class _Reading:
             target = given.get("model") if isinstance(given, dict) else given
             if not isinstance(target, str) or not alias or len(alias) > _LONGEST_GROUP or not alias.isprintable():
                 self._lost.append(f"{place}: should name a group; left out")
-            elif target != alias and not self._find(target):
+            elif target == alias:
+                continue
+            elif (meant := self._meant_group(place, target)) is None:
                 self._not_found(place, target)
-            elif target != alias:
+            elif meant != alias:
                 if alias in self._known:
                     self._lost.append(f"{place}: nobody reaches the group of this name, which the alias stands for")
-                self._aliases[alias] = target
+                self._aliases[alias] = meant
                 if isinstance(given, dict) and given.get("hidden") is True:
                     self._hidden.add(alias)
         groups = dict(self._groups)
@@ -1520,8 +1524,12 @@ class _Reading:
         """Whether it is for the environment that LITELLM_ENVIRONMENT says this is; where nobody says it, that is what
         its deployment lacks."""
         environments = entry.model_info.get("supported_environments")
-        here = self._value(_WHICH_ENVIRONMENT)
-        return not isinstance(environments, list) or here is None or here in environments
+        return not isinstance(environments, list) or self._environment() in (None, *environments)
+
+    def _environment(self) -> str | None:
+        """Which of those this is that LiteLLM knows; None where nobody says it."""
+        here = self._value("LITELLM_ENVIRONMENT")
+        return here if here in _ENVIRONMENTS else None
 
     def _is_chat(self, entry: _Entry) -> bool:
         """Whether it is a model to talk to, by what the config says, else by what is known of the model."""
@@ -1624,8 +1632,8 @@ class _Reading:
         raw |= implied
         resolved |= self._resolve(implied, here, lambda *_: None)
         reasons += reach.wants
-        if isinstance(model_info.get("supported_environments"), list) and self._value(_WHICH_ENVIRONMENT) is None:
-            reasons.append(f"{_WHICH_ENVIRONMENT} is not set, and it is for some environments only")
+        if isinstance(model_info.get("supported_environments"), list) and self._environment() is None:
+            reasons.append(f"LITELLM_ENVIRONMENT says none of {', '.join(_ENVIRONMENTS)}; it is for some")
         names = {key: reference(value) for key, value in raw.items()}
         self._check_address(here, resolved, names, reasons)
         self._sendable(resolved, here)

@@ -510,14 +510,15 @@ model_list:
         fields={"patterns": []},
     ),
     Case(
-        "entries for some environments where nobody says which one this is",
+        "entries for some environments where nobody says rightly which one this is",
         """
 model_list:
   - {model_name: a, litellm_params: {model: openai/gpt-4o}, model_info: {supported_environments: [production]}}
   - {model_name: b, litellm_params: {model: openai/gpt-4o}}
 """,
         {"a": ["-openai/gpt-4o"], "b": ["openai/gpt-4o"]},
-        fields={"a.unavailable": "LITELLM_ENVIRONMENT is not set, and it is for some environments only"},
+        environ=ENVIRON | {"LITELLM_ENVIRONMENT": "qa-7"},
+        fields={"a.unavailable": "LITELLM_ENVIRONMENT says none of development, staging, production; it is for some"},
     ),
     Case(
         "what turns nothing on, a mode of one's own, fallbacks in a mapping, a list where a switch belongs",
@@ -915,7 +916,11 @@ async def test_a_fallback_may_be_named_by_its_model_and_who_has_no_share_is_not_
             entry("main", at(openai, "openai/never", num_retries=0)),
             entry("spare", at(openai, "openai/second")),
         ],
-        "router_settings": {"routing_strategy": "simple-shuffle", "fallbacks": [{"main": ["openai/second"]}]},
+        "router_settings": {
+            "routing_strategy": "simple-shuffle",
+            "fallbacks": [{"main": ["openai/second"]}],
+            "model_group_alias": {"other": "openai/second"},
+        },
     }
     async with opened(tmp_path, config) as konstruct:
         for _ in range(8):
@@ -923,9 +928,10 @@ async def test_a_fallback_may_be_named_by_its_model_and_who_has_no_share_is_not_
         openai.script(Status(500), Status(500), Text("from behind"))
         fallen = await konstruct.complete(HELLO)
         assert (fallen.served_group, fallen.content) == ("spare", "from behind")
-        (warning,) = konstruct.config.warnings
+        assert konstruct.config.groups["other"].alias_of == "spare"
         said = 'no group "openai/second"; read as "spare", which asks that model'
-        assert warning == f"router_settings.fallbacks[0].main[0]: {said}"
+        places = ("model_group_alias.other", "fallbacks[0].main[0]")
+        assert konstruct.config.warnings == tuple(f"router_settings.{place}: {said}" for place in places)
     models = [request.body["model"] for request in openai.requests]
     assert models == [*["first"] * 9, "never", "second"]
 
