@@ -421,8 +421,16 @@ def _usd(value: Any) -> Decimal:
         raise ValueError("should be a number of US dollars") from None
 
 
+# Blanks, and what joins the parts of an emoji and the letters of some scripts: no more than that is in a name.
+_ALSO_PRINTABLE = dict.fromkeys(map(ord, "\u00a0\u200c\u200d\u202f\u3000"))
+
+
+def _is_one_line(text: str) -> bool:
+    return text.translate(_ALSO_PRINTABLE).isprintable()
+
+
 def _one_line(text: str) -> str:
-    if not text.isprintable():
+    if not _is_one_line(text):
         raise ValueError("should be one line of printable characters")
     return text
 
@@ -1359,7 +1367,7 @@ class _Reading:
         for alias, given in aliases.items():
             place = f"router_settings.model_group_alias.{cut(alias)}"
             target = given.get("model") if isinstance(given, dict) else given
-            if not isinstance(target, str) or not alias or len(alias) > _LONGEST_GROUP or not alias.isprintable():
+            if not isinstance(target, str) or not alias or len(alias) > _LONGEST_GROUP or not _is_one_line(alias):
                 self._lost.append(f"{place}: should name a group; left out")
             elif target == alias:
                 continue
@@ -1432,7 +1440,7 @@ class _Reading:
 
     def _made(self, name: str) -> tuple[str, list[Deployment]] | None:
         """The wildcard that a name matches, and the deployments that it makes of it."""
-        if is_pattern(name) or not 0 < len(name) <= _LONGEST_GROUP or not name.isprintable():
+        if is_pattern(name) or not 0 < len(name) <= _LONGEST_GROUP or not _is_one_line(name):
             return None
         found = match(name, self._wild)
         if found is None and "/" not in name and (provider := self._display({"model": name})[1]):
@@ -1652,7 +1660,7 @@ class _Reading:
         info = self._parse(_Info, notes, f"{place}.model_info", needed=()) or _Info()
         if params is None:
             return None
-        others = self._others(params, here)
+        others = self._others(params)
         for prices, name in ((info, f"{place}.model_info"), (params, here)):
             others |= self._more_prices(prices, name)
         others |= where(provider, params.model, others, lambda name: value_of(name, self._environ))
@@ -1856,21 +1864,23 @@ class _Reading:
         elif (name := reference(written)) is not None and (found := self._environ.get(name, "").strip()):
             yield found
 
-    def _others(self, params: _Params, place: str) -> dict[str, Any]:
+    def _others(self, params: _Params) -> dict[str, Any]:
         """The keys that only LiteLLM reads."""
         others = {key: value for key, value in (params.model_extra or {}).items() if value is not None}
-        prices = set(filter(is_price, others))
-        self._idle += [f"{place}.{cut(key)}" for key in prices if not _MORE_PRICES.fullmatch(key)]
-        return {key: typed(key, value) for key, value in others.items() if key not in prices}
+        return {key: typed(key, value) for key, value in others.items() if not is_price(key)}
 
     def _more_prices(self, section: _Prices, place: str) -> dict[str, float]:
         prices = {}
         for key, value in (section.model_extra or {}).items():
-            if _MORE_PRICES.fullmatch(key) and value is not None:
-                try:
-                    prices[key] = _DOLLARS.validate_python(value)
-                except ValidationError:
-                    self._lost.append(f"{place}.{cut(key)}: should be US dollars per token; left out")
+            if value is None or not is_price(key):
+                continue
+            if not _MORE_PRICES.fullmatch(key):
+                self._idle.append(f"{place}.{cut(key)}")
+                continue
+            try:
+                prices[key] = _DOLLARS.validate_python(value)
+            except ValidationError:
+                self._lost.append(f"{place}.{cut(key)}: should be US dollars per token; left out")
         return prices
 
 

@@ -558,6 +558,23 @@ router_settings: {fallbacks: [{chat: [spare]}]}
         fields={"chat.fallbacks": ("spare",), "groq/chat.fallbacks": ("spare",), "team/chat.fallbacks": ()},
     ),
     Case(
+        "names with blanks and emoji of many parts, prices by the second, a limit by reference, and one that is none",
+        """
+model_list:
+  - model_name: "\U0001f469\u200d\U0001f4bb\u3000code"
+    litellm_params: {model: openai/gpt-4o}
+    model_info: {input_cost_per_second: 0.01, output_cost_per_token: 0.00001}
+router_settings: {model_group_alias: {"\u4e00\u00a0\u4e8c": "\U0001f469\u200d\U0001f4bb\u3000code"}}
+litellm_settings: {max_budget: os.environ/MOST, budget_duration: 30d, soft_budget: 5}
+""",
+        {"\U0001f469\u200d\U0001f4bb\u3000code": ["openai/gpt-4o"], "\u4e00\u00a0\u4e8c": ["openai/gpt-4o"]},
+        (
+            "nobody holds this spending limit here: litellm_settings.max_budget; what would, for each tenant, is kons",
+            "no effect here: litellm_settings.soft_budget, model_list[0].model_info.input_cost_per_second",
+        ),
+        environ=ENVIRON | {"MOST": "4711"},
+    ),
+    Case(
         "several organizations",
         """
 model_list: [{model_name: a, litellm_params: {model: openai/gpt-4o, organization: [org-1, org-2]}}]
