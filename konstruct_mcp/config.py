@@ -681,6 +681,12 @@ _REFUSED = _words(
     " litellm_logging_obj logger_fn verbose callbacks success_callback failure_callback proxy_server_request"
     " secret_fields client use_client enable_preview_features fastest_response use_in_pass_through mode"
     " configurable_clientside_auth_params tag_regex max_file_size_mb litellm_request_debug"
+    # What the proxy or a callback does with a call: LiteLLM takes these, and does nothing.
+    " guardrails prompt_id prompt_label prompt_variables prompt_version search_tool_name litellm_session_id no-log"
+    " turn_off_message_logging litellm_disabled_callbacks langfuse_host langfuse_prompt_version langfuse_public_key"
+    " langfuse_secret langfuse_secret_key langsmith_api_key langsmith_base_url langsmith_project langsmith_tenant_id"
+    " langsmith_sampling_rate arize_api_key arize_space_id arize_space_key humanloop_api_key posthog_api_key"
+    " posthog_api_url weave_project_id"
 )
 
 _DEFAULT_TENANT = "default"
