@@ -791,6 +791,7 @@ class _Reading:
         self._known: dict[str, None] = {}  # the groups in the file's order, but for those wholly passed over
         self._listing = ""  # the known groups, to be named in a fault
         self._groups: dict[str, list[Deployment]] = {}
+        self._asking: dict[str, str] = {}  # model as LiteLLM names it → the first group that asks it
         self._aliases: dict[str, str] = {}  # alias → the group that it is another name of
         self._hidden: set[str] = set()  # aliases that are not listed
         self._wild: dict[str, list[tuple[str, _Entry]]] = {}  # wildcard → the entries of that name, with their places
@@ -1339,8 +1340,7 @@ class _Reading:
         too."""
         if self._find(name):
             return name
-        asked = ((group, one.params["model"]) for group, deployments in self._groups.items() for one in deployments)
-        if (found := next((group for group, model in asked if model == name), None)) is not None:
+        if (found := self._asking.get(name)) is not None:
             self._lost.append(f"{place}: no group {quoted(name)}; read as {quoted(found)}, which asks that model")
         return found
 
@@ -1526,6 +1526,7 @@ class _Reading:
             elif deployments := self._deployments(place, entry, group):
                 seen[contents] = place, len(group)
                 group += deployments
+                self._asking.setdefault(deployments[0].params["model"], entry.model_name)
             if not group:
                 del self._groups[entry.model_name]
             return
@@ -1547,7 +1548,8 @@ class _Reading:
 
     def _is_chat(self, entry: _Entry) -> bool:
         """Whether it is a model to talk to, by what the config says, else by what is known of the model."""
-        if is_mode(mode := entry.model_info.get("mode")):  # any other word tells nothing, as in LiteLLM
+        mode = entry.model_info.get("mode")
+        if isinstance(mode, str) and is_mode(mode):  # any other word tells nothing, as in LiteLLM
             return mode in _CHAT_MODES
         params = entry.litellm_params
         model = params.get("model")

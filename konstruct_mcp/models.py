@@ -310,9 +310,10 @@ def _slips(raw: Mapping[str, Entry]) -> Iterator[str]:
             yield f"{cut(names[0])}.{cut(key)}{more}: unknown key; did you mean {close}?"
 
 
-def is_mode(word: Any) -> bool:
+@functools.cache
+def is_mode(word: str) -> bool:
     """Whether this is what a model may be for, by the table that ships: `chat`, `embedding` …"""
-    return isinstance(word, str) and b'"mode":' + json.dumps(word).encode() in _shipped_text()
+    return b'"mode":' + json.dumps(word).encode() in _shipped_text()
 
 
 def _is_sample(fields: Entry) -> bool:
