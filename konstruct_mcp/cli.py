@@ -14,6 +14,7 @@ import os
 import queue
 import re
 import select
+import shlex
 import shutil
 import sys
 import threading
@@ -208,7 +209,8 @@ def _open(path: Path | None) -> Konstruct:
     """For a command that is about something else than the config."""
     konstruct = Konstruct.from_config(path)
     if count := len(konstruct.config.warnings):
-        _say(f"{_many(count, 'warning')} about the config; see `konstruct-mcp check`")
+        named = "" if path is None else f" --config {shlex.quote(str(path))}"
+        _say(f"{_many(count, 'warning')} about the config; see `konstruct-mcp{named} check`")
     return konstruct
 
 
@@ -460,13 +462,14 @@ _MOST_CHANGES = 100  # models whose changes are written out: nobody reads more
 
 
 @cli.command()
-@click.option("--live", is_flag=True, help="Also ask each deployment for one token.")
+@click.option("--live", is_flag=True, help="Also ask each deployment for one token, on the default tenant's account.")
 @click.option("--strict", is_flag=True, help="Fail also where something of the config has no effect.")
 @click.pass_obj
 def check(path: Path | None, live: bool, strict: bool) -> int:
     """Say what is wrong with the config, and what cannot be called.
 
-    Exit status: 0 all is ready, 1 something cannot be called, 2 the config is broken.
+    Exit status: 0 all is ready; 1 something cannot be called, has no price that a budget needs, or no account can be
+    kept, or with --strict, something has no effect; 2 the config is broken.
     """
     try:
         konstruct = _open_and_warn(path)

@@ -206,6 +206,10 @@ class Konstruct:
 
     async def aclose(self) -> None:
         """Close the ledger, provider connections and the embedded model; safe to call twice."""
+        for making in self._making.values():
+            making.cancel()
+        if self._making:
+            await asyncio.wait(list(self._making.values()))
         if self._embedded is not None:
             await self._embedded.aclose()
         for terms in (*self._earlier, self._in_use):
@@ -289,10 +293,16 @@ class Konstruct:
         self._drop_earlier()
 
     async def _make_group(self, name: str) -> None:
-        """Make the group of a name that a wildcard matches one of the config's."""
+        """Make the group of a name that a wildcard matches one of the config's.
+
+        Raises:
+            UnknownGroupError: none does any more.
+        """
         async with self._reloading:
             config = self.config
-            if name not in config.groups and (group := config.matching(name)) is not None:
+            if (group := config.matching(name)) is None:
+                raise _no_group(name, ())
+            if name not in config.groups:
                 await self._change_to(config.with_group(group))
 
     def _drop_earlier(self) -> None:
@@ -451,15 +461,16 @@ class Konstruct:
         """The same for a request that is parsed already."""
         timeout_s = request.timeout_s or self.config.timeout_s
         deadline = time.monotonic() + timeout_s
-        if request.model_group is not None and request.model_group not in self.config.groups:
-            await self._on_demand(request.model_group, request.tenant_id, timeout_s, deadline)
-        terms = self._terms
-        tenant = _tenant(terms.config, request.tenant_id)
-        group = _group_name(terms.config, request.model_group, tenant)
-        walk = terms.router.walk(request, group, deadline, tenant.groups, on_wait or _nobody)
-        terms.calls += 1
-        try:
-            async with self._account(tenant, group, deadline) as account:
+        tenant = _tenant(self.config, request.tenant_id)
+        group = _group_name(self.config, request.model_group, tenant)
+        async with self._account(tenant, group, deadline) as account:
+            if group not in self.config.groups:
+                await self._on_demand(group, request, timeout_s, deadline)
+            terms = self._terms
+            groups = _tenant(terms.config, request.tenant_id).groups
+            walk = terms.router.walk(request, group, deadline, groups, on_wait or _nobody)
+            terms.calls += 1
+            try:
                 with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
                     try:
                         return await self._ask(walk, request, account, terms)
@@ -468,33 +479,31 @@ class Konstruct:
                     except Exception:
                         _log.exception("a completion failed in konstruct_mcp itself")
                         raise InternalError("a defect in konstruct_mcp; its log has the details") from None
-                failed = "".join(f"; {attempt.deployment}: {attempt.error}" for attempt in walk.attempts[-3:])
-                raise DeadlineError(
-                    f"no answer within {timeout_s:g} s, waiting for {walk.waiting_for}{failed}; "
-                    "raise timeout_s, ask for less, or use a faster group",
-                    walk.attempts,
-                )
-        finally:
-            terms.calls -= 1
-            if terms is not self._terms:
-                self._drop_earlier()
-
-    async def _on_demand(self, name: str, tenant_id: str | None, timeout_s: float, deadline: float) -> None:
-        """Have the group of a name made, if a wildcard matches it that the tenant may use."""
-        group = self.config.matching(name)
-        if group is None or not _tenant(self.config, tenant_id).may_use(group):
-            return
-        # In a task of its own: what another call may wait for too is not broken off with this one.
-        if (making := self._making.get(name)) is None:
-            making = self._making[name] = asyncio.ensure_future(self._make_group(name))
-            making.add_done_callback(lambda _: self._making.pop(name, None))
-        await asyncio.wait({making}, timeout=max(0.0, deadline - time.monotonic()))
-        if not making.done():
+            finally:
+                terms.calls -= 1
+                if terms is not self._terms:
+                    self._drop_earlier()
+            failed = "".join(f"; {attempt.deployment}: {attempt.error}" for attempt in walk.attempts[-3:])
             raise DeadlineError(
-                f"no answer within {timeout_s:g} s, waiting for {quoted(name)} to be set up; "
-                "raise timeout_s, or try again"
+                f"no answer within {timeout_s:g} s, waiting for {walk.waiting_for}{failed}; "
+                "raise timeout_s, ask for less, or use a faster group",
+                walk.attempts,
             )
-        making.result()
+
+    async def _on_demand(self, name: str, request: Request, timeout_s: float, deadline: float) -> None:
+        """Have the group of a name that a wildcard matches made one of the config's."""
+        with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
+            async with self._admission.turn(request.chars):
+                while name not in self.config.groups:  # many others made meanwhile can have it go again
+                    # In a task of its own: what another call may wait for too is not broken off with this one.
+                    if (making := self._making.get(name)) is None:
+                        making = self._making[name] = asyncio.ensure_future(self._make_group(name))
+                        making.add_done_callback(lambda _: self._making.pop(name, None))
+                    await asyncio.shield(making)
+                return
+        raise DeadlineError(
+            f"no answer within {timeout_s:g} s, waiting for {quoted(name)} to be set up; raise timeout_s, or try again"
+        )
 
     async def _ask(self, walk: Walk, request: Request, account: _Account, terms: _Terms) -> Completion:
         """The first answer on the walk."""
@@ -556,7 +565,7 @@ class Konstruct:
                     await _ended(asking, within_s=_GRACE_S)
                     asking.cancel()
                     await _ended(asking)
-                tried = None if asking.cancelled() else asking.result()
+                tried = _outcome(asking)
                 account.add(attempt, tried, free=router.free(deployment), grant=grant)
             if tried is None:  # only a cancellation gets here without an outcome, and goes on by itself
                 raise asyncio.CancelledError
@@ -928,7 +937,7 @@ def _group_name(config: Config, name: str | None, tenant: Tenant | None) -> str:
         if default := default_among(config.default_group, allowed):
             return default
         raise InvalidArgumentError(f"model_group: is needed: a name that matches {' or '.join(patterns)}")
-    group = config.groups.get(name)
+    group = config.groups.get(name) or (config.matching(name) if patterns else None)
     if group is None or not (name in allowed or group.pattern in patterns):
         listed = [one for one in allowed if config.groups[one].is_listed]
         raise _no_group(name, listed, patterns)
@@ -944,6 +953,17 @@ def _no_group(name: str, groups: Iterable[str], patterns: Sequence[str] = ()) ->
 def _check_tenant_id(tenant_id: str | None) -> None:
     if tenant_id is not None and not TENANT_ID.match(tenant_id):
         raise InvalidArgumentError(f"tenant_id: {TENANT_ID_RULE}")
+
+
+def _outcome(asking: asyncio.Future[Tried]) -> Tried | None:
+    """How a try went that has ended; None for one that was broken off. One that fails in itself may have been answered,
+    and billed."""
+    if asking.cancelled():
+        return None
+    if (error := asking.exception()) is None:
+        return asking.result()
+    _log.error("a try failed in konstruct_mcp itself", exc_info=error)
+    return Tried(Fault(FaultKind.BAD_ANSWER, "an answer that is not understood"))
 
 
 async def _ended(task: asyncio.Future[Any], within_s: float | None = None) -> None:

@@ -143,10 +143,10 @@ def _wire(provider: str, model: str, behind: str, entry: Mapping[str, Any]) -> W
     """By the model's route, and by what is behind its name."""
     if provider == "anthropic":
         return "anthropic"
-    if provider in ("vertex_ai", "azure_ai") and "claude" in behind:
+    if provider == "bedrock" and is_converse(model, entry):
+        return "converse"
+    if provider in ("bedrock", "vertex_ai", "azure_ai") and "claude" in behind:
         return "anthropic"
-    if provider == "bedrock" and (is_converse(model, entry) or "claude" in behind):
-        return "converse" if is_converse(model, entry) else "anthropic"
     if provider == "gemini" or (provider.startswith("vertex_ai") and "gemini" in behind):
         return "gemini"
     if provider in ("cohere", "cohere_chat"):
@@ -282,13 +282,11 @@ def _effort(
         asked = "none" if thinking.get("type") == "disabled" else _level_of(thinking.get("budget_tokens"))
     if asked is None:
         return Thinking()
-    if asked is not None and "reasoning_effort" in allowed:
+    if "reasoning_effort" in allowed:
         return Thinking(effort=asked)
     if provider in ("gemini", "vertex_ai") and _BUDGETED_GEMINI.search(model):
         if levels(entry, is_known) == ():  # it thinks neither so nor so
-            return Thinking(
-                notes=() if asked == "none" else (f"reasoning_effort was left out: {name} does not take it",)
-            )
+            return Thinking(notes=() if asked == "none" else (not_taken("reasoning_effort", name),))
         return Thinking(effort=asked)
     effort, notes = _settled(name, asked, entry, is_known)
     return Thinking(effort=effort, notes=notes)

@@ -98,7 +98,8 @@ _NOT_OURS = re.compile(r"audio|video|character|_per_second|_per_image|image_toke
 _STANDARD, _OFF_PEAK = "", "off peak"
 _SIDES = ("input", "output")
 _UNSAID = Served()
-_STANDARDS = ("", "default", "standard", "auto", "standard_only")  # how providers call the way that needs no word
+# How providers call the way that needs no word; the last two are OpenAI's for capacity paid for in advance, and Groq's.
+_STANDARDS = ("", "default", "standard", "auto", "standard_only", "scale", "on_demand")
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,8 +298,7 @@ def _ways_of(served: Served, deployment: Deployment, rates: _Rates) -> tuple[str
     if tier in _STANDARDS[1:]:
         return (_STANDARD,)
     if tier:
-        # One that was not asked for and has no price is the provider's own word for what it does unasked.
-        return (tier,) if rates.has_way(tier) else () if tier == asked else (_STANDARD,)
+        return (tier,) if rates.has_way(tier) else ()
     if asked in _STANDARDS:
         return (_STANDARD,)
     return (_STANDARD, asked) if rates.has_way(asked) else ()

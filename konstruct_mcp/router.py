@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -209,7 +209,8 @@ class ModelRouter:
                     lacking := await _lacks_token(deployment)
                 ):
                     return Tried(lacking)
-                response = await self._asked(engine, deployment, prepared, tenant, address, passed, call)
+                ask = functools.partial(engine.ask, deployment, prepared, tenant, address, passed, call)
+                response = await _asked(ask, passed, call)
             tried = self._read(response, call, deployment, request, time.monotonic() - began)
             noted = ollama.noted(response)
         except TimeoutError:
@@ -255,29 +256,6 @@ class ModelRouter:
             otherwise = None
         taken = {made.id for message in request.messages for made in message.tool_calls or ()}
         return read(response, body, deployment, self._routes.facts(deployment), latency_s, otherwise, taken=taken)
-
-    async def _asked(
-        self,
-        engine: _Engine,
-        deployment: Deployment,
-        prepared: Prepared,
-        tenant: str,
-        address: Mapping[str, str],
-        passed: Passed,
-        call: Exchange,
-    ) -> Any:
-        """What LiteLLM returns, or raises where no more can be left out."""
-        for _ in range(_MOST_ASKED - 1):
-            call.begin()
-            try:
-                return await engine.ask(deployment, prepared, tenant, address, passed, call)
-            except Exception as error:
-                refused = blamed(error, passed.names, left=call.left, answer=call.answer)
-                by_litellm = not call.left and is_unsupported(error)
-                if not (refused or by_litellm) or not passed.without(refused, by_litellm=by_litellm):
-                    raise
-        call.begin()
-        return await engine.ask(deployment, prepared, tenant, address, passed, call)
 
     async def _address(self, deployment: Deployment) -> dict[str, str]:
         """Where to call and with which key, for a deployment whose server is started on first use."""
@@ -587,6 +565,21 @@ def _ollama_provider() -> Any:
             return response
 
     return Ollama()
+
+
+async def _asked(ask: Callable[[], Awaitable[Any]], passed: Passed, call: Exchange) -> Any:
+    """What LiteLLM returns, or raises where no more can be left out of what is passed."""
+    for _ in range(_MOST_ASKED - 1):
+        call.begin()
+        try:
+            return await ask()
+        except Exception as error:
+            refused = blamed(error, passed.names, left=call.left, answer=call.answer)
+            by_litellm = not call.left and is_unsupported(error)
+            if not (refused or by_litellm) or not passed.without(refused, by_litellm=by_litellm):
+                raise
+    call.begin()
+    return await ask()
 
 
 async def _has_login(deployment: Deployment) -> bool:

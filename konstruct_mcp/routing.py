@@ -102,6 +102,8 @@ _NOT_TAKEN = _PASSED_ON | {FaultKind.CONTEXT_OVERFLOW}
 _REQUEST_FAULTS = (
     _UNASKED | _PASSED_ON | frozenset({FaultKind.CONTEXT_OVERFLOW, FaultKind.CONTENT_POLICY, FaultKind.BAD_REQUEST})
 )
+# What lasts until an operator sees to it.
+_SET_UP = frozenset({FaultKind.AUTH, FaultKind.QUOTA, FaultKind.NOT_FOUND, FaultKind.ACCOUNT, FaultKind.UNMADE})
 # Parameters of a deployment that say on whose account, or where, it is called.
 _ACCOUNT = re.compile(
     r"api_(key|base)|organization|project|region_name|(aws|azure|vertex|watsonx)_\w+|(client|tenant)_id"
@@ -611,7 +613,7 @@ class Walk:
         self._passed: list[_Stop] = []
         self._asked: list[Deployment] = []
         self._faults: list[Fault] = []
-        self._reasons: dict[str, Fault] = {}  # how each deployment failed last, by its name
+        self._last: dict[str, tuple[str, Fault]] = {}  # how each deployment failed last, by its id, with its name
         self._refused: list[Deployment] = []  # those after which only a different one is asked
         self._window_needed = 0
         self.attempts: list[Attempt] = []
@@ -734,7 +736,7 @@ class Walk:
         assert outcome is not None  # noqa: S101  # a try is sent back how it went
         if isinstance(outcome, Fault):
             self._faults.append(outcome)
-            self._reasons[deployment.name] = outcome
+            self._last[deployment.id] = deployment.name, outcome
         return outcome
 
     def _probe(
@@ -852,27 +854,29 @@ class Walk:
         if last.kind is FaultKind.CONTENT_POLICY:
             return ContentPolicyError(f"{who} refused the content under its content policy; rephrase it")
         if all(fault.kind is FaultKind.CONTEXT_OVERFLOW for fault in self._faults):
+            asked = " and ".join(dict.fromkeys(deployment.name for deployment in self._asked))
             return ContextOverflowError(
-                f'the conversation is too long for {who}, and "{name}" has no deployment with a larger context window'
+                f'the conversation is too long for {asked}, and "{name}" has no deployment with a larger context window'
                 " behind it; shorten the conversation or use a group with a larger one"
             )
         if self._is_confirmed() or all(fault.kind in _NOT_TAKEN for fault in self._faults):
             return self._not_taken()
+        lasts = all(fault.kind in _SET_UP for fault in self._faults)
+        advice = "use another group, or have it set up" if lasts else "try again later or use another group"
         return AllFailedError(
-            f'no deployment of "{name}" or its fallbacks answered: {self._tried()}; '
-            "try again later or use another group",
+            f'no deployment of "{name}" or its fallbacks answered: {self._tried()}; {advice}',
             self.attempts,
         )
 
     def _not_taken(self) -> KonstructError:
         """The error of a walk on which nobody took the request."""
-        refused = {who: fault for who, fault in self._reasons.items() if fault.kind is FaultKind.REFUSED}
+        refused = [
+            f"{who} refused the request: {fault.reason or fault.detail}" if fault.sent else f"{who}: {fault}"
+            for who, fault in self._last.values()
+            if fault.kind is FaultKind.REFUSED
+        ]
         if refused:
-            lines = [
-                f"{who} refused the request: {fault.reason or fault.detail}" if fault.sent else f"{who}: {fault}"
-                for who, fault in refused.items()
-            ]
-            return BadRequestError("; ".join(lines))
+            return BadRequestError("; ".join(dict.fromkeys(refused)))
         name, tried = self._group.name, self._tried()
         if any(fault.kind is not FaultKind.UNMADE for fault in self._faults):
             return UnsupportedError(f'no deployment of "{name}" takes what is asked: {tried}; use another group')
@@ -899,10 +903,13 @@ class Walk:
             reasons.setdefault(attempt.deployment, []).append(attempt.error)
         lines = []
         for deployment, errors in reasons.items():
-            fault = self._reasons.get(deployment)
-            why = fault.reason if fault is not None and fault.kind in _PASSED_ON and fault.sent else ""
+            why = dict.fromkeys(
+                fault.reason
+                for who, fault in self._last.values()
+                if who == deployment and fault.kind in _PASSED_ON and fault.sent and fault.reason
+            )
             tries = f", {len(errors)} tries" if len(errors) > 1 else ""
-            lines.append(f"{deployment}: {errors[-1]}{tries}" + (f": {why}" if why else ""))
+            lines.append(": ".join(filter(None, (f"{deployment}: {errors[-1]}{tries}", "; ".join(why)))))
         return "; ".join(lines + self._passed_over(exclude=reasons))
 
     def _passed_over(self, exclude: Mapping[str, object]) -> list[str]:

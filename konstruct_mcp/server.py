@@ -40,6 +40,7 @@ from mcp.server.subscriptions import (
 from mcp.shared.exceptions import MCPError
 
 from .completions import Konstruct
+from .config import Group
 from .errors import (
     ConfigError,
     InternalError,
@@ -152,9 +153,14 @@ def _choice(konstruct: Konstruct) -> tuple[list[tuple[str, str]], str]:
     """The groups that an assistant may choose from, each with its description, and that of a call that names none; no
     group where there is no config that can be used yet."""
     try:
-        return [(group.name, group.description) for group in konstruct.model_groups], konstruct.default_group
+        return [(group.name, _described(group)) for group in konstruct.model_groups], konstruct.default_group
     except ConfigError:
         return [], ""
+
+
+def _described(group: Group) -> str:
+    able = any(deployment.unavailable is None for deployment in group.deployments)
+    return group.description if able else f"{group.description} (not set up)"
 
 
 def _instructions(konstruct: Konstruct) -> str:
@@ -167,7 +173,7 @@ def _instructions(konstruct: Konstruct) -> str:
         "Asks other language models for completions. Choose a model_group by what the task is worth:\n"
         f"{listed}{_or_a_match(konstruct)}\n"
         f"{leave_out}Each call stands alone: send the whole conversation in "
-        "messages. served_group and model say who answered; a group that is down falls back to the next by itself. "
+        "messages. served_group and model say who answered, which may be a group behind the one that was asked. "
         "When a call fails, the error says why; list_groups shows what can be called now."
     )
 

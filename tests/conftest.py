@@ -36,6 +36,11 @@ from providers import Provider
 _ONE_IN = 4
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: for a third of their time the tests wait, for processes and for patience."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of a test with many cases, one in so many is its short form and the others are its long one."""

@@ -224,7 +224,7 @@ class TestComplete:
         assert ran.err == (
             'error: all_failed: no deployment of "quality" or its fallbacks answered: '
             f"{CLAUDE}: no such model (HTTP 404); {GPT}: no such model (HTTP 404); {QWEN}: no such model (HTTP 404); "
-            "try again later or use another group\n"
+            "use another group, or have it set up\n"
         )
 
     def test_without_a_key_it_says_which(self, groups: dict[str, Any], tmp_path: Path, anthropic: Provider) -> None:
@@ -448,14 +448,15 @@ class TestTheConfig:
     def test_warns_once_on_stderr(self, groups: dict[str, Any], tmp_path: Path, command: tuple[str, ...]) -> None:
         groups["general_settings"] = {"master_key": "sk-master-1234"}
 
-        ran = run("--config", write(tmp_path, groups), *command)
+        config = write(tmp_path, groups)
+        ran = run("--config", config, *command)
 
         assert ran.code == 0
         assert "warning" not in ran.out
         if command[0] == "check":
             assert ran.err.count("warning: ") == ran.err.count("general_settings") == 1
         else:
-            assert ran.err.startswith("1 warning about the config; see `konstruct-mcp check`\n")
+            assert ran.err.startswith(f"1 warning about the config; see `konstruct-mcp --config {config} check`\n")
             assert "general_settings" not in ran.err
         assert "sk-master-1234" not in ran.err
 

@@ -281,10 +281,10 @@ class Case:
                 )
             case "all_failed":
                 why = f"{self.model}: {row.reads}" + (f", {row.tries} tries" if row.tries > 1 else "")
-                return (
-                    f'all_failed: no deployment of "{self.name}" or its fallbacks answered: {why}; '
-                    "try again later or use another group"
-                )
+                advice = "try again later or use another group"
+                if row.reads.startswith(("key refused", "quota used up", "no such model", "account refused")):
+                    advice = "use another group, or have it set up"  # waiting does not help
+                return f'all_failed: no deployment of "{self.name}" or its fallbacks answered: {why}; {advice}'
 
 
 CASES = (

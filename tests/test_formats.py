@@ -109,6 +109,7 @@ def test_an_overflow_is_a_refusal_of_the_request(
             ask(provider, model)
 
 
+@pytest.mark.many_cases
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 413, 422, 424, 429, 500, 503])
 def test_a_refusal_has_the_status_and_the_words_that_are_asked_for(wire: Wire | OtherWire, status: int) -> None:

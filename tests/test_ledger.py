@@ -464,6 +464,7 @@ def spooled(folder: Path, kind: str = "json") -> list[Path]:
     return sorted(folder.glob(f"**/*.spool/*.{kind}"))
 
 
+@pytest.mark.many_cases  # each is as patient as the ledger
 class TestTheSpool:
     @pytest.fixture(autouse=True)
     def _own_data_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

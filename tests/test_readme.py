@@ -252,7 +252,14 @@ def reader(tmp_path: Path, anthropic: Provider, openai: Provider, ollama: Provid
 SHOWN = [line for block in of("text") if block.before for line in block.before.text.splitlines()]
 
 
-@pytest.mark.parametrize("line", [line for _, line in SH_LINES if line not in SHOWN])
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(line, marks=[pytest.mark.long] if "benchmarks/" in line else [])
+        for _, line in SH_LINES
+        if line not in SHOWN
+    ],
+)
 def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
     words = shlex.split(line)
     match words:

@@ -542,6 +542,22 @@ class TestAnUnclear400:
         )
         assert (openai.calls, anthropic.calls, ollama.calls) == (1, 1, 0)
 
+    async def test_of_one_model_in_two_groups_says_what_each_account_has_said(
+        self, tmp_path: Path, openai: Provider
+    ) -> None:
+        openai.script(self.WRONG, Status(400, "This is not it either."))
+        config = {
+            "model_list": [entry("a", gpt(openai)), entry("b", gpt(openai, api_key="sk-another-account"))],
+            "router_settings": {"fallbacks": [{"a": ["b"]}]},
+        }
+        async with opened(tmp_path, config) as konstruct:
+            with pytest.raises(BadRequestError) as caught:
+                await konstruct.complete(HELLO, model_group="a")
+        assert caught.value.message == (
+            "openai/gpt-4o refused the request: Something in it is not as it should be.; "
+            "openai/gpt-4o refused the request: This is not it either."
+        )
+
     async def test_is_no_verdict_where_the_other_could_not_be_asked(
         self, tmp_path: Path, openai: Provider, anthropic: Provider
     ) -> None:

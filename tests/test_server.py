@@ -70,6 +70,16 @@ class TestTools:
         assert [line.partition(": ")[0] for line in group["description"].splitlines()] == group["enum"]
         assert listing["annotations"]["readOnlyHint"] is True
 
+    async def test_a_group_that_cannot_be_called_is_marked(self, era: str, tmp_path: Path) -> None:
+        models = [entry("set-up", {"model": "ollama/x"}), entry("claude", {"model": "anthropic/claude-sonnet-4-6"})]
+        async with opened(tmp_path, {"model_list": models}, {}) as konstruct, connected(konstruct, era) as client:
+            tools = await client.list_tools()
+            instructions = client.instructions or ""
+        group = tools.tools[0].input_schema["properties"]["model_group"]
+        marks = [line.endswith(" (not set up)") for line in group["description"].splitlines()]
+        assert marks == [False, True]
+        assert instructions.count(" (not set up)\n") == 1
+
     async def test_instructions_say_when_to_use_which_group(self, era: str) -> None:
         async with Konstruct.from_config(environ={}) as konstruct, connected(konstruct, era) as client:
             instructions = client.instructions

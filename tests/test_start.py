@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from databases import sqlite
 from lines import SERVER, Process, call
 from processes import wait_for
-from providers import Hang, Provider
+from providers import Provider
 from worlds import KEYS, default_groups, entry, write
 
 # What is only of use to some: OpenAI's own client, the making of a ledger's tables, a table of tokens.
@@ -41,27 +41,28 @@ def test_initialize_and_lists_are_answered_while_litellm_still_loads(config: Pat
         assert server.answer(request)["result"]["structuredContent"]["content"] == "Hello from ollama"
 
 
-def test_a_group_that_is_made_for_a_call_takes_of_the_calls_own_time(
+def test_a_group_that_is_made_for_a_call_takes_of_the_calls_own_time_and_is_on_its_account(
     anthropic: Provider, openai: Provider, ollama: Provider, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     groups = default_groups(anthropic, openai, ollama)
     groups["model_list"].append(entry("any/*", {"model": "openai/*", "api_base": openai.url, "api_key": "k"}))
-    groups["konstruct"]["max_concurrency"] = 1
-    ollama.script(Hang())
+    database = sqlite(tmp_path)
+    groups["konstruct"] |= {"max_concurrency": 1, "max_queue": 1, "ledger_url": database.url}
     command = [sys.executable, WATCHED, "gated", str(gate)]
     with Process(write(tmp_path, groups), command=command, environ=KEYS) as server:
         server.initialize()
-        server.send("tools/call", call("fast"))  # has the only turn, for as long as this takes
-        sent = time.monotonic()
-        late = server.send("tools/call", call("any/gpt-4o", timeout_s=4))
-        waited = server.complete("any/gpt-4o-mini", timeout_s=2.5)["content"][0]["text"]
-        assert 'timeout: no answer within 2.5 s, waiting for "any/gpt-4o-mini" to be set up' in waited
+        calls = [server.send("tools/call", call(f"any/{name}", timeout_s=2.5)) for name in ("a", "b", "c")]
+        ends = [server.answer(sent)["result"]["content"][0]["text"] for sent in calls]
+        assert ends[2].startswith("overloaded: ")
+        for name, end in zip(("a", "b"), ends, strict=False):
+            assert end.startswith(f'timeout: no answer within 2.5 s, waiting for "any/{name}" to be set up')
         gate.write_bytes(b"")
-        ended = server.answer(late)["result"]["content"][0]["text"]
-        assert 4 <= time.monotonic() - sent < 6
-    assert ended.startswith("timeout: no answer within 4 s, waiting for ")
+        assert server.complete("any/a")["structuredContent"]["content"] == "Hello from openai"
+    rows = sorted((row["group_asked"], row["outcome"]) for row in database.rows())
+    assert rows == [("any/a", "ok"), ("any/a", "timeout"), ("any/b", "timeout")]
+    database.engine.dispose()
 
 
 def test_litellm_is_loaded_after_what_a_client_asks_first_and_nothing_heavy_with_it(
@@ -84,6 +85,7 @@ def test_litellm_is_loaded_after_what_a_client_asks_first_and_nothing_heavy_with
     assert not was_loading
 
 
+@pytest.mark.long
 def test_the_watch_sees_what_is_heavy(openai: Provider, tmp_path: Path) -> None:
     """The test above could not fail if the watch were blind."""
     models = ("deepinfra/x", "mistral/x")
@@ -141,6 +143,7 @@ def test_nothing_but_loopback_is_ever_reached(config: Path, ollama: Provider) ->
     assert ollama.calls == 1
 
 
+@pytest.mark.long
 def test_the_watch_sees_what_it_should(tmp_path: Path) -> None:
     """The test above could not fail if the watch were blind."""
     away = {"model": "openai/x", "api_base": "http://far.invalid/v1", "api_key": "k"}
