@@ -64,7 +64,7 @@ from .litellm_keys import (
     typed,
 )
 from .masking import masked, masked_url, masked_values, which_database
-from .models import Models, is_mode, merged, read_file, sound
+from .models import Models, embeds, is_mode, merged, read_file, sound
 from .models import is_price as is_price  # of litellm_params, too
 from .source import Source, data_folder, read_source
 from .spending import PERIODS, limits, warning
@@ -1559,7 +1559,8 @@ class _Reading:
         base = self._resolve(
             params.get("base_model") or entry.model_info.get("base_model"), "", lambda *_: None
         )  # what is unset is said where the deployment is made
-        return self._tables.find(shown, {"base_model": base}).get("mode") in _CHAT_MODES
+        known = self._tables.find(shown, {"base_model": base})
+        return known["mode"] in _CHAT_MODES if "mode" in known else base is not None or not embeds(shown)
 
     def _deployments(self, place: str, entry: _Entry, earlier: Sequence[Deployment]) -> list[Deployment]:
         """What an entry makes: one deployment, or one for each of several organizations."""

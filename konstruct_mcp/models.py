@@ -316,6 +316,22 @@ def is_mode(word: str) -> bool:
     return b'"mode":' + json.dumps(word).encode() in _shipped_text()
 
 
+def embeds(model: str) -> bool:
+    """Whether the table that ships has models of this name, whoever serves them, and all of them embed or rank: so a
+    server of one's own that has `nomic-embed-text` is known for what it is, too."""
+    return re.split("[:@]", model.rpartition("/")[2].lower(), maxsplit=1)[0] in _embedders()
+
+
+@functools.cache
+def _embedders() -> frozenset[str]:
+    names: dict[bool, set[str]] = {True: set(), False: set()}
+    for line in _shipped_text().lower().splitlines()[2:-1]:
+        key, _, fields = line.partition(b'":')
+        is_one = b'"mode":"embedding"' in fields or b'"mode":"rerank"' in fields
+        names[is_one].add(key.rpartition(b"/")[2].removeprefix(b'"').decode())
+    return frozenset(name for name in names[True] - names[False] if "-" in name)  # `ada` may be anybody's
+
+
 def _is_sample(fields: Entry) -> bool:
     """LiteLLM's description of an entry, in the place of one."""
     return " " in str(fields.get("mode", ""))

@@ -362,11 +362,13 @@ model_list:
   - {model_name: speak, litellm_params: {model: openai/tts-1}}
   - {model_name: rank, litellm_params: {model: cohere/rerank-english-v3.0}}
   - {model_name: house, litellm_params: {model: openai/bge, api_base: "http://h/v1"}, model_info: {mode: embedding}}
+  - {model_name: own, litellm_params: {model: "ollama/nomic-embed-text:latest"}}
+  - {model_name: own2, litellm_params: {model: openai/Qwen/Qwen3-Embedding-4B, api_base: "http://h/v1"}}
   - {model_name: chat, litellm_params: {model: openai/gpt-4o}}
 router_settings: {fallbacks: [{embed: [chat]}]}
 """,
         {"chat": ["openai/gpt-4o"]},
-        ("no effect here: 6 entries of model_list (not a chat model), router_settings.fallbacks[0].embed",),
+        ("no effect here: 8 entries of model_list (not a chat model), router_settings.fallbacks[0].embed",),
         fields={"config.default_group": "chat"},
     ),
     Case(
