@@ -323,7 +323,7 @@ def _drop_embedded(document: dict[str, Any]) -> None:
 
 def _name_ollamas_model(document: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Put another model in the place of the built-in config's local one, where the environment names one."""
-    name = environ.get("KONSTRUCT_OLLAMA_MODEL", "").strip().removeprefix("ollama/")
+    name = environ.get("KONSTRUCT_OLLAMA_MODEL", "").strip().removeprefix("ollama/").removeprefix("ollama_chat/")
     if name and not is_unexpanded(name):
         for entry in document["model_list"]:
             if entry["litellm_params"]["model"].startswith("ollama/"):
@@ -1134,7 +1134,9 @@ class _Reading:
         found = {}
         for name, value in groups.items():
             place = f"konstruct.groups.{cut(name)}"
-            if name not in self._known:
+            if name not in self._known and name in self._named:  # passed over
+                self._idle.append(place)
+            elif name not in self._known:
                 self._fault(place, f"no such group; groups: {self._listing}")
             settings = self._parse(_GroupSettings, {} if value is None else value, place)
             found[name] = settings.description if settings else None

@@ -1186,7 +1186,7 @@ def test_an_ollama_host_that_is_none_is_said(tmp_path: Path, host: str) -> None:
 
 def test_another_local_model_may_be_named_for_the_built_in_groups(tmp_path: Path) -> None:
     home = {"XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
-    for named in ("llama3.1:8b", " ollama/llama3.1:8b "):
+    for named in ("llama3.1:8b", " ollama/llama3.1:8b ", "ollama_chat/llama3.1:8b"):
         config = load_config(None, {**home, "KONSTRUCT_OLLAMA_MODEL": named})
         for group in ("local", "fast", "economy", "balanced"):
             assert config.groups[group].deployments[0].model == "ollama/llama3.1:8b"

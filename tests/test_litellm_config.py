@@ -366,9 +366,13 @@ model_list:
   - {model_name: own2, litellm_params: {model: openai/Qwen/Qwen3-Embedding-4B, api_base: "http://h/v1"}}
   - {model_name: chat, litellm_params: {model: openai/gpt-4o}}
 router_settings: {fallbacks: [{embed: [chat]}]}
+konstruct: {groups: {own: {description: for search}}}
 """,
         {"chat": ["openai/gpt-4o"]},
-        ("no effect here: 8 entries of model_list (not a chat model), router_settings.fallbacks[0].embed",),
+        (
+            "no effect here: 8 entries of model_list (not a chat model), router_settings.fallbacks[0].embed, "
+            "konstruct.groups.own",
+        ),
         fields={"config.default_group": "chat"},
     ),
     Case(
