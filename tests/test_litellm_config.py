@@ -899,12 +899,13 @@ async def test_a_tenant_uses_the_wildcards_that_are_named_for_it(tmp_path: Path,
                         await asked
 
 
-async def test_misspelt_keys_are_not_sent(tmp_path: Path, openai: Provider) -> None:
-    params = at(openai, oder=1, max_parallel_request=3, ap_base="x", house_flag="y")
+async def test_misspelt_keys_are_not_sent_and_known_ones_are(tmp_path: Path, openai: Provider) -> None:
+    known: dict[str, Any] = {"verbosity": "low", "store": False, "prompt_cache_key": "house", "house_flag": "y"}
+    params = at(openai, oder=1, max_parallel_request=3, ap_base="x", **known)
     async with opened(tmp_path, {"model_list": [entry("g", params)]}) as konstruct:
         await konstruct.complete(HELLO)
     (request,) = openai.requests
-    assert request.body["house_flag"] == "y"
+    assert request.body.items() >= known.items()
     assert {"oder", "max_parallel_request", "ap_base"} & request.body.keys() == set()
 
 
