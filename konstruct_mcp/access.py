@@ -133,7 +133,9 @@ def _registered() -> Collection[str]:
 def _unknown(provider: str) -> str:
     if not provider:
         return "LiteLLM knows no provider of such a model; write provider/model"
-    close = get_close_matches(provider[:50].lower(), _data()["providers"], n=1, cutoff=0.7)
+    known, word = sorted(_data()["providers"]), provider[:50].lower()
+    longer = [one for one in known if f"{one}_".startswith(f"{word}_") or word.startswith(f"{one}_")]
+    close = longer or get_close_matches(word, known, n=1, cutoff=0.8)  # `grok` is not `groq`
     advice = f"did you mean {close[0]}?" if close else "write provider/model"
     return f"{quoted(provider)} is no provider that LiteLLM knows; {advice}"
 

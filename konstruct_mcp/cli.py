@@ -444,6 +444,8 @@ def update(path: Path | None, source: str | None, force: bool) -> None:
     _warn(konstruct)
     with _spinner("fetching"):
         done = anyio.run(partial(konstruct.update_models, source, force=force))
+    for line in done.left[:_MOST_CHANGES]:
+        _say(f"warning: {line}; this model stays as it was known")
     used = {deployment.model.partition("/")[2] for group in konstruct.groups() for deployment in group.deployments}
     # Those that the config has, first.
     ordered = sorted(done.changes, key=lambda name: (not used & {name, name.partition("/")[2]}, name))

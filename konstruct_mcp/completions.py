@@ -409,7 +409,8 @@ class Konstruct:
                 f"slip than a price; nothing was changed. Look them up, and take them with --force:{listed}"
             )
         kept = await asyncio.to_thread(write_file, file, found.text, keep=self.config.broken_table)
-        return ModelUpdate(str(file), found.models, found.new, found.changes, None if kept is None else str(kept))
+        broken = None if kept is None else str(kept)
+        return ModelUpdate(str(file), found.models, found.new, found.changes, broken, found.left)
 
     # -- a completion --------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ from .access import Access, absent, access, asks_for_key, is_provider, provider_
 from .accounts import Budget
 from .environment import (
     REFERENCE,
+    is_placeholder,
     is_reference,
     is_sendable,
     is_unexpanded,
@@ -63,7 +64,7 @@ from .litellm_keys import (
     typed,
 )
 from .masking import masked, masked_url, masked_values, which_database
-from .models import Models, merged, read_file, sound
+from .models import Models, embeds, is_mode, merged, read_file, sound
 from .models import is_price as is_price  # of litellm_params, too
 from .source import Source, data_folder, read_source
 from .spending import PERIODS, limits, warning
@@ -96,7 +97,8 @@ class Deployment:
         timeout_s: what one try may take, in seconds.
         num_retries: further tries after the first, for what a retry can cure.
         cooldown_s: how long it is passed over after failing too often, in seconds.
-        weight: its share under `simple-shuffle`.
+        weight: its share under `simple-shuffle`, None where not given.
+        copies: how many entries of the file it stands for, being the same.
         rpm, tpm, max_parallel_requests: the operator's own limits, None where not given.
         input_cost, output_cost: US dollars per token, None where the config gives none.
         context_window, max_output_tokens: tokens, None where the config gives none.
@@ -115,7 +117,8 @@ class Deployment:
     timeout_s: float = 120.0
     num_retries: int = 2
     cooldown_s: float = 30.0
-    weight: float = 1.0
+    weight: float | None = None
+    copies: int = 1
     rpm: int | None = None
     tpm: int | None = None
     max_parallel_requests: int | None = None
@@ -320,7 +323,7 @@ def _drop_embedded(document: dict[str, Any]) -> None:
 
 def _name_ollamas_model(document: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Put another model in the place of the built-in config's local one, where the environment names one."""
-    name = environ.get("KONSTRUCT_OLLAMA_MODEL", "").strip().removeprefix("ollama/")
+    name = environ.get("KONSTRUCT_OLLAMA_MODEL", "").strip().removeprefix("ollama/").removeprefix("ollama_chat/")
     if name and not is_unexpanded(name):
         for entry in document["model_list"]:
             if entry["litellm_params"]["model"].startswith("ollama/"):
@@ -418,8 +421,16 @@ def _usd(value: Any) -> Decimal:
         raise ValueError("should be a number of US dollars") from None
 
 
+# Blanks, and what joins the parts of an emoji and the letters of some scripts: no more than that is in a name.
+_ALSO_PRINTABLE = dict.fromkeys(map(ord, "\u00a0\u200c\u200d\u202f\u3000"))
+
+
+def _is_one_line(text: str) -> bool:
+    return text.translate(_ALSO_PRINTABLE).isprintable()
+
+
 def _one_line(text: str) -> str:
-    if not text.isprintable():
+    if not _is_one_line(text):
         raise ValueError("should be one line of printable characters")
     return text
 
@@ -439,7 +450,8 @@ _MOST_DOLLARS = 1000  # per token: what the ledger's integers hold, times a mill
 _Price = Annotated[float, _Number, Field(ge=0, le=_MOST_DOLLARS)]
 _LONGEST_GROUP = 128
 _Name = Annotated[str, Field(min_length=1, max_length=_LONGEST_GROUP), AfterValidator(_one_line)]
-_Fallbacks = list[Any]
+# A mapping is what a list of one mapping says.
+_Fallbacks = Annotated[list[Any], BeforeValidator(lambda given: [given] if isinstance(given, dict) else given)]
 
 _DOLLARS = TypeAdapter[float](_Price)
 
@@ -592,7 +604,8 @@ class _Params(_Prices):
     timeout: _Patience = None
     num_retries: _Retries | None = Field(default=None, validation_alias=AliasChoices("num_retries", "max_retries"))
     cooldown_time: _Cooldown | None = None
-    weight: Annotated[float, _Number, Field(ge=0, le=10**9)] = 1.0  # bounded, so that a sum of them is finite
+    # Bounded, so that a sum of them is finite.
+    weight: Annotated[float, _Number, Field(ge=0, le=10**9)] | None = None
     rpm: _CountOrNone | None = None
     tpm: _CountOrNone | None = None
     max_parallel_requests: _CountOrNone | None = None
@@ -620,6 +633,7 @@ class _Info(_Prices):
 
 
 _NO_MODEL = "(no model)"
+_ENVIRONMENTS = ("development", "staging", "production")
 _NAMES = {"base_url": "api_base"}
 _SECTIONS = (
     "model_list",
@@ -665,8 +679,14 @@ _REFUSED = _words(
     " mock_response mock_tool_calls mock_timeout mock_delay mock_testing_fallbacks caching cache cache_key"
     " preset_cache_key ttl acompletion atext_completion text_completion litellm_call_id litellm_trace_id"
     " litellm_logging_obj logger_fn verbose callbacks success_callback failure_callback proxy_server_request"
-    " secret_fields client use_client enable_preview_features fastest_response use_in_pass_through"
+    " secret_fields client use_client enable_preview_features fastest_response use_in_pass_through mode"
     " configurable_clientside_auth_params tag_regex max_file_size_mb litellm_request_debug"
+    # What the proxy or a callback does with a call: LiteLLM takes these, and does nothing.
+    " guardrails prompt_id prompt_label prompt_variables prompt_version search_tool_name litellm_session_id no-log"
+    " turn_off_message_logging litellm_disabled_callbacks langfuse_host langfuse_prompt_version langfuse_public_key"
+    " langfuse_secret langfuse_secret_key langsmith_api_key langsmith_base_url langsmith_project langsmith_tenant_id"
+    " langsmith_sampling_rate arize_api_key arize_space_id arize_space_key humanloop_api_key posthog_api_key"
+    " posthog_api_url weave_project_id"
 )
 
 _DEFAULT_TENANT = "default"
@@ -675,6 +695,7 @@ _DEFAULT_TENANT = "default"
 _NEEDED = ("model", "api_base", "base_url", "api_key")
 _LIMITS = ("max_budget", "budget_duration")
 _FIRST = re.compile(r"[.\[]")  # what ends the first key of a place
+_PLACEHOLDER = "has a placeholder, which nobody fills in here; a variable is os.environ/NAME by itself"
 _NO_NAME = "names no variable; should be os.environ/NAME, a name of letters, digits and _"
 _SCHEME = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?\Z")
 _WINDOWS = {"embedded": embedded.CONTEXT_TOKENS}  # of the servers that we start
@@ -770,6 +791,7 @@ class _Reading:
         self._known: dict[str, None] = {}  # the groups in the file's order, but for those wholly passed over
         self._listing = ""  # the known groups, to be named in a fault
         self._groups: dict[str, list[Deployment]] = {}
+        self._asking: dict[str, str] = {}  # model as LiteLLM names it → the first group that asks it
         self._aliases: dict[str, str] = {}  # alias → the group that it is another name of
         self._hidden: set[str] = set()  # aliases that are not listed
         self._wild: dict[str, list[tuple[str, _Entry]]] = {}  # wildcard → the entries of that name, with their places
@@ -1112,7 +1134,9 @@ class _Reading:
         found = {}
         for name, value in groups.items():
             place = f"konstruct.groups.{cut(name)}"
-            if name not in self._known:
+            if name not in self._known and name in self._named:  # passed over
+                self._idle.append(place)
+            elif name not in self._known:
                 self._fault(place, f"no such group; groups: {self._listing}")
             settings = self._parse(_GroupSettings, {} if value is None else value, place)
             found[name] = settings.description if settings else None
@@ -1305,13 +1329,22 @@ class _Reading:
             else:
                 self._lost.append(f"{here}: should be the name of a group; left out")
                 continue
-            if not self._find(name):
+            if (meant := self._meant_group(here, name)) is None:
                 self._not_found(here, name)
-            elif name in self._embedded:
+            elif meant in self._embedded:
                 self._fault(here, f"{quoted(name)} is the embedded model, too weak to answer in another's name")
             else:
-                found[name] = None
+                found[meant] = None
         return tuple(found)
+
+    def _meant_group(self, place: str, name: str) -> str | None:
+        """The group of this name; else the first one with a deployment of just this model, by which LiteLLM finds it,
+        too."""
+        if self._find(name):
+            return name
+        if (found := self._asking.get(name)) is not None:
+            self._lost.append(f"{place}: no group {quoted(name)}; read as {quoted(found)}, which asks that model")
+        return found
 
     def _not_found(self, place: str, name: str) -> None:
         """Of a group that LiteLLM's own settings name."""
@@ -1342,14 +1375,16 @@ class _Reading:
         for alias, given in aliases.items():
             place = f"router_settings.model_group_alias.{cut(alias)}"
             target = given.get("model") if isinstance(given, dict) else given
-            if not isinstance(target, str) or not alias or len(alias) > _LONGEST_GROUP or not alias.isprintable():
+            if not isinstance(target, str) or not alias or len(alias) > _LONGEST_GROUP or not _is_one_line(alias):
                 self._lost.append(f"{place}: should name a group; left out")
-            elif target != alias and not self._find(target):
+            elif target == alias:
+                continue
+            elif (meant := self._meant_group(place, target)) is None:
                 self._not_found(place, target)
-            elif target != alias:
+            elif meant != alias:
                 if alias in self._known:
                     self._lost.append(f"{place}: nobody reaches the group of this name, which the alias stands for")
-                self._aliases[alias] = target
+                self._aliases[alias] = meant
                 if isinstance(given, dict) and given.get("hidden") is True:
                     self._hidden.add(alias)
         groups = dict(self._groups)
@@ -1372,7 +1407,7 @@ class _Reading:
     def _group(self, name: str, description: str | None) -> Group:
         deployments = self._groups[name]
         target = self._aliases.get(name, name)
-        bare = name.partition("/")[2]  # as LiteLLM looks for the fallbacks of `openai/gpt-4o`
+        bare = _bare(name)
         lists = {}
         for kind, chains in self._lists.items():
             otherwise = self._last_resort if kind == "fallbacks" else ()
@@ -1400,7 +1435,7 @@ class _Reading:
         lists = {}
         for kind, chains in self._lists.items():
             otherwise = self._last_resort if kind == "fallbacks" else ()
-            lists[kind] = chains.get(name.partition("/")[2], otherwise)
+            lists[kind] = chains.get(_bare(name), otherwise)
         return Group(
             name,
             _describe(deployments),
@@ -1413,7 +1448,7 @@ class _Reading:
 
     def _made(self, name: str) -> tuple[str, list[Deployment]] | None:
         """The wildcard that a name matches, and the deployments that it makes of it."""
-        if is_pattern(name) or not 0 < len(name) <= _LONGEST_GROUP or not name.isprintable():
+        if is_pattern(name) or not 0 < len(name) <= _LONGEST_GROUP or not _is_one_line(name):
             return None
         found = match(name, self._wild)
         if found is None and "/" not in name and (provider := self._display({"model": name})[1]):
@@ -1436,7 +1471,7 @@ class _Reading:
             self._fault("model_list", "required, but missing" if entries is None else "should be a list")
             return
         faults = len(self.faults)
-        seen: dict[str, tuple[str, int, float]] = {}
+        seen: dict[str, tuple[str, int]] = {}
         for position, entry in enumerate(entries):
             name = entry.get("model_name") if isinstance(entry, dict) else None
             if isinstance(name, str) and not is_reference(name):
@@ -1452,7 +1487,7 @@ class _Reading:
             passed = "; ".join(f"{count} of its entries, {why}" for why, count in self._passed.items())
             self._fault("model_list", f"no deployment (passed over: {passed})" if passed else "no deployment")
 
-    def _entry(self, place: str, raw: Any, seen: dict[str, tuple[str, int, float]]) -> None:
+    def _entry(self, place: str, raw: Any, seen: dict[str, tuple[str, int]]) -> None:
         if isinstance(raw, dict) and is_reference(raw.get("model_name")):
             name = self._resolve(raw["model_name"], f"{place}.model_name", self._missing)
             if name is _UNSET:
@@ -1465,15 +1500,20 @@ class _Reading:
                 self._deployments(place, _Entry(model_name="?", litellm_params=raw["litellm_params"]), ())
             return
         limits = {key: value for key, value in (entry.model_extra or {}).items() if key in ("rpm", "tpm")}
-        self._idle += [f"{place}.{key}" for key, value in (entry.model_extra or {}).items() if key not in limits]
+        others = {key: value for key, value in (entry.model_extra or {}).items() if key not in limits}
+        self._idle += [f"{place}.{key}" for key, value in others.items() if not _is_nothing(value)]
         entry = entry.model_copy(update={"litellm_params": limits | entry.litellm_params})
+        is_for_here = self._is_for_here(entry)
         if is_pattern(entry.model_name):
             del self._named[entry.model_name]
-            if deployments := self._deployments(place, entry, self._templates.get(entry.model_name, ())):
+            templates = self._templates.get(entry.model_name, ())
+            if is_for_here and (deployments := self._deployments(place, entry, templates)):
                 self._wild.setdefault(entry.model_name, []).append((place, entry))
                 self._templates.setdefault(entry.model_name, []).extend(deployments)
             return
-        if is_pattern(str(entry.litellm_params.get("model"))):
+        if not is_for_here:
+            why = "for another environment"
+        elif is_pattern(str(entry.litellm_params.get("model"))):
             why = "a wildcard under a name that is none"
         elif not self._is_chat(entry):
             why = "not a chat model"
@@ -1482,22 +1522,36 @@ class _Reading:
             # As text, because True equals 1 and a dictionary is no key.
             contents = json.dumps([entry.model_name, entry.litellm_params], sort_keys=True)
             if contents in seen:
-                earlier, position, weight = seen[contents]
+                earlier, position = seen[contents]
                 self._lost.append(f"{place}: the same as {earlier}; they count as one of twice the weight")
-                group[position] = replace(group[position], weight=group[position].weight + weight)
+                group[position] = replace(group[position], copies=group[position].copies + 1)
             elif deployments := self._deployments(place, entry, group):
-                seen[contents] = place, len(group), deployments[0].weight
+                seen[contents] = place, len(group)
                 group += deployments
+                self._asking.setdefault(deployments[0].params["model"], entry.model_name)
             if not group:
                 del self._groups[entry.model_name]
             return
         self._skipped[entry.model_name] += 1
         self._passed[why] += 1
-        self._idle.append(f"{place} ({why})")
+        if is_for_here:
+            self._idle.append(f"{place} ({why})")
+
+    def _is_for_here(self, entry: _Entry) -> bool:
+        """Whether it is for the environment that LITELLM_ENVIRONMENT says this is; where nobody says it, that is what
+        its deployment lacks."""
+        environments = entry.model_info.get("supported_environments")
+        return not isinstance(environments, list) or self._environment() in (None, *environments)
+
+    def _environment(self) -> str | None:
+        """Which of those this is that LiteLLM knows; None where nobody says it."""
+        here = self._value("LITELLM_ENVIRONMENT")
+        return here if here in _ENVIRONMENTS else None
 
     def _is_chat(self, entry: _Entry) -> bool:
         """Whether it is a model to talk to, by what the config says, else by what is known of the model."""
-        if (mode := entry.model_info.get("mode")) is not None:
+        mode = entry.model_info.get("mode")
+        if isinstance(mode, str) and is_mode(mode):  # any other word tells nothing, as in LiteLLM
             return mode in _CHAT_MODES
         params = entry.litellm_params
         model = params.get("model")
@@ -1507,7 +1561,8 @@ class _Reading:
         base = self._resolve(
             params.get("base_model") or entry.model_info.get("base_model"), "", lambda *_: None
         )  # what is unset is said where the deployment is made
-        return self._tables.find(shown, {"base_model": base}).get("mode") in _CHAT_MODES
+        known = self._tables.find(shown, {"base_model": base})
+        return known["mode"] in _CHAT_MODES if "mode" in known else base is not None or not embeds(shown)
 
     def _deployments(self, place: str, entry: _Entry, earlier: Sequence[Deployment]) -> list[Deployment]:
         """What an entry makes: one deployment, or one for each of several organizations."""
@@ -1528,9 +1583,11 @@ class _Reading:
             if key in _LIMITS:
                 continue  # the budgets say it
             if key in _REFUSED:
-                self._idle.append(f"{place}.{key}")
+                self._idle += [] if _is_nothing(value) else [f"{place}.{key}"]
             elif value is None or (isinstance(value, str) and not value.strip()):
                 continue
+            elif key == "drop_params" and isinstance(value, list | dict):
+                self._lost.append(f"{place}.{key}: should be true or false; a list is additional_drop_params; left out")
             elif close := self._meant(key):
                 self._lost.append(f"{place}.{cut(key)}: unknown key, which is not sent; did you mean {close}?")
                 if close in ("api_base", "base_url", "api_key") and given.get(close) is None:
@@ -1594,6 +1651,8 @@ class _Reading:
         raw |= implied
         resolved |= self._resolve(implied, here, lambda *_: None)
         reasons += reach.wants
+        if isinstance(model_info.get("supported_environments"), list) and self._environment() is None:
+            reasons.append(f"LITELLM_ENVIRONMENT says none of {', '.join(_ENVIRONMENTS)}; it is for some")
         names = {key: reference(value) for key, value in raw.items()}
         self._check_address(here, resolved, names, reasons)
         self._sendable(resolved, here)
@@ -1612,7 +1671,7 @@ class _Reading:
         info = self._parse(_Info, notes, f"{place}.model_info", needed=()) or _Info()
         if params is None:
             return None
-        others = self._others(params, here)
+        others = self._others(params)
         for prices, name in ((info, f"{place}.model_info"), (params, here)):
             others |= self._more_prices(prices, name)
         others |= where(provider, params.model, others, lambda name: value_of(name, self._environ))
@@ -1690,16 +1749,18 @@ class _Reading:
     ) -> None:
         """Take out an address or a key that no request can go to or carry: this deployment cannot be called, and the
         others can."""
+        model = resolved.get("model")
+        if isinstance(model, str) and is_placeholder(model) and not is_reference(model):
+            reasons.append(f"model {_PLACEHOLDER}")
         for key, is_sound, why in (
             ("api_base", is_url, "should be an http:// or https:// address with a host"),
             ("base_url", is_url, "should be an http:// or https:// address with a host"),
             ("api_key", is_sendable, "holds characters that cannot be sent"),
         ):
             value = resolved.get(key)
-            if isinstance(value, str) and key == "api_key" and is_unexpanded(value.strip()):
-                why = "has a variable as a shell writes one, which nobody expands here; write os.environ/NAME"
-                self._lost.append(f"{place}.{key}: {why}")
-                reasons.append(f"{cut(names.get(key) or key)} {why}")
+            if isinstance(value, str) and key == "api_key" and is_placeholder(value.strip()):
+                self._lost.append(f"{place}.{key}: {_PLACEHOLDER}")
+                reasons.append(f"{cut(names.get(key) or key)} {_PLACEHOLDER}")
                 del resolved[key]
             elif value is not None and not (isinstance(value, str) and is_sound(value.strip())):
                 name = names.get(key) or key
@@ -1767,7 +1828,7 @@ class _Reading:
             for key, value in raw.items()
             if resolved.get(key) is None and (name := reference(value))
         }
-        if reference(model):  # so that nobody can tell whose it is
+        if reference(model) or is_pattern(model.partition("/")[0]):  # so that nobody can tell whose it is
             return Access()
         for key, value in raw.items():
             if is_reference(value) and reference(value) is None:  # what is wrong there has been said
@@ -1814,22 +1875,31 @@ class _Reading:
         elif (name := reference(written)) is not None and (found := self._environ.get(name, "").strip()):
             yield found
 
-    def _others(self, params: _Params, place: str) -> dict[str, Any]:
+    def _others(self, params: _Params) -> dict[str, Any]:
         """The keys that only LiteLLM reads."""
         others = {key: value for key, value in (params.model_extra or {}).items() if value is not None}
-        prices = set(filter(is_price, others))
-        self._idle += [f"{place}.{cut(key)}" for key in prices if not _MORE_PRICES.fullmatch(key)]
-        return {key: typed(key, value) for key, value in others.items() if key not in prices}
+        return {key: typed(key, value) for key, value in others.items() if not is_price(key)}
 
     def _more_prices(self, section: _Prices, place: str) -> dict[str, float]:
         prices = {}
         for key, value in (section.model_extra or {}).items():
-            if _MORE_PRICES.fullmatch(key) and value is not None:
-                try:
-                    prices[key] = _DOLLARS.validate_python(value)
-                except ValidationError:
-                    self._lost.append(f"{place}.{cut(key)}: should be US dollars per token; left out")
+            if value is None or not is_price(key):
+                continue
+            if not _MORE_PRICES.fullmatch(key):
+                self._idle.append(f"{place}.{cut(key)}")
+                continue
+            try:
+                prices[key] = _DOLLARS.validate_python(value)
+            except ValidationError:
+                self._lost.append(f"{place}.{cut(key)}: should be US dollars per token; left out")
         return prices
+
+
+def _bare(name: str) -> str:
+    """A group's name without its provider, by which LiteLLM looks for the fallbacks of `openai/gpt-4o` too; empty for
+    one that begins with none."""
+    provider, _, rest = name.partition("/")
+    return rest if is_provider(provider) else ""
 
 
 def _said(notes: Mapping[str, Any]) -> dict[str, Any]:

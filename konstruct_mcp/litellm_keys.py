@@ -61,7 +61,8 @@ KNOWN_PARAMS = _words("""
     format options template system suffix raw stop_sequences include_stop_sequences stop_token_ids ignore_eos
     skip_special_tokens use_beam_search best_of echo guided_json guided_regex guided_choice guided_grammar
     guided_decoding_backend chat_template chat_template_kwargs add_generation_prompt documents safe_mode safe_prompt
-    safety_settings random_seed decoding_method truncate_input_tokens return_options profanity_check moderations
+    safety_mode safety_settings random_seed decoding_method truncate_input_tokens return_options profanity_check
+    moderations
     max_input_tokens max_output_tokens cache_control speed inference_geo betas models route transforms provider plugins
     usage include_reasoning user_id return_images return_related_questions return_citations search_domain_filter
     search_recency_filter search_mode search_parameters reasoning_format enable_thinking max_turns requestMetadata

@@ -17,7 +17,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -255,6 +255,16 @@ def read(data: bytes) -> Table:
     """
     if table := _as_written(data):
         return table
+    about, raw = _parsed(data)
+    if faults := [fault for faults in _faults(raw).values() for fault in faults]:
+        raise ValueError(_told_faults(faults))
+    return Table(
+        about, {name: sound(fields) for name, fields in raw.items() if not _is_sample(fields)}, tuple(_slips(raw))
+    )
+
+
+def _parsed(data: bytes) -> tuple[dict[str, str], dict[str, Any]]:
+    """What a table says of itself, and the rest of it."""
     try:
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -263,25 +273,25 @@ def read(data: bytes) -> Table:
     if not isinstance(raw, dict):
         raise ValueError("should be a mapping of models")  # noqa: TRY004  one kind for whoever catches it
     about = raw.pop(_ABOUT, {})
-    faults = [
-        f"{cut(name)}: should be a mapping of fields" for name, fields in raw.items() if not isinstance(fields, dict)
-    ]
-    faults += [
-        f"{cut(name)}.{cut(key)}: {fault}"
-        for name, fields in raw.items()
-        if isinstance(fields, dict) and not _is_sample(fields)
-        for key, value in fields.items()
-        if (fault := flaw(key, value))
-    ]
-    if faults:
-        more = f"\n… and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
-        raise ValueError("\n".join(faults[:_MOST_FAULTS]) + more)
     said = about if _is_table(about) else {}
-    return Table(
-        {key: cut(value) for key, value in said.items() if isinstance(value, str)},
-        {name: sound(fields) for name, fields in raw.items() if not _is_sample(fields)},
-        tuple(_slips(raw)),
-    )
+    return {k: cut(value) for k, value in said.items() if isinstance(value, str) and k != _DIGEST}, raw
+
+
+def _faults(raw: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Model → a line on each of its fields that is wrong, for those that have one."""
+    found = {}
+    for name, fields in raw.items():
+        if not isinstance(fields, dict):
+            found[name] = [f"{cut(name)}: should be a mapping of fields"]
+        elif not _is_sample(fields):
+            wrong = [f"{cut(name)}.{cut(key)}: {fault}" for key, value in fields.items() if (fault := flaw(key, value))]
+            found |= {name: wrong} if wrong else {}
+    return found
+
+
+def _told_faults(faults: list[str]) -> str:
+    more = f"\n… and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+    return "\n".join(faults[:_MOST_FAULTS]) + more
 
 
 def _slips(raw: Mapping[str, Entry]) -> Iterator[str]:
@@ -298,6 +308,28 @@ def _slips(raw: Mapping[str, Entry]) -> Iterator[str]:
         if close := meant(key, known):
             more = f" and of {len(names) - 1} more" if len(names) > 1 else ""
             yield f"{cut(names[0])}.{cut(key)}{more}: unknown key; did you mean {close}?"
+
+
+@functools.cache
+def is_mode(word: str) -> bool:
+    """Whether this is what a model may be for, by the table that ships: `chat`, `embedding` …"""
+    return b'"mode":' + json.dumps(word).encode() in _shipped_text()
+
+
+def embeds(model: str) -> bool:
+    """Whether the table that ships has models of this name, whoever serves them, and all of them embed or rank: so a
+    server of one's own that has `nomic-embed-text` is known for what it is, too."""
+    return re.split("[:@]", model.rpartition("/")[2].lower(), maxsplit=1)[0] in _embedders()
+
+
+@functools.cache
+def _embedders() -> frozenset[str]:
+    names: dict[bool, set[str]] = {True: set(), False: set()}
+    for line in _shipped_text().lower().splitlines()[2:-1]:
+        key, _, fields = line.partition(b'":')
+        is_one = b'"mode":"embedding"' in fields or b'"mode":"rerank"' in fields
+        names[is_one].add(key.rpartition(b"/")[2].removeprefix(b'"').decode())
+    return frozenset(name for name in names[True] - names[False] if "-" in name)  # `ada` may be anybody's
 
 
 def _is_sample(fields: Entry) -> bool:
@@ -513,6 +545,7 @@ class Update:
         changes: model → one line for each field that would be another.
         doubtful: one line for each price that would become 0 or unknown, or move more than tenfold from what was known
             or what ships with us.
+        left: one line for each field that is wrong: its whole model stays as it was known.
     """
 
     text: str = field(repr=False)
@@ -520,6 +553,7 @@ class Update:
     new: tuple[str, ...]
     changes: Mapping[str, tuple[str, ...]]
     doubtful: tuple[str, ...]
+    left: tuple[str, ...] = ()
 
 
 _MOST_CHANGE = 10  # times; a price that moves further is a slip more often than a price
@@ -595,21 +629,22 @@ def update_from(where: str, own: Table | None) -> Update:
     is_url = "://" in where
     place = cut(where.partition("?")[0].rpartition("@")[2] if is_url else Path(where).name, 200)
     try:
-        data = _fetched(where) if is_url else _bytes_of(Path(where).expanduser())
-        newer = read(data)
-        raw = json.loads(data)
+        about, raw = _parsed(_fetched(where) if is_url else _bytes_of(Path(where).expanduser()))
+        faults = _faults(raw)  # one wrong model of thousands is to keep nobody from the others
+        left = [fault for faults_of_one in faults.values() for fault in faults_of_one]
+        models = {name: fields for name, fields in models_of(raw).items() if name not in faults}
+        if not models:
+            raise ValueError(_told_faults(left) or "holds no model")
     except (ValueError, RuntimeError) as error:
-        faults = str(error).splitlines() or ["cannot be read"]
-        raise ModelDataError("; ".join(f"{place}: {fault}" for fault in faults)) from None
-    models = models_of(raw)
-    if not models:
-        raise ModelDataError(f"{place}: holds no model")
+        why = str(error).splitlines() or ["cannot be read"]
+        raise ModelDataError("; ".join(f"{place}: {fault}" for fault in why)) from None
     said = {
         "litellm": "main" if where == PUBLIC_TABLE else "",
         "date": datetime.now(UTC).date().isoformat(),
         "source": place,
     }
-    return update(own, models, {**{key: value for key, value in said.items() if value}, **newer.about})
+    found = update(own, models, {**{key: value for key, value in said.items() if value}, **about})
+    return replace(found, left=tuple(left))
 
 
 def _fetched(url: str) -> bytes:

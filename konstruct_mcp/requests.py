@@ -573,10 +573,15 @@ class _Preparing:
         params = self._form.params
         if "tools" in self._options and params.get("parallel_tool_calls") is not None:
             self._options["parallel_tool_calls"] = params["parallel_tool_calls"]
+        if self._form.wire == "openai" and self._form.provider in ("openai", "azure"):
+            said = self._deployment.params
+            self._body |= {key: said[key] for key in _FORGOTTEN if said.get(key) is not None}
         if isinstance(given := params.get("extra_body"), Mapping):
             self._body = _laid_over(self._body, given)
 
 
+# OpenAI's own, which LiteLLM 1.82.5 takes and does not send.
+_FORGOTTEN = ("verbosity", "store", "prompt_cache_key")
 _PLAIN_SCHEMA = frozenset({"type", "properties", "required", "additionalProperties"})  # what LiteLLM keeps of one
 
 

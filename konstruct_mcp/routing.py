@@ -376,8 +376,7 @@ class Routes:
         if len(equals) == 1:
             return equals[0]
         if self._config.routing_strategy == "simple-shuffle":
-            weights = [deployment.weight for deployment in equals]
-            return self._rng.choices(equals, weights if any(weights) else None)[0]
+            return self._rng.choices(equals, _shares(equals))[0]
         health = self._health
         chosen = min(equals, key=lambda one: self._rank(one, health[one.id]))
         if self._config.routing_strategy == "latency-based-routing":
@@ -555,6 +554,19 @@ def _frozen(value: Any) -> Any:
 
 def _order(deployment: Deployment) -> float:
     return float("inf") if deployment.order is None else deployment.order
+
+
+def _shares(equals: Sequence[Deployment]) -> list[float]:
+    """How many of the calls each gets of those that are shuffled, as in LiteLLM: by weight where one of them gives it,
+    else by rpm, else by tpm; whoever does not give what another gives has none."""
+    for given in (
+        [deployment.weight for deployment in equals],
+        [deployment.rpm for deployment in equals],
+        [deployment.tpm for deployment in equals],
+    ):
+        if any(given):
+            return [(share or 0) * deployment.copies for share, deployment in zip(given, equals, strict=True)]
+    return [deployment.copies for deployment in equals]
 
 
 def _differ(one: Deployment, other: Deployment) -> bool:

@@ -13,11 +13,12 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from .accounts import Budget
+from .environment import is_reference
 from .errors import cut
 from .types import NUSD, Per
 
 _MOST_LISTED = 5
-_LIMIT = re.compile(r"(max_(\w+_)?|(\w+_)?)budget(_limit)?\Z")
+_LIMIT = re.compile(r"(?!soft_)(max_(\w+_)?|(\w+_)?)budget(_limit)?\Z")  # at a soft one somebody is told
 PERIODS = ("budget_duration", "time_period")
 _PERIOD = re.compile(r"(\d{1,6})(s|m|h|d|w|mo)\Z")
 _DAYS = {"s": 1 / 86400, "m": 1 / 1440, "h": 1 / 24, "d": 1, "w": 7, "mo": 30}
@@ -66,7 +67,7 @@ def _within(section: Any, place: str, groups_of: Mapping[str, Sequence[str]]) ->
                     yield Limit(f"{here}.{cut(provider)}", _budget(of_provider, amount, groups) if groups else None)
         elif isinstance(value, dict | list):
             yield from _within(value, here, groups_of)
-        elif _LIMIT.fullmatch(key) and _amount(value) is not None:
+        elif _LIMIT.fullmatch(key) and (_amount(value) is not None or is_reference(value)):
             yield Limit(here, _budget(section, value, ()))
 
 

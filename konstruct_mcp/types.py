@@ -562,13 +562,15 @@ class ModelTable:
 @dataclass(frozen=True, slots=True)
 class ModelUpdate:
     """What a newer table has changed in the user's: how many models it has, those that were in none, and for each
-    model that has changed one line for each field. `broken` is where the user's is now, if it could not be used."""
+    model that has changed one line for each field. `broken` is where the user's is now, if it could not be used; `left`
+    has a line for each field of the newer one that is wrong, whose models stay as they were known."""
 
     place: str
     models: int
     new: tuple[str, ...]
     changes: Mapping[str, tuple[str, ...]]
     broken: str | None = None
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

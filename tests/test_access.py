@@ -110,6 +110,9 @@ def test_a_key_that_is_missing_is_named_by_the_variable_that_litellm_reads(
         ({"model": "ovhcloud/x"}, {}, None),  # answers without a key too
         # What LiteLLM cannot call at all.
         ({"model": "anthropc/x"}, {}, '"anthropc" is no provider that LiteLLM knows; did you mean anthropic?'),
+        ({"model": "azure_openai/x"}, {}, '"azure_openai" is no provider that LiteLLM knows; did you mean azure?'),
+        ({"model": "nvidia/x"}, {}, '"nvidia" is no provider that LiteLLM knows; did you mean nvidia_nim?'),
+        ({"model": "grok/x"}, {}, '"grok" is no provider that LiteLLM knows; write provider/model'),
         ({"model": "somebody/x"}, {}, '"somebody" is no provider that LiteLLM knows; write provider/model'),
         ({"model": "mine"}, {}, "LiteLLM knows no provider of such a model; write provider/model"),
         ({"model": "mine", "api_base": HOUSE}, {}, "LiteLLM knows no provider of such a model; write provider/model"),

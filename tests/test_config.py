@@ -25,6 +25,7 @@ from konstruct_mcp.types import TENANT_ID_RULE
 SECRET = "sk-s3cr3t-never-shown"
 PER_MILLION = "is more than a dollar for each token; it is not per million"
 NO_PRICE = "is no price of a token in US dollars; left out"
+PLACEHOLDER = "has a placeholder, which nobody fills in here; a variable is os.environ/NAME by itself"
 ADDRESS = "should be an http:// or https:// address with a host"
 
 GPT = {"model": "openai/gpt-4o", "api_key": "os.environ/OPENAI_API_KEY"}
@@ -558,7 +559,7 @@ def test_a_fault_in_a_section_is_named_with_its_place(
             "router_settings.model_group_alias: should be an object; left out",
         ),
         (
-            {"router_settings": {"fallbacks": {"g": ["g"]}}},
+            {"router_settings": {"fallbacks": "g"}},
             "router_settings.fallbacks: should be a valid list; left out",
         ),
         ({"router_settings": {"fallbacks": ["g"]}}, "router_settings.fallbacks[0]: should be an object; left out"),
@@ -760,7 +761,7 @@ def test_content_policy_fallbacks_may_go_both_ways(load: Callable[..., Config]) 
 def test_an_entry_that_repeats_another_counts_as_one_of_the_weight_of_both(load: Callable[..., Config]) -> None:
     entries = [entry("a"), entry("b"), entry("a", GPT | {"rpm": 1}), entry("a", dict(reversed(GPT.items())))]
     config = load({"model_list": entries})
-    assert [(d.id, d.weight) for d in config.groups["a"].deployments] == [("a/1", 2.0), ("a/2", 1.0)]
+    assert [(d.id, d.copies) for d in config.groups["a"].deployments] == [("a/1", 2), ("a/2", 1)]
     assert config.warnings == ("model_list[3]: the same as model_list[0]; they count as one of twice the weight",)
 
 
@@ -941,13 +942,15 @@ def test_routing_keys_stay_out_of_the_call_and_prices_in(deploy: Callable[..., D
 
 def test_keys_that_would_undo_the_request_or_the_routing_are_dropped_and_named(load: Callable[..., Config]) -> None:
     params = GPT | {"stream": True, "n": 2, "user": SECRET, "metadata": {"a": "os.environ/NOT_SET"}, "mock_response": 1}
+    params |= {"guardrails": ["pii"], "langfuse_secret": SECRET}
     config = load({"model_list": [entry("g", params, tpm=1)]})
     (deployment,) = config.groups["g"].deployments
     assert dict(deployment.params) == {"model": "openai/gpt-4o", "api_key": "sk-openai-1"}
     assert deployment.unavailable is None
     assert deployment.tpm == 1  # as LiteLLM has it, also beside the litellm_params
-    idle = [f"model_list[0].litellm_params.{key}" for key in ("stream", "n", "user", "metadata", "mock_response")]
-    assert config.warnings == ("no effect here: " + ", ".join(idle),)
+    idle = [f"model_list[0].litellm_params.{key}" for key in params.keys() - GPT.keys()]
+    (warning,) = config.warnings
+    assert sorted(warning.removeprefix("no effect here: ").split(", ")) == sorted(idle)
 
 
 @pytest.mark.parametrize(
@@ -1108,12 +1111,26 @@ def test_a_word_for_true_drops_what_every_model_does_not_take(load: Callable[...
         assert config.groups["g"].deployments[0].params.get("drop_params") is means
 
 
-def test_a_key_as_a_shell_writes_a_variable_is_none(load: Callable[..., Config]) -> None:
-    config = load({"model_list": [entry("g", GPT | {"api_key": "${OPENAI_API_KEY}"})]})
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("${OPENAI_API_KEY}", "$OPENAI_API_KEY", "Bearer ${OPENAI_API_KEY}", "{{ openai_key }}", "<your-key>"),
+        *("env/OPENAI_API_KEY", "os.environ.OPENAI_API_KEY", "os.environ['OPENAI_API_KEY']"),
+    ],
+)
+def test_a_placeholder_is_no_key(load: Callable[..., Config], key: str) -> None:
+    config = load({"model_list": [entry("g", GPT | {"api_key": key})]})
     (deployment,) = config.groups["g"].deployments
-    why = "api_key has a variable as a shell writes one, which nobody expands here; write os.environ/NAME"
-    assert (deployment.unavailable, "api_key" in deployment.params) == (why, False)
-    assert config.warnings == (f"model_list[0].litellm_params.{why.replace(' ', ': ', 1)}",)
+    assert (deployment.unavailable, "api_key" in deployment.params) == (f"api_key {PLACEHOLDER}", False)
+    assert config.warnings == (f"model_list[0].litellm_params.api_key: {PLACEHOLDER}",)
+
+
+@pytest.mark.parametrize(
+    "model", ["openai/${MODEL}", "anthropic/os.environ/MODEL", "azure/<your-deployment>", "openai/{{ model }}"]
+)
+def test_a_placeholder_is_no_model(deploy: Callable[..., Deployment], model: str) -> None:
+    params = {"model": model, "api_base": "https://e.example", "api_key": "k"}
+    assert deploy(params, {"MODEL": "gpt-4o"}).unavailable == f"model {PLACEHOLDER}"
 
 
 @pytest.mark.parametrize("value", [5, ["x"]])
@@ -1169,7 +1186,7 @@ def test_an_ollama_host_that_is_none_is_said(tmp_path: Path, host: str) -> None:
 
 def test_another_local_model_may_be_named_for_the_built_in_groups(tmp_path: Path) -> None:
     home = {"XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
-    for named in ("llama3.1:8b", " ollama/llama3.1:8b "):
+    for named in ("llama3.1:8b", " ollama/llama3.1:8b ", "ollama_chat/llama3.1:8b"):
         config = load_config(None, {**home, "KONSTRUCT_OLLAMA_MODEL": named})
         for group in ("local", "fast", "economy", "balanced"):
             assert config.groups[group].deployments[0].model == "ollama/llama3.1:8b"

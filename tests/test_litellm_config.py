@@ -159,7 +159,7 @@ model_list:
 """,
         {"a": ["openai/gpt-4o"]},
         ("model_list[1]: the same as model_list[0]; they count as one of twice the weight",),
-        fields={"a.weight": 2.0},
+        fields={"a.copies": 2},
     ),
     Case(
         "a YAML key twice",
@@ -362,11 +362,17 @@ model_list:
   - {model_name: speak, litellm_params: {model: openai/tts-1}}
   - {model_name: rank, litellm_params: {model: cohere/rerank-english-v3.0}}
   - {model_name: house, litellm_params: {model: openai/bge, api_base: "http://h/v1"}, model_info: {mode: embedding}}
+  - {model_name: own, litellm_params: {model: "ollama/nomic-embed-text:latest"}}
+  - {model_name: own2, litellm_params: {model: openai/Qwen/Qwen3-Embedding-4B, api_base: "http://h/v1"}}
   - {model_name: chat, litellm_params: {model: openai/gpt-4o}}
 router_settings: {fallbacks: [{embed: [chat]}]}
+konstruct: {groups: {own: {description: for search}}}
 """,
         {"chat": ["openai/gpt-4o"]},
-        ("no effect here: 6 entries of model_list (not a chat model), router_settings.fallbacks[0].embed",),
+        (
+            "no effect here: 8 entries of model_list (not a chat model), router_settings.fallbacks[0].embed, "
+            "konstruct.groups.own",
+        ),
         fields={"config.default_group": "chat"},
     ),
     Case(
@@ -490,7 +496,89 @@ model_list:
   - {model_name: b, litellm_params: {model: openai/gpt-4o}}
 """,
         {"a": ["-openai/house"], "b": ["openai/gpt-4o"]},
-        fields={"a.unavailable": "api_base should be an http:// or https:// address with a host"},
+        ("model_list[0].litellm_params.api_key: has a placeholder, which nobody fills in here; a variable is os.env",),
+        fields={
+            "a.unavailable": "api_base should be an http:// or https:// address with a host; api_key has a "
+            "placeholder, which nobody fills in here; a variable is os.environ/NAME by itself"
+        },
+    ),
+    Case(
+        "entries for some environments",
+        """
+model_list:
+  - {model_name: a, litellm_params: {model: openai/gpt-4o-mini}, model_info: {supported_environments: [development]}}
+  - {model_name: a, litellm_params: {model: openai/gpt-4o}, model_info: {supported_environments: [production, staging]}}
+  - {model_name: b, litellm_params: {model: openai/gpt-4o}, model_info: {supported_environments: [production]}}
+  - {model_name: "groq/*", litellm_params: {model: "groq/*"}, model_info: {supported_environments: [production]}}
+""",
+        {"a": ["openai/gpt-4o-mini"]},
+        environ=ENVIRON | {"LITELLM_ENVIRONMENT": "development"},
+        fields={"patterns": []},
+    ),
+    Case(
+        "entries for some environments where nobody says rightly which one this is",
+        """
+model_list:
+  - {model_name: a, litellm_params: {model: openai/gpt-4o}, model_info: {supported_environments: [production]}}
+  - {model_name: b, litellm_params: {model: openai/gpt-4o}}
+""",
+        {"a": ["-openai/gpt-4o"], "b": ["openai/gpt-4o"]},
+        environ=ENVIRON | {"LITELLM_ENVIRONMENT": "qa-7"},
+        fields={"a.unavailable": "LITELLM_ENVIRONMENT says none of development, staging, production; it is for some"},
+    ),
+    Case(
+        "what turns nothing on, a mode of one's own, fallbacks in a mapping, a list where a switch belongs",
+        """
+model_list:
+  - model_name: a
+    litellm_params: {model: openai/house, api_key: k, stream: false, tags: [], drop_params: [tool_choice], mode: chat}
+    model_info: {mode: orchestration}
+    guardrails: []
+  - {model_name: b, litellm_params: {model: openai/gpt-4o}}
+router_settings: {fallbacks: {a: [b]}}
+litellm_settings: {drop_params: true}
+""",
+        {"a": ["openai/house"], "b": ["openai/gpt-4o"]},
+        (
+            "model_list[0].litellm_params.drop_params: should be true or false; a list is additional_drop_params",
+            "no effect here: model_list[0].litellm_params.mode",
+        ),
+        fields={"a.fallbacks": ("b",), "a.params.drop_params": True},
+    ),
+    Case(
+        "fallbacks by a name without its provider, and by one that is no provider's",
+        """
+model_list:
+  - {model_name: chat, litellm_params: {model: openai/gpt-4o}}
+  - {model_name: groq/chat, litellm_params: {model: groq/llama-3.3-70b-versatile}}
+  - {model_name: team/chat, litellm_params: {model: openai/gpt-4o-mini}}
+  - {model_name: spare, litellm_params: {model: anthropic/claude-sonnet-4-6}}
+router_settings: {fallbacks: [{chat: [spare]}]}
+""",
+        {
+            "chat": ["openai/gpt-4o"],
+            "groq/chat": ["groq/llama-3.3-70b-versatile"],
+            "team/chat": ["openai/gpt-4o-mini"],
+            "spare": ["anthropic/claude-sonnet-4-6"],
+        },
+        fields={"chat.fallbacks": ("spare",), "groq/chat.fallbacks": ("spare",), "team/chat.fallbacks": ()},
+    ),
+    Case(
+        "names with blanks and emoji of many parts, prices by the second, a limit by reference, and one that is none",
+        """
+model_list:
+  - model_name: "\U0001f469\u200d\U0001f4bb\u3000code"
+    litellm_params: {model: openai/gpt-4o}
+    model_info: {input_cost_per_second: 0.01, output_cost_per_token: 0.00001}
+router_settings: {model_group_alias: {"\u4e00\u00a0\u4e8c": "\U0001f469\u200d\U0001f4bb\u3000code"}}
+litellm_settings: {max_budget: os.environ/MOST, budget_duration: 30d, soft_budget: 5}
+""",
+        {"\U0001f469\u200d\U0001f4bb\u3000code": ["openai/gpt-4o"], "\u4e00\u00a0\u4e8c": ["openai/gpt-4o"]},
+        (
+            "nobody holds this spending limit here: litellm_settings.max_budget; what would, for each tenant, is kons",
+            "no effect here: litellm_settings.soft_budget, model_list[0].model_info.input_cost_per_second",
+        ),
+        environ=ENVIRON | {"MOST": "4711"},
     ),
     Case(
         "several organizations",
@@ -667,6 +755,7 @@ def test_each_key_that_is_read_is_a_known_one(tmp_path: Path) -> None:
         ("max_parallel_request", "max_parallel_requests"),
         ("temprature", "temperature"),
         ("house_flag", None),
+        ("safety_mode", None),
         ("top_k", None),
         ("rpn", None),
     ],
@@ -810,12 +899,13 @@ async def test_a_tenant_uses_the_wildcards_that_are_named_for_it(tmp_path: Path,
                         await asked
 
 
-async def test_misspelt_keys_are_not_sent(tmp_path: Path, openai: Provider) -> None:
-    params = at(openai, oder=1, max_parallel_request=3, ap_base="x", house_flag="y")
+async def test_misspelt_keys_are_not_sent_and_known_ones_are(tmp_path: Path, openai: Provider) -> None:
+    known: dict[str, Any] = {"verbosity": "low", "store": False, "prompt_cache_key": "house", "house_flag": "y"}
+    params = at(openai, oder=1, max_parallel_request=3, ap_base="x", **known)
     async with opened(tmp_path, {"model_list": [entry("g", params)]}) as konstruct:
         await konstruct.complete(HELLO)
     (request,) = openai.requests
-    assert request.body["house_flag"] == "y"
+    assert request.body.items() >= known.items()
     assert {"oder", "max_parallel_request", "ap_base"} & request.body.keys() == set()
 
 
@@ -841,9 +931,38 @@ async def test_an_included_file_is_followed_and_its_faults_name_it(tmp_path: Pat
         until.set()
 
 
+async def test_a_fallback_may_be_named_by_its_model_and_who_has_no_share_is_not_asked_first(
+    tmp_path: Path, openai: Provider
+) -> None:
+    config = {
+        "model_list": [
+            entry("main", at(openai, "openai/first", num_retries=0, weight=1)),
+            entry("main", at(openai, "openai/never", num_retries=0)),
+            entry("spare", at(openai, "openai/second")),
+        ],
+        "router_settings": {
+            "routing_strategy": "simple-shuffle",
+            "fallbacks": [{"main": ["openai/second"]}],
+            "model_group_alias": {"other": "openai/second"},
+        },
+    }
+    async with opened(tmp_path, config) as konstruct:
+        for _ in range(8):
+            assert (await konstruct.complete(HELLO)).model == "openai/first"
+        openai.script(Status(500), Status(500), Text("from behind"))
+        fallen = await konstruct.complete(HELLO)
+        assert (fallen.served_group, fallen.content) == ("spare", "from behind")
+        assert konstruct.config.groups["other"].alias_of == "spare"
+        said = 'no group "openai/second"; read as "spare", which asks that model'
+        places = ("model_group_alias.other", "fallbacks[0].main[0]")
+        assert konstruct.config.warnings == tuple(f"router_settings.{place}: {said}" for place in places)
+    models = [request.body["model"] for request in openai.requests]
+    assert models == [*["first"] * 9, "never", "second"]
+
+
 def test_strict_fails_on_what_has_no_effect(tmp_path: Path) -> None:
     file = tmp_path / "litellm.yaml"
-    models = {"model_list": [entry("a", {"model": "ollama/x"})]}
+    models = {"model_list": [entry("a", {"model": "ollama/x"}), entry("*", {"model": "*"})]}
     for extra, code in (({}, 0), ({"general_settings": {"master_key": "sk-1"}}, 1)):
         file.write_text(yaml.safe_dump(models | extra))
         assert run("--config", file, "check").code == 0

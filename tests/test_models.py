@@ -538,6 +538,18 @@ def test_what_is_no_table_changes_nothing(
     assert world.own.read_bytes() == before
 
 
+def test_a_model_with_a_wrong_field_stays_as_it_was_and_keeps_no_other_from_being_updated(world: World) -> None:
+    table = NEWER | {"gpt-4o": NEWER["gpt-4o"] | {"max_output_tokens": 5, "deprecation_date": "soon"}, "new": []}
+    with Public(json.dumps(table).encode()) as public:
+        ran = world.run("models", "update", "--from", public.url)
+    assert ran.code == 0
+    assert "warning: gpt-4o.deprecation_date: should be a date like 2026-01-31; this model stays as it was" in ran.err
+    assert "warning: new: should be a mapping of fields; this model stays as it was known" in ran.err
+    written = json.loads(world.own.read_text())
+    assert {"gpt-4o", "new"} & written.keys() == set()
+    assert "gpt-99" in written
+
+
 def test_who_does_not_answer_is_said_without_a_password(world: World) -> None:
     with Public(b"") as gone:
         url = gone.url

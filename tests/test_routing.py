@@ -676,11 +676,29 @@ class TestLatencyBasedRouting:
         assert asked == {"a/1", "a/2"}
 
 
-def test_simple_shuffle_follows_the_weights() -> None:
-    group = Group("a", "", (dep("a", 1, order=1, weight=9.0), dep("a", 2, order=1, weight=1.0)))
+@pytest.mark.parametrize(
+    ("first", "second", "share"),
+    [
+        ({"weight": 9.0}, {"weight": 1.0}, 0.9),
+        ({"rpm": 9000}, {"rpm": 1000}, 0.9),
+        ({"tpm": 10**6}, {"tpm": 10**7}, 0.09),
+        ({"weight": 1.0, "rpm": 90_000}, {"weight": 9.0, "rpm": 10_000}, 0.1),
+        ({"weight": 1.0}, {}, 1),  # whoever says nothing of it, where another does
+        ({}, {"rpm": 9000}, 0),
+        ({"weight": 0.0}, {"weight": 0.0}, 0.5),
+        ({"copies": 9}, {}, 0.9),
+        ({"copies": 9, "rpm": 1000}, {"rpm": 9000}, 0.5),
+    ],
+    ids=str,
+)
+def test_simple_shuffle_follows_weights_or_else_limits(
+    first: dict[str, Any], second: dict[str, Any], share: float
+) -> None:
+    group = Group("a", "", (dep("a", 1, order=1, **first), dep("a", 2, order=1, **second)))
     world = World(conf([group], routing_strategy="simple-shuffle"))
-    served = [world.walk("a", {}) for _ in range(200)]
-    assert 150 < served.count("a/1") < 200
+    served = [world.walk("a", {}) for _ in range(200)].count("a/1")
+    allowed = 30 if 0 < share < 1 else 0
+    assert abs(served - share * 200) <= allowed
 
 
 class TestLeastBusy:
