@@ -34,7 +34,13 @@ _BACKSTOP_S = 5.0
 OLLAMA = "konstruct_ollama"  # what `router` has LiteLLM call the provider that speaks Ollama's own format
 # Of such a deployment's settings, what LiteLLM is told; the others are Ollama's, and in the body of each request.
 _OLLAMA = ("api_base", "api_key", "extra_headers")
-_WITH_PROJECTS = ("vertex_ai", "vertex_ai_beta", "watsonx", "watsonx_text")  # whose `project` is LiteLLM's to read
+# What LiteLLM calls a `project` of these; any other's is a header, or nothing.
+_PROJECTS = {
+    "vertex_ai": "vertex_project",
+    "vertex_ai_beta": "vertex_project",
+    "watsonx": "project_id",
+    "watsonx_text": "project_id",
+}
 _JSON_TOOL = "json_tool_call"  # the name by which LiteLLM knows its answer for a text
 _SPEAKER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # a name that OpenAI takes
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
@@ -143,8 +149,11 @@ def _with_headers(params: dict[str, Any], provider: str, *, is_responses: bool) 
     headers: dict[str, Any] = {}
     if isinstance(given := params.pop("default_headers", None), Mapping):
         headers |= given
-    if provider not in _WITH_PROJECTS and (project := params.pop("project", None)) is not None and provider == "openai":
-        headers["OpenAI-Project"] = project
+    if (project := params.pop("project", None)) is not None:
+        if provider == "openai":
+            headers["OpenAI-Project"] = project
+        elif provider in _PROJECTS:
+            params = {_PROJECTS[provider]: project, **params}
     if is_responses and provider == "openai" and (organization := params.get("organization")) is not None:
         headers["OpenAI-Organization"] = organization
     params.pop("api_type", None)

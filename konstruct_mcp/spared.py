@@ -47,6 +47,8 @@ _OF_ENTRA = (
     *("tenant_id", "client_id", "client_secret", "azure_username", "azure_password", "azure_scope", "azure_ad_token"),
 )
 _MOST_LOGINS = 256  # that are kept
+# Of the call, and of no provider's body. With `extra_headers` goes the header that has the key.
+_NO_BODY = frozenset(("extra_headers", "max_retries", "token", "watsonx_token"))
 _OF_THE_CLIENT = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
 
 
@@ -126,6 +128,7 @@ def spare() -> None:
         _take_note_of_requests()
         _send_once()
         _shape_bodies()
+        _send_no_settings()
         _log_nothing()
         _write_no_tracebacks()
         _load_no_token_table()
@@ -338,6 +341,33 @@ def _shape_bodies() -> None:
     loose.get_supports_system_message = has_system
 
 
+def _send_no_settings() -> None:
+    """Keep LiteLLM from leaving settings in a body, keys among them; and from asking some providers with one client for
+    all, which would reach one deployment's provider by another's proxy."""
+    from litellm.llms.custom_httpx.http_handler import get_async_httpx_client
+    from litellm.llms.custom_httpx.llm_http_handler import BaseLLMHTTPHandler
+    from litellm.llms.openai_like.chat.handler import OpenAILikeChatHandler
+    from litellm.types.utils import LlmProviders
+
+    def bare(ask: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        @functools.wraps(ask)
+        async def asked(*args: Any, **call: Any) -> Any:
+            if ours.get() is not None:
+                call["data"] = {key: value for key, value in call["data"].items() if key not in _NO_BODY}
+                if "client" in call and call["client"] is None:
+                    call["client"] = get_async_httpx_client(LlmProviders.OPENAI_LIKE)
+            return await ask(*args, **call)
+
+        return asked
+
+    places: list[tuple[Any, str]] = [
+        (BaseLLMHTTPHandler, "_make_common_async_call"),
+        (OpenAILikeChatHandler, "acompletion_function"),
+    ]
+    for place, name in places:
+        setattr(place, name, bare(getattr(place, name)))
+
+
 def _log_nothing() -> None:
     """Keep LiteLLM from logging and reporting each call, which it does in four tasks for one that is answered: nobody
     reads that, it takes milliseconds, and the answer would wait for it as soon as it waits for the ledger. Others in
@@ -468,8 +498,13 @@ def _speak_responses() -> None:
 
     @functools.wraps(transform)
     def transformed(*args: Any, **kwargs: Any) -> Any:
+        extra = dict(kwargs["optional_params"].get("extra_body") or {})
         request = transform(*args, **kwargs)
-        return request if exchange.get() is None else with_its_tools(request)
+        if exchange.get() is None:
+            return request
+        if beyond := {key: value for key, value in extra.items() if key not in request}:
+            request["extra_body"] = beyond  # what LiteLLM does not know, and leaves out
+        return with_its_tools(request)
 
     loose.convert_chat_completion_messages_to_responses_api = converted
     loose.transform_request = transformed

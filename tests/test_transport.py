@@ -30,8 +30,14 @@ PATHS: dict[str, Wire] = {
     "xai/grok-4": "openai",
     "together_ai/llama": "openai",
     "hosted_vllm/qwen": "openai",
+    "azure_ai/mistral-large with headers": "openai",
+    "huggingface/together/qwen": "openai",
+    "watsonx/ibm/granite": "openai",
 }
-SETTINGS = frozenset({"ssl_verify", "ssl_certificate", "ssl_key", "proxy", "organization", "project", "api_type"})
+SETTINGS = frozenset(
+    {"ssl_verify", "ssl_certificate", "ssl_key", "proxy", "organization", "project", "api_type", "extra_headers"}
+    | {"max_retries", "token"}
+)
 
 
 def deployment(path: str, url: str, **more: Any) -> dict[str, Any]:
@@ -39,6 +45,8 @@ def deployment(path: str, url: str, **more: Any) -> dict[str, Any]:
     params = {"model": model, "api_base": url, "api_key": "sk-test-1c9d", "num_retries": 0}
     if with_headers:
         params["extra_headers"] = {"x-team": "blue"}
+    if model.startswith("watsonx/"):
+        params |= {"project_id": "p", "token": "token-test-1c9d"}
     return {"model_list": [entry("g", {**params, **more})]}
 
 
