@@ -34,7 +34,7 @@ from .config import Config, Deployment
 from .embedded import EmbeddedServer
 from .environment import lend, take_back
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
-from .faults import blamed, fault_of, fault_of_body, is_unsupported, secrets_of
+from .faults import blamed, fault_of, fault_of_body, is_unsupported, secrets_of, wanted
 from .forms import Form
 from .models import entry
 from .parameters import Passed, Refusals
@@ -193,10 +193,17 @@ class ModelRouter:
         tried: Tried | None = None
         noted: tuple[str, ...] = ()
         try:
-            prepared = prepare(deployment, self._forms[deployment.id], request, recalled, max_tokens)
+            prepared = prepare(
+                deployment,
+                self._forms[deployment.id],
+                request,
+                recalled,
+                max_tokens,
+                is_openais=engine.speaks_openais(deployment),
+            )
         except UnsupportedError as error:
             return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
-        passed = Passed(deployment, prepared.options, prepared.body, self._refusals, prepared.places)
+        passed = Passed(deployment, prepared.options, prepared.body, self._refusals, prepared.places, prepared.messages)
         call = Exchange(prepared.outputs)
         patience = asyncio.timeout(attempt.limit_s)
         late = f"within {attempt.limit_s:.3g} s"
@@ -272,6 +279,8 @@ class ModelRouter:
             try:
                 return await engine.ask(deployment, prepared, tenant, address, passed, call)
             except Exception as error:
+                if call.left and (way := wanted(error, call.answer)) and passed.in_another_way(way):
+                    continue
                 refused = blamed(error, passed.names, left=call.left, answer=call.answer)
                 by_litellm = not call.left and is_unsupported(error)
                 if not (refused or by_litellm) or not passed.without(refused, by_litellm=by_litellm):
@@ -414,6 +423,7 @@ class _Engine:
         self._manners = {deployment.id: Manner.of(deployment) for deployment in deployments}
         # In a thread that does nothing else: to look up a provider is enough for LiteLLM to ask for a login.
         ours.set(Manner(format="openai", at_once=False, plain=False))
+        self._speaks = {deployment.id: _speaks_openais(litellm, deployment) for deployment in deployments}
         self._router = self._make_router(
             [
                 {"model_name": deployment.id, "litellm_params": litellm_params(deployment, entry(deployment))}
@@ -496,7 +506,7 @@ class _Engine:
         """One provider call; whatever LiteLLM returns or raises. `call` is told what passes."""
         self._open.add(self)
         ours.set(self._manners[deployment.id])
-        prepared = replace(prepared, options=passed.options, body=passed.body)
+        prepared = replace(prepared, messages=passed.messages, options=passed.options, body=passed.body)
         shaping.set(prepared.shape if prepared.body or prepared.schemas else None)
         exchange.set(call)
         if deployment.model.startswith("ollama/"):
@@ -512,6 +522,10 @@ class _Engine:
             **options,
             **address,
         )
+
+    def speaks_openais(self, deployment: Deployment) -> bool:
+        """Whether LiteLLM asks its provider in OpenAI's format."""
+        return self._speaks[deployment.id]
 
     def take_over(self, earlier: _Engine) -> None:
         """Make what an earlier one has opened one's own, to use and to close; it asks nobody any more."""
@@ -540,6 +554,15 @@ class _Engine:
                 await client.close()
         await self._litellm.close_litellm_async_clients()
         clients.flush_cache()  # else a closed client is handed to the next user on this loop
+
+
+def _speaks_openais(litellm: Any, deployment: Deployment) -> bool:
+    provider, _, model = deployment.model.partition("/")
+    try:
+        config = litellm.utils.ProviderConfigManager.get_provider_chat_config(model, litellm.LlmProviders(provider))
+    except Exception:  # one of which it has none: another program's, or ours
+        return False
+    return isinstance(config, litellm.OpenAIGPTConfig | litellm.OpenAIConfig)
 
 
 def _register_ollama(litellm: Any) -> None:
