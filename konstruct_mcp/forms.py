@@ -32,6 +32,8 @@ _NEW_CLAUDES_LONGEST = 32_000
 # The Geminis that take a budget. Those that come take levels, so that this list does not grow.
 _BUDGETED_GEMINI = re.compile(r"gemini-([12]([.-]|$)|(pro|flash)(-vision|-00\d)?$)|gemma|learnlm")
 
+_MISTRAL = re.compile(r"(mistral|ministral|magistral|codestral|devstral|pixtral)", re.IGNORECASE)
+
 
 def not_taken(what: str, name: str) -> str:
     """The note on a parameter that is left out because the deployment of this name has nothing for it."""
@@ -124,6 +126,12 @@ class Form:
     def is_openais_own(self) -> bool:
         """Whether it is one of OpenAI's models at OpenAI or Azure."""
         return self.provider in ("openai", "azure") and self.is_known
+
+    @property
+    def is_mistral_s(self) -> bool:
+        """Whether it takes what Mistral takes, which the clouds pass on."""
+        name = self.model.rpartition("/")[2]
+        return self.provider == "mistral" or (self.provider in ("vertex_ai", "azure_ai") and bool(_MISTRAL.match(name)))
 
     @property
     def takes_choice(self) -> bool:

@@ -143,6 +143,8 @@ def litellm_params(deployment: Deployment, entry: Mapping[str, Any]) -> dict[str
         params |= {"model": f"openai/{name}", "api_base": "http://127.0.0.1", "api_key": "set for each call"}
     elif provider == "bedrock" and is_converse(name, entry) and not name.startswith("converse"):
         params["model"] = f"bedrock/converse/{name}"  # LiteLLM knows by name which of its models take that
+    elif provider == "mistral" and "seed" in params:
+        params["random_seed"] = params.pop("seed")  # as it is called there, which LiteLLM loses on the way
     elif provider in ("openai", "azure") and entry.get("mode") == "responses" and not name.startswith("responses/"):
         params["model"] = f"{provider}/responses/{name}"
     return params | {"timeout": deployment.timeout_s + _BACKSTOP_S, "max_retries": 0}
@@ -199,7 +201,7 @@ class _Preparing:
         self._deployment, self._form, self._request = deployment, form, request
         # LiteLLM goes by names what a model takes, and what else is made of it.
         self._is_openais = is_openais and form.wire == "openai" and form.provider not in ("openai", "azure")
-        self.messages = [plain(message, form) for message in request.messages]
+        self.messages = [plain(message, form) for message in _in_order(request.messages) if _says(message, form)]
         self._outputs: Mapping[str, Sequence[Mapping[str, Any]]] = {}
         self._options: dict[str, Any] = {}
         self._body: dict[str, Any] = {}
@@ -310,7 +312,7 @@ class _Preparing:
             self._body["tool_choice"] = {"type": "function", "name": named}
             del options["tool_choice"]
         elif (
-            (named is not None and provider == "mistral")
+            (named is not None and self._form.is_mistral_s)
             or (choice == "required" and provider == "moonshot")
             or self._form.reasons_in_openais_way
         ):
@@ -557,6 +559,8 @@ class _Preparing:
             refused = ("temperature", "top_k") if _is_high(asked.get("top_p")) else ("temperature", "top_p", "top_k")
         elif form.is_claude and "temperature" in asked:
             refused = ("top_p",)  # it takes one of the two
+        elif form.provider == "gemini" and form.levels_of_gemini:
+            refused = _PENALTIES
         else:
             refused = ()
         for key in refused:
@@ -595,8 +599,15 @@ class _Preparing:
 
     def _others(self) -> None:
         params = self._form.params
-        if "tools" in self._options and params.get("parallel_tool_calls") is not None:
-            self._options["parallel_tool_calls"] = params["parallel_tool_calls"]
+        if "tools" in self._options and (parallel := params.get("parallel_tool_calls")) is not None:
+            if self._form.wire != "gemini":
+                self._options["parallel_tool_calls"] = parallel
+            elif not parallel:  # which it has no word for
+                self._left_out("parallel_tool_calls")
+        # These are taken, which LiteLLM does not know.
+        taken = _PENALTIES if self._form.is_mistral_s else ("seed",) if self._form.wire == "gemini" else ()
+        if taken:
+            self._options["allowed_openai_params"] = [*self._options.get("allowed_openai_params", ()), *taken]
         if isinstance(given := params.get("extra_body"), Mapping):
             self._body = _laid_over(self._body, given)
 
@@ -607,6 +618,7 @@ def _is_cut(tool: Tool) -> bool:
 
 
 _CUT = frozenset({"strict", "cache_control"})
+_PENALTIES = ("presence_penalty", "frequency_penalty")
 
 
 def _without_strict(tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -630,15 +642,16 @@ def plain(message: Message, form: Form) -> dict[str, Any]:
     plain = message.model_dump(exclude_none=True, by_alias=True)
     if message.role == "tool" or not _takes_name(message, form):
         plain.pop("name", None)  # a tool's is in the call
-    if form.provider == "mistral":
+    if form.is_mistral_s:
         for call in plain.get("tool_calls", ()):
             call["id"] = _short(call["id"])
         if "tool_call_id" in plain:
             plain["tool_call_id"] = _short(plain["tool_call_id"])
             if not message.content:  # which LiteLLM would leave out, with the whole message
                 plain["content"] = [{"type": "text", "text": ""}]
-    if form.wire == "openai" and isinstance(message.content, list) and not (form.is_openais_own or _shows(message)):
-        # Not every server reads a list of texts, and none reads it otherwise.
+    reads_parts = form.is_openais_own if form.wire == "openai" else form.wire != "gemini" or message.role == "user"
+    if isinstance(message.content, list) and not (reads_parts or _shows(message)):
+        # Not every server reads a list of texts, none reads it otherwise, and for Gemini LiteLLM glues them together.
         plain["content"] = "\n".join(part.text or "" for part in message.content)
     for call in plain.get("tool_calls", ()):
         # Some models write none where a tool takes none; not every server reads that, and LiteLLM fills it for Gemini.
@@ -646,6 +659,26 @@ def plain(message: Message, form: Form) -> dict[str, Any]:
             call["function"]["arguments"] = "{}"
     plain.setdefault("content", None)  # providers want the key, even beside tool calls alone
     return plain
+
+
+def _in_order(messages: Sequence[Message]) -> Iterator[Message]:
+    """The same with the results of each turn in the order of its calls: Gemini and most chat templates know no ids."""
+    order: dict[str | None, int] = {}
+    results: list[Message] = []
+    for message in messages:
+        if message.role == "tool":
+            results.append(message)
+            continue
+        yield from sorted(results, key=lambda result: order.get(result.tool_call_id, len(order)))
+        order, results = {call.id: place for place, call in enumerate(message.tool_calls or ())}, []
+        yield message
+    yield from sorted(results, key=lambda result: order.get(result.tool_call_id, len(order)))
+
+
+def _says(message: Message, form: Form) -> bool:
+    """Whether anything is in it: Gemini and Mistral take no empty answer."""
+    wants = form.wire == "gemini" or form.is_mistral_s
+    return not wants or message.role != "assistant" or bool(message.content or message.tool_calls)
 
 
 def _shows(message: Message) -> bool:
@@ -663,7 +696,7 @@ def _left_behind(messages: Sequence[Message], form: Form) -> Iterator[str]:
 
 def _takes_name(message: Message, form: Form) -> bool:
     """Whether its speaker's name goes out; one with other letters is refused."""
-    has_place = form.wire == "openai" and form.provider not in ("mistral", "ollama", "xai")
+    has_place = form.wire == "openai" and not form.is_mistral_s and form.provider not in ("ollama", "xai")
     return has_place and _SPEAKER.fullmatch(message.name or "") is not None
 
 

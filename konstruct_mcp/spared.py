@@ -257,6 +257,12 @@ def _send_once() -> None:
 
             transport.client = transport._client_factory = session
 
+    def asking_for(query: tuple[tuple[str, str], ...]) -> Callable[[Any], Coroutine[Any, Any, None]]:
+        async def add(request: Any) -> None:  # a client's own `params` would take the place of what is there
+            request.url = request.url.copy_merge_params(query)
+
+        return add
+
     def once(make: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(make)
         def made(*args: Any, **kwargs: Any) -> Any:
@@ -265,12 +271,9 @@ def _send_once() -> None:
                 client = make(*args, **kwargs)
             else:
                 of_ours = manner.transport
-                client = httpx.AsyncClient(
-                    verify=of_ours.context(),
-                    proxy=of_ours.proxy,
-                    params=of_ours.query or None,
-                    timeout=kwargs.get("timeout"),
-                )
+                client = httpx.AsyncClient(verify=of_ours.context(), proxy=of_ours.proxy, timeout=kwargs.get("timeout"))
+                if of_ours.query:
+                    client.event_hooks["request"].append(asking_for(of_ours.query))
             client.follow_redirects = False
             if client not in known:  # else it is one that somebody has set for all calls
                 known.add(client)

@@ -6,6 +6,7 @@ The models are of the table that ships with us; what holds for them holds for an
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -358,6 +359,24 @@ async def test_what_the_config_adds_to_a_body_is_in_it(tmp_path: Path, model: st
     asked = await ask(tmp_path, model, {"extra_body": {"of_tomorrow": {"a": 1}}})
 
     assert asked.body["of_tomorrow"] == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("model", "place", "sent"),
+    [
+        ("gemini/gemini-2.5-flash", "generationConfig", {"seed": 7, "presence_penalty": 0.5}),
+        ("gemini/gemini-4-argon", "generationConfig", {"seed": 7}),
+        ("mistral/mistral-large-4", "", {"random_seed": 7, "presence_penalty": 0.5}),
+    ],
+)
+async def test_a_seed_and_a_penalty_go_out_or_are_said_not_to(
+    tmp_path: Path, model: str, place: str, sent: dict[str, Any]
+) -> None:
+    asked = await ask(tmp_path, model, {"seed": 7, "presence_penalty": 0.5})
+
+    body = asked.body[place] if place else asked.body
+    assert {key: body[key] for key in body if "seed" in key or "penalty" in key} == sent
+    assert asked.notes == (() if "presence_penalty" in sent else (left_out("presence_penalty", model),))
 
 
 async def test_numbers_and_truths_from_the_environment_go_out_as_such(tmp_path: Path) -> None:
@@ -888,6 +907,48 @@ async def test_an_empty_result_of_a_tool_goes_to_mistral_too(tmp_path: Path) -> 
 
     assert asked.body["messages"][2]["role"] == "tool"
     assert asked.body["messages"][2]["content"] == [{"type": "text", "text": ""}]
+
+
+@pytest.mark.parametrize("model", ["gemini/gemini-4-argon", "hosted_vllm/qwen3", "ollama/qwen3", SONNET_46])
+async def test_the_results_of_parallel_calls_come_in_the_order_of_the_calls(tmp_path: Path, model: str) -> None:
+    calls = [
+        {
+            "id": f"call_{city}",
+            "type": "function",
+            "function": {"name": "weather", "arguments": f'{{"city": "{city}"}}'},
+        }
+        for city in ("Oslo", "Rome")
+    ]
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": f"it of {call['id']}"} for call in calls]
+    messages = [*HELLO, {"role": "assistant", "content": None, "tool_calls": calls}, *reversed(results), *HELLO]
+
+    asked = await ask(tmp_path, model, messages=messages, tools=[WEATHER])
+
+    sent = json.dumps(asked.body)
+    assert 0 < sent.index("it of call_Oslo") < sent.index("it of call_Rome")
+
+
+@pytest.mark.parametrize("model", ["gemini/gemini-4-argon", "mistral/mistral-large-4", "azure_ai/mistral-medium-2505"])
+async def test_an_answer_with_nothing_in_it_is_left_out_where_none_is_taken(tmp_path: Path, model: str) -> None:
+    asked = await ask(tmp_path, model, messages=[*HELLO, {"role": "assistant", "content": ""}, *HELLO])
+
+    assert '"assistant"' not in json.dumps(asked.body)
+    assert '"model"' not in json.dumps(asked.body.get("contents", ()))
+
+
+async def test_mistral_in_a_cloud_gets_ids_as_mistral_wants_them(tmp_path: Path) -> None:
+    asked = await ask(tmp_path, "azure_ai/mistral-medium-2505", messages=CALLED, tools=[WEATHER])
+
+    [call] = asked.body["messages"][1]["tool_calls"]
+    assert re.fullmatch(r"[A-Za-z0-9]{9}", call["id"])
+    assert asked.body["messages"][2]["tool_call_id"] == call["id"]
+
+
+async def test_texts_in_parts_reach_gemini_apart(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}]
+    asked = await ask(tmp_path, "gemini/gemini-4-argon", messages=[{"role": "system", "content": parts}, *HELLO])
+
+    assert asked.body["system_instruction"] == {"parts": [{"text": "Be brief.\nBe kind."}]}
 
 
 @pytest.mark.parametrize("model", ["groq/llama-of-tomorrow", "hosted_vllm/qwen3", "mistral/mistral-large-4"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -97,6 +99,17 @@ async def test_a_server_that_wants_to_know_who_asks_is_shown_the_certificate(tmp
             assert (await konstruct.complete(HELLO)).content.startswith("Hello")
 
     assert SETTINGS.isdisjoint(provider.requests[0].body)
+
+
+async def test_what_is_added_to_an_address_takes_the_place_of_nothing_in_it(tmp_path: Path, path: str) -> None:
+    with Provider(PATHS[path]) as provider:
+        config = deployment(path, provider.url, extra_query={"tier": "a b"})
+        async with opened(tmp_path, config, {}) as konstruct:
+            with contextlib.suppress(AllFailedError):  # the fake has no such address
+                await konstruct.complete(HELLO)
+
+    query = parse_qs(provider.requests[0].path.partition("?")[2])
+    assert query == {"tier": ["a b"], **({"version": ["2024-03-13"]} if path.startswith("watsonx") else {})}
 
 
 class _Proxy(BaseHTTPRequestHandler):
