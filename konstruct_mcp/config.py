@@ -151,6 +151,11 @@ class Group:
     pattern: str | None = None
     alias_of: str | None = None
 
+    @property
+    def is_set_up(self) -> bool:
+        """Whether one of its deployments can be asked."""
+        return any(deployment.unavailable is None for deployment in self.deployments)
+
 
 @dataclass(frozen=True, slots=True)
 class Wildcard:

@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .config import Deployment, is_price
-from .parameters import TUNING, named
+from .parameters import TUNING, Way, named
 from .routing import Fault, FaultError, FaultKind
 from .types import Request
 
@@ -313,6 +313,25 @@ def refused_thought(error: BaseException, *, left: bool, answer: Any = None) -> 
         return ""
     said = _said(response).text
     return said if _THOUGHT.search(said) else ""
+
+
+# What a provider wants in another way than it has got it. llama.cpp answers 500 where a model's template refuses.
+_WANTS: tuple[tuple[re.Pattern[str], Way], ...] = (
+    (_words(r"\buse .{0,3}max_completion_tokens"), "max_completion_tokens"),
+    (
+        _words(r"system (message|prompt|role)s?\b.{0,40}\b(beginning|first|start)\b", r"roles must alternate"),
+        "system first",
+    ),
+)
+
+
+def wanted(error: BaseException, answer: Any) -> Way | None:
+    """The way in which the provider wants to be asked that has refused a call, where it says so."""
+    response = _response(list(_chain(error)), answer)
+    if response is None or response.status_code not in (400, 422, 500):
+        return None
+    message = _said(response).message
+    return next((way for words, way in _WANTS if words.search(message)), None)
 
 
 def is_unsupported(error: BaseException) -> bool:

@@ -26,10 +26,13 @@ _LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _CLAUDE_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 2048, "high": 4096}
 _GEMINI_BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576}
 LEAST_BUDGET = 1024  # tokens; Anthropic takes no less
+_LEAST_ANSWER = 16  # tokens; the Responses API takes no less
 # Of a Claude that nobody knows: each since version 4 answers as long.
 _NEW_CLAUDES_LONGEST = 32_000
 # The Geminis that take a budget. Those that come take levels, so that this list does not grow.
 _BUDGETED_GEMINI = re.compile(r"gemini-([12]([.-]|$)|(pro|flash)(-vision|-00\d)?$)|gemma|learnlm")
+
+_MISTRAL = re.compile(r"(mistral|ministral|magistral|codestral|devstral|pixtral)", re.IGNORECASE)
 
 
 def not_taken(what: str, name: str) -> str:
@@ -67,6 +70,7 @@ class Form:
         allowed: what the config says is taken, whatever the table says.
         is_known: whether the table has the model.
         is_claude: whether it takes what Claude takes.
+        thinks_as_claude: whether it is told to think as Claude is.
         limit_key: the name of the limit on that wire, as LiteLLM is told it.
         thinking: how it is to think.
     """
@@ -80,6 +84,7 @@ class Form:
     allowed: frozenset[str]
     is_known: bool
     is_claude: bool
+    thinks_as_claude: bool
     limit_key: str
     thinking: Thinking
 
@@ -90,6 +95,7 @@ class Form:
         behind = _behind(deployment)
         wire = _wire(provider, model, behind, entry)
         is_claude = wire == "anthropic" or (wire == "converse" and "claude" in behind)
+        thinks_as_claude = is_claude or bool(entry.get("supports_anthropic_thinking_payload"))
         params = {key: deployment.params[key] for key in SHAPED if key in deployment.params}
         allowed = frozenset(allowed_by(deployment))
         if "reasoning_effort" in allowed or "thinking" in allowed:
@@ -104,9 +110,10 @@ class Form:
             allowed=allowed,
             is_known=is_known,
             is_claude=is_claude,
+            thinks_as_claude=thinks_as_claude,
             limit_key=_limit_key(provider, wire, entry, is_known, deployment),
             thinking=_claude_thinking(deployment.name, params, entry, is_known)
-            if is_claude
+            if thinks_as_claude
             else _effort(deployment.name, params, entry, is_known, provider, behind, allowed),
         )
 
@@ -114,6 +121,22 @@ class Form:
     def reasons_in_openais_way(self) -> bool:
         """Whether it is one of OpenAI's models that reason, which choose words in their own way."""
         return self.provider in ("openai", "azure") and bool(self.entry.get("supports_reasoning"))
+
+    @property
+    def is_openais_own(self) -> bool:
+        """Whether it is one of OpenAI's models at OpenAI or Azure."""
+        return self.provider in ("openai", "azure") and self.is_known
+
+    @property
+    def is_mistral_s(self) -> bool:
+        """Whether it takes what Mistral takes, which the clouds pass on."""
+        name = self.model.rpartition("/")[2]
+        return self.provider == "mistral" or (self.provider in ("vertex_ai", "azure_ai") and bool(_MISTRAL.match(name)))
+
+    @property
+    def takes_choice(self) -> bool:
+        """Whether it can be told whether to call a tool, as far as anybody knows."""
+        return self.entry.get("supports_tool_choice") is not False or "tool_choice" in self.allowed
 
     @property
     def thinks_always(self) -> bool:
@@ -203,10 +226,11 @@ def _count(value: Any) -> int | None:
 
 def limit(deployment: Deployment, entry: Mapping[str, Any], asked: int | None) -> int | None:
     """The limit that goes out; None where none does, and the model's own holds."""
-    capped = cap(deployment)
+    capped, wire = cap(deployment), _wire(*_parts(deployment), _behind(deployment), entry)
     if asked is not None or capped is not None:
-        return min(number for number in (asked, capped) if number is not None)
-    if _wire(*_parts(deployment), _behind(deployment), entry) == "anthropic":  # which takes no request without one
+        least = _LEAST_ANSWER if wire == "responses" else 1
+        return max(least, min(number for number in (asked, capped) if number is not None))
+    if wire == "anthropic":  # which takes no request without one
         longest = deployment.max_output_tokens or _count(entry.get("max_output_tokens"))
         return longest or _NEW_CLAUDES_LONGEST
     return None
@@ -277,7 +301,7 @@ def _effort(
     """Of a model that takes levels of effort."""
     asked = _asked_effort(params)
     thinking = params.get("thinking")
-    levelled = ("gemini", "vertex_ai") if "thinking" in allowed else ("openai", "azure", "gemini", "vertex_ai")
+    levelled = ("gemini", "vertex_ai", "bedrock") + (() if "thinking" in allowed else ("openai", "azure"))
     if asked is None and isinstance(thinking, Mapping) and provider in levelled:
         asked = "none" if thinking.get("type") == "disabled" else _level_of(thinking.get("budget_tokens"))
     if asked is None:
@@ -386,6 +410,47 @@ def has_refs(schema: Any) -> bool:
     if isinstance(schema, Mapping):
         return "$ref" in schema or any(map(has_refs, schema.values()))
     return isinstance(schema, list) and any(map(has_refs, schema))
+
+
+def of_an_object(schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A tool's parameters, with what they mean anyhow: Bedrock wants to be told that they are an object, and OpenAI
+    which properties it has, if only none."""
+    made = {"type": "object", **(schema or {})}
+    if made["type"] != "object" or not _COMBINED.isdisjoint(made) or isinstance(made.get("properties"), Mapping):
+        return made
+    return {**made, "properties": {}}
+
+
+_COMBINED = frozenset({"$ref", "anyOf", "oneOf", "allOf"})
+
+
+def property_names(schema: Any) -> Iterator[str]:
+    """What the objects of a schema have, at any depth."""
+    if isinstance(schema, Mapping):
+        for key, value in schema.items():
+            if key == "properties" and isinstance(value, Mapping):
+                yield from value
+            yield from property_names(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from property_names(value)
+
+
+def untitled(schema: Any) -> Any:
+    """A schema without titles, which some Geminis take for something to call."""
+    if isinstance(schema, list):
+        return [untitled(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        key: {name: untitled(part) for name, part in value.items()}
+        if key in ("properties", "$defs", "definitions") and isinstance(value, Mapping)
+        else value
+        if key in ("enum", "const", "default", "examples")
+        else untitled(value)
+        for key, value in schema.items()
+        if not (key == "title" and isinstance(value, str))
+    }
 
 
 def closed_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -22,8 +22,8 @@ def items_of(
     instructions: list[str] = []
     for message in messages:
         role, content, calls = message["role"], message.get("content"), message.get("tool_calls") or ()
-        if role == "system":
-            instructions.append("".join(part["text"] for part in _parts(content, "text")))
+        if role == "system" and not items:
+            instructions.append("\n".join(part["text"] for part in _parts(content, "text")))
         elif role == "tool":
             result = content if isinstance(content, str) else _parts(content, "input_text")
             items.append({"type": "function_call_output", "call_id": message["tool_call_id"], "output": result})

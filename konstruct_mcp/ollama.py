@@ -43,7 +43,8 @@ _MOST_MODELS = 256  # of which something is kept
 
 # Keys of `litellm_params` that say how to call, and nothing to Ollama.
 _SETTINGS = frozenset(
-    {"model", "api_base", "base_url", "api_key", "api_version", "organization", "base_model", "custom_llm_provider"}
+    {"model", "api_base", "base_url", "api_key", "api_version", "api_type", "organization", "project", "base_model"}
+    | {"custom_llm_provider"}
     | {"timeout", "max_retries", "num_retries", "extra_headers", "headers", "default_headers", "region_name"}
     | {"drop_params", "additional_drop_params", "allowed_openai_params", "merge_reasoning_content_in_choices"}
     | {"extra_body", "options", "reasoning_effort", "thinking", *LIMITS}
@@ -267,7 +268,7 @@ class Servers:
         """
         options = body.get("options") or {}
         configured, predicted = options.get("num_ctx"), options.get("num_predict")
-        configured = configured if isinstance(configured, int) and configured > 0 else None
+        configured = int(configured) if isinstance(configured, int | float) and configured > 0 else None
         needed = length.estimate + (predicted if isinstance(predicted, int) and predicted > 0 else _ANSWER_TOKENS)
         if configured is None and needed <= _LOADED_TOKENS:
             return self._enlarged.get(key), None

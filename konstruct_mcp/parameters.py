@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from .config import Deployment
 from .forms import SHAPED, allowed_by, not_taken
@@ -25,6 +25,8 @@ TUNING = frozenset(
         *("store", "user", "prompt_cache_key", "safety_identifier"),
     }
 )
+# Ways of asking that a deployment may want; see `Passed.in_another_way`.
+Way = Literal["max_completion_tokens", "system first"]
 # Parameters of OpenAI's that LiteLLM takes by name, and refuses where it thinks that a model does not.
 _OPENAIS = (TUNING - {"top_k", "min_p", "typical_p", "repetition_penalty", "reasoning", "effort"}) | {
     *("tools", "tool_choice", "response_format", "max_tokens", "max_completion_tokens", "modalities", "audio"),
@@ -79,11 +81,13 @@ class Refusals:
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, frozenset[str]], tuple[str, ...]] = OrderedDict()
+        self.ways: dict[str, tuple[Way, ...]] = {}  # in which deployments want to be asked, by their ids
 
     def of_these(self, ids: Collection[str]) -> Refusals:
         """What these deployments have refused, for the next config."""
         made = Refusals()
         made._known.update((key, refused) for key, refused in self._known.items() if key[0] in ids)
+        made.ways.update((id_, ways) for id_, ways in self.ways.items() if id_ in ids)
         return made
 
     def of(self, deployment: Deployment, passed: Mapping[str, Any]) -> tuple[str, ...]:
@@ -113,6 +117,7 @@ class Passed:
     Attributes:
         options: LiteLLM's arguments, as they are passed now; what stands in `extra_body` goes into the body.
         body: what is laid over the provider's body, or the whole of it, as it is now.
+        messages: in OpenAI's format, as they are passed now.
         notes: what was left out, one line each.
     """
 
@@ -123,12 +128,14 @@ class Passed:
         body: Mapping[str, Any],
         refusals: Refusals,
         places: Mapping[str, tuple[str, ...]],
+        messages: Sequence[dict[str, Any]],
     ) -> None:
         self._deployment = deployment
         self._refusals = refusals
         self._places = places  # of parameters in the body; empty where LiteLLM puts them there
         self.options = dict(options)
         self.body: Mapping[str, Any] = body
+        self.messages = list(messages)
         self.notes: list[str] = []
         own = deployment.params
         self._allowed = [*self.options.pop("allowed_openai_params", ()), *allowed_by(deployment)]
@@ -150,6 +157,8 @@ class Passed:
             self._leave_out(named_by_config, f"additional_drop_params of {deployment.name} name it")
         if known := refusals.of(deployment, self._all):
             self._leave_out(known)
+        for way in refusals.ways.get(deployment.id, ()):
+            self._go(way)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -191,6 +200,33 @@ class Passed:
         if self._refused:
             self._refusals.add(self._deployment, self._all, self._refused)
 
+    def in_another_way(self, way: Way) -> bool:
+        """Ask as the deployment says that it wants to be asked; False where it was asked so."""
+        if not self._go(way):
+            return False
+        known = self._refusals.ways.get(self._deployment.id, ())
+        self._refusals.ways[self._deployment.id] = (*known, *(() if way in known else (way,)))
+        return True
+
+    def _go(self, way: Way) -> bool:
+        if way == "max_completion_tokens":
+            if "max_tokens" not in self.options:
+                return False
+            # Where LiteLLM does not make the old name of it again.
+            self.options["extra_body"] = {**self.options.get("extra_body", {}), way: self.options.pop("max_tokens")}
+            return True
+        systems = [message for message in self.messages if message["role"] in _SYSTEMS]
+        if self._places or not systems or self.messages[: len(systems)] == systems[:1]:
+            return False
+        said = {"role": "system", "content": "\n\n".join(_text(message["content"]) for message in systems)}
+        self.messages = [said, *(message for message in self.messages if message["role"] not in _SYSTEMS)]
+        if "messages" in self.options.get("extra_body", {}):
+            self.options["extra_body"] = {**self.options["extra_body"], "messages": self.messages}
+        self.notes.append(
+            f"what the system says was put together at the beginning: {self._deployment.name} wants it so"
+        )
+        return True
+
     def _leave_out(self, names: Iterable[str], why: str = "") -> None:
         # A choice among tools, without them, is refused as well.
         names = [*names, *(["tool_choice"] if "tools" in names and "tool_choice" in self.options else [])]
@@ -210,6 +246,13 @@ class Passed:
 
     def _bodies(self) -> Iterable[Mapping[str, Any]]:
         return (place for place in (self.body, self.options.get("extra_body")) if place and isinstance(place, Mapping))
+
+
+_SYSTEMS = ("system", "developer")
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content)
 
 
 def _at(body: Mapping[str, Any], path: tuple[str, ...]) -> Any:

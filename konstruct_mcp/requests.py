@@ -3,6 +3,7 @@ beside them, and nothing that the caller did not ask for."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
@@ -23,6 +24,9 @@ from .forms import (
     is_converse,
     limit,
     not_taken,
+    of_an_object,
+    property_names,
+    untitled,
 )
 from .reasoning import Recalled, give_back
 from .transport import TRANSPORT
@@ -34,7 +38,13 @@ _BACKSTOP_S = 5.0
 OLLAMA = "konstruct_ollama"  # what `router` has LiteLLM call the provider that speaks Ollama's own format
 # Of such a deployment's settings, what LiteLLM is told; the others are Ollama's, and in the body of each request.
 _OLLAMA = ("api_base", "api_key", "extra_headers")
-_WITH_PROJECTS = ("vertex_ai", "vertex_ai_beta", "watsonx", "watsonx_text")  # whose `project` is LiteLLM's to read
+# What LiteLLM calls a `project` of these; any other's is a header, or nothing.
+_PROJECTS = {
+    "vertex_ai": "vertex_project",
+    "vertex_ai_beta": "vertex_project",
+    "watsonx": "project_id",
+    "watsonx_text": "project_id",
+}
 _JSON_TOOL = "json_tool_call"  # the name by which LiteLLM knows its answer for a text
 _SPEAKER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # a name that OpenAI takes
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
@@ -148,6 +158,8 @@ def litellm_params(deployment: Deployment, entry: Mapping[str, Any]) -> dict[str
         params |= {"model": f"openai/{name}", "api_base": "http://127.0.0.1", "api_key": "set for each call"}
     elif provider == "bedrock" and is_converse(name, entry) and not name.startswith("converse"):
         params["model"] = f"bedrock/converse/{name}"  # LiteLLM knows by name which of its models take that
+    elif provider == "mistral" and "seed" in params:
+        params["random_seed"] = params.pop("seed")  # as it is called there, which LiteLLM loses on the way
     elif provider in ("openai", "azure") and entry.get("mode") == "responses" and not name.startswith("responses/"):
         params["model"] = f"{provider}/responses/{name}"
     return params | {"timeout": deployment.timeout_s + _BACKSTOP_S, "max_retries": 0}
@@ -158,8 +170,11 @@ def _with_headers(params: dict[str, Any], provider: str, *, is_responses: bool) 
     headers: dict[str, Any] = {}
     if isinstance(given := params.pop("default_headers", None), Mapping):
         headers |= given
-    if provider not in _WITH_PROJECTS and (project := params.pop("project", None)) is not None and provider == "openai":
-        headers["OpenAI-Project"] = project
+    if (project := params.pop("project", None)) is not None:
+        if provider == "openai":
+            headers["OpenAI-Project"] = project
+        elif provider in _PROJECTS:
+            params = {_PROJECTS[provider]: project, **params}
     if is_responses and provider == "openai" and (organization := params.get("organization")) is not None:
         headers["OpenAI-Organization"] = organization
     params.pop("api_type", None)
@@ -176,15 +191,17 @@ def prepare(
     recalled: Recalled,
     most: int | None = None,
     refusal: str = "",
+    *,
+    is_openais: bool = True,
 ) -> Prepared:
     """A request as this deployment takes it, with what is recalled of its reasoning, for an answer of at most
     `most` tokens where a budget says so. `refusal` is what it has said of its reasoning in the history, which then is
-    left out.
+    left out. `is_openais`: whether its provider speaks OpenAI's format, as far as LiteLLM knows.
 
     Raises:
         UnsupportedError: it cannot be asked so that it means the same.
     """
-    preparing = _Preparing(deployment, form, request, most)
+    preparing = _Preparing(deployment, form, request, most, is_openais=is_openais)
     preparing.remember(recalled, refusal)
     if form.provider == "ollama":
         return preparing.for_ollama()
@@ -194,14 +211,19 @@ def prepare(
 class _Preparing:
     """One request on its way to one deployment."""
 
-    def __init__(self, deployment: Deployment, form: Form, request: Request, most: int | None) -> None:
+    def __init__(
+        self, deployment: Deployment, form: Form, request: Request, most: int | None, *, is_openais: bool
+    ) -> None:
         self._deployment, self._form, self._request = deployment, form, request
-        self.messages = [plain(message, form) for message in request.messages]
+        # LiteLLM goes by names what a model takes, and what else is made of it.
+        self._is_openais = is_openais and form.wire == "openai" and form.provider not in ("openai", "azure")
+        self.messages = [plain(message, form) for message in _in_order(request.messages) if _says(message, form)]
         self._outputs: Mapping[str, Sequence[Mapping[str, Any]]] = {}
         self._options: dict[str, Any] = {}
         self._body: dict[str, Any] = {}
         self._schemas: dict[str, Any] = {}
-        self._notes = list(form.thinking.notes)
+        self._lost = tuple(_left_behind(request.messages, form))
+        self._notes = [*form.thinking.notes, *self._lost]
         self._system: list[str] = []
         self._thinks = form.thinking.will
         self._claude_thinking = form.thinking.claude
@@ -233,6 +255,9 @@ class _Preparing:
         self._others()
         if self._system:
             self.messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
+        if self._is_openais and self._request.has_images:
+            # LiteLLM leaves them out for those that it takes for blind, and has others read them out to the model.
+            self._body["messages"] = copy.deepcopy(self.messages)
         body = self._body
         if body and self._form.wire in ("openai", "responses", "cohere"):
             self._options["extra_body"], body = body, {}
@@ -254,7 +279,7 @@ class _Preparing:
         wanted = {"tools", "tool_choice", "response_format", "temperature"}
         in_openais = request.model_dump(include=wanted, exclude_none=True, by_alias=True)
         asked = ollama.prepare(self._deployment, self.messages, in_openais, self._limit)
-        self._notes = list(asked.notes)  # its form of thinking is its own
+        self._notes = [*self._lost, *asked.notes]  # its form of thinking is its own
         self._note_limit()
         return Prepared(self.messages, {}, asked.body, places=asked.places, notes=tuple(self._notes))
 
@@ -279,17 +304,24 @@ class _Preparing:
                 {"type": "function", "function": {"name": name, "parameters": parameters}} for name in called
             ]
             options["tool_choice"] = choice = "none"  # whatever it was: there is nothing to choose from
-        if choice == "none" and "tools" in options and form.wire == "converse":
+        if choice == "none" and "tools" in options and not (form.takes_choice and form.wire != "converse"):
             # Which has no such choice.
             del options["tool_choice"]
             if called:
                 self._system.append("Do not call any tool in this turn; answer in words.")
             else:
                 del options["tools"]
-        if "tool_choice" in options:
-            self._choice(choice)
         if isinstance(choice, NamedTool) or choice == "required":
             self._force()
+        if not form.takes_choice:
+            options.pop("tool_choice", None)  # it chooses by itself anyhow
+        if "tool_choice" in options:
+            self._choice(choice)
+        if self._is_openais and form.entry.get("supports_function_calling"):
+            options["allowed_openai_params"] = ["tools", "tool_choice"]
+        if form.wire == "openai" and any(_is_cut(tool) for tool in request.tools or ()):
+            tools = copy.deepcopy(options["tools"])  # which LiteLLM changes in place
+            self._body["tools"] = [_without_strict(tool) if self._is_openais else tool for tool in tools]
 
     def _choice(self, choice: Any) -> None:
         """The choice where a provider has another form for it, which LiteLLM does not know or leaves out."""
@@ -298,8 +330,12 @@ class _Preparing:
         if named is not None and self._form.wire == "responses":
             self._body["tool_choice"] = {"type": "function", "name": named}
             del options["tool_choice"]
-        elif (named is not None and provider == "mistral") or self._form.reasons_in_openais_way:
-            # LiteLLM turns one round, and goes by names whether the others take any.
+        elif (
+            (named is not None and self._form.is_mistral_s)
+            or (choice == "required" and provider == "moonshot")
+            or self._form.reasons_in_openais_way
+        ):
+            # LiteLLM turns one round, has the user ask for a tool, and goes by names whether the others take any.
             self._body["tool_choice"] = options.pop("tool_choice")
         elif self._form.wire == "cohere" or (named is not None and provider == "lm_studio"):
             # These know words alone: of one tool the required one is that one.
@@ -325,10 +361,10 @@ class _Preparing:
     def _force(self) -> None:
         """Make way for a tool that the model must call: a Claude that thinks refuses that."""
         form = self._form
+        if not form.takes_choice or (form.is_claude and (not _can_be_forced(form) or form.thinks_always)):
+            raise UnsupportedError("cannot be made to call a tool")
         if not form.is_claude:
             return
-        if not _can_be_forced(form) or form.thinks_always:
-            raise UnsupportedError("cannot be made to call a tool")
         if self._thinks:
             if form.thinking.claude is not None:
                 self._notes.append(f"thinking was left out: {form.name} cannot think where a tool must be called")
@@ -342,15 +378,16 @@ class _Preparing:
         """A tool in OpenAI's format. Where LiteLLM would cut its schema, or write out each reference in full, it gets
         a stub, and the body the schema."""
         made = tool.model_dump(exclude_none=True, by_alias=True)
-        schema, wire = made["function"].get("parameters"), self._form.wire
-        if schema is None:
-            return made
+        schema, wire = of_an_object(made["function"].get("parameters")), self._form.wire
+        made["function"]["parameters"] = schema
+        if not (tool.function.description or "").strip():
+            made["function"].pop("description", None)  # Bedrock takes none that is empty
         if wire == "anthropic" and not _PLAIN_SCHEMA.issuperset(schema):
             # It takes no alternatives at the top.
             kept = {key: value for key, value in schema.items() if key not in ("oneOf", "anyOf", "allOf")}
             self._schemas[tool.function.name] = {"properties": {}, **kept, "type": "object"}
-        elif wire in ("gemini", "converse") and has_refs(schema):
-            self._schemas[tool.function.name] = schema
+        elif wire == "gemini" or (wire == "converse" and has_refs(schema)):
+            self._schemas[tool.function.name] = untitled(schema) if wire == "gemini" else schema
             made["function"]["parameters"] = {"type": "object", "properties": {}}
         return made
 
@@ -388,8 +425,11 @@ class _Preparing:
             case _ if form.provider == "deepseek" and schema is not None:  # which knows objects alone
                 self._ask_in_words(schema)
                 self._options["response_format"] = {"type": "json_object"}
+            case _ if form.provider == "databricks" and form.thinks_as_claude and schema is None:
+                self._ask_in_words(schema)  # a Claude there knows schemas alone
             case _:
-                self._options["response_format"] = wanted.model_dump(exclude_none=True, by_alias=True)
+                place = self._body if self._is_openais else self._options
+                place["response_format"] = wanted.model_dump(exclude_none=True, by_alias=True)
 
     def _format_of_claude(self, schema: Mapping[str, Any] | None, has_tools: bool) -> None:
         """Claude has a format for closed schemas; else a tool whose arguments are the answer, where it can be made to
@@ -453,7 +493,7 @@ class _Preparing:
 
     def _thinking(self) -> None:
         form, effort = self._form, self._form.thinking.effort
-        if form.is_claude:
+        if form.thinks_as_claude:
             self._think_as_claude(effort)
             return
         given = form.params.get("thinking")
@@ -462,7 +502,10 @@ class _Preparing:
                 self._body.setdefault("generationConfig", {})["thinkingConfig"] = config
             return
         if effort is None:
-            if given is not None and (form.provider not in ("openai", "azure") or "thinking" in form.allowed):
+            levelled = form.wire == "converse" or (
+                form.provider in ("openai", "azure") and "thinking" not in form.allowed
+            )
+            if given is not None and not levelled:
                 self._body["thinking"] = given
             return
         switch = {"type": "disabled" if effort == "none" else "enabled"}
@@ -481,6 +524,8 @@ class _Preparing:
                 if effort != "none":
                     self._body["reasoning_effort"] = effort
             case "zai" | "cohere" | "cohere_chat":
+                self._body["thinking"] = given or switch
+            case "moonshot" if "reasoning_effort_levels" not in form.entry:
                 self._body["thinking"] = given or switch
             case "mistral" if "reasoning_effort_levels" not in form.entry and form.model.startswith("magistral"):
                 if effort != "none":
@@ -533,6 +578,8 @@ class _Preparing:
             refused = ("temperature", "top_k") if _is_high(asked.get("top_p")) else ("temperature", "top_p", "top_k")
         elif form.is_claude and "temperature" in asked:
             refused = ("top_p",)  # it takes one of the two
+        elif form.provider == "gemini" and form.levels_of_gemini:
+            refused = _PENALTIES
         else:
             refused = ()
         for key in refused:
@@ -545,7 +592,7 @@ class _Preparing:
         if form.is_claude and isinstance(warm, int | float) and warm > 1:
             self._notes.append(f"temperature became 1, the highest that {form.name} takes")
             asked["temperature"] = 1
-        if form.reasons_in_openais_way:  # LiteLLM goes by the name, and refuses
+        if form.reasons_in_openais_way or form.provider == "moonshot":  # LiteLLM refuses by the name, or lowers it
             self._body |= asked
         else:
             self._options |= asked
@@ -563,25 +610,48 @@ class _Preparing:
         self._note_limit()
 
     def _note_limit(self) -> None:
-        asked = self._request.max_tokens
-        if asked is not None and self._limit is not None and self._limit < asked:
-            self._notes.append(
-                f"max_tokens became {self._limit}, the most that the config lets {self._form.name} answer"
-            )
+        asked, limit = self._request.max_tokens, self._limit
+        if asked is None or limit is None or limit == asked:
+            return
+        why = "least that {} takes" if limit > asked else "most that the config lets {} answer"
+        self._notes.append(f"max_tokens became {limit}, the {why.format(self._form.name)}")
 
     def _others(self) -> None:
         params = self._form.params
-        if "tools" in self._options and params.get("parallel_tool_calls") is not None:
-            self._options["parallel_tool_calls"] = params["parallel_tool_calls"]
+        if "tools" in self._options and (parallel := params.get("parallel_tool_calls")) is not None:
+            if self._form.wire != "gemini":
+                self._options["parallel_tool_calls"] = parallel
+            elif not parallel:  # which it has no word for
+                self._left_out("parallel_tool_calls")
         if self._form.wire == "openai" and self._form.provider in ("openai", "azure"):
             said = self._deployment.params
             self._body |= {key: said[key] for key in _FORGOTTEN if said.get(key) is not None}
+        # These are taken, which LiteLLM does not know.
+        taken = _PENALTIES if self._form.is_mistral_s else ("seed",) if self._form.wire == "gemini" else ()
+        if taken:
+            self._options["allowed_openai_params"] = [*self._options.get("allowed_openai_params", ()), *taken]
         if isinstance(given := params.get("extra_body"), Mapping):
             self._body = _laid_over(self._body, given)
 
 
 # OpenAI's own, which LiteLLM 1.82.5 takes and does not send.
 _FORGOTTEN = ("verbosity", "store", "prompt_cache_key")
+
+
+def _is_cut(tool: Tool) -> bool:
+    """Whether it has parameters that LiteLLM takes for words of a schema, or of its own, and leaves out."""
+    return not _CUT.isdisjoint(property_names(tool.function.parameters))
+
+
+_CUT = frozenset({"strict", "cache_control"})
+_PENALTIES = ("presence_penalty", "frequency_penalty")
+
+
+def _without_strict(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """As LiteLLM sends it: not every server knows the word."""
+    return {**tool, "function": {key: value for key, value in tool["function"].items() if key != "strict"}}
+
+
 _PLAIN_SCHEMA = frozenset({"type", "properties", "required", "additionalProperties"})  # what LiteLLM keeps of one
 
 
@@ -596,23 +666,64 @@ def _is_high(top_p: Any) -> bool:
 def plain(message: Message, form: Form) -> dict[str, Any]:
     """A message in OpenAI's format, as far as this provider knows it."""
     plain = message.model_dump(exclude_none=True, by_alias=True)
-    if (
-        message.role == "tool"
-        or form.provider in ("mistral", "cohere", "cohere_chat")
-        or not _SPEAKER.fullmatch(message.name or "")
-    ):
-        plain.pop("name", None)  # a tool's is in the call; what has other letters is refused as a name
-    if form.provider == "mistral":
+    if message.role == "tool" or not _takes_name(message, form):
+        plain.pop("name", None)  # a tool's is in the call
+    if form.is_mistral_s:
         for call in plain.get("tool_calls", ()):
             call["id"] = _short(call["id"])
         if "tool_call_id" in plain:
             plain["tool_call_id"] = _short(plain["tool_call_id"])
+            if not message.content:  # which LiteLLM would leave out, with the whole message
+                plain["content"] = [{"type": "text", "text": ""}]
+    reads_parts = form.is_openais_own if form.wire == "openai" else form.wire != "gemini" or message.role == "user"
+    if isinstance(message.content, list) and not (reads_parts or _shows(message)):
+        # Not every server reads a list of texts, none reads it otherwise, and for Gemini LiteLLM glues them together.
+        plain["content"] = "\n".join(part.text or "" for part in message.content)
     for call in plain.get("tool_calls", ()):
         # Some models write none where a tool takes none; not every server reads that, and LiteLLM fills it for Gemini.
         if not call["function"]["arguments"].strip():
             call["function"]["arguments"] = "{}"
     plain.setdefault("content", None)  # providers want the key, even beside tool calls alone
     return plain
+
+
+def _in_order(messages: Sequence[Message]) -> Iterator[Message]:
+    """The same with the results of each turn in the order of its calls: Gemini and most chat templates know no ids."""
+    order: dict[str | None, int] = {}
+    results: list[Message] = []
+    for message in messages:
+        if message.role == "tool":
+            results.append(message)
+            continue
+        yield from sorted(results, key=lambda result: order.get(result.tool_call_id, len(order)))
+        order, results = {call.id: place for place, call in enumerate(message.tool_calls or ())}, []
+        yield message
+    yield from sorted(results, key=lambda result: order.get(result.tool_call_id, len(order)))
+
+
+def _says(message: Message, form: Form) -> bool:
+    """Whether anything is in it: Gemini and Mistral take no empty answer."""
+    wants = form.wire == "gemini" or form.is_mistral_s
+    return not wants or message.role != "assistant" or bool(message.content or message.tool_calls)
+
+
+def _shows(message: Message) -> bool:
+    return isinstance(message.content, list) and any(part.image_url is not None for part in message.content)
+
+
+def _left_behind(messages: Sequence[Message], form: Form) -> Iterator[str]:
+    """What of a conversation has no place in this format, one line each."""
+    roles = ["system" if message.role in ("system", "developer") else "" for message in messages]
+    if form.wire in ("anthropic", "converse", "gemini") and "system" in roles[roles.index("") if "" in roles else 0 :]:
+        yield f"what the system says later was put at the beginning: {form.name} takes it nowhere else"
+    if any(message.name and message.role != "tool" and not _takes_name(message, form) for message in messages):
+        yield not_taken("name", form.name)
+
+
+def _takes_name(message: Message, form: Form) -> bool:
+    """Whether its speaker's name goes out; one with other letters is refused."""
+    has_place = form.wire == "openai" and not form.is_mistral_s and form.provider not in ("ollama", "xai")
+    return has_place and _SPEAKER.fullmatch(message.name or "") is not None
 
 
 def _short(id_: str) -> str:

@@ -23,8 +23,11 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
+
+import anyio
+import anyio.to_thread
 
 from . import ollama
 from .access import wants_login, wants_token
@@ -34,7 +37,7 @@ from .config import Config, Deployment
 from .embedded import EmbeddedServer
 from .environment import lend, take_back
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
-from .faults import blamed, fault_of, fault_of_body, is_unsupported, refused_thought, secrets_of
+from .faults import blamed, fault_of, fault_of_body, is_unsupported, refused_thought, secrets_of, wanted
 from .forms import Form
 from .models import entry
 from .parameters import Passed, Refusals
@@ -43,7 +46,7 @@ from .reasoning import Kept, Recalled, misses
 from .requests import OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
 from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
-from .spared import Exchange, Manner, exchange, ours, renew_login, renew_token, shaping, spare
+from .spared import Exchange, Manner, exchange, ours, renew_login, renew_token, spare
 from .types import DeploymentStatus, GroupStatus, Request
 
 _log = logging.getLogger(__name__)
@@ -51,6 +54,7 @@ _loading = threading.Lock()
 
 _HEAD_START_S = 0.25  # of a server before LiteLLM is loaded, in which most clients have `initialize` and `tools/list`
 _MOST_ASKED = 4  # times in one try, each with less of what was refused: providers name one parameter at a time
+_RENEWERS = 8  # logins that are renewed at once
 _CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
 
 
@@ -69,6 +73,8 @@ class ModelRouter:
         self._engine: Future[_Engine] = Future()
         self._started = self._wanted = False
         self._is_urgent = threading.Event()
+        self._renewing: dict[str, asyncio.Future[Fault | None]] = {}  # logins, by the deployment's id
+        self._renewers = anyio.CapacityLimiter(_RENEWERS)
         self._secrets = frozenset(secret for deployment in self._deployments() for secret in secrets_of(deployment))
         self._lender = object()  # of the config's variables
         self._servers: ollama.Servers = ollama.Servers() if earlier is None else earlier._servers
@@ -193,7 +199,21 @@ class ModelRouter:
         tried: Tried | None = None
         noted: tuple[str, ...] = ()
         try:
-            asked = self._as_asked(deployment, request, recalled, max_tokens)
+            asking = _Asking(
+                deployment,
+                request,
+                lambda refusal: prepare(
+                    deployment,
+                    self._forms[deployment.id],
+                    request,
+                    recalled,
+                    max_tokens,
+                    refusal,
+                    is_openais=engine.speaks_openais(deployment),
+                ),
+                self._refusals,
+                lambda: self._kept.forget(tenant, deployment, request.messages),
+            )
         except UnsupportedError as error:
             return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
         call = Exchange()
@@ -202,13 +222,9 @@ class ModelRouter:
         try:
             async with patience:
                 address = await self._address(deployment)
-                if wants_login(deployment.model) and not await _has_login(deployment):
-                    return Tried(Fault(FaultKind.AUTH, "its login is no longer good; log in again", sent=False))
-                if wants_token(deployment.model, deployment.params, os.environ.get) and (
-                    lacking := await _lacks_token(deployment)
-                ):
+                if lacking := await self._login(deployment):
                     return Tried(lacking)
-                response = await self._answered(engine, deployment, request, tenant, address, asked, call)
+                response = await engine.answer(asking, tenant, address, call)
             tried = self._read(response, call, deployment, request, time.monotonic() - began)
             noted = ollama.noted(response)
         except TimeoutError:
@@ -228,13 +244,13 @@ class ModelRouter:
             elif call.content is not None:  # an answer came, which LiteLLM does not understand
                 tried = self._read(None, call, deployment, request, time.monotonic() - began, otherwise=fault)
         finally:
-            call.answer = None  # a connection that is kept open keeps its first call's context, and this with it
+            call.end()  # a connection that is kept open keeps its first call's context, and this with it
         if tried is None:
             return Tried(fault)
         if tried.reply is None:
             return tried
         self._kept.keep(tenant, deployment, request.messages, tried.reply.tool_calls, tried.reply.reasoning)
-        return _told(tried, tried.reply, asked.prepared, (*asked.passed.notes, *noted))
+        return _told(tried, tried.reply, asking.prepared, (*asking.passed.notes, *noted))
 
     def _read(
         self,
@@ -255,47 +271,18 @@ class ModelRouter:
         taken = {made.id for message in request.messages for made in message.tool_calls or ()}
         return read(response, body, deployment, self._routes.facts(deployment), latency_s, otherwise, taken=taken)
 
-    def _as_asked(
-        self, deployment: Deployment, request: Request, recalled: Recalled, most: int | None, refusal: str = ""
-    ) -> _Asked:
-        prepared = prepare(deployment, self._forms[deployment.id], request, recalled, most, refusal)
-        passed = Passed(deployment, prepared.options, prepared.body, self._refusals, prepared.places)
-        return _Asked(prepared, passed, recalled, most, bool(refusal))
-
-    async def _answered(
-        self,
-        engine: _Engine,
-        deployment: Deployment,
-        request: Request,
-        tenant: str,
-        address: Mapping[str, str],
-        asked: _Asked,
-        call: Exchange,
-    ) -> Any:
-        """What LiteLLM returns, or raises where no more can be left out; `asked` is then as it was asked last."""
-        for _ in range(_MOST_ASKED - 1):
-            call.begin(asked.prepared.outputs)
-            try:
-                response = await engine.ask(deployment, asked.prepared, tenant, address, asked.passed, call)
-            except Exception as error:
-                if refusal := refused_thought(error, left=call.left, answer=call.answer):
-                    if asked.is_thoughtless or not any(message.tool_calls for message in request.messages):
-                        raise
-                    if not misses(refusal):
-                        self._kept.forget(tenant, deployment, request.messages)
-                    asked.become(self._as_asked(deployment, request, asked.recalled, asked.most, refusal))
-                    continue
-                refused = blamed(error, asked.passed.names, left=call.left, answer=call.answer)
-                by_litellm = not call.left and is_unsupported(error)
-                if not (refused or by_litellm) or not asked.passed.without(refused, by_litellm=by_litellm):
-                    raise
-            else:
-                asked.passed.remember()
-                return response
-        call.begin(asked.prepared.outputs)
-        response = await engine.ask(deployment, asked.prepared, tenant, address, asked.passed, call)
-        asked.passed.remember()
-        return response
+    async def _login(self, deployment: Deployment) -> Fault | None:
+        """Why there is no login for a call. It is renewed beside the event loop, on which LiteLLM would do that keeping
+        every other call waiting, once for all calls that want it, and in threads of its own: in those of the loop
+        LiteLLM makes the requests to most providers."""
+        if not (wants_login(deployment.model) or wants_token(deployment.model, deployment.params, os.environ.get)):
+            return None
+        if (renewing := self._renewing.get(deployment.id)) is None:
+            renewing = self._renewing[deployment.id] = asyncio.ensure_future(
+                anyio.to_thread.run_sync(_renew, deployment, abandon_on_cancel=True, limiter=self._renewers)
+            )
+            renewing.add_done_callback(lambda _: self._renewing.pop(deployment.id, None))
+        return await asyncio.shield(renewing)
 
     async def _address(self, deployment: Deployment) -> dict[str, str]:
         """Where to call and with which key, for a deployment whose server is started on first use."""
@@ -402,23 +389,52 @@ class ModelRouter:
             await self._engine.result().aclose()
 
 
-@dataclass(slots=True)
-class _Asked:
-    """How a deployment is asked in one try, which may change with what it refuses.
+class _Asking:
+    """How one deployment is asked in one try, which changes with what it refuses.
 
     Attributes:
-        most: the tokens that a budget pays for.
-        is_thoughtless: whether it is asked without its reasoning in the history, which it has refused.
+        prepared: the request for it.
+        passed: the parameters that go out.
     """
 
-    prepared: Prepared
-    passed: Passed
-    recalled: Recalled
-    most: int | None
-    is_thoughtless: bool
+    def __init__(
+        self,
+        deployment: Deployment,
+        request: Request,
+        prepare: Callable[[str], Prepared],
+        refusals: Refusals,
+        forget: Callable[[], None],
+    ) -> None:
+        """`prepare` makes the request, given what the deployment has said of its reasoning in the history; `forget`
+        drops what is kept of that.
 
-    def become(self, other: _Asked) -> None:
-        self.prepared, self.passed, self.is_thoughtless = other.prepared, other.passed, other.is_thoughtless
+        Raises:
+            UnsupportedError: it cannot be asked so that it means the same.
+        """
+        self.deployment = deployment
+        self._request, self._prepare, self._refusals, self._forget = request, prepare, refusals, forget
+        self._is_thoughtless = False
+        self._make("")
+
+    def _make(self, refusal: str) -> None:
+        self.prepared = made = self._prepare(refusal)
+        self.passed = Passed(self.deployment, made.options, made.body, self._refusals, made.places, made.messages)
+
+    def adapts(self, error: Exception, call: Exchange) -> bool:
+        """Whether it can be asked in another way after this refusal, in which it then is."""
+        if call.left and (way := wanted(error, call.answer)) and self.passed.in_another_way(way):
+            return True
+        if refusal := refused_thought(error, left=call.left, answer=call.answer):
+            if self._is_thoughtless or not any(message.tool_calls for message in self._request.messages):
+                return False
+            if not misses(refusal):
+                self._forget()
+            self._is_thoughtless = True
+            self._make(refusal)
+            return True
+        refused = blamed(error, self.passed.names, left=call.left, answer=call.answer)
+        by_litellm = not call.left and is_unsupported(error)
+        return bool(refused or by_litellm) and self.passed.without(refused, by_litellm=by_litellm)
 
 
 class _Engine:
@@ -451,6 +467,7 @@ class _Engine:
         self._manners = {deployment.id: Manner.of(deployment) for deployment in deployments}
         # In a thread that does nothing else: to look up a provider is enough for LiteLLM to ask for a login.
         ours.set(Manner(format="openai", at_once=False, plain=False))
+        self._speaks = {deployment.id: _speaks_openais(litellm, deployment) for deployment in deployments}
         self._router = self._make_router(
             [
                 {"model_name": deployment.id, "litellm_params": litellm_params(deployment, entry(deployment))}
@@ -521,20 +538,28 @@ class _Engine:
                     more = {"body": {"model": "warm-up", "messages": messages}, "servers": self._ollama}
                 await router.acompletion(model=manner.format, messages=messages, client=client, metadata={}, **more)
 
-    async def ask(
-        self,
-        deployment: Deployment,
-        prepared: Prepared,
-        tenant: str,
-        address: Mapping[str, str],
-        passed: Passed,
-        call: Exchange,
-    ) -> Any:
-        """One provider call; whatever LiteLLM returns or raises. `call` is told what passes."""
+    async def answer(self, asking: _Asking, tenant: str, address: Mapping[str, str], call: Exchange) -> Any:
+        """What LiteLLM returns, or raises where the deployment cannot be asked in another way. `call` is told what
+        passes."""
+        asked = 0
+        while True:
+            try:
+                response = await self._ask(asking, tenant, address, call)
+            except Exception as error:
+                asked += 1
+                if asked == _MOST_ASKED or not asking.adapts(error, call):
+                    raise
+            else:
+                asking.passed.remember()
+                return response
+
+    async def _ask(self, asking: _Asking, tenant: str, address: Mapping[str, str], call: Exchange) -> Any:
+        """One provider call; whatever LiteLLM returns or raises."""
         self._open.add(self)
+        deployment, passed = asking.deployment, asking.passed
+        prepared = replace(asking.prepared, messages=passed.messages, options=passed.options, body=passed.body)
         ours.set(self._manners[deployment.id])
-        prepared = replace(prepared, options=passed.options, body=passed.body)
-        shaping.set(prepared.shape if prepared.body or prepared.schemas or prepared.outputs else None)
+        call.begin(prepared.shape if prepared.body or prepared.schemas or prepared.outputs else None, prepared.outputs)
         exchange.set(call)
         if deployment.model.startswith("ollama/"):
             _register_ollama(self._litellm)
@@ -549,6 +574,10 @@ class _Engine:
             **options,
             **address,
         )
+
+    def speaks_openais(self, deployment: Deployment) -> bool:
+        """Whether LiteLLM asks its provider in OpenAI's format."""
+        return self._speaks[deployment.id]
 
     def take_over(self, earlier: _Engine) -> None:
         """Make what an earlier one has opened one's own, to use and to close; it asks nobody any more."""
@@ -577,6 +606,15 @@ class _Engine:
                 await client.close()
         await self._litellm.close_litellm_async_clients()
         clients.flush_cache()  # else a closed client is handed to the next user on this loop
+
+
+def _speaks_openais(litellm: Any, deployment: Deployment) -> bool:
+    provider, _, model = deployment.model.partition("/")
+    try:
+        config = litellm.utils.ProviderConfigManager.get_provider_chat_config(model, litellm.LlmProviders(provider))
+    except Exception:  # one of which it has none: another program's, or ours
+        return False
+    return isinstance(config, litellm.OpenAIGPTConfig | litellm.OpenAIConfig)
 
 
 def _register_ollama(litellm: Any) -> None:
@@ -626,26 +664,20 @@ def _ollama_provider() -> Any:
     return Ollama()
 
 
-async def _has_login(deployment: Deployment) -> bool:
-    """Whether a login is good for a call, renewed if it must be: here and beside the event loop, for LiteLLM would do
-    that on it, keeping every other call waiting."""
+def _renew(deployment: Deployment) -> Fault | None:
+    """Why there is no login for a call, which is renewed if it must be; blocks meanwhile."""
     ours.set(Manner.of(deployment))
+    is_login = wants_login(deployment.model)
     try:
-        await asyncio.to_thread(renew_login, deployment.model)
-    except Exception as error:
-        _log.info("%s: the login cannot be renewed: %s", deployment.name, type(error).__name__)
-        return False
-    return True
-
-
-async def _lacks_token(deployment: Deployment) -> Fault | None:
-    """Why there is no token of Entra ID for a call; fetched beside the event loop, as a login is renewed."""
-    ours.set(Manner.of(deployment))
-    try:
-        await asyncio.to_thread(renew_token, deployment.params)
+        if is_login:
+            renew_login(deployment.model)
+        else:
+            renew_token(deployment.params)
     except Exception as error:
         refused = any(type(link).__name__ in _REFUSED_BY_ENTRA for link in (error, error.__cause__))
-        _log.info("%s: no token of Entra ID: %s", deployment.name, type(error.__cause__ or error).__name__)
+        _log.info("%s: no login: %s", deployment.name, type(error.__cause__ or error).__name__)
+        if is_login:
+            return Fault(FaultKind.AUTH, "its login is no longer good; log in again", sent=False)
         if refused:
             return Fault(FaultKind.AUTH, "Entra ID gives no token for these credentials", sent=False)
         return Fault(FaultKind.CONNECTION, "no token of Entra ID, which cannot be reached", sent=False)

@@ -40,7 +40,6 @@ from mcp.server.subscriptions import (
 from mcp.shared.exceptions import MCPError
 
 from .completions import Konstruct
-from .config import Group
 from .errors import (
     ConfigError,
     InternalError,
@@ -153,14 +152,13 @@ def _choice(konstruct: Konstruct) -> tuple[list[tuple[str, str]], str]:
     """The groups that an assistant may choose from, each with its description, and that of a call that names none; no
     group where there is no config that can be used yet."""
     try:
-        return [(group.name, _described(group)) for group in konstruct.model_groups], konstruct.default_group
+        groups = [
+            (group.name, group.description if group.is_set_up else f"{group.description} (not set up)")
+            for group in konstruct.model_groups
+        ]
     except ConfigError:
         return [], ""
-
-
-def _described(group: Group) -> str:
-    able = any(deployment.unavailable is None for deployment in group.deployments)
-    return group.description if able else f"{group.description} (not set up)"
+    return groups, konstruct.default_group
 
 
 def _instructions(konstruct: Konstruct) -> str:

@@ -47,6 +47,8 @@ _OF_ENTRA = (
     *("tenant_id", "client_id", "client_secret", "azure_username", "azure_password", "azure_scope", "azure_ad_token"),
 )
 _MOST_LOGINS = 256  # that are kept
+# Of the call, and of no provider's body. With `extra_headers` goes the header that has the key.
+_NO_BODY = frozenset(("extra_headers", "max_retries", "token", "watsonx_token"))
 _OF_THE_CLIENT = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
 
 
@@ -84,8 +86,7 @@ class Manner:
 
 ours: ContextVar[Manner | None] = ContextVar("ours", default=None)  # of the call that is being made; None: not ours
 
-# What is done to the body that LiteLLM makes of it, where it is not in OpenAI's format; None: nothing.
-shaping: ContextVar[Callable[[dict[str, Any]], dict[str, Any]] | None] = ContextVar("shaping", default=None)
+Shape = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -94,18 +95,24 @@ class Exchange:
     for it shares.
 
     Attributes:
+        shape: what is done to the body that LiteLLM makes of it, where it is not in OpenAI's format; None: nothing.
         outputs: what the Responses API is to see of its own earlier output, by the id of a call in it.
         left: whether a request was handed to an HTTP client.
         answer: the HTTP answer that came last, as httpx has it.
     """
 
+    shape: Shape | None = None
     outputs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     left: bool = False
     answer: Any = None
 
-    def begin(self, outputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    def begin(self, shape: Shape | None, outputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Nothing has left, and nothing come."""
-        self.outputs, self.left, self.answer = outputs, False, None
+        self.shape, self.outputs, self.left, self.answer = shape, outputs, False, None
+
+    def end(self) -> None:
+        """Let go of what was asked and answered, whoever may still hold this."""
+        self.shape, self.outputs, self.answer = None, {}, None
 
     @property
     def content(self) -> bytes | None:
@@ -126,6 +133,7 @@ def spare() -> None:
         _take_note_of_requests()
         _send_once()
         _shape_bodies()
+        _send_no_settings()
         _log_nothing()
         _write_no_tracebacks()
         _load_no_token_table()
@@ -254,6 +262,12 @@ def _send_once() -> None:
 
             transport.client = transport._client_factory = session
 
+    def asking_for(query: tuple[tuple[str, str], ...]) -> Callable[[Any], Coroutine[Any, Any, None]]:
+        async def add(request: Any) -> None:  # a client's own `params` would take the place of what is there
+            request.url = request.url.copy_merge_params(query)
+
+        return add
+
     def once(make: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(make)
         def made(*args: Any, **kwargs: Any) -> Any:
@@ -262,12 +276,9 @@ def _send_once() -> None:
                 client = make(*args, **kwargs)
             else:
                 of_ours = manner.transport
-                client = httpx.AsyncClient(
-                    verify=of_ours.context(),
-                    proxy=of_ours.proxy,
-                    params=of_ours.query or None,
-                    timeout=kwargs.get("timeout"),
-                )
+                client = httpx.AsyncClient(verify=of_ours.context(), proxy=of_ours.proxy, timeout=kwargs.get("timeout"))
+                if of_ours.query:
+                    client.event_hooks["request"].append(asking_for(of_ours.query))
             client.follow_redirects = False
             if client not in known:  # else it is one that somebody has set for all calls
                 known.add(client)
@@ -311,8 +322,8 @@ def _shape_bodies() -> None:
     def shaped(make: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(make)
         def made(*args: Any, **kwargs: Any) -> Any:
-            body, shape = make(*args, **kwargs), shaping.get()
-            return body if shape is None or ours.get() is None else shape(body)
+            body, call = make(*args, **kwargs), exchange.get()
+            return body if call is None or call.shape is None else call.shape(body)
 
         return made
 
@@ -336,6 +347,33 @@ def _shape_bodies() -> None:
         return knows_system(*args, **kwargs) if manner is None else manner.has_system
 
     loose.get_supports_system_message = has_system
+
+
+def _send_no_settings() -> None:
+    """Keep LiteLLM from leaving settings in a body, keys among them; and from asking some providers with one client for
+    all, which would reach one deployment's provider by another's proxy."""
+    from litellm.llms.custom_httpx.http_handler import get_async_httpx_client
+    from litellm.llms.custom_httpx.llm_http_handler import BaseLLMHTTPHandler
+    from litellm.llms.openai_like.chat.handler import OpenAILikeChatHandler
+    from litellm.types.utils import LlmProviders
+
+    def bare(ask: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        @functools.wraps(ask)
+        async def asked(*args: Any, **call: Any) -> Any:
+            if ours.get() is not None:
+                call["data"] = {key: value for key, value in call["data"].items() if key not in _NO_BODY}
+                if "client" in call and call["client"] is None:
+                    call["client"] = get_async_httpx_client(LlmProviders.OPENAI_LIKE)
+            return await ask(*args, **call)
+
+        return asked
+
+    places: list[tuple[Any, str]] = [
+        (BaseLLMHTTPHandler, "_make_common_async_call"),
+        (OpenAILikeChatHandler, "acompletion_function"),
+    ]
+    for place, name in places:
+        setattr(place, name, bare(getattr(place, name)))
 
 
 def _log_nothing() -> None:
@@ -468,8 +506,13 @@ def _speak_responses() -> None:
 
     @functools.wraps(transform)
     def transformed(*args: Any, **kwargs: Any) -> Any:
+        extra = dict(kwargs["optional_params"].get("extra_body") or {})
         request = transform(*args, **kwargs)
-        return request if exchange.get() is None else with_its_tools(request)
+        if exchange.get() is None:
+            return request
+        if beyond := {key: value for key, value in extra.items() if key not in request}:
+            request["extra_body"] = beyond  # what LiteLLM does not know, and leaves out
+        return with_its_tools(request)
 
     loose.convert_chat_completion_messages_to_responses_api = converted
     loose.transform_request = transformed

@@ -179,12 +179,16 @@ class FunctionCall(_Replayed):
     arguments: str
 
 
+def _or_function(value: Any) -> Any:
+    return "function" if value is None else value  # as SDKs put a stream together
+
+
 class ToolCall(_Replayed):
     """A call that the model asks for. In an answer, `id` is none of another call's, and `function.arguments` is the
     provider's JSON string, untouched; `{}` where it gave none."""
 
     id: str
-    type: Literal["function"] = "function"
+    type: Annotated[Literal["function"], BeforeValidator(_or_function)] = "function"
     function: FunctionCall
 
 
@@ -216,6 +220,8 @@ class Message(_Replayed):
         role = value.get("role")
         optional = ("name",) if role == "tool" else ("name", "tool_call_id")
         value = {key: item for key, item in value.items() if item != "" or key not in optional}
+        if role == "assistant" and value.get("content") == []:
+            del value["content"]  # beside tool calls
         if role == "assistant" and "refusal" in value:
             refusal = value.pop("refusal")
             if refusal and not value.get("content"):
@@ -331,12 +337,12 @@ def _whole(value: Any) -> Any:
 
 # Arguments that some clients send as JSON text instead, and those that some send empty instead of leaving them out.
 _STRUCTURED = ("messages", "tools", "tool_choice", "response_format")
-_OPTIONAL_TEXTS = ("model_group", "tenant_id", "tools", "tool_choice", "response_format")
+_OPTIONAL = ("model_group", "tenant_id", *_STRUCTURED[1:], "max_tokens", "temperature", "timeout_s")
 
 
 def _as_meant(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments, with JSON text read and empty texts left out, where that is all that they can mean."""
-    meant = {key: value for key, value in arguments.items() if value != "" or key not in _OPTIONAL_TEXTS}
+    meant = {key: value for key, value in arguments.items() if value != "" or key not in _OPTIONAL}
     for key in _STRUCTURED:
         value = meant.get(key)
         if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):

@@ -609,7 +609,11 @@ _VERTEX = r"/v1(?:beta1)?/projects/[^/]+/locations/[^/]+/publishers"
 FORMATS: Mapping[Wire | OtherWire, Format] = {
     "openai": Format(
         base="/v1",
-        paths=((_CHAT, Chat(top={"system_fingerprint": "fp_fake"})), (r"/v1/responses", _responses)),
+        paths=(
+            (_CHAT + r"(?:\?api-version=[\d-]+)?", Chat(top={"system_fingerprint": "fp_fake"})),
+            (r"/v1/responses", _responses),
+            (r"/v1/ml/v1/text/chat(?:\?version=[\d-]+)?", Chat()),  # watsonx, which speaks like it
+        ),
         refuse=_openai_error,
         errors=_OPENAI_ERRORS,
         overflow=_OPENAI_OVERFLOW,

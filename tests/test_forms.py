@@ -6,13 +6,15 @@ The models are of the table that ships with us; what holds for them holds for an
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from providers import Changed, OtherWire, Provider, Received, Text, Wire
+from formats import FORMATS
+from providers import Changed, OtherWire, Provider, Received, Status, Text, Wire
 from worlds import HELLO, entry, opened, reaching
 
 from konstruct_mcp import Completion
@@ -62,13 +64,9 @@ def by(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def wire_of(model: str) -> Wire | OtherWire:
     provider = model.partition("/")[0]
-    wires: dict[str, Wire | OtherWire] = {
-        "vertex_ai": "vertex",
-        "hosted_vllm": "vllm",
-        "openai": "openai",
-        "cohere_chat": "cohere",
-    }
-    return wires.get(provider, provider)  # type: ignore[arg-type]  # the others are called as their providers are
+    wires: dict[str, Wire | OtherWire] = {"vertex_ai": "vertex", "hosted_vllm": "vllm", "cohere_chat": "cohere"}
+    # The others are called as their providers are, or are like OpenAI.
+    return wires.get(provider, provider if provider in FORMATS else "openai")  # type: ignore[arg-type]
 
 
 class Asked:
@@ -164,6 +162,29 @@ async def test_the_config_s_limit_is_a_default_and_the_most_that_a_call_may_ask_
     assert asked.notes == ((said,) if call == 5000 else ())
 
 
+@pytest.mark.parametrize("config", [{}, {"max_tokens": 8}])
+async def test_no_less_is_asked_for_than_the_responses_api_takes(tmp_path: Path, config: dict[str, Any]) -> None:
+    asked = await ask(tmp_path, "openai/gpt-5-codex", config, max_tokens=1)
+
+    assert limits(asked.body) == {"max_output_tokens": 16}
+    assert asked.notes == ("max_tokens became 16, the least that openai/gpt-5-codex takes",)
+
+
+NEW_NAME = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+
+
+async def test_a_limit_goes_out_under_the_name_that_the_provider_asks_for(tmp_path: Path) -> None:
+    with Provider("openai") as provider:
+        provider.script(Status(400, NEW_NAME, code="unsupported_parameter"), Text("Hi."))
+        config = entry("g", {**reaching(provider, "github/openai/gpt-of-tomorrow"), "num_retries": 0})
+        async with opened(tmp_path, {"model_list": [config]}, {}) as konstruct:
+            answers = [await konstruct.complete(HELLO, max_tokens=50) for _ in range(2)]
+
+    sent = [limits(received.body) for received in provider.requests]
+    assert sent == [{"max_tokens": 50}, {"max_completion_tokens": 50}, {"max_completion_tokens": 50}]
+    assert [(answer.content, answer.notes, answer.attempts) for answer in answers] == [("Hi.", (), ())] * 2
+
+
 @pytest.mark.parametrize(
     ("model", "info", "sent"),
     [
@@ -236,6 +257,14 @@ def left_out(what: str, model: str) -> str:
         ("xai/grok-4.7", "low", {"reasoning_effort": "low"}, None),
         ("openrouter/anthropic/claude-opus-5.5", "high", {"reasoning": {"effort": "high"}}, None),
         ("hosted_vllm/qwen3", "high", {"reasoning_effort": "high"}, None),
+        ("moonshot/kimi-k3", "high", {"reasoning_effort": "high", "thinking": None}, None),
+        ("moonshot/kimi-k2.6", "high", {"thinking": {"type": "enabled"}, "reasoning_effort": None}, None),
+        (
+            "databricks/databricks-claude-sonnet-4-5",
+            "high",
+            {"thinking": {"type": "enabled", "budget_tokens": 4096}, "reasoning_effort": None},
+            None,
+        ),
     ],
 )
 async def test_the_effort_of_the_config_goes_out_as_the_model_takes_it(
@@ -262,6 +291,13 @@ async def test_the_effort_of_the_config_goes_out_as_the_model_takes_it(
             None,
         ),
         ("zai/glm-5.3", {"type": "enabled"}, {"thinking": {"type": "enabled"}}, None),
+        ("bedrock/us.amazon.nova-pro-v1:0", {"type": "enabled"}, {"thinking": None}, "does not take it"),
+        (
+            "bedrock/us.amazon.nova-2-lite-v1:0",
+            {"type": "enabled", "budget_tokens": 1024},
+            {"thinking": None, "additionalModelRequestFields.reasoningConfig.maxReasoningEffort": "low"},
+            None,
+        ),
     ],
 )
 async def test_thinking_in_another_form_is_brought_into_the_one_that_the_model_takes(
@@ -316,6 +352,31 @@ async def test_what_allowed_openai_params_name_counts_as_taken(tmp_path: Path) -
         sent = {key: value for key, value in one.body.items() if key not in ("model", "messages")}
         assert sent == {"reasoning_effort": "high", "temperature": 0.5, "top_k": 5}
         assert one.notes == ()
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4o", "openai/gpt-5-codex", "groq/llama-of-tomorrow", SONNET_46])
+async def test_what_the_config_adds_to_a_body_is_in_it(tmp_path: Path, model: str) -> None:
+    asked = await ask(tmp_path, model, {"extra_body": {"of_tomorrow": {"a": 1}}})
+
+    assert asked.body["of_tomorrow"] == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("model", "place", "sent"),
+    [
+        ("gemini/gemini-2.5-flash", "generationConfig", {"seed": 7, "presence_penalty": 0.5}),
+        ("gemini/gemini-4-argon", "generationConfig", {"seed": 7}),
+        ("mistral/mistral-large-4", "", {"random_seed": 7, "presence_penalty": 0.5}),
+    ],
+)
+async def test_a_seed_and_a_penalty_go_out_or_are_said_not_to(
+    tmp_path: Path, model: str, place: str, sent: dict[str, Any]
+) -> None:
+    asked = await ask(tmp_path, model, {"seed": 7, "presence_penalty": 0.5})
+
+    body = asked.body[place] if place else asked.body
+    assert {key: body[key] for key in body if "seed" in key or "penalty" in key} == sent
+    assert asked.notes == (() if "presence_penalty" in sent else (left_out("presence_penalty", model),))
 
 
 async def test_numbers_and_truths_from_the_environment_go_out_as_such(tmp_path: Path) -> None:
@@ -559,6 +620,41 @@ async def test_a_schema_goes_out_whole_with_its_references(
     assert at(asked.body, path) == schema
 
 
+TAKES = {"supports_function_calling": True, "supports_tool_choice": True, "supports_response_schema": True}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "together_ai/Qwen/Qwen3.7-Max",
+        "fireworks_ai/kimi-of-tomorrow",
+        "sambanova/llama-of-tomorrow",
+        "groq/llama-of-tomorrow",
+        "zai/glm-5.3",
+        "databricks/databricks-claude-opus-4-8",
+        "azure_ai/mistral-of-tomorrow",
+    ],
+)
+async def test_what_a_model_takes_goes_out_as_it_is_whatever_litellm_knows_of_it(tmp_path: Path, model: str) -> None:
+    wanted = by(CITY)
+    asked = await ask(tmp_path, model, info=TAKES, tools=[WEATHER], tool_choice="auto", response_format=wanted)
+
+    assert (asked.body["tools"], asked.body["tool_choice"]) == ([WEATHER], "auto")
+    assert asked.body["response_format"] == wanted
+    assert asked.notes == ()
+
+
+async def test_a_claude_of_databricks_is_asked_for_an_object_in_words(tmp_path: Path) -> None:
+    model = "databricks/databricks-claude-sonnet-4-5"
+
+    asked = await ask(tmp_path, model, answer=Text("```json\n{}\n```"), response_format={"type": "json_object"})
+
+    assert "response_format" not in asked.body
+    assert "JSON" in asked.body["messages"][0]["content"]
+    assert asked.completion.content == "{}"
+    assert len(asked.notes) == 1
+
+
 def doubling(depth: int) -> dict[str, Any]:
     """A schema that has 2^depth leaves, written out."""
     definitions: dict[str, Any] = {"d0": {"type": "object", "properties": {"x": {"type": "string"}}}}
@@ -608,6 +704,9 @@ NAMED = {"type": "function", "function": {"name": "weather"}}
         ("bedrock/converse/anthropic.claude-opus-4-8", NAMED, "toolConfig.toolChoice", {"tool": {"name": "weather"}}),
         ("bedrock/global.anthropic.claude-sonnet-5", "required", "toolConfig.toolChoice", {"any": {}}),
         ("bedrock/moonshotai.kimi-k3.1", "auto", "toolConfig.toolChoice", {"auto": {}}),
+        ("bedrock/us.meta.llama3-3-70b-instruct-v1:0", "auto", "toolConfig.toolChoice", None),  # it takes no choice
+        ("moonshot/kimi-k3", "required", "tool_choice", "required"),
+        ("moonshot/kimi-k3", "required", "messages", HELLO),
     ],
 )
 async def test_a_choice_among_tools_goes_out_in_the_provider_s_form(
@@ -656,13 +755,69 @@ async def test_a_model_that_thinks_unasked_is_told_not_to_where_a_tool_must_be_c
     assert asked.body["thinking"] == {"type": "disabled"}
 
 
-async def test_a_model_that_cannot_be_made_to_call_a_tool_is_not_asked(tmp_path: Path) -> None:
-    with pytest.raises(KonstructError, match="cannot be made to call a tool"), Provider("anthropic") as provider:
-        config = entry("g", {"model": OPUS, "api_base": provider.url, "api_key": "sk-test-3e8a"})
+@pytest.mark.parametrize("model", [OPUS, "bedrock/us.meta.llama3-3-70b-instruct-v1:0"])
+async def test_a_model_that_cannot_be_made_to_call_a_tool_is_not_asked(tmp_path: Path, model: str) -> None:
+    with pytest.raises(KonstructError, match="cannot be made to call a tool"), Provider(wire_of(model)) as provider:
+        config = entry("g", reaching(provider, model))
         async with opened(tmp_path, {"model_list": [config]}, {}) as konstruct:
             await konstruct.complete(HELLO, tools=[WEATHER], tool_choice="required")
 
     assert provider.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("openai/gpt-4o", "function.parameters"),
+        ("openai/gpt-5-codex", "parameters"),
+        ("mistral/mistral-large-4", "function.parameters"),
+        (SONNET_46, "input_schema"),
+        ("gemini/gemini-2.5-flash", "parametersJsonSchema"),
+        ("bedrock/us.anthropic.claude-sonnet-4-6", "toolSpec.inputSchema.json"),
+    ],
+)
+async def test_a_tool_that_takes_nothing_says_so(tmp_path: Path, model: str, path: str) -> None:
+    tools = [
+        {"type": "function", "function": {"name": "a"}},
+        {"type": "function", "function": {"name": "b", "description": "", "parameters": {}}},
+        {"type": "function", "function": {"name": "c", "parameters": {"type": "object"}}},
+    ]
+    asked = await ask(tmp_path, model, tools=tools)
+
+    sent = asked.body.get("toolConfig", asked.body)["tools"]
+    sent = sent[0].get("function_declarations", sent)
+    said = [at(tool, path) for tool in sent]
+    assert [(each["type"], each["properties"]) for each in said] == [("object", {})] * 3
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4o", "openai/gpt-5", "hosted_vllm/qwen3", "xai/grok-4.7"])
+async def test_a_parameter_of_a_tool_may_be_called_like_a_word_of_litellm_s(tmp_path: Path, model: str) -> None:
+    properties = {"strict": {"type": "boolean"}, "cache_control": {"type": "string"}}
+    tool = {"name": "f", "parameters": {"type": "object", "properties": properties}, "strict": False}
+
+    asked = await ask(tmp_path, model, tools=[{"type": "function", "function": tool}])
+
+    assert at(asked.body["tools"][0], "function.parameters.properties") == properties
+    assert ("strict" in asked.body["tools"][0]["function"]) is model.startswith("openai")
+
+
+async def test_the_parameters_of_a_tool_are_gemini_s_as_they_are_but_for_titles(tmp_path: Path) -> None:
+    properties = {
+        "title": {"type": "string", "default": {"title": "x"}},
+        "strict": {"const": "k"},
+        "size": {"type": ["object", "null"], "properties": {"n": {"type": "integer", "exclusiveMinimum": 0}}},
+    }
+    parameters = {"type": "object", "properties": properties, "required": ["title"], "additionalProperties": False}
+    titled = {**parameters, "title": "F", "properties": {**properties, "strict": {"const": "k", "title": "Strict"}}}
+
+    asked = await ask(
+        tmp_path,
+        "gemini/gemini-2.5-flash",
+        tools=[{"type": "function", "function": {"name": "f", "parameters": titled}}],
+    )
+
+    [declared] = asked.body["tools"][0]["function_declarations"]
+    assert declared == {"name": "f", "parametersJsonSchema": parameters}
 
 
 @pytest.mark.parametrize("model", [SONNET_46, "bedrock/us.anthropic.claude-sonnet-4-6"])
@@ -700,3 +855,137 @@ async def test_a_developer_s_message_is_the_system_s_prompt_elsewhere(tmp_path: 
 
     system = asked.body.get("system", asked.body.get("system_instruction"))
     assert "Be brief." in json.dumps(system)
+
+
+LATER = [*HELLO, {"role": "assistant", "content": "Hi."}, {"role": "system", "content": "Be brief."}, *HELLO]
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        (OPUS, "system"),
+        ("gemini/gemini-4-argon", "system_instruction"),
+        ("openai/gpt-5-codex", ""),
+        ("xai/grok-4.7", ""),
+    ],
+)
+async def test_what_the_system_says_later_stays_in_its_place_or_is_said_not_to(
+    tmp_path: Path, model: str, path: str
+) -> None:
+    asked = await ask(tmp_path, model, messages=LATER)
+
+    said = f"what the system says later was put at the beginning: {model} takes it nowhere else"
+    assert asked.notes == ((said,) if path else ())
+    if path:
+        assert "Be brief." in json.dumps(asked.body[path])
+    else:
+        messages: Any = asked.body.get("messages", asked.body.get("input"))
+        assert [message["role"] for message in messages] == ["user", "assistant", "system", "user"]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_what_the_system_says_is_put_together_where_a_template_wants_it_at_the_beginning(
+    tmp_path: Path, status: int
+) -> None:
+    with Provider("vllm") as provider:
+        provider.script(Status(status, "Jinja Exception: System message must be at the beginning."), Text("Hi."))
+        config = entry("g", {**reaching(provider, "hosted_vllm/qwen3.8"), "num_retries": 0})
+        async with opened(tmp_path, {"model_list": [config]}, {}) as konstruct:
+            answers = [await konstruct.complete(LATER) for _ in range(2)]
+
+    sent = [[message["role"] for message in received.body["messages"]] for received in provider.requests]
+    together = ["system", "user", "assistant", "user"]
+    assert sent == [["user", "assistant", "system", "user"], together, together]
+    said = "what the system says was put together at the beginning: hosted_vllm/qwen3.8 wants it so"
+    assert [(answer.content, answer.notes, answer.attempts) for answer in answers] == [("Hi.", (said,), ())] * 2
+
+
+async def test_an_empty_result_of_a_tool_goes_to_mistral_too(tmp_path: Path) -> None:
+    messages = [*CALLED[:-1], {"role": "tool", "tool_call_id": "call_1", "content": ""}]
+
+    asked = await ask(tmp_path, "mistral/mistral-large-4", messages=messages, tools=[WEATHER])
+
+    assert asked.body["messages"][2]["role"] == "tool"
+    assert asked.body["messages"][2]["content"] == [{"type": "text", "text": ""}]
+
+
+@pytest.mark.parametrize("model", ["gemini/gemini-4-argon", "hosted_vllm/qwen3", "ollama/qwen3", SONNET_46])
+async def test_the_results_of_parallel_calls_come_in_the_order_of_the_calls(tmp_path: Path, model: str) -> None:
+    calls = [
+        {
+            "id": f"call_{city}",
+            "type": "function",
+            "function": {"name": "weather", "arguments": f'{{"city": "{city}"}}'},
+        }
+        for city in ("Oslo", "Rome")
+    ]
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": f"it of {call['id']}"} for call in calls]
+    messages = [*HELLO, {"role": "assistant", "content": None, "tool_calls": calls}, *reversed(results), *HELLO]
+
+    asked = await ask(tmp_path, model, messages=messages, tools=[WEATHER])
+
+    sent = json.dumps(asked.body)
+    assert 0 < sent.index("it of call_Oslo") < sent.index("it of call_Rome")
+
+
+@pytest.mark.parametrize("model", ["gemini/gemini-4-argon", "mistral/mistral-large-4", "azure_ai/mistral-medium-2505"])
+async def test_an_answer_with_nothing_in_it_is_left_out_where_none_is_taken(tmp_path: Path, model: str) -> None:
+    asked = await ask(tmp_path, model, messages=[*HELLO, {"role": "assistant", "content": ""}, *HELLO])
+
+    assert '"assistant"' not in json.dumps(asked.body)
+    assert '"model"' not in json.dumps(asked.body.get("contents", ()))
+
+
+async def test_mistral_in_a_cloud_gets_ids_as_mistral_wants_them(tmp_path: Path) -> None:
+    asked = await ask(tmp_path, "azure_ai/mistral-medium-2505", messages=CALLED, tools=[WEATHER])
+
+    [call] = asked.body["messages"][1]["tool_calls"]
+    assert re.fullmatch(r"[A-Za-z0-9]{9}", call["id"])
+    assert asked.body["messages"][2]["tool_call_id"] == call["id"]
+
+
+async def test_texts_in_parts_reach_gemini_apart(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}]
+    asked = await ask(tmp_path, "gemini/gemini-4-argon", messages=[{"role": "system", "content": parts}, *HELLO])
+
+    assert asked.body["system_instruction"] == {"parts": [{"text": "Be brief.\nBe kind."}]}
+
+
+@pytest.mark.parametrize("model", ["groq/llama-of-tomorrow", "hosted_vllm/qwen3", "mistral/mistral-large-4"])
+async def test_texts_in_parts_are_one_text_where_not_every_server_reads_parts(tmp_path: Path, model: str) -> None:
+    def parts(*texts: str) -> list[dict[str, str]]:
+        return [{"type": "text", "text": text} for text in texts]
+
+    system = {"role": "system", "content": parts("Be brief.", "Be kind.")}
+    result = {"role": "tool", "tool_call_id": "call_1", "content": parts("rain")}
+    asked = await ask(tmp_path, model, messages=[system, *CALLED[:-1], result], tools=[WEATHER])
+
+    contents = [message["content"] for message in asked.body["messages"]]
+    assert contents == ["Be brief.\nBe kind.", "Hello", "Looking.", "rain"]
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "sent"),
+    [
+        ("openai/gpt-4o", "ann", True),
+        ("openai/gpt-4o", "Jörg", False),
+        ("mistral/mistral-large-4", "ann", False),
+        (SONNET_46, "ann", False),
+        ("ollama/qwen3", "ann", False),
+    ],
+)
+async def test_a_speaker_s_name_goes_out_or_is_said_not_to(tmp_path: Path, model: str, name: str, sent: bool) -> None:
+    asked = await ask(tmp_path, model, messages=[{**HELLO[0], "name": name}])
+
+    assert (f'"{name}"' in json.dumps(asked.body, ensure_ascii=False)) is sent
+    assert asked.notes == (() if sent else (left_out("name", model),))
+
+
+@pytest.mark.parametrize("model", ["fireworks_ai/kimi-k2p6", "sambanova/Llama-4-Maverick-17B-128E-Instruct"])
+async def test_images_go_out_as_they_are(tmp_path: Path, model: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [image]}]
+
+    asked = await ask(tmp_path, model, info={"supports_vision": True}, messages=messages)
+
+    assert asked.body["messages"] == messages

@@ -127,7 +127,7 @@ class TestSettings:
 
     async def test_of_the_transport_are_no_part_of_the_body(self, tmp_path: Path, ollama: Provider) -> None:
         transport = {"api_key": "sk-of-a-proxy", "extra_headers": {"X-Team": "blue"}, "ssl_verify": False, "timeout": 9}
-        await ask(tmp_path, ollama, **transport)
+        await ask(tmp_path, ollama, project="p", api_type="t", **transport)
         [request] = ollama.requests
         assert set(request.body) == {"model", "messages", "stream", "truncate", "shift"}
         assert request.headers["authorization"] == "Bearer sk-of-a-proxy"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -30,8 +32,14 @@ PATHS: dict[str, Wire] = {
     "xai/grok-4": "openai",
     "together_ai/llama": "openai",
     "hosted_vllm/qwen": "openai",
+    "azure_ai/mistral-large with headers": "openai",
+    "huggingface/together/qwen": "openai",
+    "watsonx/ibm/granite": "openai",
 }
-SETTINGS = frozenset({"ssl_verify", "ssl_certificate", "ssl_key", "proxy", "organization", "project", "api_type"})
+SETTINGS = frozenset(
+    {"ssl_verify", "ssl_certificate", "ssl_key", "proxy", "organization", "project", "api_type", "extra_headers"}
+    | {"max_retries", "token"}
+)
 
 
 def deployment(path: str, url: str, **more: Any) -> dict[str, Any]:
@@ -39,6 +47,8 @@ def deployment(path: str, url: str, **more: Any) -> dict[str, Any]:
     params = {"model": model, "api_base": url, "api_key": "sk-test-1c9d", "num_retries": 0}
     if with_headers:
         params["extra_headers"] = {"x-team": "blue"}
+    if model.startswith("watsonx/"):
+        params |= {"project_id": "p", "token": "token-test-1c9d"}
     return {"model_list": [entry("g", {**params, **more})]}
 
 
@@ -89,6 +99,17 @@ async def test_a_server_that_wants_to_know_who_asks_is_shown_the_certificate(tmp
             assert (await konstruct.complete(HELLO)).content.startswith("Hello")
 
     assert SETTINGS.isdisjoint(provider.requests[0].body)
+
+
+async def test_what_is_added_to_an_address_takes_the_place_of_nothing_in_it(tmp_path: Path, path: str) -> None:
+    with Provider(PATHS[path]) as provider:
+        config = deployment(path, provider.url, extra_query={"tier": "a b"})
+        async with opened(tmp_path, config, {}) as konstruct:
+            with contextlib.suppress(AllFailedError):  # the fake has no such address
+                await konstruct.complete(HELLO)
+
+    query = parse_qs(provider.requests[0].path.partition("?")[2])
+    assert query == {"tier": ["a b"], **({"version": ["2024-03-13"]} if path.startswith("watsonx") else {})}
 
 
 class _Proxy(BaseHTTPRequestHandler):

@@ -535,7 +535,8 @@ def test_the_text_of_a_message_stays_a_text_whatever_it_looks_like() -> None:
 
 
 def test_what_is_empty_counts_as_left_out_where_it_may_be() -> None:
-    empty = {"model_group": "", "tenant_id": "", "tool_choice": "", "tools": "", "response_format": ""}
+    texts = ("model_group", "tenant_id", "tool_choice", "tools", "response_format")
+    empty = dict.fromkeys((*texts, "max_tokens", "temperature", "timeout_s"), "")
     assert plain(parsed({**USER, "name": "", "tool_call_id": ""}, **empty)) == {"messages": [USER]}
 
 
@@ -548,9 +549,15 @@ def test_a_replayed_answer_is_taken_with_its_nulls_and_notes() -> None:
     answer: dict[str, Any] = {"role": "assistant", "content": "Hi", "refusal": None, "annotations": [], "audio": None}
     answer |= {"function_call": None, "tool_calls": None, "reasoning_content": "They greet me."}
     assert plain(parsed(USER, answer))["messages"][1] == {"role": "assistant", "content": "Hi"}
-    call = {**CALL, "index": 0, "function": {**CALL["function"], "provider_specific_fields": None}}  # type: ignore[dict-item]
-    asked = {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]}
-    assert plain(parsed(USER, asked))["messages"][1] == {"role": "assistant", "tool_calls": [CALL]}
+    function = {**CALL["function"], "provider_specific_fields": None}  # type: ignore[dict-item]
+    call = {**CALL, "type": None, "index": 0, "function": function}
+    contents: list[list[Any] | None] = [None, []]
+    for content in contents:
+        asked = {"role": "assistant", "content": content, "refusal": None, "tool_calls": [call]}
+        assert plain(parsed(USER, asked))["messages"][1] == {
+            "role": "assistant",
+            "tool_calls": [{**CALL, "type": "function"}],
+        }
 
 
 @pytest.mark.parametrize(
