@@ -19,6 +19,7 @@ from .routing import FaultKind
 from .types import FinishReason, FunctionCall, ToolCall
 
 MOST_TOKENS = 10**9  # of one try: more is no count
+MOST_USD = 10**6  # of one try: no price that anybody would pay
 Form = str  # of an answer: a key of `_READERS`, or "error"
 
 
@@ -105,7 +106,7 @@ def body_of(content: bytes) -> Body | None:
     """The answer in the body of a successful HTTP response; None where it has no form that is known here."""
     try:
         answer = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(answer, dict):
         return None
@@ -377,7 +378,9 @@ def _billed(usage: Any) -> float | None:
     parts = [usage.get("cost")]
     if usage.get("is_byok"):
         parts.append(_object(usage.get("cost_details")).get("upstream_inference_cost"))
-    numbers = [part for part in parts if isinstance(part, int | float) and not isinstance(part, bool) and part >= 0]
+    numbers = [
+        part for part in parts if isinstance(part, int | float) and not isinstance(part, bool) and 0 <= part < MOST_USD
+    ]
     return float(sum(numbers)) if len(numbers) == len(parts) else None
 
 
@@ -404,7 +407,7 @@ def _error(error: Any) -> tuple[str, str] | None:
     """The code and the message of an error; None where it is none. Some servers have an empty one in every answer."""
     if isinstance(error, str):
         return ("", error) if error else None
-    if not isinstance(error, dict):
+    if not isinstance(error, dict) or str(error.get("code")) in ("0", "200"):  # which is none
         return None
     code, message = error.get("code") or error.get("type") or "", error.get("message") or ""
     return (str(code), str(message)) if code or message else None

@@ -130,8 +130,9 @@ _OF_THE_CONVERSATION = _words(r"^\W*(messages|input|contents|system|tools|functi
 _PARAM_OF_TEXT = _words(
     r"^(messages|input|contents|system|tools|tool_choice|functions|response_format|text|metadata)\b"
 )
+# Each ends at the next mark of its kind, so that many which nobody closes take no longer; apostrophes stand in words.
 _QUOTED = re.compile(
-    r"""(?<!\w)'.*?'(?!\w)|"(?:[^"\\]|\\.)*"|`[^`]*`|‘.*?’(?!\w)|“[^”]*”""",
+    r"""(?<!\w)'(?:[^']|(?<=\w)'(?=\w))*'(?!\w)|"(?:[^"\\]|\\.)*"|`[^`]*`|‘[^‘’]*(?:(?<=\w)’(?=\w)[^‘’]*)*’|“[^“”]*”""",
     re.DOTALL,
 )
 _WRAPPED = re.compile(r"""^[^'"`{]*(?:b['"])?\{.*?["']message["']:\s*(["'])(.*?)(?<!\\)\1""", re.DOTALL)
@@ -537,7 +538,7 @@ def _flaw_of(request: Request) -> str:
             called.add(call.id)
             try:
                 arguments = json.loads(call.function.arguments or "{}")
-            except ValueError:
+            except (ValueError, RecursionError):
                 return "the tool arguments in the history are no JSON"
             if not isinstance(arguments, dict):
                 return "the tool arguments in the history are no JSON object"
@@ -672,9 +673,10 @@ _RANDOM = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_\-.+/=]{20,}\Z")
 
 def secrets_of(deployment: Deployment) -> Iterator[str]:
     """Every text of its parameters that is a secret, or may be one. Its model, its region and how it is to think, are
-    none: whoever reads an error needs those words."""
+    none, wherever they come from: whoever reads an error needs those words."""
     yield from _secrets_in({key: value for key, value in deployment.params.items() if not is_price(key)})
-    yield from (text for text in deployment.secrets if len(text) >= _LEAST_SECRET)
+    words = {value for key, value in deployment.params.items() if key in TUNING and isinstance(value, str)}
+    yield from (text for text in deployment.secrets - words if len(text) >= _LEAST_SECRET)
 
 
 def _secrets_in(value: Any, *, certain: bool = False, key: str = "") -> Iterator[str]:

@@ -13,14 +13,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .bodies import MOST_TOKENS, Body, calls_beside, end_of, first_that_says, tier_of_google
+from .bodies import MOST_TOKENS, MOST_USD, Body, calls_beside, end_of, first_that_says, tier_of_google
 from .config import Deployment
 from .prices import Served, Tokens, own_cost
 from .reasoning import SIGNATURE, answer_in
 from .routing import Answer, Facts, Fault, FaultKind
 from .types import FinishReason, FunctionCall, ToolCall, Usage
-
-_MOST_USD = 10**6  # of one try: no price that anybody would pay
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +280,7 @@ def _cost(served: Served, body: Body | None, tokens: Tokens, deployment: Deploym
     is_said = None not in (deployment.input_cost, deployment.output_cost)
     if deployment.model.startswith("openrouter/") and not is_said and body is not None and body.cost_usd is not None:
         cost = body.cost_usd  # it asks whom it likes, at whose prices: its bill is better than a table
-    if cost is not None and math.isfinite(cost) and 0 <= cost < _MOST_USD:
+    if cost is not None and math.isfinite(cost) and 0 <= cost < MOST_USD:
         return float(f"{cost:.10g}")  # without what binary fractions add
     return None
 

@@ -15,9 +15,16 @@ from typing import Any
 
 import pytest
 from formats import OtherWire, Wire
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from providers import Changed, Provider, Raw, Text
 from worlds import HELLO, entry, opened, reaching
 
+from konstruct_mcp.bodies import MOST_USD, body_of
+from konstruct_mcp.config import Deployment
+from konstruct_mcp.prices import facts_of
+from konstruct_mcp.responses import read
+from konstruct_mcp.routing import Answer, Fault
 from konstruct_mcp.types import Completion
 
 pytestmark = pytest.mark.many_cases
@@ -572,3 +579,122 @@ async def test_an_answer_of_claudes_that_counts_nothing_is_an_answer_of_unknown_
     assert (completion.content, completion.finish_reason, completion.attempts) == ("Said.", "stop", ())
     assert (completion.usage.input_tokens, completion.usage.output_tokens) == (0, 0)
     assert completion.cost_usd is None
+
+
+# -- the functions themselves, with whatever an answer can hold --------------------------------------------------------
+
+WHOLE: tuple[dict[str, Any], ...] = (
+    {
+        "choices": [
+            {
+                "finish_reason": "stop",
+                "message": {
+                    "content": [{"type": "text", "text": "Hi"}],
+                    "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}"}}],
+                    "reasoning_details": [{"text": "hm"}],
+                },
+            }
+        ],
+        "usage": {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 1}, "cost": 0.1, "is_byok": True},
+    },
+    {
+        "status": "incomplete",
+        "incomplete_details": {"reason": "max_output_tokens"},
+        "output": [
+            {
+                "type": "message",
+                "content": [{"type": "output_text", "text": "Hi"}, {"type": "refusal", "refusal": "No"}],
+            },
+            {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+        ],
+        "usage": {"input_tokens": 1, "output_tokens_details": {"reasoning_tokens": 1}},
+    },
+    {
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "text", "text": "Hi"},
+            {"type": "tool_use", "id": "a", "name": "f", "input": {}},
+        ],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 1, "cache_creation": {"ephemeral_1h_input_tokens": 1}, "service_tier": "standard"},
+    },
+    {
+        "candidates": [
+            {
+                "content": {"parts": [{"text": "Hi", "thought": False}, {"functionCall": {"name": "f", "args": {}}}]},
+                "finishReason": "STOP",
+            }
+        ],
+        "promptFeedback": {"blockReason": None},
+        "usageMetadata": {"promptTokenCount": 1, "thoughtsTokenCount": 1, "trafficType": "ON_DEMAND"},
+    },
+    {
+        "output": {
+            "message": {
+                "content": [
+                    {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}},
+                    {"text": "Hi"},
+                    {"toolUse": {"toolUseId": "a", "name": "f", "input": {}}},
+                ]
+            }
+        },
+        "stopReason": "end_turn",
+        "usage": {"inputTokens": 1, "outputTokens": 1},
+    },
+    {
+        "message": {"content": [{"type": "text", "text": "Hi"}], "tool_calls": []},
+        "finish_reason": "COMPLETE",
+        "usage": {"tokens": {"input_tokens": 1}},
+    },
+    {
+        "error": {"code": 0, "message": "x", "metadata": {"raw": "{}"}},
+        "base_resp": {"status_code": 1, "status_msg": "x"},
+    },
+)
+JUNK = st.one_of(
+    st.sampled_from([None, True, 0, -1, 1.5, 10**400, float("inf"), "", "x", "[" * 3000, [], [None], {}, {"text": 1}]),
+    st.text(max_size=5),
+)
+
+
+def spoilt(data: st.DataObject, value: Any) -> Any:
+    """The value with something else in one place of it."""
+    places = (
+        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    )
+    if not places or data.draw(st.integers(0, 3)) == 0:
+        return data.draw(JUNK)
+    key, part = data.draw(st.sampled_from(places))
+    if isinstance(value, dict):
+        return {**value, key: spoilt(data, part)}
+    return [*value[:key], spoilt(data, part), *value[key + 1 :]]
+
+
+@settings(deadline=None)  # others keep the machine busy
+@given(st.data(), st.sampled_from(WHOLE))
+def test_whatever_an_answer_holds_it_is_one_or_a_fault(data: st.DataObject, whole: dict[str, Any]) -> None:
+    content = json.dumps(spoilt(data, whole)).encode()
+    deployment = Deployment("it/1", "it", "openrouter/x", "openrouter/x", {})
+    tried = read(None, body_of(content), deployment, facts_of(deployment), 0.1)
+
+    assert isinstance(tried.outcome, Answer | Fault)
+    assert (tried.reply is None) == isinstance(tried.outcome, Fault)
+    assert tried.cost_usd is None or 0 <= tried.cost_usd <= MOST_USD
+
+
+@pytest.mark.parametrize("body", [b"[" * 10**5, b'{"choices":' * 10**5 + b"0" + b"}" * 10**5], ids=["open", "closed"])
+async def test_a_body_that_is_nested_beyond_reason_is_unusable(tmp_path: Path, body: bytes) -> None:
+    completion = await answered(tmp_path, "openai", Raw(body))
+    assert completion.content == BEHIND
+    assert "unusable answer" in completion.attempts[0].error
+
+
+async def test_a_bill_beyond_all_money_is_none_and_the_table_says_the_cost(tmp_path: Path) -> None:
+    whole = {**WHOLE[0], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "cost": 10**400}}
+    completion = await answered(tmp_path, "openrouter", raw(whole))
+    assert (completion.content, completion.cost_usd) == ("Hi", pytest.approx(3e-6 + 15e-6))
+
+
+async def test_an_error_that_says_success_is_none(tmp_path: Path) -> None:
+    completion = await answered(tmp_path, "openai", raw({**WHOLE[0], "error": {"code": 0, "message": "success"}}))
+    assert (completion.content, completion.attempts) == ("Hi", ())

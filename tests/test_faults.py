@@ -265,8 +265,9 @@ def test_what_is_a_secret_is_known_by_its_key_its_place_or_its_look(params: dict
     )
 
 
-def test_what_came_from_the_environment_is_a_secret_whatever_its_key() -> None:
-    assert set(secrets_of(replace(DEPLOYMENT, secrets=frozenset({"hunter2", "short"})))) == {"hunter2"}
+def test_what_came_from_the_environment_is_a_secret_whatever_its_key_but_for_words_that_tune() -> None:
+    secrets = frozenset({"hunter2", "short", "minimal"})
+    assert set(secrets_of(replace(DEPLOYMENT, secrets=secrets, params={"reasoning_effort": "minimal"}))) == {"hunter2"}
 
 
 def test_a_secret_that_begins_with_another_is_taken_out_whole() -> None:
