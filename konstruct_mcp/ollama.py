@@ -50,6 +50,7 @@ _SETTINGS = frozenset(
     | {"extra_body", "options", "reasoning_effort", "thinking", *LIMITS}
     | TRANSPORT
 )
+_NEVER = ("none", "disable", False)  # words for no thinking at all
 _OUTSIDE_OPTIONS = frozenset({"keep_alive", "think", "format", "truncate", "shift"})
 # OpenAI's parameters that it has nothing for.
 _NOT_TAKEN = frozenset(
@@ -121,6 +122,8 @@ def prepare(
         body["options"] = options
         places |= {name: ("options", name) for name in options}
     if isinstance(more := params.get("extra_body"), Mapping):
+        if isinstance(of_more := more.get("options"), Mapping):
+            more = {**more, "options": {**options, **of_more}}
         body |= more
     left_out = () if params.get("drop_params") else sorted(_NOT_TAKEN & params.keys())
     return Asked(body, places, tuple(not_taken(name, deployment.name) for name in left_out))
@@ -178,11 +181,11 @@ def _think(params: Mapping[str, Any], model: str) -> bool | str | None:
         effort = "none" if thinking.get("type") == "disabled" else "medium"
     if effort is None:
         return None
-    if effort in ("none", "disable", False):
-        return False
+    never = effort in _NEVER
     if not model.rpartition("/")[2].startswith("gpt-oss"):
-        return True
-    return {"minimal": "low", "low": "low", "medium": "medium"}.get(str(effort), "high")
+        return not never
+    # Any other word, and false, would be its own medium.
+    return "low" if never or effort in ("minimal", "low") else "medium" if effort == "medium" else "high"
 
 
 def _option(key: str, value: Any) -> Any:

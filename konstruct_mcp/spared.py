@@ -137,6 +137,7 @@ def spare() -> None:
         _log_nothing()
         _write_no_tracebacks()
         _load_no_token_table()
+        _download_no_tokenizers()
         _ask_without_openais_client()
         _price_nothing()
         _prepare_at_once()
@@ -424,6 +425,21 @@ def _load_no_token_table() -> None:
 
     module: Any = main
     module._get_encoding = _but_for(lambda manner: manner.at_once, module._get_encoding)
+
+
+def _download_no_tokenizers() -> None:
+    """Keep LiteLLM from downloading one, with the loop waiting, to count the tokens of a Llama whose provider does not
+    say them: it has a table for all others."""
+    from litellm import utils
+
+    module: Any = utils
+    select = module._select_tokenizer
+
+    @functools.wraps(select)
+    def selected(model: str, *args: Any, **kwargs: Any) -> Any:
+        return select(model, *args, **kwargs) if ours.get() is None else module._return_openai_tokenizer(model)
+
+    module._select_tokenizer = selected
 
 
 def _ask_without_openais_client() -> None:

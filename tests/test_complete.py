@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 from time import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ from providers import (
 )
 from worlds import ANTHROPIC_KEY, HELLO, KEYS, OPENAI_KEY, connected, default_groups, entry, opened, write
 
-from konstruct_mcp import Konstruct
+from konstruct_mcp import Konstruct, spared
 
 pytestmark = pytest.mark.many_cases
 
@@ -880,3 +881,23 @@ def test_headers_of_openais_client_are_sent_as_headers(
     [request] = openai.requests
     assert {name.lower(): sent for name, sent in request.headers.items()}[header] == value
     assert set(request.body) <= {"model", "messages", "stream"}
+
+
+@pytest.mark.parametrize("model", ["@cf/meta/llama-3.1-8b-instruct", "@cf/meta/llama-2-7b-chat-fp16"])
+async def test_no_tokenizer_is_downloaded_to_count_what_a_provider_did_not(
+    monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    import litellm
+    from litellm import utils
+
+    spared.spare()
+    asked: list[str] = []
+    tokenizer = SimpleNamespace(from_pretrained=asked.append)
+    monkeypatch.setattr(utils, "Tokenizer", tokenizer)
+    call = spared.ours.set(spared.Manner("openai", at_once=False, plain=False))
+    try:
+        assert litellm.token_counter(model=model, messages=HELLO) > 0
+    finally:
+        spared.ours.reset(call)
+
+    assert asked == []

@@ -106,6 +106,7 @@ class TestSettings:
             ({"reasoning_effort": "high", "think": False}, "think", False),
             ({"model": "ollama_chat/gpt-oss:20b", "reasoning_effort": "low"}, "think", "low"),
             ({"model": "ollama/gpt-oss:20b", "reasoning_effort": "xhigh"}, "think", "high"),
+            ({"model": "ollama/gpt-oss:20b", "reasoning_effort": "none"}, "think", "low"),  # it cannot but think
             ({"extra_body": {"logprobs": True}}, "logprobs", True),
         ],
         ids=str,
@@ -124,6 +125,10 @@ class TestSettings:
     ) -> None:
         await ask(tmp_path, ollama, call={"max_tokens": asked, "temperature": 0.5}, max_tokens=100, temperature=1)
         assert chats(ollama)[0]["options"] == {"num_predict": sent, "temperature": 0.5}
+
+    async def test_options_of_an_extra_body_come_beside_the_others(self, tmp_path: Path, ollama: Provider) -> None:
+        await ask(tmp_path, ollama, call={"max_tokens": 50}, top_k=5, extra_body={"options": {"mirostat": 2}})
+        assert chats(ollama)[0]["options"] == {"num_predict": 50, "top_k": 5, "mirostat": 2}
 
     async def test_of_the_transport_are_no_part_of_the_body(self, tmp_path: Path, ollama: Provider) -> None:
         transport = {"api_key": "sk-of-a-proxy", "extra_headers": {"X-Team": "blue"}, "ssl_verify": False, "timeout": 9}
