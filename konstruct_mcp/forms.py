@@ -453,22 +453,23 @@ def untitled(schema: Any) -> Any:
     }
 
 
-def closed_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A schema as Anthropic's structured outputs take it: objects closed, references kept, bounds in words. None for
-    one that is beyond them: recursive, or with objects whose keys are open."""
+def closed_schema(schema: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]] | None:
+    """A schema as Anthropic's structured outputs take it: objects closed, references kept, bounds in words; and the
+    keys of these. None for one that is beyond them: recursive, or with objects whose keys are open."""
+    in_words: set[str] = set()
     try:
         if _is_recursive(schema):
             return None
-        return _closed(schema)
+        return _closed(schema, in_words), frozenset(in_words)
     except (_Beyond, AttributeError, TypeError, RecursionError):  # the last three: it is none
         return None
 
 
-def _closed(schema: Any) -> dict[str, Any]:
+def _closed(schema: Any, in_words: set[str]) -> dict[str, Any]:
     if not isinstance(schema, Mapping) or not _TOO_MUCH.isdisjoint(schema):
         raise _Beyond
     made: dict[str, Any] = {}
-    words: list[str] = []
+    words: dict[str, Any] = {}
     for key, value in schema.items():
         match key:
             case "$ref":
@@ -476,33 +477,34 @@ def _closed(schema: Any) -> dict[str, Any]:
                     raise _Beyond
                 made[key] = value
             case "$defs" | "definitions" | "properties":
-                made[key] = {name: _closed(part) for name, part in value.items()}
+                made[key] = {name: _closed(part, in_words) for name, part in value.items()}
             case "items":
-                made[key] = _closed(value)
+                made[key] = _closed(value, in_words)
             case "anyOf" | "oneOf" | "allOf":
-                made["allOf" if key == "allOf" else "anyOf"] = [_closed(part) for part in value]
+                made["allOf" if key == "allOf" else "anyOf"] = [_closed(part, in_words) for part in value]
             case "additionalProperties":
                 if value is not False:
                     raise _Beyond
             case "enum" if any(isinstance(one, dict | list) for one in value):
                 raise _Beyond
             case "format" if value not in _FORMATS:
-                words.append(f"{key}: {value}")
+                words[key] = value
             case "pattern" if _HARD_PATTERN.search(value):
-                words.append(f"{key}: {value}")
+                words[key] = value
             case "minItems" if value not in (0, 1):
-                words.append(f"{key}: {value}")
+                words[key] = value
             case _ if key in _TAKEN:
                 made[key] = value
             case _ if key not in _IDLE:
-                words.append(f"{key}: {value}")
+                words[key] = value
     if schema.get("type") == "object" or "properties" in schema:
         if "properties" not in schema:  # any object at all
             raise _Beyond
         made["additionalProperties"] = False
     if words:
-        said = made.get("description")
-        made["description"] = f"{said} ({', '.join(words)})" if said else ", ".join(words)
+        in_words.update(words)
+        said, told = made.get("description"), ", ".join(f"{key}: {value}" for key, value in words.items())
+        made["description"] = f"{said} ({told})" if said else told
     return made
 
 

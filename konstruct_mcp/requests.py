@@ -23,6 +23,7 @@ from .forms import (
     has_refs,
     is_converse,
     limit,
+    nearest,
     not_taken,
     of_an_object,
     property_names,
@@ -45,7 +46,7 @@ _PROJECTS = {
     "watsonx": "project_id",
     "watsonx_text": "project_id",
 }
-_JSON_TOOL = "json_tool_call"  # the name by which LiteLLM knows its answer for a text
+JSON_TOOL = "json_tool_call"  # the name by which LiteLLM knows its answer for a text
 _SPEAKER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # a name that OpenAI takes
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
@@ -69,6 +70,7 @@ class Prepared:
         notes: what was left out or is done in another way, one line each.
         in_words: whether JSON is asked for in words, so that it may come in a code fence.
         outputs: what the model is to see again of its own output as it was, by the id of the first call in it.
+        names: of the tools, in their order, where LiteLLM would write them in another way.
     """
 
     messages: list[dict[str, Any]]
@@ -79,9 +81,17 @@ class Prepared:
     notes: tuple[str, ...] = ()
     in_words: bool = False
     outputs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    names: Sequence[str] = ()
+
+    @property
+    def is_shaped(self) -> bool:
+        """Whether `shape` does anything."""
+        return bool(self.body or self.schemas or self.outputs or self.names)
 
     def shape(self, body: dict[str, Any]) -> dict[str, Any]:
         """The body as it is to be sent, of the one that LiteLLM has made."""
+        if self.names:
+            self._give_names(body)
         if self.body:
             body = _laid_over(body, self.body)
         if self.schemas:
@@ -91,6 +101,17 @@ class Prepared:
         for message in body.get("messages", ()) if self.outputs else ():
             _put_back(message, self.outputs)
         return body
+
+    def _give_names(self, body: Mapping[str, Any]) -> None:
+        """Bedrock takes a hyphen; LiteLLM makes another letter of it, in the tools and in the history."""
+        for tool, name in zip(_tools_in(body), self.names, strict=False):  # points for the cache come behind
+            tool["name"] = name
+        made = [call for message in self.messages for call in message.get("tool_calls") or ()]
+        of_calls = {call["id"]: call["function"]["name"] for call in made}
+        for message in body.get("messages", ()):
+            for block in message["content"]:
+                if use := block.get("toolUse"):
+                    use["name"] = of_calls.get(use["toolUseId"], use["name"])
 
     def read(self, content: str) -> str:
         """What the answer says, without the code fence around JSON that was asked for in words."""
@@ -269,6 +290,7 @@ class _Preparing:
             notes=tuple(self._notes),
             in_words=self._in_words,
             outputs=self._outputs,
+            names=self._names_of_bedrock(),
         )
 
     def for_ollama(self) -> Prepared:
@@ -358,6 +380,12 @@ class _Preparing:
         elif choice is not None:
             self._body["toolConfig"] = {"toolChoice": {"any" if choice == "required" else "auto": {}}}
 
+    def _names_of_bedrock(self) -> tuple[str, ...]:
+        names = [tool["function"]["name"] for tool in self._options.get("tools", ())]
+        called = [call.function.name for message in self._request.messages for call in message.tool_calls or ()]
+        is_written_anew = any(not _PLAIN_NAME.fullmatch(name) for name in (*names, *called))
+        return tuple(names) if self._form.wire == "converse" and is_written_anew else ()
+
     def _force(self) -> None:
         """Make way for a tool that the model must call: a Claude that thinks refuses that."""
         form = self._form
@@ -383,13 +411,21 @@ class _Preparing:
         if not (tool.function.description or "").strip():
             made["function"].pop("description", None)  # Bedrock takes none that is empty
         if wire == "anthropic" and not _PLAIN_SCHEMA.issuperset(schema):
-            # It takes no alternatives at the top.
-            kept = {key: value for key, value in schema.items() if key not in ("oneOf", "anyOf", "allOf")}
-            self._schemas[tool.function.name] = {"properties": {}, **kept, "type": "object"}
+            self._schemas[tool.function.name] = {
+                "properties": {},
+                **self._without_alternatives(tool.function.name, schema),
+                "type": "object",
+            }
         elif wire == "gemini" or (wire == "converse" and has_refs(schema)):
             self._schemas[tool.function.name] = untitled(schema) if wire == "gemini" else schema
             made["function"]["parameters"] = {"type": "object", "properties": {}}
         return made
+
+    def _without_alternatives(self, whose: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+        """Anthropic takes none at the top of a tool's parameters."""
+        if cut := sorted(_ALTERNATIVES.intersection(schema)):
+            self._notes.append(f"{', '.join(cut)} at the top of the schema of {whose} was left out")
+        return {key: value for key, value in schema.items() if key not in _ALTERNATIVES}
 
     # -- the form of the answer
 
@@ -436,8 +472,12 @@ class _Preparing:
         call one; else words."""
         form = self._form
         if schema is not None and self._has_format():
-            closed = closed_schema(schema)
-            if closed is not None:
+            found = closed_schema(schema)
+            if found is not None:
+                closed, in_words = found
+                if in_words:
+                    keys = ", ".join(sorted(in_words))
+                    self._notes.append(f"of the schema, {keys} is asked for in words: {form.name} has no form for it")
                 if form.wire == "anthropic":
                     self._body["output_config"] = {"format": {"type": "json_schema", "schema": closed}}
                 else:
@@ -456,14 +496,12 @@ class _Preparing:
         if stops:
             self._stop_thinking()
         description = "Gives the answer. Call it once, with the whole answer, when nothing else is to be looked up."
-        function = {"name": _JSON_TOOL, "description": description, "parameters": dict(schema)}
-        self._schemas[_JSON_TOOL] = {
-            key: value for key, value in schema.items() if key not in ("oneOf", "anyOf", "allOf")
-        }
+        function = {"name": JSON_TOOL, "description": description, "parameters": dict(schema)}
+        self._schemas[JSON_TOOL] = self._without_alternatives("the answer", schema)
         if has_refs(schema):
             function["parameters"] = {"type": "object", "properties": {}}
         self._options["tools"] = [*self._options.get("tools", ()), {"type": "function", "function": function}]
-        named = {"type": "function", "function": {"name": _JSON_TOOL}}
+        named = {"type": "function", "function": {"name": JSON_TOOL}}
         self._options |= {"tool_choice": "required" if has_tools else named, "json_mode": True}
 
     def _has_format(self) -> bool:
@@ -518,7 +556,9 @@ class _Preparing:
             case _ if form.wire == "converse":
                 self._body_of_model({"reasoning_effort": effort})
             case "openrouter":
-                self._body["reasoning"] = {"effort": "xhigh" if effort == "max" else effort}
+                self._body["reasoning"] = {"effort": nearest(effort, _OPENROUTERS)}
+                if effort == "max":
+                    self._notes.append(f"reasoning_effort max became xhigh, the nearest that {form.name} has")
             case "deepseek":
                 self._body["thinking"] = given or switch
                 if effort != "none":
@@ -542,12 +582,15 @@ class _Preparing:
         thinking = self._claude_thinking
         if thinking is not None and thinking.get("type") == "enabled" and self._limit is not None:
             # It counts towards the limit, which has to be larger: half of it is for the answer, if it is large enough.
-            budget = min(thinking["budget_tokens"], max(LEAST_BUDGET, self._limit // 2))
+            asked = thinking["budget_tokens"]
+            budget = min(asked, max(LEAST_BUDGET, self._limit // 2))
             if budget >= self._limit:
                 self._notes.append(f"thinking was left out: it does not fit into {self._limit} tokens")
                 self._thinks, thinking, effort = False, None, None
             else:
                 thinking = {**thinking, "budget_tokens": budget}
+                if budget < asked == _budget_of(form.params.get("thinking")):  # and no level stands for it
+                    self._notes.append(f"thinking of {asked} tokens became {budget}, to leave some for the answer")
         fields: dict[str, Any] = {} if thinking is None else {"thinking": dict(thinking)}
         given = form.params.get("output_config")
         config = dict(given) if isinstance(given, Mapping) else {}
@@ -652,7 +695,14 @@ def _without_strict(tool: Mapping[str, Any]) -> dict[str, Any]:
     return {**tool, "function": {key: value for key, value in tool["function"].items() if key != "strict"}}
 
 
+_PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_ALTERNATIVES = frozenset({"oneOf", "anyOf", "allOf"})
+_OPENROUTERS = ("none", "minimal", "low", "medium", "high", "xhigh")
 _PLAIN_SCHEMA = frozenset({"type", "properties", "required", "additionalProperties"})  # what LiteLLM keeps of one
+
+
+def _budget_of(thinking: Any) -> Any:
+    return thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
 
 
 def _can_be_forced(form: Form) -> bool:

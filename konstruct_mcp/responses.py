@@ -93,6 +93,9 @@ def _reply(
     response: Any, body: Body | None, deployment: Deployment, taken: Collection[str]
 ) -> tuple[Reply, tuple[str, ...]]:
     said = None if response is None else _said(response)
+    if said is not None and body is not None and body.form == "converse":  # whose names LiteLLM mixes up
+        names = {call.id: call.function.name for call in body.calls}
+        said = replace(said, calls=tuple(_named(call, names.get(call.id)) for call in said.calls))
     if said is not None and body is not None and body.done:  # which LiteLLM takes for calls of the caller's tools
         said = replace(said, calls=tuple(call for call in said.calls if call.id not in body.done))
     if body is not None and (said is None or not (said.content or said.calls) or body.in_parts):
@@ -215,6 +218,10 @@ def _value_of(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return _NO_JSON
+
+
+def _named(call: ToolCall, name: str | None) -> ToolCall:
+    return call.model_copy(update={"function": call.function.model_copy(update={"name": name})}) if name else call
 
 
 def _told_apart(calls: Iterable[ToolCall], taken: Collection[str]) -> tuple[ToolCall, ...]:

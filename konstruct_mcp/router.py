@@ -43,7 +43,7 @@ from .models import entry
 from .parameters import Passed, Refusals
 from .prices import facts_of, quote
 from .reasoning import Kept, Recalled, misses
-from .requests import OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
+from .requests import JSON_TOOL, OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
 from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
 from .spared import Exchange, Manner, exchange, ours, renew_login, renew_token, spare
@@ -559,7 +559,7 @@ class _Engine:
         deployment, passed = asking.deployment, asking.passed
         prepared = replace(asking.prepared, messages=passed.messages, options=passed.options, body=passed.body)
         ours.set(self._manners[deployment.id])
-        call.begin(prepared.shape if prepared.body or prepared.schemas or prepared.outputs else None, prepared.outputs)
+        call.begin(prepared.shape if prepared.is_shaped else None, prepared.outputs)
         exchange.set(call)
         if deployment.model.startswith("ollama/"):
             _register_ollama(self._litellm)
@@ -692,8 +692,14 @@ _NO_TOKENS_ANTHROPIC = {"input_tokens": 0, "output_tokens": 0}
 
 def _told(tried: Tried, reply: Reply, prepared: Prepared, left_out: Collection[str]) -> Tried:
     """What came of it, with what is to be said of how it was asked."""
-    content = prepared.read(reply.content)
-    return replace(tried, reply=replace(reply, content=content), notes=(*prepared.notes, *left_out, *tried.notes))
+    reply = replace(_without_json_tool(reply), content=prepared.read(reply.content))
+    return replace(tried, reply=reply, notes=(*prepared.notes, *left_out, *tried.notes))
+
+
+def _without_json_tool(reply: Reply) -> Reply:
+    """LiteLLM makes text of the call that is the answer where that is the only one. Beside others it came too soon."""
+    calls = tuple(call for call in reply.tool_calls if call.function.name != JSON_TOOL)
+    return reply if len(calls) == len(reply.tool_calls) else replace(reply, tool_calls=calls)
 
 
 def _quieten_before_import() -> None:

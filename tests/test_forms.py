@@ -213,6 +213,10 @@ def became(asked: str, level: str, model: str) -> str:
     return f"reasoning_effort {asked} became {level}, the nearest that {model} has"
 
 
+def in_words(keys: str, model: str) -> str:
+    return f"of the schema, {keys} is asked for in words: {model} has no form for it"
+
+
 def left_out(what: str, model: str) -> str:
     return f"{what} was left out: {model} does not take it"
 
@@ -320,6 +324,14 @@ async def test_a_budget_of_thinking_leaves_room_for_the_answer_or_is_left_out(
     assert at(asked.body, "thinking.budget_tokens") == budget
     assert asked.body["max_tokens"] == most
     assert bool(asked.notes) is (budget is None)
+
+
+async def test_a_budget_of_thinking_that_is_made_smaller_is_said(tmp_path: Path) -> None:
+    config = {"thinking": {"type": "enabled", "budget_tokens": 8000}}
+    asked = await ask(tmp_path, SONNET_45, config, max_tokens=3000)
+
+    assert at(asked.body, "thinking.budget_tokens") == 1500
+    assert asked.notes == ("thinking of 8000 tokens became 1500, to leave some for the answer",)
 
 
 @pytest.mark.parametrize("place", ["litellm_params", "model_info"])
@@ -494,7 +506,8 @@ async def test_a_model_of_tomorrow_is_asked_as_the_config_s_data_of_it_say(tmp_p
     assert asked.body["output_config"]["effort"] == "xhigh"
     assert asked.body["output_config"]["format"]["type"] == "json_schema"
     assert "temperature" not in asked.body
-    assert asked.notes == (left_out("temperature", "anthropic/claude-nova-9"),)
+    model = "anthropic/claude-nova-9"
+    assert asked.notes == (in_words("minLength, minimum", model), left_out("temperature", model))
 
 
 # -- how words are chosen ----------------------------------------------------------------------------------------------
@@ -553,7 +566,7 @@ async def test_a_schema_with_references_is_claude_s_own_format_beside_the_tools(
     assert schema["properties"]["name"] == {"type": "string", "description": "minLength: 2"}
     assert [tool["name"] for tool in asked.body.get("tools", ())] == (["weather"] if tools else [])
     assert "tool_choice" not in asked.body
-    assert asked.notes == ()
+    assert asked.notes == (in_words("minLength, minimum", model),)
 
 
 @pytest.mark.parametrize("schema", [TREE, OPEN_KEYS])
@@ -737,7 +750,47 @@ async def test_a_schema_is_bedrock_s_format_where_the_model_s_data_say_so_and_el
     assert at(asked.body, "outputConfig.textFormat.type") == ("json_schema" if is_format else None)
     forced = {"tool": {"name": "json_tool_call"}}
     assert at(asked.body, "toolConfig.toolChoice") == (None if is_format else forced)
-    assert asked.notes == ()
+    assert asked.notes == ((in_words("minLength, minimum", asked.completion.model),) if is_format else ())
+
+
+async def test_a_format_that_is_a_tool_is_none_of_the_caller_s(tmp_path: Path) -> None:
+    calls = [("a", "weather", '{"city": "Oslo"}'), ("b", "json_tool_call", '{"by_name": {}}')]
+    answer = Text(None, tool_calls=calls)
+    asked = await ask(tmp_path, SONNET_45, answer=answer, tools=[WEATHER], response_format=by(OPEN_KEYS))
+
+    assert [tool["name"] for tool in asked.body["tools"]] == ["weather", "json_tool_call"]
+    assert [call.function.name for call in asked.completion.tool_calls] == ["weather"]
+    assert asked.completion.finish_reason == "tool_calls"
+
+
+async def test_alternatives_at_the_top_of_a_tool_are_said_to_be_left_out(tmp_path: Path) -> None:
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "anyOf": [{"required": ["city"]}]}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
+    asked = await ask(tmp_path, SONNET_45, tools=[tool])
+
+    assert "anyOf" not in asked.body["tools"][0]["input_schema"]
+    assert asked.notes == ("anyOf at the top of the schema of weather was left out",)
+
+
+async def test_bedrock_gets_and_gives_the_names_of_tools_as_they_are(tmp_path: Path) -> None:
+    names = ("get-weather", "get_weather", "2nd")
+    tools = [{"type": "function", "function": {"name": name, "parameters": CITY}} for name in names]
+    made = [("1", "get-weather", "{}"), ("2", "get_weather", "{}")]
+    calls = [{"id": id_, "type": "function", "function": {"name": name, "arguments": "{}"}} for id_, name, _ in made]
+    history = [
+        *HELLO,
+        {"role": "assistant", "tool_calls": calls},
+        *({"role": "tool", "tool_call_id": id_, "content": "rain"} for id_, *_ in made),
+    ]
+    answer = Text(None, tool_calls=[("3", "get_weather", "{}"), ("4", "get-weather", "{}"), ("5", "2nd", "{}")])
+    asked = await ask(tmp_path, "bedrock/us.anthropic.claude-sonnet-4-6", answer=answer, messages=history, tools=tools)
+
+    specs = [tool["toolSpec"] for tool in asked.body["toolConfig"]["tools"]]
+    assert [spec["name"] for spec in specs] == list(names)
+    assert all("$defs" in spec["inputSchema"]["json"] for spec in specs)
+    used = [block["toolUse"]["name"] for block in asked.body["messages"][1]["content"] if "toolUse" in block]
+    assert used == ["get-weather", "get_weather"]
+    assert [call.function.name for call in asked.completion.tool_calls] == ["get_weather", "get-weather", "2nd"]
 
 
 async def test_thinking_makes_way_where_a_tool_must_be_called(tmp_path: Path) -> None:
