@@ -14,15 +14,15 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 from certificates import self_signed
-from providers import Provider, Wire
-from worlds import HELLO, entry, opened
+from providers import OtherWire, Provider, Wire
+from worlds import HELLO, entry, opened, reaching
 
 from konstruct_mcp.errors import AllFailedError
 
 pytestmark = pytest.mark.many_cases
 
 # One of each way in which LiteLLM asks: its own handlers, its own client, OpenAI's client, Azure's.
-PATHS: dict[str, Wire] = {
+PATHS: dict[str, Wire | OtherWire] = {
     "openai/gpt-4o": "openai",
     "openai/gpt-4o with headers": "openai",
     "anthropic/claude-sonnet-4-6": "anthropic",
@@ -35,6 +35,13 @@ PATHS: dict[str, Wire] = {
     "azure_ai/mistral-large with headers": "openai",
     "huggingface/together/qwen": "openai",
     "watsonx/ibm/granite": "openai",
+    "openai/responses/gpt-5-codex": "openai",
+    "azure/gpt-4o": "azure",
+    "azure/responses/gpt-5-codex": "azure",
+    "gemini/gemini-3.1-pro-preview": "gemini",
+    "bedrock/us.anthropic.claude-sonnet-4-6": "bedrock",
+    "cohere_chat/command-a-03-2025": "cohere",
+    "ollama/qwen3:8b": "ollama",
 }
 SETTINGS = frozenset(
     {"ssl_verify", "ssl_certificate", "ssl_key", "proxy", "organization", "project", "api_type", "extra_headers"}
@@ -42,9 +49,12 @@ SETTINGS = frozenset(
 )
 
 
-def deployment(path: str, url: str, **more: Any) -> dict[str, Any]:
+def deployment(path: str, provider: Provider, root: str | None = None, **more: Any) -> dict[str, Any]:
+    """One that asks for the provider at its own address, or at another."""
     model, _, with_headers = path.partition(" with ")
-    params = {"model": model, "api_base": url, "api_key": "sk-test-1c9d", "num_retries": 0}
+    params = {"api_key": "sk-test-1c9d", "num_retries": 0}
+    for key, value in reaching(provider, model).items():
+        params[key] = value if root is None else value.replace(provider.root, root)
     if with_headers:
         params["extra_headers"] = {"x-team": "blue"}
     if model.startswith("watsonx/"):
@@ -68,7 +78,7 @@ async def test_a_certificate_of_ones_own_is_trusted_where_the_config_names_it(
     tls: Provider, path: str, tmp_path: Path
 ) -> None:
     ours = str(tmp_path / "certificate.pem")
-    async with opened(tmp_path, deployment(path, tls.url, ssl_verify=ours), {}) as konstruct:
+    async with opened(tmp_path, deployment(path, tls, ssl_verify=ours), {}) as konstruct:
         answer = await konstruct.complete(HELLO)
 
     assert answer.content.startswith("Hello")
@@ -78,8 +88,8 @@ async def test_a_certificate_of_ones_own_is_trusted_where_the_config_names_it(
 async def test_no_certificate_is_asked_for_where_the_config_says_so_and_only_there(
     tls: Provider, path: str, tmp_path: Path
 ) -> None:
-    config = deployment(path, tls.url, ssl_verify=False)
-    config["model_list"] += [{**deployment(path, tls.url)["model_list"][0], "model_name": "strict"}]
+    config = deployment(path, tls, ssl_verify=False)
+    config["model_list"] += [{**deployment(path, tls)["model_list"][0], "model_name": "strict"}]
     async with opened(tmp_path, config, {}) as konstruct:
         await konstruct.complete(HELLO, model_group="g")
         with pytest.raises(AllFailedError, match="certificate is not trusted"):
@@ -94,7 +104,7 @@ async def test_a_server_that_wants_to_know_who_asks_is_shown_the_certificate(tmp
     server.verify_mode = ssl.CERT_REQUIRED
     server.load_verify_locations(ours)
     with Provider(PATHS[path], tls=server) as provider:
-        config = deployment(path, provider.url, ssl_verify=ours, ssl_certificate=ours)
+        config = deployment(path, provider, ssl_verify=ours, ssl_certificate=ours)
         async with opened(tmp_path, config, {}) as konstruct:
             assert (await konstruct.complete(HELLO)).content.startswith("Hello")
 
@@ -103,13 +113,14 @@ async def test_a_server_that_wants_to_know_who_asks_is_shown_the_certificate(tmp
 
 async def test_what_is_added_to_an_address_takes_the_place_of_nothing_in_it(tmp_path: Path, path: str) -> None:
     with Provider(PATHS[path]) as provider:
-        config = deployment(path, provider.url, extra_query={"tier": "a b"})
+        config = deployment(path, provider, extra_query={"tier": "a b"})
         async with opened(tmp_path, config, {}) as konstruct:
             with contextlib.suppress(AllFailedError):  # the fake has no such address
                 await konstruct.complete(HELLO)
 
     query = parse_qs(provider.requests[0].path.partition("?")[2])
-    assert query == {"tier": ["a b"], **({"version": ["2024-03-13"]} if path.startswith("watsonx") else {})}
+    own = {"watsonx": {"version": ["2024-03-13"]}, "azure": {"api-version": ["2025-04-01-preview"]}}
+    assert query == {"tier": ["a b"], **own.get(path.partition("/")[0], {})}
 
 
 class _Proxy(BaseHTTPRequestHandler):
@@ -121,7 +132,7 @@ class _Proxy(BaseHTTPRequestHandler):
     @classmethod
     def of(cls, provider: Provider) -> type[_Proxy]:
         class Proxy(cls):  # type: ignore[misc, valid-type]  # a class of this very one
-            behind = provider.url.removesuffix("/v1")
+            behind = provider.root
             asked: list[tuple[str, str | None]] = []
 
         return Proxy
@@ -129,7 +140,7 @@ class _Proxy(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.asked.append((self.path, self.headers.get("proxy-authorization")))
         body = self.rfile.read(int(self.headers["content-length"]))
-        path = httpx.URL(self.path).path
+        path = httpx.URL(self.path).raw_path.decode()
         headers = {"content-type": "application/json", "authorization": self.headers.get("authorization", "")}
         answer = httpx.post(f"{self.behind}{path}", content=body, headers=headers, trust_env=False)
         self.send_response(answer.status_code)
@@ -146,8 +157,8 @@ async def test_a_proxy_of_a_deployment_is_the_one_that_is_asked(tmp_path: Path, 
         with ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
             threading.Thread(target=proxy.serve_forever, daemon=True).start()
             address = f"http://user:word@127.0.0.1:{proxy.server_port}"
-            url = "http://provider.invalid" + ("/v1" if provider.wire == "openai" else "")
-            async with opened(tmp_path, deployment(path, url, proxy=address), {}) as konstruct:
+            config = deployment(path, provider, "http://provider.invalid", proxy=address)
+            async with opened(tmp_path, config, {}) as konstruct:
                 answer = await konstruct.complete(HELLO)
             proxy.shutdown()
 
@@ -171,7 +182,7 @@ async def test_a_proxy_of_a_deployment_is_the_one_that_is_asked(tmp_path: Path, 
 async def test_what_is_a_header_goes_out_as_one(
     openai: Provider, tmp_path: Path, setting: dict[str, Any], header: tuple[str, str]
 ) -> None:
-    async with opened(tmp_path, deployment("openai/gpt-4o", openai.url, **setting), {}) as konstruct:
+    async with opened(tmp_path, deployment("openai/gpt-4o", openai, **setting), {}) as konstruct:
         await konstruct.complete(HELLO)
 
     [received] = openai.requests
@@ -184,7 +195,7 @@ async def test_a_setting_of_the_connection_is_no_key_of_the_body(
     path: str, tmp_path: Path, setting: dict[str, Any]
 ) -> None:
     with Provider(PATHS[path]) as provider:
-        async with opened(tmp_path, deployment(path, provider.url, **setting), {}) as konstruct:
+        async with opened(tmp_path, deployment(path, provider, **setting), {}) as konstruct:
             await konstruct.complete(HELLO)
 
     assert setting.keys().isdisjoint(provider.requests[0].body)
