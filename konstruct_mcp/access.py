@@ -130,13 +130,16 @@ def _registered() -> Collection[str]:
     return [entry["provider"] for entry in entries]
 
 
+_OWN_SERVER = "a server of your own that speaks OpenAI's format is openai/model, with an api_base"
+
+
 def _unknown(provider: str) -> str:
     if not provider:
         return "LiteLLM knows no provider of such a model; write provider/model"
     known, word = sorted(_data()["providers"]), provider[:50].lower()
     longer = [one for one in known if f"{one}_".startswith(f"{word}_") or word.startswith(f"{one}_")]
     close = longer or get_close_matches(word, known, n=1, cutoff=0.8)  # `grok` is not `groq`
-    advice = f"did you mean {close[0]}?" if close else "write provider/model"
+    advice = f"did you mean {close[0]}?" if close else _OWN_SERVER
     return f"{quoted(provider)} is no provider that LiteLLM knows; {advice}"
 
 

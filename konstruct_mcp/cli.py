@@ -504,7 +504,7 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
     for deployment in deployments:
         if why := unpriced.get(deployment.id):
             _print(f"{deployment.group}: {deployment.name} {why}; no tenant with a budget can use it")
-    for line in konstruct.retiring():
+    for line in (*konstruct.retiring(), *konstruct.unknown_models()):
         _print(line)
     if len(rows) == 1:
         all_fine, some = f"the one deployment {'answers' if live else 'is ready'}", "the one deployment"

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -387,6 +388,24 @@ class Konstruct:
                     asking.append(group.name)
         return [f"{', '.join(groups)}: {said}" for said, groups in found.items()]
 
+    def unknown_models(self) -> list[str]:
+        """One line for each model that no table knows, although its provider is no server of one's own: it may be
+        misspelt."""
+        found = {}
+        known = list(self.config.models.known())
+        for group in self.config.groups.values():
+            for deployment in group.deployments:
+                provider, _, name = deployment.model.partition("/")
+                is_own = "api_base" in deployment.params or provider in ("ollama", "embedded")
+                is_known = not {"litellm_provider", "mode"}.isdisjoint(entry(deployment))
+                if is_own or is_known or deployment.unavailable is not None:
+                    continue
+                names = [one.removeprefix(f"{provider}/") for one in known]
+                close = get_close_matches(name, names, n=1, cutoff=0.8)
+                hint = f"did you mean {close[0]}?" if close else "is it misspelt, or new?"
+                found[deployment.model] = f"{deployment.model} is in no table of models; {hint}"
+        return list(found.values())
+
     async def update_models(self, source: str | None = None, *, force: bool = False) -> ModelUpdate:
         """Put a newer table of LiteLLM's into the user's own, the one that the config names.
 
@@ -715,7 +734,7 @@ class Konstruct:
         """
         groups = {status.name: status for status in self.groups()}
         if name not in groups:
-            raise _no_group(name, groups)
+            raise _no_group(name, groups, self.patterns)
         return groups[name]
 
     @property
@@ -947,7 +966,9 @@ def _group_name(config: Config, name: str | None, tenant: Tenant | None) -> str:
 def _no_group(name: str, groups: Iterable[str], patterns: Sequence[str] = ()) -> UnknownGroupError:
     there_are = [f"groups: {', '.join(sorted(groups))}"] if (groups := list(groups)) else []
     there_are += [f"or a chat model's name that matches {' or '.join(patterns)}"] if patterns else []
-    return UnknownGroupError(f"no group {quoted(name)}; {', '.join(there_are)}")
+    close = get_close_matches(name.lower(), groups, n=1, cutoff=0.7)
+    meant = [f"did you mean {close[0]}?"] if close else []
+    return UnknownGroupError(f"no group {quoted(name)}; {' '.join([*meant, ', '.join(there_are)])}")
 
 
 def _check_tenant_id(tenant_id: str | None) -> None:

@@ -634,7 +634,7 @@ def update_from(where: str, own: Table | None) -> Update:
         left = [fault for faults_of_one in faults.values() for fault in faults_of_one]
         models = {name: fields for name, fields in models_of(raw).items() if name not in faults}
         if not models:
-            raise ValueError(_told_faults(left) or "holds no model")
+            raise ValueError(_told_faults(left) or "holds no model: each has to say its litellm_provider")
     except (ValueError, RuntimeError) as error:
         why = str(error).splitlines() or ["cannot be read"]
         raise ModelDataError("; ".join(f"{place}: {fault}" for fault in why)) from None

@@ -29,6 +29,7 @@ REPOSITORY = Path(__file__).parents[1]
 SCRIPT = REPOSITORY / ".ci" / "access_data.py"
 SHIPPED = json.loads((REPOSITORY / "konstruct_mcp" / "access.json").read_text("utf-8"))
 HOUSE = "https://house.example/v1"
+OWN_SERVER = "a server of your own that speaks OpenAI's format is openai/model, with an api_base"
 
 
 def state(folder: Path, params: Mapping[str, Any], environ: Mapping[str, str] = {}) -> str | None:
@@ -112,8 +113,8 @@ def test_a_key_that_is_missing_is_named_by_the_variable_that_litellm_reads(
         ({"model": "anthropc/x"}, {}, '"anthropc" is no provider that LiteLLM knows; did you mean anthropic?'),
         ({"model": "azure_openai/x"}, {}, '"azure_openai" is no provider that LiteLLM knows; did you mean azure?'),
         ({"model": "nvidia/x"}, {}, '"nvidia" is no provider that LiteLLM knows; did you mean nvidia_nim?'),
-        ({"model": "grok/x"}, {}, '"grok" is no provider that LiteLLM knows; write provider/model'),
-        ({"model": "somebody/x"}, {}, '"somebody" is no provider that LiteLLM knows; write provider/model'),
+        ({"model": "grok/x"}, {}, f'"grok" is no provider that LiteLLM knows; {OWN_SERVER}'),
+        ({"model": "somebody/x"}, {}, f'"somebody" is no provider that LiteLLM knows; {OWN_SERVER}'),
         ({"model": "mine"}, {}, "LiteLLM knows no provider of such a model; write provider/model"),
         ({"model": "mine", "api_base": HOUSE}, {}, "LiteLLM knows no provider of such a model; write provider/model"),
         ({"model": "mine", "custom_llm_provider": "openai", "api_base": HOUSE}, {}, None),

@@ -197,7 +197,7 @@ class TestComplete:
         [
             (
                 ("Hi", "--group", "fats"),
-                'error: unknown_group: no group "fats"; groups: balanced, fast, quality',
+                'error: unknown_group: no group "fats"; did you mean fast? groups: balanced, fast, quality',
             ),
             (
                 ("Hi", "--tenant", "a b"),
@@ -459,6 +459,24 @@ class TestTheConfig:
             assert ran.err.startswith(f"1 warning about the config; see `konstruct-mcp --config {config} check`\n")
             assert "general_settings" not in ran.err
         assert "sk-master-1234" not in ran.err
+
+    def test_check_names_models_that_no_table_has(self, tmp_path: Path) -> None:
+        params: list[dict[str, Any]] = [
+            {"model": "anthropic/claude-sonet-4-6"},
+            {"model": "openai/frobnicator"},
+            {"model": "openai/gpt-4o"},
+            {"model": "openai/our-own", "api_base": "http://127.0.0.1:1/v1"},
+            {"model": "ollama/our-own"},
+        ]
+        config = {"model_list": [entry("g", {**one, "api_key": "k"}) for one in params]}
+
+        ran = run("--config", write(tmp_path, config), "check")
+
+        assert [line for line in ran.out.splitlines() if "no table" in line] == [
+            "anthropic/claude-sonet-4-6 is in no table of models; did you mean claude-sonnet-4-6?",
+            "openai/frobnicator is in no table of models; is it misspelt, or new?",
+        ]
+        assert ran.code == 0
 
     def test_check_names_what_has_no_effect_beside_the_faults(self, groups: dict[str, Any], tmp_path: Path) -> None:
         groups["general_settings"] = {"master_key": "sk-master-1234"}

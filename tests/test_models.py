@@ -515,7 +515,7 @@ GOOD = json.dumps(NEWER).encode()
     ("body", "status", "headers", "fault"),
     [
         (b"<html>", 200, {}, "table.json: is not JSON (line 1)"),
-        (b"{}", 200, {}, "table.json: holds no model"),
+        (b"{}", 200, {}, "table.json: holds no model: each has to say its litellm_provider"),
         (b"[1]", 200, {}, "table.json: should be a mapping of models"),
         (b'{"gpt-4o": {"litellm_provider": "openai", "input_cost_per_token": "1"}}', 200, {}, "should be US dollars"),
         (b" " * (models.MOST_BYTES + 2), 200, {}, "table.json: is larger than 32 MiB"),

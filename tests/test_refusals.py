@@ -114,22 +114,32 @@ class TestWhatWasNotAsked:
     @pytest.mark.parametrize(
         ("params", "reason"),
         [
-            ({"model": "frobnicate/x"}, "LiteLLM knows no such model; check its name and settings"),
+            ({"model": "frobnicate/x"}, 'not tried, "frobnicate" is no provider that LiteLLM knows'),
             (
                 {"model": "bedrock/anthropic.claude-3-haiku-20240307-v1:0", "aws_region_name": "us-east-1"},
-                "needs boto3",
+                "not tried, no AWS credentials: ",
+            ),
+            (
+                {"model": "vertex_ai/gemini-2.5-flash", "vertex_credentials": '{"type": "service_account"}'},
+                "not asked: its key or its credentials are missing",
+            ),
+            (
+                {"model": "bedrock/anthropic.claude-3-haiku-20240307-v1:0", "aws_profile_name": "none-such"},
+                "not asked: LiteLLM cannot make its request; check its settings",
             ),
         ],
-        ids=["provider", "package"],
+        ids=["provider", "credentials", "unusable credentials", "a profile that is not there"],
     )
     async def test_what_cannot_be_called_is_said_in_our_words_and_the_next_answers(
         self, tmp_path: Path, openai: Provider, params: dict[str, Any], reason: str
     ) -> None:
         answer = await complete(tmp_path, params, gpt(openai))
         assert answer.content == "Hello from openai"
-        assert failed(answer.attempts) in ([], [(params["model"], f"not asked: {reason}")])
+        asked = [(params["model"], reason)] if reason.startswith("not asked") else []
+        assert failed(answer.attempts) == asked
         with pytest.raises(UnavailableError) as caught:
             await complete(tmp_path, params)
+        assert reason in caught.value.message
         assert "refused" not in caught.value.message
 
 

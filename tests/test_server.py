@@ -118,7 +118,7 @@ class TestComplete:
             ),
             (
                 {"messages": HELLO, "model_group": "fats"},
-                'unknown_group: no group "fats"; groups: balanced, fast, quality',
+                'unknown_group: no group "fats"; did you mean fast? groups: balanced, fast, quality',
             ),
         ],
         ids=lambda value: str(value)[:40],
