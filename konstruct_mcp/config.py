@@ -1411,22 +1411,26 @@ class _Reading:
 
     def _group(self, name: str, description: str | None) -> Group:
         deployments = self._groups[name]
-        target = self._aliases.get(name, name)
-        bare = _bare(name)
-        lists = {}
-        for kind, chains in self._lists.items():
-            otherwise = self._last_resort if kind == "fallbacks" else ()
-            found = next((chains[one] for one in (name, target, bare) if one in chains), otherwise)
-            lists[kind] = tuple(one for one in found if one not in (name, target))
         return Group(
             name,
             description or _describe(deployments),
             tuple(deployments),
-            **lists,
+            **self._lists_of(name),
             is_listed=name not in self._hidden and name not in self._made_from,
             pattern=self._made_from.get(name),
             alias_of=self._aliases.get(name),
         )
+
+    def _lists_of(self, name: str) -> dict[str, tuple[str, ...]]:
+        """The groups behind a group, by the kind of fallback. Each list of the file may name it, the group that it is
+        an alias of, or the model without its provider."""
+        target = self._aliases.get(name, name)
+        lists = {}
+        for kind, chains in self._lists.items():
+            otherwise = self._last_resort if kind == "fallbacks" else ()
+            found = next((chains[one] for one in (name, target, _bare(name)) if one in chains), otherwise)
+            lists[kind] = tuple(one for one in found if one not in (name, target))
+        return lists
 
     # -- wildcards
 
@@ -1437,15 +1441,11 @@ class _Reading:
         if name in self._named or (made := self._made(name)) is None:
             return None
         pattern, deployments = made
-        lists = {}
-        for kind, chains in self._lists.items():
-            otherwise = self._last_resort if kind == "fallbacks" else ()
-            lists[kind] = chains.get(_bare(name), otherwise)
         return Group(
             name,
             _describe(deployments),
             tuple(deployments),
-            **lists,
+            **self._lists_of(name),
             is_listed=False,
             pattern=pattern,
             alias_of=None,

@@ -120,7 +120,7 @@ class TestErrors:
         async with opened(tmp_path, config) as konstruct:
             with pytest.raises(UnknownGroupError) as caught:
                 await konstruct.complete(HELLO, model_group="fats")
-        assert caught.value.message == 'no group "fats"; groups: balanced, fast, quality'
+        assert caught.value.message == 'no group "fats"; did you mean fast? groups: balanced, fast, quality'
         assert str(caught.value) == f"unknown_group: {caught.value.message}"
 
     async def test_of_completions_hold_the_failed_tries(

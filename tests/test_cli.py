@@ -595,6 +595,7 @@ class TestWhereTheOutputGoes:
             ran = ended(process)
         assert (ran.code, ran.err) == (1, "error: No space left on device\n")
 
+    @pytest.mark.many_cases
     @pytest.mark.parametrize(("closed", "command"), [(">&-", ("groups",)), ("2>&-", ("groups",)), ("<&-", ("serve",))])
     def test_what_the_shell_closed_is_not_missed(self, config: Path, closed: str, command: tuple[str, ...]) -> None:
         line = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "konstruct_mcp", "--config", str(config)]
@@ -641,6 +642,7 @@ class TestAtATerminal:
             assert process.wait(LIMIT_S) == 0
         assert "\N{REPLACEMENT CHARACTER}[2Jcleared?\N{REPLACEMENT CHARACTER}\n        no\n" in shown.expandtabs()
 
+    @pytest.mark.many_cases
     @pytest.mark.parametrize("command", ["groups", "check"])
     @pytest.mark.parametrize("columns", [50, 80])
     def test_what_is_listed_fits_it_and_nothing_is_cut(self, config: Path, command: str, columns: int) -> None:

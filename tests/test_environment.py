@@ -589,6 +589,7 @@ class TestAClockThatWasAhead:
             await call
         assert database.spent("default") == COST_NUSD
 
+    @pytest.mark.many_cases
     @pytest.mark.parametrize("per", ["day", "month", "total"])
     async def test_leaves_no_spending_in_the_present_window(
         self, per: str, tmp_path: Path, openai: Provider, anthropic: Provider, ollama: Provider

@@ -344,6 +344,7 @@ class TestSums:
             assert (await konstruct.usage("nobody")).as_dict()["total"]["calls"] == 0
 
 
+@pytest.mark.many_cases
 class TestAVersion:
     async def test_that_is_older_is_migrated_at_start(self, ledger: World, database: Database) -> None:
         with database.engine.begin() as connection:

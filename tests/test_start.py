@@ -101,6 +101,7 @@ def test_the_watch_sees_what_is_heavy(openai: Provider, tmp_path: Path) -> None:
     assert server.errors.decode().splitlines()[-1] == f"LOADED {' '.join(HEAVY)}"
 
 
+@pytest.mark.many_cases
 @pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])
 def test_a_proxy_is_not_asked_for_what_is_on_this_machine(config: Path, ollama: Provider, spelling: str) -> None:
     nowhere = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
@@ -121,6 +122,7 @@ def test_it_ends_at_once_while_litellm_still_loads(config: Path, tmp_path: Path)
         assert b"Traceback" not in server.errors
 
 
+@pytest.mark.many_cases
 @pytest.mark.parametrize("event", ["import", "socket.__new__"])
 def test_it_ends_without_a_word_however_far_litellm_is(config: Path, event: str) -> None:
     """While Python ends no import succeeds, nor does the warm-up, which begins with an event loop's socket."""

@@ -302,6 +302,7 @@ class TestEnds:
             assert server.wait() == 0
             assert not server.errors
 
+    @pytest.mark.many_cases
     @pytest.mark.parametrize("stdin_too", [True, False])
     def test_a_client_that_closes_our_output_ends_it_at_once(
         self, config: Path, ollama: Provider, stdin_too: bool

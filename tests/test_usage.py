@@ -219,6 +219,7 @@ class TestUsage:
             assert ran.err.count("\n") == 1
             assert "hunter2" not in ran.err
 
+    @pytest.mark.many_cases
     @pytest.mark.parametrize(("columns", "bar"), [(120, 20), (80, 15), (70, 0), (40, 0)])
     def test_cuts_no_figure_in_a_narrow_terminal(self, config: Path, columns: int, bar: int) -> None:
         shown = self.at(columns, "--config", config, "usage", "--group", "paid", "--by", "tenant")
