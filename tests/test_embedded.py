@@ -124,6 +124,7 @@ class TestARunningModel:
         assert '"city"' in content
         assert "Paris" in content or "Rome" in content
 
+    @pytest.mark.long
     def test_survives_tools_and_images(self, endpoint: Endpoint) -> None:
         tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
         image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]

@@ -648,6 +648,7 @@ def test_every_exit_status_is_told() -> None:
     assert [int(row[0]) for row in table("exit status")] == [0, cli._FAILURE, cli._MISTAKE, cli._INTERRUPTED]
 
 
+@pytest.mark.long  # as the first command above, whose answer is the same model's
 def test_the_program_runs(reader: Reader) -> None:
     [block] = of("python")
 
