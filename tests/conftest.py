@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     go by their order, by which all of them may have the same of some parameter."""
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if item.get_closest_marker("many_cases"):
+        if item.get_closest_marker("many_cases") and not item.get_closest_marker("long"):
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for of_one in cases.values():
         mixed = sorted(of_one, key=lambda item: crc32(item.nodeid.encode()))

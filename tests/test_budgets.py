@@ -595,6 +595,7 @@ class TestTheCommands:
 # -- several processes -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.many_cases
 def test_200_calls_at_once_from_four_processes_never_exceed_it(
     tmp_path: Path,
     database: Database,

@@ -33,6 +33,9 @@ from konstruct_mcp.store import HEAD
 World = Callable[..., Any]
 
 
+pytestmark = pytest.mark.many_cases  # one of them on each kind of server
+
+
 @pytest.fixture
 def config(database: Database, openai: Provider, anthropic: Provider, ollama: Provider) -> dict[str, Any]:
     return accounted(database, openai, anthropic, ollama)
@@ -344,7 +347,6 @@ class TestSums:
             assert (await konstruct.usage("nobody")).as_dict()["total"]["calls"] == 0
 
 
-@pytest.mark.many_cases
 class TestAVersion:
     async def test_that_is_older_is_migrated_at_start(self, ledger: World, database: Database) -> None:
         with database.engine.begin() as connection:
@@ -465,7 +467,6 @@ def spooled(folder: Path, kind: str = "json") -> list[Path]:
     return sorted(folder.glob(f"**/*.spool/*.{kind}"))
 
 
-@pytest.mark.many_cases  # each is as patient as the ledger
 class TestTheSpool:
     @pytest.fixture(autouse=True)
     def _own_data_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

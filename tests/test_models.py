@@ -241,6 +241,7 @@ def test_keys_of_the_users_table_that_are_misspelt_are_warned_of(world: World, c
     ]
 
 
+@pytest.mark.long
 def test_no_key_of_litellms_own_table_counts_as_misspelt(world: World) -> None:
     file = Path(litellm.__file__).with_name("model_prices_and_context_window_backup.json")
     assert models.read_file(file).slips == ()

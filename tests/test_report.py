@@ -198,6 +198,7 @@ def test_names_are_shown_as_they_are_and_do_nothing(browser: Open) -> None:
     assert_all_is_in_sight(narrow, 380)
 
 
+@pytest.mark.long
 def test_the_colours_follow_the_reader(browser: Open) -> None:
     report = UsageReport(None, None, None, MONTH.lines[:8], BUDGETS)
     light, _ = browser("light").told(page(report))

@@ -81,6 +81,7 @@ class TestEras:
             assert server.answer(server.send("server/discover", {"_meta": odd}))["error"]["code"] == -32602
             server.initialize()
 
+    @pytest.mark.many_cases
     @pytest.mark.parametrize("mode", ["auto", "legacy"])
     async def test_the_official_client(self, config: Path, mode: Any) -> None:
         # The client gives its server this user's home, where the ledger is not to be looked for.
@@ -227,6 +228,7 @@ class TestMisbehavingLibraries:
 
 
 class TestEnds:
+    @pytest.mark.many_cases
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_ends_it_with_calls_in_flight(
         self, anthropic: Provider, openai: Provider, ollama: Provider, tmp_path: Path, number: int
