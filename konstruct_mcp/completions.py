@@ -294,16 +294,10 @@ class Konstruct:
         self._drop_earlier()
 
     async def _make_group(self, name: str) -> None:
-        """Make the group of a name that a wildcard matches one of the config's.
-
-        Raises:
-            UnknownGroupError: none does any more.
-        """
+        """Make the group of a name that a wildcard matches one of the config's."""
         async with self._reloading:
             config = self.config
-            if (group := config.matching(name)) is None:
-                raise _no_group(name, ())
-            if name not in config.groups:
+            if name not in config.groups and (group := config.matching(name)) is not None:
                 await self._change_to(config.with_group(group))
 
     def _drop_earlier(self) -> None:
@@ -389,8 +383,7 @@ class Konstruct:
         return [f"{', '.join(groups)}: {said}" for said, groups in found.items()]
 
     def unknown_models(self) -> list[str]:
-        """One line for each model that no table knows, although its provider is no server of one's own: it may be
-        misspelt."""
+        """One line for each model that no table knows and that is nearly one that they know: it may be misspelt."""
         found = {}
         known = list(self.config.models.known())
         for group in self.config.groups.values():
@@ -401,9 +394,8 @@ class Konstruct:
                 if is_own or is_known or deployment.unavailable is not None:
                     continue
                 names = [one.removeprefix(f"{provider}/") for one in known]
-                close = get_close_matches(name, names, n=1, cutoff=0.8)
-                hint = f"did you mean {close[0]}?" if close else "is it misspelt, or new?"
-                found[deployment.model] = f"{deployment.model} is in no table of models; {hint}"
+                if close := get_close_matches(name, names, n=1, cutoff=0.8):
+                    found[deployment.model] = f"{deployment.model} is in no table of models; did you mean {close[0]}?"
         return list(found.values())
 
     async def update_models(self, source: str | None = None, *, force: bool = False) -> ModelUpdate:
@@ -485,9 +477,10 @@ class Konstruct:
         async with self._account(tenant, group, deadline) as account:
             if group not in self.config.groups:
                 await self._on_demand(group, request, timeout_s, deadline)
+                account.tenant = tenant = _tenant(self.config, request.tenant_id)
+                _group_name(self.config, group, tenant)  # the config may be another by now
             terms = self._terms
-            groups = _tenant(terms.config, request.tenant_id).groups
-            walk = terms.router.walk(request, group, deadline, groups, on_wait or _nobody)
+            walk = terms.router.walk(request, group, deadline, tenant.groups, on_wait or _nobody)
             terms.calls += 1
             try:
                 with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
@@ -513,7 +506,8 @@ class Konstruct:
         """Have the group of a name that a wildcard matches made one of the config's."""
         with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
             async with self._admission.turn(request.chars):
-                while name not in self.config.groups:  # many others made meanwhile can have it go again
+                # Many others that are made meanwhile can have it go again, and a change of the config its wildcard.
+                while name not in self.config.groups and self.config.matching(name) is not None:
                     # In a task of its own: what another call may wait for too is not broken off with this one.
                     if (making := self._making.get(name)) is None:
                         making = self._making[name] = asyncio.ensure_future(self._make_group(name))
@@ -619,7 +613,7 @@ class Konstruct:
             account.outcome = error.code if isinstance(error, KonstructError) else "cancelled"
             raise
         finally:
-            if account.outcome != OverloadedError.code:
+            if account.outcome not in _TURNED_AWAY:
                 with anyio.CancelScope(shield=True):
                     await self._ledger.record(account.closed(), within_s=deadline - time.monotonic())
                     await turn(Step.ANSWER)
@@ -908,6 +902,9 @@ class _Account:
             attempts=self._tries,
             reserved=self._reservations > 0,
         )
+
+
+_TURNED_AWAY = (OverloadedError.code, UnknownGroupError.code, UnknownTenantError.code)
 
 
 def _refusal(deployment: Deployment, quote: Quote, budget: BudgetState, min_tokens: int) -> str:

@@ -1528,7 +1528,7 @@ class _Reading:
             contents = json.dumps([entry.model_name, entry.litellm_params], sort_keys=True)
             if contents in seen:
                 earlier, position = seen[contents]
-                self._lost.append(f"{place}: the same as {earlier}; they count as one of twice the weight")
+                self._lost.append(f"{place}: the same as {earlier}; they count as one, with the weight of all")
                 group[position] = replace(group[position], copies=group[position].copies + 1)
             elif deployments := self._deployments(place, entry, group):
                 seen[contents] = place, len(group)

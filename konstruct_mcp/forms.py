@@ -94,8 +94,9 @@ class Form:
         is_known = "litellm_provider" in entry or "mode" in entry
         behind = _behind(deployment)
         wire = _wire(provider, model, behind, entry)
-        is_claude = wire == "anthropic" or (wire == "converse" and "claude" in behind)
-        thinks_as_claude = is_claude or bool(entry.get("supports_anthropic_thinking_payload"))
+        takes_its_thinking = bool(entry.get("supports_anthropic_thinking_payload"))
+        is_claude = wire == "anthropic" or ("claude" in behind and (wire == "converse" or takes_its_thinking))
+        thinks_as_claude = is_claude or takes_its_thinking
         params = {key: deployment.params[key] for key in SHAPED if key in deployment.params}
         allowed = frozenset(allowed_by(deployment))
         if "reasoning_effort" in allowed or "thinking" in allowed:

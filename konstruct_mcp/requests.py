@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from typing import Any
 
 from . import ollama
@@ -70,7 +71,7 @@ class Prepared:
         notes: what was left out or is done in another way, one line each.
         in_words: whether JSON is asked for in words, so that it may come in a code fence.
         outputs: what the model is to see again of its own output as it was, by the id of the first call in it.
-        names: of the tools, in their order, where LiteLLM would write them in another way.
+        names: of the tools, in their order, where LiteLLM would write them in another way, as Bedrock's with a hyphen.
     """
 
     messages: list[dict[str, Any]]
@@ -90,8 +91,8 @@ class Prepared:
 
     def shape(self, body: dict[str, Any]) -> dict[str, Any]:
         """The body as it is to be sent, of the one that LiteLLM has made."""
-        if self.names:
-            self._give_names(body)
+        for tool, name in zip(_tools_in(body), self.names, strict=False):  # points for the cache come behind
+            tool["name"] = name
         if self.body:
             body = _laid_over(body, self.body)
         if self.schemas:
@@ -101,17 +102,6 @@ class Prepared:
         for message in body.get("messages", ()) if self.outputs else ():
             _put_back(message, self.outputs)
         return body
-
-    def _give_names(self, body: Mapping[str, Any]) -> None:
-        """Bedrock takes a hyphen; LiteLLM makes another letter of it, in the tools and in the history."""
-        for tool, name in zip(_tools_in(body), self.names, strict=False):  # points for the cache come behind
-            tool["name"] = name
-        made = [call for message in self.messages for call in message.get("tool_calls") or ()]
-        of_calls = {call["id"]: call["function"]["name"] for call in made}
-        for message in body.get("messages", ()):
-            for block in message["content"]:
-                if use := block.get("toolUse"):
-                    use["name"] = of_calls.get(use["toolUseId"], use["name"])
 
     def read(self, content: str) -> str:
         """What the answer says, without the code fence around JSON that was asked for in words."""
@@ -148,6 +138,11 @@ def _put_back(message: dict[str, Any], outputs: Mapping[str, Sequence[Mapping[st
         message["content"] = [
             {**block, "id": next(own)} if block.get("type") == "tool_use" else dict(block) for block in output
         ]
+
+
+def _name_of_bedrock(name: str) -> str:
+    """As it is, but for what another model may have called in the history."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64]
 
 
 def _give_schema(tool: dict[str, Any], schema: Any) -> None:
@@ -237,7 +232,7 @@ class _Preparing:
     ) -> None:
         self._deployment, self._form, self._request = deployment, form, request
         # LiteLLM goes by names what a model takes, and what else is made of it.
-        self._is_openais = is_openais and form.wire == "openai" and form.provider not in ("openai", "azure")
+        self._imitates_openai = is_openais and form.wire == "openai" and form.provider not in ("openai", "azure")
         self.messages = [plain(message, form) for message in _in_order(request.messages) if _says(message, form)]
         self._outputs: Mapping[str, Sequence[Mapping[str, Any]]] = {}
         self._options: dict[str, Any] = {}
@@ -276,7 +271,7 @@ class _Preparing:
         self._others()
         if self._system:
             self.messages.insert(0, {"role": "system", "content": "\n\n".join(self._system)})
-        if self._is_openais and self._request.has_images:
+        if self._imitates_openai and self._request.has_images:
             # LiteLLM leaves them out for those that it takes for blind, and has others read them out to the model.
             self._body["messages"] = copy.deepcopy(self.messages)
         body = self._body
@@ -314,7 +309,9 @@ class _Preparing:
         """The tools and the choice among them: what it means is kept, or the deployment is not asked."""
         form, request, options = self._form, self._request, self._options
         choice = request.tool_choice
-        called = {call.function.name: None for message in request.messages for call in message.tool_calls or ()}
+        called = {
+            call["function"]["name"]: None for message in self.messages for call in message.get("tool_calls") or ()
+        }
         if request.tools:
             options["tools"] = [self._tool(tool) for tool in request.tools]
             if choice is not None:
@@ -339,11 +336,11 @@ class _Preparing:
             options.pop("tool_choice", None)  # it chooses by itself anyhow
         if "tool_choice" in options:
             self._choice(choice)
-        if self._is_openais and form.entry.get("supports_function_calling"):
+        if self._imitates_openai and form.entry.get("supports_function_calling"):
             options["allowed_openai_params"] = ["tools", "tool_choice"]
-        if form.wire == "openai" and any(_is_cut(tool) for tool in request.tools or ()):
+        if form.wire == "openai" and "tools" in options and any(_is_cut(tool) for tool in request.tools or ()):
             tools = copy.deepcopy(options["tools"])  # which LiteLLM changes in place
-            self._body["tools"] = [_without_strict(tool) if self._is_openais else tool for tool in tools]
+            self._body["tools"] = [_without_strict(tool) if self._imitates_openai else tool for tool in tools]
 
     def _choice(self, choice: Any) -> None:
         """The choice where a provider has another form for it, which LiteLLM does not know or leaves out."""
@@ -381,10 +378,9 @@ class _Preparing:
             self._body["toolConfig"] = {"toolChoice": {"any" if choice == "required" else "auto": {}}}
 
     def _names_of_bedrock(self) -> tuple[str, ...]:
-        names = [tool["function"]["name"] for tool in self._options.get("tools", ())]
-        called = [call.function.name for message in self._request.messages for call in message.tool_calls or ()]
-        is_written_anew = any(not _PLAIN_NAME.fullmatch(name) for name in (*names, *called))
-        return tuple(names) if self._form.wire == "converse" and is_written_anew else ()
+        names = tuple(tool["function"]["name"] for tool in self._options.get("tools", ()))
+        is_written_anew = not all(map(_PLAIN_NAME.fullmatch, names))
+        return names if self._form.wire == "converse" and is_written_anew else ()
 
     def _force(self) -> None:
         """Make way for a tool that the model must call: a Claude that thinks refuses that."""
@@ -461,10 +457,10 @@ class _Preparing:
             case _ if form.provider == "deepseek" and schema is not None:  # which knows objects alone
                 self._ask_in_words(schema)
                 self._options["response_format"] = {"type": "json_object"}
-            case _ if form.provider == "databricks" and form.thinks_as_claude and schema is None:
-                self._ask_in_words(schema)  # a Claude there knows schemas alone
+            case _ if form.is_claude and schema is None:  # which knows schemas alone where it speaks that
+                self._ask_in_words(schema)
             case _:
-                place = self._body if self._is_openais else self._options
+                place = self._body if self._imitates_openai else self._options
                 place["response_format"] = wanted.model_dump(exclude_none=True, by_alias=True)
 
     def _format_of_claude(self, schema: Mapping[str, Any] | None, has_tools: bool) -> None:
@@ -730,6 +726,8 @@ def plain(message: Message, form: Form) -> dict[str, Any]:
         # Not every server reads a list of texts, none reads it otherwise, and for Gemini LiteLLM glues them together.
         plain["content"] = "\n".join(part.text or "" for part in message.content)
     for call in plain.get("tool_calls", ()):
+        if form.wire == "converse":
+            call["function"]["name"] = _name_of_bedrock(call["function"]["name"])
         # Some models write none where a tool takes none; not every server reads that, and LiteLLM fills it for Gemini.
         if not call["function"]["arguments"].strip():
             call["function"]["arguments"] = "{}"
@@ -761,10 +759,14 @@ def _shows(message: Message) -> bool:
     return isinstance(message.content, list) and any(part.image_url is not None for part in message.content)
 
 
+def _is_system(message: Message) -> bool:
+    return message.role in ("system", "developer")
+
+
 def _left_behind(messages: Sequence[Message], form: Form) -> Iterator[str]:
     """What of a conversation has no place in this format, one line each."""
-    roles = ["system" if message.role in ("system", "developer") else "" for message in messages]
-    if form.wire in ("anthropic", "converse", "gemini") and "system" in roles[roles.index("") if "" in roles else 0 :]:
+    said = [message.role for message in dropwhile(_is_system, messages)]
+    if form.wire in ("anthropic", "converse", "gemini") and not {"system", "developer"}.isdisjoint(said):
         yield f"what the system says later was put at the beginning: {form.name} takes it nowhere else"
     if any(message.name and message.role != "tool" and not _takes_name(message, form) for message in messages):
         yield not_taken("name", form.name)

@@ -47,7 +47,7 @@ from .requests import JSON_TOOL, OLLAMA, Prepared, UnsupportedError, litellm_par
 from .responses import Reply, Tried, read
 from .routing import Fault, FaultKind, Needs, Routes, Try, Walk
 from .spared import Exchange, Manner, exchange, ours, renew_login, renew_token, spare
-from .types import DeploymentStatus, GroupStatus, Request
+from .types import DeploymentStatus, FinishReason, GroupStatus, Request
 
 _log = logging.getLogger(__name__)
 _loading = threading.Lock()
@@ -692,14 +692,21 @@ _NO_TOKENS_ANTHROPIC = {"input_tokens": 0, "output_tokens": 0}
 
 def _told(tried: Tried, reply: Reply, prepared: Prepared, left_out: Collection[str]) -> Tried:
     """What came of it, with what is to be said of how it was asked."""
-    reply = replace(_without_json_tool(reply), content=prepared.read(reply.content))
+    reply = _without_json_tool(reply)
+    reply = replace(reply, content=prepared.read(reply.content))
     return replace(tried, reply=reply, notes=(*prepared.notes, *left_out, *tried.notes))
 
 
 def _without_json_tool(reply: Reply) -> Reply:
     """LiteLLM makes text of the call that is the answer where that is the only one. Beside others it came too soon."""
+    answers = [call.function.arguments for call in reply.tool_calls if call.function.name == JSON_TOOL]
+    if not answers:
+        return reply
     calls = tuple(call for call in reply.tool_calls if call.function.name != JSON_TOOL)
-    return reply if len(calls) == len(reply.tool_calls) else replace(reply, tool_calls=calls)
+    if calls or reply.content:
+        return replace(reply, tool_calls=calls)
+    end: FinishReason = "stop" if reply.finish_reason == "tool_calls" else reply.finish_reason
+    return replace(reply, content=answers[0], tool_calls=(), finish_reason=end)
 
 
 def _quieten_before_import() -> None:

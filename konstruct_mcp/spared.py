@@ -324,7 +324,8 @@ def _shape_bodies() -> None:
         @functools.wraps(make)
         def made(*args: Any, **kwargs: Any) -> Any:
             body, call = make(*args, **kwargs), exchange.get()
-            return body if call is None or call.shape is None else call.shape(body)
+            shape = None if call is None else call.shape  # once: the call may end while a thread of LiteLLM's goes on
+            return body if shape is None else shape(body)
 
         return made
 

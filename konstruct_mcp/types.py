@@ -185,7 +185,7 @@ def _or_function(value: Any) -> Any:
 
 class ToolCall(_Replayed):
     """A call that the model asks for. In an answer, `id` is none of another call's, and `function.arguments` is the
-    provider's JSON string, untouched; `{}` where it gave none."""
+    provider's JSON string; `{}` where it gave none, and an object that came as JSON within JSON is one."""
 
     id: str
     type: Annotated[Literal["function"], BeforeValidator(_or_function)] = "function"

@@ -762,7 +762,7 @@ def test_an_entry_that_repeats_another_counts_as_one_of_the_weight_of_both(load:
     entries = [entry("a"), entry("b"), entry("a", GPT | {"rpm": 1}), entry("a", dict(reversed(GPT.items())))]
     config = load({"model_list": entries})
     assert [(d.id, d.copies) for d in config.groups["a"].deployments] == [("a/1", 2), ("a/2", 1)]
-    assert config.warnings == ("model_list[3]: the same as model_list[0]; they count as one of twice the weight",)
+    assert config.warnings == ("model_list[3]: the same as model_list[0]; they count as one, with the weight of all",)
 
 
 def test_of_two_equal_yaml_keys_the_last_one_counts(load: Callable[..., Config]) -> None:

@@ -761,6 +761,37 @@ async def test_a_format_that_is_a_tool_is_none_of_the_caller_s(tmp_path: Path) -
     assert asked.completion.finish_reason == "tool_calls"
 
 
+async def test_an_answer_that_is_called_twice_is_one(tmp_path: Path) -> None:
+    calls = [(id_, "json_tool_call", f'{{"by_name": {{"n": {id_}}}}}') for id_ in ("1", "2")]
+    asked = await ask(tmp_path, SONNET_45, answer=Text(None, tool_calls=calls), response_format=by(OPEN_KEYS))
+
+    assert asked.completion.content == '{"by_name": {"n": 1}}'
+    assert (asked.completion.tool_calls, asked.completion.finish_reason) == ((), "stop")
+
+
+async def test_tools_that_are_not_to_be_called_are_left_out_where_there_is_no_such_choice(tmp_path: Path) -> None:
+    parameters = {"type": "object", "properties": {"strict": {"type": "boolean"}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    info = {"supports_tool_choice": False, "supports_function_calling": True}
+    asked = await ask(tmp_path, "hosted_vllm/house", info=info, tools=[tool], tool_choice="none")
+
+    assert "tools" not in asked.body
+    assert "tool_choice" not in asked.body
+
+
+async def test_a_claude_behind_openai_s_format_is_asked_nothing_that_goes_ill_with_thinking(tmp_path: Path) -> None:
+    model = "databricks/databricks-claude-sonnet-4-5"
+    config = {"reasoning_effort": "high"}
+    asked = await ask(tmp_path, model, config, temperature=0.2)
+    forced = await ask(tmp_path, model, config, tools=[WEATHER], tool_choice="required")
+
+    assert at(asked.body, "thinking.type") == "enabled"
+    assert "temperature" not in asked.body
+    assert left_out("temperature", model) in asked.notes
+    assert forced.body["tool_choice"] == "required"
+    assert "thinking" not in forced.body
+
+
 async def test_alternatives_at_the_top_of_a_tool_are_said_to_be_left_out(tmp_path: Path) -> None:
     parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "anyOf": [{"required": ["city"]}]}
     tool = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
@@ -773,7 +804,7 @@ async def test_alternatives_at_the_top_of_a_tool_are_said_to_be_left_out(tmp_pat
 async def test_bedrock_gets_and_gives_the_names_of_tools_as_they_are(tmp_path: Path) -> None:
     names = ("get-weather", "get_weather", "2nd")
     tools = [{"type": "function", "function": {"name": name, "parameters": CITY}} for name in names]
-    made = [("1", "get-weather", "{}"), ("2", "get_weather", "{}")]
+    made = [("1", "get-weather", "{}"), ("2", "get_weather", "{}"), ("9", "fs.read", "{}")]  # by another model
     calls = [{"id": id_, "type": "function", "function": {"name": name, "arguments": "{}"}} for id_, name, _ in made]
     history = [
         *HELLO,
@@ -787,7 +818,7 @@ async def test_bedrock_gets_and_gives_the_names_of_tools_as_they_are(tmp_path: P
     assert [spec["name"] for spec in specs] == list(names)
     assert all("$defs" in spec["inputSchema"]["json"] for spec in specs)
     used = [block["toolUse"]["name"] for block in asked.body["messages"][1]["content"] if "toolUse" in block]
-    assert used == ["get-weather", "get_weather"]
+    assert used == ["get-weather", "get_weather", "fs_read"]  # it takes no full stop
     assert [call.function.name for call in asked.completion.tool_calls] == ["get_weather", "get-weather", "2nd"]
 
 

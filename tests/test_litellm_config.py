@@ -158,7 +158,7 @@ model_list:
   - {model_name: a, litellm_params: {model: openai/gpt-4o}}
 """,
         {"a": ["openai/gpt-4o"]},
-        ("model_list[1]: the same as model_list[0]; they count as one of twice the weight",),
+        ("model_list[1]: the same as model_list[0]; they count as one, with the weight of all",),
         fields={"a.copies": 2},
     ),
     Case(
