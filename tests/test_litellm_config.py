@@ -13,6 +13,7 @@ import anyio
 import litellm
 import pytest
 import yaml
+from databases import sqlite
 from mcp import Client
 from providers import Provider, Status, Text
 from test_cli import run
@@ -854,6 +855,22 @@ async def test_a_wildcard_alone_needs_a_name(tmp_path: Path, openai: Provider) -
         await konstruct.complete(HELLO, model_group="anything")
     (request,) = openai.requests
     assert request.body["model"] == "anything"
+
+
+async def test_a_wildcard_that_goes_while_a_name_of_it_is_set_up_is_none(tmp_path: Path, openai: Provider) -> None:
+    database = sqlite(tmp_path)
+    house = {"model_list": [entry("house", at(openai))]}
+    config = {"model_list": [*house["model_list"], entry("*", at(openai, "openai/*"))]}
+    async with opened(tmp_path, config, {**KEYS, "KONSTRUCT_LEDGER_URL": database.url}) as konstruct:
+        await konstruct.complete(HELLO)
+        (tmp_path / "litellm.yaml").write_text(yaml.safe_dump(house))
+        reloading = asyncio.create_task(konstruct.reload())
+        await asyncio.sleep(0)  # it has begun
+        with pytest.raises(UnknownGroupError, match=r'no group "mine"; groups: house$'):
+            await konstruct.complete(HELLO, model_group="mine")
+        assert await reloading
+    assert [row["group_asked"] for row in database.rows()] == ["house"]
+    database.engine.dispose()
 
 
 async def test_no_more_groups_are_kept_than_can_be_counted(tmp_path: Path, openai: Provider) -> None:
