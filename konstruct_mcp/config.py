@@ -638,6 +638,7 @@ class _Info(_Prices):
 
 
 _NO_MODEL = "(no model)"
+_OF_AN_ENTRY = frozenset({"model_name", "litellm_params", "model_info"})
 _ENVIRONMENTS = ("development", "staging", "production")
 _NAMES = {"base_url": "api_base"}
 _SECTIONS = (
@@ -998,7 +999,10 @@ class _Reading:
         for strategy in _STRATEGIES:
             if name == strategy:
                 return strategy
-        self._lost.append("router_settings.routing_strategy: is not known here; latency-based-routing is used")
+        self._lost.append(
+            f"router_settings.routing_strategy: is not known here, as are {', '.join(_STRATEGIES)}; "
+            "latency-based-routing is used"
+        )
         return "latency-based-routing"
 
     def _too_patient(self, timeout_s: float) -> None:
@@ -1499,6 +1503,9 @@ class _Reading:
                 return
             self._named[name] += 1
             raw = {**raw, "model_name": name}
+        for key in raw if isinstance(raw, dict) else ():
+            if close := self._meant(str(key), _OF_AN_ENTRY):
+                self._lost.append(f"{place}.{cut(key)}: unknown key; did you mean {close}?")
         entry = self._parse(_Entry, raw, place, needed=("model_name", "litellm_params"))
         if entry is None:
             if isinstance(raw, dict) and isinstance(raw.get("litellm_params"), dict):

@@ -18,7 +18,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _UNEXPANDED = re.compile(r"\$\{[^}]*\}\Z|\$[A-Za-z_][A-Za-z0-9_]*\Z|%[A-Za-z_][A-Za-z0-9_]*%\Z")
 # Anywhere in a value that is to be a name, an address or a key: what a template, a person or LiteLLM was to put
 # something else in place of.
-_PLACEHOLDER = re.compile(r"\$\{[^}]*\}|\{\{.*\}\}|<[^<>]+>|os\.environ|\Aenv(iron)?/")
+_PLACEHOLDER = re.compile(r"\$\{[^}]*\}|\{\{.*\}\}|<[^<>]+>|os\.env|\Aenv(iron)?/")
 _OLLAMA_PORT = {"": 11434, "http": 80, "https": 443}  # as Ollama reads OLLAMA_HOST: that of a scheme where it has one
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  where Ollama listens; a client asks this machine
 # Whose server this is, where its files are: that is for whoever starts the process to say, not for what it reads.

@@ -780,11 +780,22 @@ def test_the_routing_strategies_of_litellm_are_known(load: Callable[..., Config]
     assert (config.routing_strategy, config.warnings) == (name, ())
 
 
+def test_a_slip_in_a_key_of_an_entry_is_told_beside_the_key_that_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "litellm.yaml"
+    file.write_text("model_list: [{model_nam: a, litellm_params: {model: ollama/x}}]")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {})
+    assert caught.value.faults == ("model_list[0].model_name: required, but missing",)
+    assert caught.value.warnings == ("model_list[0].model_nam: unknown key; did you mean model_name?",)
+
+
 @pytest.mark.parametrize("name", [SECRET, ["least-busy"], 5])
 def test_another_routing_strategy_is_the_default_one_and_a_warning(load: Callable[..., Config], name: Any) -> None:
     config = load({"model_list": [entry("g")], "router_settings": {"routing_strategy": name}})
     assert config.routing_strategy == "latency-based-routing"
-    assert config.warnings == ("router_settings.routing_strategy: is not known here; latency-based-routing is used",)
+    (warning,) = config.warnings
+    assert warning.startswith("router_settings.routing_strategy: is not known here, as are latency-based-routing, ")
+    assert warning.endswith("; latency-based-routing is used")
 
 
 # ---- deployments
@@ -1115,7 +1126,12 @@ def test_a_word_for_true_drops_what_every_model_does_not_take(load: Callable[...
     "key",
     [
         *("${OPENAI_API_KEY}", "$OPENAI_API_KEY", "Bearer ${OPENAI_API_KEY}", "{{ openai_key }}", "<your-key>"),
-        *("env/OPENAI_API_KEY", "os.environ.OPENAI_API_KEY", "os.environ['OPENAI_API_KEY']"),
+        *(
+            "env/OPENAI_API_KEY",
+            "os.environ.OPENAI_API_KEY",
+            "os.environ['OPENAI_API_KEY']",
+            "os.enviro/OPENAI_API_KEY",
+        ),
     ],
 )
 def test_a_placeholder_is_no_key(load: Callable[..., Config], key: str) -> None:

@@ -35,6 +35,12 @@ ENVIRON = {"OPENAI_API_KEY": "sk-openai", "ANTHROPIC_API_KEY": "sk-ant", "GROQ_A
 GPT = {"model": "openai/gpt-4o", "api_key": "os.environ/OPENAI_API_KEY"}
 
 
+UNKNOWN_STRATEGY = (
+    "router_settings.routing_strategy: is not known here, as are latency-based-routing, simple-shuffle, least-busy, "
+    "usage-based-routing, usage-based-routing-v2, cost-based-routing; latency-based-routing is used"
+)
+
+
 @dataclass(frozen=True)
 class Case:
     """A file, and what it must mean: its listed groups and the models behind each (`-` before one that cannot be
@@ -148,7 +154,7 @@ model_list: [{model_name: a, litellm_params: {model: openai/gpt-4o}}]
 router_settings: {routing_strategy: priority-based-routing}
 """,
         {"a": ["openai/gpt-4o"]},
-        ("router_settings.routing_strategy: is not known here; latency-based-routing is used",),
+        (UNKNOWN_STRATEGY,),
         fields={"config.routing_strategy": "latency-based-routing"},
     ),
     Case(
