@@ -637,12 +637,13 @@ NATIVE_CHAT: Mapping[str, Sent] = {
     "temperature": Sent({"options": {"temperature": 0.2}}),
     "effort": Sent({"think": one_of(True, "high")}),
 }
-# It reads no tool_choice: a choice that it would pass over is left out of the call's way, or said.
+# It reads no tool_choice, so that it is not asked where one matters.
 OLLAMA: Mapping[str, Expected] = {
-    **{column: either(expected, NATIVE_CHAT.get(column, expected)) for column, expected in CHAT.items()},
+    **CHAT,
+    **NATIVE_CHAT,
     "tool_choice none": Sent({"tools": ABSENT}),
-    "tool_choice required": either(Sent({"tools": [SENT_TOOL]}, noted="tool_choice"), Refused("unsupported")),
-    "tool_choice named": either(Sent({"tools": [SENT_TOOL]}, noted="tool_choice"), Refused("unsupported")),
+    "tool_choice required": Refused("unsupported"),
+    "tool_choice named": Refused("unsupported"),
 }
 
 
