@@ -285,8 +285,8 @@ class TestAnotherWayOfAsking:
         openai.script(Status(400, said), Text("Hello"))
         async with opened(tmp_path, one_after_another(gpt(openai, "house-model")), {}) as konstruct:
             with pytest.raises(RequestError):
-                await ask(konstruct, messages=self.LATE, max_tokens=50)
-            answer = await ask(konstruct, messages=self.LATE, max_tokens=50)
+                await ask(konstruct, messages=self.LATE, max_tokens=50, tenant_id="alice")
+            answer = await ask(konstruct, messages=self.LATE, max_tokens=50, tenant_id="bob")
         assert answer.notes == ()
         assert openai.calls == 2
         first, second = (request.body for request in openai.requests)
@@ -299,8 +299,8 @@ class TestAnotherWayOfAsking:
         openai.script(Status(400, said), Status(400, said), Text("Hello"))
         async with opened(tmp_path, one_after_another(gpt(openai, "house-model")), {}) as konstruct:
             with pytest.raises(RequestError):
-                await ask(konstruct, messages=self.LATE, max_tokens=50)
-            answer = await ask(konstruct, messages=self.LATE, max_tokens=50)
+                await ask(konstruct, messages=self.LATE, max_tokens=50, tenant_id="alice")
+            answer = await ask(konstruct, messages=self.LATE, max_tokens=50, tenant_id="bob")
         assert answer.notes == ()
         first, second, third = (request.body for request in openai.requests)
         assert second != first == third
