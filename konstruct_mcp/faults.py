@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import functools
 import json
 import math
 import re
@@ -48,7 +49,7 @@ _OVERFLOW = _words(
 _ANSWER_LIMIT = _words(
     r"(?<!\+ )(?<!\+ .)max(imum)?[_ ](completion[_ ]|output[_ ]|new[_ ])?tokens\W{0,3} (must|should|has to) be "
     r"(<|less|lower|smaller|at most|no more|between|in the range|within)",
-    r"(valid )?range of .?max_(\w+_)?tokens\b|has a maxOutputTokens value|maximum tokens you requested exceed",
+    r"(valid )?range of .?max_(\w{1,30}_)?tokens\b|has a maxOutputTokens value|maximum tokens you requested exceed",
 )
 _POLICY = _words(
     r"content.?(filter|policy|management policy)|safety system|usage (polic|guidelines)|SAFETY_CHECK",
@@ -57,18 +58,28 @@ _POLICY = _words(
     r"guardrail.{0,12}(blocked|intervened)|blocked by .{0,20}guardrail",
 )
 _FLAGGED = _words(r"moderation|flagged")
+# Money that is gone, whatever else is said.
+_NO_MONEY = _words(
+    r"insufficient_(\w{1,30}_)?quota|insufficient[ _](balance|credits|funds)|billing_(hard_)?limit|billing hard limit",
+    r"balance is (too low|insufficient)|余额不足|额度不足|欠费|billing_not_active|arrearage|INVALID_PAYMENT",
+    r"exceeded.current.quota_error|token_quota_reached|PerDayPerProject",
+)
+# And what stands in advice too, by those who limit a rate.
 _QUOTA = _words(
-    r"insufficient_(\w+_)?quota|credit balance|insufficient (balance|credits|funds)|billing_(hard_)?limit",
-    r"billing hard limit|balance is (too low|insufficient)|余额不足|额度不足|欠费|billing_not_active|payment method",
-    r"requires more credits|(out of|any|all( available)?) credits|payment (is )?required|arrearage|INVALID_PAYMENT",
-    r"(out of|from your) (extra )?usage|exceeded.current.quota_error|spend(ing)? limit|token_quota_reached",
-    r"free tier .{0,40}exhausted|package has expired|PerDayPerProject",
+    r"credit balance|payment method|payment (is )?required|requires more credits|(out of|any|all( available)?) credits",
+    r"(out of|from your) (extra )?usage|spend(ing)? limit|free tier .{0,40}exhausted|package has expired",
 )
 _USED_UP = _words(
     r"\b(reached|exceeded|hit|over)\b.{0,40}\b(usage|spend(ing)?|billing|budget|key) limits?\b",
     r"(usage|spend(ing)?|billing|budget|key) limits? ((has|have|is|are|was|were) )?(been )?(exceeded|reached)",
     r"exceeded (your|the|its|this|a) .{0,30}\b(budget|spend)|budget[ _](has been |was |is )?exceeded|over budget",
 )
+# So much in a time: what is over for now comes back by itself, whatever the provider advises to buy meanwhile.
+_PER_TIME = _words(
+    r"rate[ _-]?limit|per[ _-]?(second|minute|(sec|min)\b)|/ ?(s|sec|second|min|minute)\b|\b[RTQ]P[SMD]\b",
+    r"(requests?|tokens?|calls?|queries|messages|prompts)[ _-]?per[ _-]?(hour|day)",
+)
+_LIMIT = _words(r"limit|quota|exceed|reached|too many|throttl")
 _KEY = _words(r"api.?key.{0,20}(not valid|invalid|expired)|(invalid|incorrect).{0,5}api.?key|API_KEY_INVALID")
 _OF_A_KEY = _words(r"api.?key")
 # A limit that this very request is beyond, so that waiting does not help.
@@ -84,10 +95,15 @@ _ACCOUNT = _words(
     r"SERVICE_DISABLED|has not been used in project",
     r"organi[sz]ation_restricted|(organi[sz]ation|account|workspace|project|team) (has been|is|was) restricted",
     r"(credential|api.?key|subscription)\b.{0,40}\b(only (be )?(authorized|valid|used)|cannot be used|not be used)\b",
-    r"not allowed to use|(operation|request) not allowed|verify your account|requires terms acceptance",
+    r"(organi[sz]ation|account|workspace|project|team|subscription|user|key)\b[^.:;=()]{0,60} not allowed to use",
+    r"verify your account|requires terms acceptance",
     r"requires a subscription|blocked at the (project|organi[sz]ation)|use case details",
     r"region_territory|territory not supported",
 )
+# An account's fault where a code says so, or where it is all that is said; else that of two things asked together.
+_NOT_ALLOWED = _words(r"not allowed to use|(operation|request) (is )?not allowed")
+_CODE_OF_PERMISSION = _words(r"permission|forbidden|access_?denied|not_?allowed|unauthori[sz]ed")
+_ONLY_NOT_ALLOWED = _words(r"^\W*(this )?(operation|request) (is )?not allowed\W*$")
 # What has happened to the model there, which has nothing to do with the request.
 _DOWN = _words(
     r"DEGRADED function|model (has )?(crashed|been unloaded|unloaded)|failed to load model|out of memory|CUDA error",
@@ -99,7 +115,7 @@ _GONE = _words(
     rf"{_MODEL}(is|been|was|not) (deprecated|retired|discontinued|removed|exist|found)\b",
     rf"{_MODEL}no longer (available|offered|served|exists)",
     r"(invalid model|not a valid model|model identifier is invalid|unknown model|requested model is not)",
-    r"models/\S+ (is|was) not found|not a chat model|no endpoints found for\b",
+    r"models/\S{1,200} (is|was) not found|not a chat model|no endpoints found for\b",
     r"OperationNotSupported|does not work with the specified model|on-demand throughput",
 )
 # What is wrong with the conversation itself, wherever it goes: an answer to no call, a call without one.
@@ -125,17 +141,30 @@ _OF_A_FIELD = _words(
     r"^invalid (\w+ )?schema\b",
 )
 _CODE_OF_A_FIELD = _words(r"invalid_function_parameters|invalid_(json_)?schema|invalid_tool")
-_OF_THE_CONVERSATION = _words(r"^\W*(messages|input|contents|system|tools|functions)\b", r"^invalid (\w+ )?schema\b")
+_OF_THE_CONVERSATION = _words(
+    r"^\W*(messages|input|contents|system|tools|functions)([.\[][\w.\[\]$-]*)?['\"`]?\s*(:|$)",
+    r"^invalid (\w+ )?schema\b",
+)
 # The request's own text. Of what else a provider names there, an account may be the reason.
 _PARAM_OF_TEXT = _words(
     r"^(messages|input|contents|system|tools|tool_choice|functions|response_format|text|metadata)\b"
 )
-# Each ends at the next mark of its kind, so that many which nobody closes take no longer; apostrophes stand in words.
+# Each ends at the next mark of its kind, and what is escaped opens none that is not, so that many which nobody closes
+# take no longer; apostrophes stand in words.
 _QUOTED = re.compile(
-    r"""(?<!\w)'(?:[^']|(?<=\w)'(?=\w))*'(?!\w)|"(?:[^"\\]|\\.)*"|`[^`]*`|‘[^‘’]*(?:(?<=\w)’(?=\w)[^‘’]*)*’|“[^“”]*”""",
+    r"""(?<!\w)'(?:[^']|(?<=\w)'(?=\w))*'(?!\w)|(?<!\\)"(?:[^"\\]|\\.)*"|\\"[^"]*"|`[^`]*`"""
+    r"""|‘[^‘’]*(?:(?<=\w)’(?=\w)[^‘’]*)*’|“[^“”]*”""",
     re.DOTALL,
 )
-_WRAPPED = re.compile(r"""^[^'"`{]*(?:b['"])?\{.*?["']message["']:\s*(["'])(.*?)(?<!\\)\1""", re.DOTALL)
+_OPENED = re.compile(r"""(?<![\w\\])["'`‘“]|\\\"""")
+# In quotes too, a parameter's name is its provider's own word.
+_QUOTED_NAME = re.compile(rf"[^\w]{_FIELDS}[^\w]", re.IGNORECASE)
+# Another error, as JSON, or what a model's template says.
+_WRAPPED = re.compile(
+    r"""^[^'"`{]*(?:b['"])?\{.*?["']message["']:\s*(["'])(?P<error>.*?)(?<!\\)\1"""
+    r"""|^[^'"`{]*\btemplate: (["'])(?P<template>.*)\3\W*$""",
+    re.DOTALL,
+)
 # What the deployment lacks.
 _LACKS = _words(
     r"(does|do)(n't| not) (yet |currently )?(support|allow|accept|work)|(is|are)(n't| not) (\w+ )?(supported|enabled)",
@@ -148,16 +177,16 @@ _LACKS = _words(
     r"expected last role|unknown variant|unimplemented|(chat|prompt) template|jinja|roles must alternate",
 )
 _LACKS_ON_SERVER = _words(
-    r"requires --|is not supported - hint|does not support|failed to (load|find) .{0,20}mmproj|jinja|incompatible with",
-    r"roles must alternate|failed to parse tool call arguments",
+    r"requires --|is not supported - hint|does not support|failed to (load|find) .{0,20}mmproj|jinja",
+    r"prefill is incompatible with|roles must alternate|failed to parse tool call arguments",
 )
 # What it says of the reasoning in the history, which is put there by us, or is missing because it is gone.
 _THOUGHT = _words(
     r"signature.{0,20}thinking|thought_?signature|thought signature|thinking. blocks? .{0,60}cannot be modified",
     r"expected .?(redacted_)?thinking|encrypted.content.{0,400}(verified|decrypted)|invalid_encrypted_content",
-    r"reasoning_content.{0,80}(missing|must be|passed back)|missing .?reasoning_content",
-    r"property .?reasoning\w*.? is unsupported|messages\S*\.reasoning\w*: extra inputs|both content and thinking",
-    r"without its required .?(reasoning|following item)",
+    r"reasoning_content.{0,80}(missing|must (not )?be|passed back)|missing .?reasoning_content",
+    r"\bmessages\b.{0,80}property .?reasoning\w*.? is unsupported|messages\S{0,80}\.reasoning\w*: extra inputs",
+    r"both content and thinking|without its required .?(reasoning|following item)",
 )
 # The model itself wrote what its provider then refused.
 _BAD_WRITING = _words(r"tool_use_failed|json_validate_failed|failed_generation|output_parse_failed")
@@ -174,9 +203,13 @@ _NO_CREDENTIALS = _words(r"credential|api.?key|_KEY\b|token|authenticat|log.?in"
 _UNKNOWN_MODEL = _words(r"no healthy deployments|provider not provided|no deployments available")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Said:
     """What a provider says of a failure, apart from its HTTP status: empty where it has another form.
+
+    What it quotes may be anything that the user or the model wrote. So what outlasts the request (its account, its
+    model, its quota, how it wants to be asked) goes by what it `says` in its own words, and only what is of this
+    request alone by what it `mentions` in whichever.
 
     Attributes:
         codes: code, type and status of the error, as far as it has them.
@@ -190,13 +223,16 @@ class _Said:
     number: int | None = None
     wait_s: float | None = None
 
-    @property
-    def text(self) -> str:
-        return f"{self.codes} {self.message}"
+    def says(self, words: re.Pattern[str]) -> bool:
+        """Whether these are in its codes, or in its own words."""
+        return words.search(self._own) is not None
 
-    @property
-    def own(self) -> str:
-        """The provider's own words: without what it quotes, which may be anything that the user or the model wrote."""
+    def mentions(self, words: re.Pattern[str]) -> bool:
+        """Whether these are in its codes, or in its words and what they quote."""
+        return words.search(f"{self.codes} {self.message}") is not None
+
+    @functools.cached_property
+    def _own(self) -> str:
         return f"{self.codes} {_own_words(self.message)}"
 
     @property
@@ -207,6 +243,18 @@ class _Said:
             or _CODE_OF_A_FIELD.search(self.codes) is not None
             or _PARAM_OF_TEXT.search(self.param) is not None
         )
+
+    @functools.cached_property
+    def is_of_a_rate(self) -> bool:
+        """Whether it is about how much may be asked in a time."""
+        return self.says(_PER_TIME) and self.says(_LIMIT)
+
+    @property
+    def is_of_the_account(self) -> bool:
+        """Whether it is about what an account may not."""
+        if self.says(_ACCOUNT) or _ONLY_NOT_ALLOWED.search(self.message):
+            return True
+        return _CODE_OF_PERMISSION.search(self.codes) is not None and self.says(_NOT_ALLOWED)
 
 
 # -- a failure out of LiteLLM ------------------------------------------------------------------------------------------
@@ -254,13 +302,16 @@ def fault_of_body(status: int, code: object, message: str, secrets: Collection[s
     """The fault that an error in an answer's body is, whose HTTP status says otherwise: a gateway has already sent 200
     when the provider behind it fails. `code` is the one inside, a number or a word."""
     code, message = code if isinstance(code, int) else str(code)[:_MOST_SAID], message[:_MOST_SAID]
-    number = _status(code) or next((number for words, number in _CODES if words.search(str(code))), None)
-    if number is None and _says_why(message):
+    said = _Said(str(code), message)
+    number = _status(code) or next((number for words, number in _CODES if words.search(said.codes)), None)
+    if number is None and said.is_of_a_rate:
+        number = 429
+    if number is None and any(map(said.says, (_OVERFLOW, _POLICY, _NO_MONEY, _QUOTA, _KEY))):
         number = 400
-    number = number or next((number for words, number in _SAYINGS if words.search(message)), None)
+    number = number or next((number for words, number in _SAYINGS if said.says(words)), None)
     if number is None:
         return Fault(FaultKind.BAD_ANSWER, f"HTTP {status} with an error in it" if message else f"HTTP {status}")
-    fault = _http_fault(number, _Said(str(code), message), (), {}, secrets)
+    fault = _http_fault(number, said, (), {}, secrets)
     return replace(fault, detail=f"HTTP {status} with an error {number} in it")
 
 
@@ -298,12 +349,13 @@ def blamed(error: BaseException, passed: Collection[str], *, left: bool, answer:
     if response is None or response.status_code not in (400, 422):
         return ()
     said = _said(response)
-    if _THOUGHT.search(said.text) or _OF_THE_CONVERSATION.search(said.param or said.message):
+    if said.mentions(_THOUGHT) or _OF_THE_CONVERSATION.search(said.param or said.message):
         return ()  # which goes by what is in this conversation, and not by a parameter
-    fault = _http_fault(response.status_code, said, (), response.headers, ())
-    if fault.kind not in (FaultKind.UNFIT, FaultKind.REFUSED):
+    found = named(said.message, [name for name in passed if name in TUNING], said.param)
+    if not found:
         return ()
-    return named(said.message, [name for name in passed if name in TUNING], said.param)
+    fault = _http_fault(response.status_code, said, (), response.headers, ())
+    return found if fault.kind in (FaultKind.UNFIT, FaultKind.REFUSED) else ()
 
 
 def refused_thought(error: BaseException, *, left: bool, answer: Any = None) -> str:
@@ -312,8 +364,8 @@ def refused_thought(error: BaseException, *, left: bool, answer: Any = None) -> 
     response = _response(list(_chain(error)), answer)
     if not left or response is None or response.status_code not in (400, 422, 500):  # llama.cpp's templates
         return ""
-    said = _said(response).text
-    return said if _THOUGHT.search(said) else ""
+    said = _said(response)
+    return said.message if said.mentions(_THOUGHT) else ""
 
 
 # What a provider wants in another way than it has got it. llama.cpp answers 500 where a model's template refuses.
@@ -331,8 +383,8 @@ def wanted(error: BaseException, answer: Any) -> Way | None:
     response = _response(list(_chain(error)), answer)
     if response is None or response.status_code not in (400, 422, 500):
         return None
-    message = _said(response).message
-    return next((way for words, way in _WANTS if words.search(message)), None)
+    said = _said(response)
+    return None if said.is_of_a_field else next((way for words, way in _WANTS if said.says(words)), None)
 
 
 def is_unsupported(error: BaseException) -> bool:
@@ -359,14 +411,12 @@ def _litellms_words(error: BaseException) -> str:
 
 
 def _own_words(message: str) -> str:
-    """A provider's message without what is quoted in it. A gateway's may hold another error, as JSON, which speaks."""
+    """A provider's message without what is quoted in it, but for what speaks for it, and for the names of parameters.
+    Where it was too long to be read to its end, so was perhaps what it quotes."""
     wrapped = _WRAPPED.search(message)
-    return _QUOTED.sub("…", message if wrapped is None else wrapped[2])
-
-
-def _says_why(message: str) -> bool:
-    own = _own_words(message)
-    return any(pattern.search(own) for pattern in (_OVERFLOW, _POLICY, _QUOTA, _KEY))
+    own = message if wrapped is None else wrapped["error"] or wrapped["template"] or ""
+    own = _QUOTED.sub(lambda quoted: quoted[0][1:-1] if _QUOTED_NAME.fullmatch(quoted[0]) else "…", own)
+    return own if len(message) < _MOST_SAID else _OPENED.split(own, maxsplit=1)[0]
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -390,6 +440,7 @@ def _response(chain: list[BaseException], answer: Any) -> Any:
 # model has failed.
 _BUSY = (420, 498)
 _BROKEN = (409, 421, 423, 424, 425, 499)
+_ANY_REASON = (400, 403, 422, 500, 501)  # which some answer for a limit too
 _LATE = (408, 524)  # Cloudflare's, after its hundred seconds: another try takes as long
 _GUARDRAIL = 446  # Portkey's and WSO2's, for what a check of the operator's own has stopped
 
@@ -397,7 +448,7 @@ _GUARDRAIL = 446  # Portkey's and WSO2's, for what a check of the operator's own
 def _http_fault(
     status: int, said: _Said, litellm_says: Collection[str], headers: Mapping[str, str], secrets: Collection[str]
 ) -> Fault:
-    detail, text = f"HTTP {status}", said.own
+    detail = f"HTTP {status}"
     retry_after_s = said.wait_s if (told := _retry_after(headers)) is None else told
     reason = _one_line(said.message, secrets) or detail
     if status < 400:
@@ -406,37 +457,40 @@ def _http_fault(
         return Fault(FaultKind.CONNECTION, detail, sent=False, lasting=True)
     if status in (400, 422) and _ANSWER_LIMIT.search(said.message):
         return Fault(FaultKind.UNFIT, detail, reason)
-    if status in (400, 422) and (_MALFORMED.search(said.text) or said.is_of_a_field):
+    if status in (400, 422) and (said.mentions(_MALFORMED) or said.is_of_a_field):
         return _refusal_of_a_field(detail, said, reason)
-    if status == _GUARDRAIL or (status in (403, 424) and (_POLICY.search(text) or _FLAGGED.search(text))):
+    if status == _GUARDRAIL or (status in (403, 424) and (said.says(_POLICY) or said.says(_FLAGGED))):
         return Fault(FaultKind.CONTENT_POLICY, detail)
-    if status in (413, 429) and _TOO_LARGE.search(text):
+    if status in (400, 413, 429) and said.says(_TOO_LARGE):
         return Fault(FaultKind.RATE_LIMITED, detail, lasting=True)
+    comes_back = said.is_of_a_rate or (status == 429 and retry_after_s is not None)  # which says itself when
     if (
         (status == 402 and retry_after_s is None)
-        or (status in (400, 401, 403, 429) and _QUOTA.search(text))
-        or (status in (400, 403, 412) and _USED_UP.search(text))
-        or (status == 429 and retry_after_s is None and _USED_UP.search(text))  # else it says itself until when
+        or (status in (400, 401, 403, 429) and said.says(_NO_MONEY))
+        or (status in (400, 401, 403, 429) and not comes_back and said.says(_QUOTA))
+        or (status in (400, 403, 412, 429) and not comes_back and said.says(_USED_UP))
     ):
         return Fault(FaultKind.QUOTA, detail, lasting=True)
-    if status == 403 and _ACCOUNT.search(text) and not _OF_A_KEY.search(text):
-        return Fault(FaultKind.ACCOUNT, detail, lasting=True)
-    if status in (401, 403) or (status == 400 and _KEY.search(text)):
-        return Fault(FaultKind.AUTH, detail)
-    if status in (402, 429, *_BUSY):
+    if status in (402, 429, *_BUSY) or (status in _ANY_REASON and said.is_of_a_rate):
         return Fault(FaultKind.RATE_LIMITED, detail, retry_after_s=retry_after_s)
+    if status == 403 and (said.is_of_the_account or said.says(_NOT_ALLOWED)) and not said.says(_OF_A_KEY):
+        return Fault(FaultKind.ACCOUNT, detail, lasting=True)
+    if status in (401, 403) or (status == 400 and said.says(_KEY)):
+        return Fault(FaultKind.AUTH, detail)
     if status in _LATE:
         return Fault(FaultKind.TIMEOUT, detail)
     if status in (404, 410):
-        if _ACCOUNT.search(text) and not _GONE.search(text) and "NOT_FOUND" not in said.codes.split():
+        is_gone = said.says(_GONE) or "NOT_FOUND" in said.codes.split()
+        if said.is_of_the_account and not is_gone:
             return Fault(FaultKind.ACCOUNT, detail, lasting=True)
-        if _LACKS.search(said.message) and not _GONE.search(text) and "NOT_FOUND" not in said.codes.split():
+        if said.mentions(_LACKS) and not is_gone:
             return Fault(FaultKind.UNFIT, detail, reason)
         return Fault(FaultKind.NOT_FOUND, detail, lasting=status == 410)
-    if status in (500, 501) and _OVERFLOW.search(text):
-        return Fault(FaultKind.CONTEXT_OVERFLOW, detail)
-    if status in (500, 501) and _LACKS_ON_SERVER.search(text):
-        return Fault(FaultKind.UNFIT, detail, reason)
+    if status in (500, 501) and not said.says(_DOWN):
+        if said.says(_OVERFLOW):
+            return Fault(FaultKind.CONTEXT_OVERFLOW, detail)
+        if said.says(_LACKS_ON_SERVER):
+            return Fault(FaultKind.UNFIT, detail, reason)
     if status in _BROKEN or status >= 500:
         return Fault(FaultKind.SERVER_ERROR, detail, retry_after_s=retry_after_s)
     return _refusal(detail, said, reason, litellm_says)
@@ -444,18 +498,17 @@ def _http_fault(
 
 def _refusal(detail: str, said: _Said, reason: str, litellm_says: Collection[str]) -> Fault:
     """A status that blames the request: whose fault it is, the body says."""
-    text = said.own
-    if "ContextWindowExceededError" in litellm_says or _OVERFLOW.search(text):
+    if "ContextWindowExceededError" in litellm_says or said.says(_OVERFLOW):
         return Fault(FaultKind.CONTEXT_OVERFLOW, detail)
-    if _DOWN.search(text):
+    if said.says(_DOWN):
         return Fault(FaultKind.SERVER_ERROR, detail)
-    if _ACCOUNT.search(text):
+    if said.is_of_the_account:
         return Fault(FaultKind.ACCOUNT, detail, lasting=True)
-    if "ContentPolicyViolationError" in litellm_says or "invalid_prompt" in said.codes or _POLICY.search(text):
+    if "ContentPolicyViolationError" in litellm_says or "invalid_prompt" in said.codes or said.says(_POLICY):
         return Fault(FaultKind.CONTENT_POLICY, detail)
-    if _GONE.search(text):
+    if said.says(_GONE):
         return Fault(FaultKind.NOT_FOUND, detail, lasting=True)
-    if _BAD_WRITING.search(text):
+    if said.says(_BAD_WRITING):
         return Fault(FaultKind.BAD_ANSWER, detail)
     return _refusal_of_a_field(detail, said, reason)
 
@@ -464,11 +517,11 @@ def _refusal_of_a_field(detail: str, said: _Said, reason: str) -> Fault:
     """The request is wrong, or this deployment lacks what it asks. Nothing here can speak of an account."""
     if _BAD_WRITING.search(said.codes):
         return Fault(FaultKind.BAD_ANSWER, detail)
-    if _MALFORMED.search(said.text):
+    if said.mentions(_MALFORMED):
         return Fault(FaultKind.BAD_REQUEST, detail, reason)
-    if _OVERFLOW.search(f"{said.codes} {_own_words(_OF_A_FIELD.sub('', said.message))}"):
+    if replace(said, message=_OF_A_FIELD.sub("", said.message)).says(_OVERFLOW):
         return Fault(FaultKind.CONTEXT_OVERFLOW, detail)
-    if _LACKS.search(said.text):
+    if said.mentions(_LACKS):
         return Fault(FaultKind.UNFIT, detail, reason)
     return Fault(FaultKind.REFUSED, detail, reason)
 
@@ -581,36 +634,31 @@ def _said_in(body: Any) -> _Said:
     codes += [
         flaw.get("quotaId") for item in details for flaw in item.get("violations") or () if isinstance(flaw, dict)
     ]
-    texts = (body.get(key) for key in ("message", "detail", "msg", "title"))
     return _Said(
         " ".join(str(code) for code in codes if isinstance(code, str | int)),
-        next((text[:_MOST_SAID] for text in texts if isinstance(text, str) and text), ""),
+        _message(body),
         str(body.get("param") or ""),
         _status(body.get("code")),
         next(filter(None, map(_delay, details)), None),
     )
 
 
-_MOST_SAID = 8000  # characters that are looked at: some echo a whole request, which takes seconds to look through
+_MOST_SAID = 3000  # characters that are looked at: some echo a whole request, and these take 10 to 30 ms
 _DEPTH = 6  # of errors in errors: gateways before gateways
 
 
 def _inside(body: Any) -> Any:
     """What a body holds the error in; None where it is the error itself. llama.cpp behind Ollama puts a whole error
     body into the message of another; OpenRouter has the provider's beside its own; who checks requests by a schema
-    lists what is wrong in them.
-
-    Raises:
-        ValueError: it looks like JSON, and is none.
-    """
+    lists what is wrong in them."""
     if isinstance(body, str):
-        return json.loads(body) if body.startswith("{") else None
+        return _written_in(body)
     if isinstance(body, list):
         flaws = [item for item in body if isinstance(item, dict) and isinstance(item.get("msg"), str)]
         return "; ".join(map(_flaw, flaws)) or next(iter(body), None)
     if not isinstance(body, dict):
         return None
-    for key in ("error", "errors", "upstream_error"):
+    for key in ("error", "upstream_error", *(() if _message(body) else ("errors",))):  # Google lists itself again
         if body.get(key):
             return body[key]
     metadata = body.get("metadata")
@@ -618,9 +666,24 @@ def _inside(body: Any) -> Any:
         return raw
     for key in ("message", "detail"):
         value = body.get(key)
-        if isinstance(value, dict | list) or (isinstance(value, str) and value.startswith("{")):
-            return value
+        if isinstance(found := _written_in(value) if isinstance(value, str) else value, dict | list):
+            return found
     return None
+
+
+def _written_in(text: str) -> Any:
+    """The JSON object that a text is; None where it is none, for all that it may begin like one."""
+    if not text.startswith("{"):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _message(body: Mapping[str, Any]) -> str:
+    texts = (body.get(key) for key in ("message", "detail", "msg", "title"))
+    return next((text[:_MOST_SAID] for text in texts if isinstance(text, str) and text), "")
 
 
 def _flaw(item: Mapping[str, Any]) -> str:

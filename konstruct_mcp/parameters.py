@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from .config import Deployment
 from .forms import SHAPED, allowed_by, not_taken
@@ -52,7 +52,9 @@ _THINKING = (
 _WORDS = frozenset({"user", "stop", "store", "seed", "prediction"})
 # Where a refusal goes on about what would have to be otherwise.
 _CONDITION = re.compile(r"\b(?:when|unless|if|instead|because)\b|\. (?=[A-Z])", re.IGNORECASE)
-_REMEMBERED = 256  # refusals, of all deployments together: few are ever met, and each costs one request to learn again
+# Refusals, and deployments that want to be asked in another way: few are ever met, and each costs one request to learn
+# again.
+_REMEMBERED = 256
 
 
 def named(text: str, passed: Collection[str], param: str = "") -> tuple[str, ...]:
@@ -81,34 +83,50 @@ class Refusals:
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, frozenset[str]], tuple[str, ...]] = OrderedDict()
-        self.ways: dict[str, tuple[Way, ...]] = {}  # in which deployments want to be asked, by their ids
+        self._ways: OrderedDict[str, tuple[Way, ...]] = OrderedDict()  # in which deployments want to be asked, by ids
 
     def of_these(self, ids: Collection[str]) -> Refusals:
         """What these deployments have refused, for the next config."""
         made = Refusals()
         made._known.update((key, refused) for key, refused in self._known.items() if key[0] in ids)
-        made.ways.update((id_, ways) for id_, ways in self.ways.items() if id_ in ids)
+        made._ways.update((id_, ways) for id_, ways in self._ways.items() if id_ in ids)
         return made
 
     def of(self, deployment: Deployment, passed: Mapping[str, Any]) -> tuple[str, ...]:
         """Those that it has refused where it was asked in this way."""
-        if not self._known:
-            return ()
-        key = self._key(deployment, passed)
-        if key in self._known:
-            self._known.move_to_end(key)
-        return self._known.get(key, ())
+        return _recalled(self._known, self._key(deployment, passed)) if self._known else ()
 
-    def add(self, deployment: Deployment, passed: Mapping[str, Any], refused: Iterable[str]) -> None:
-        key = self._key(deployment, passed)
-        self._known[key] = tuple(dict.fromkeys((*self._known.get(key, ()), *refused)))
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+    def ways(self, deployment: Deployment) -> tuple[Way, ...]:
+        """Those in which it has answered after a refusal."""
+        return _recalled(self._ways, deployment.id)
+
+    def add(
+        self, deployment: Deployment, passed: Mapping[str, Any], refused: Iterable[str], ways: Iterable[Way] = ()
+    ) -> None:
+        _add(self._known, self._key(deployment, passed), refused)
+        _add(self._ways, deployment.id, ways)
 
     def _key(self, deployment: Deployment, passed: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
         return deployment.id, frozenset(
             f"{name} {value!r}" if name in TUNING else name for name, value in passed.items()
         )
+
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+def _recalled(table: OrderedDict[_K, tuple[_V, ...]], key: _K) -> tuple[_V, ...]:
+    if key in table:
+        table.move_to_end(key)
+    return table.get(key, ())
+
+
+def _add(table: OrderedDict[_K, tuple[_V, ...]], key: _K, more: Iterable[_V]) -> None:
+    if all_ := tuple(dict.fromkeys((*table.get(key, ()), *more))):
+        table[key] = all_
+    while len(table) > _REMEMBERED:
+        table.popitem(last=False)
 
 
 class Passed:
@@ -153,11 +171,12 @@ class Passed:
         self._dropped = [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
         self._left_out: set[str] = set()
         self._refused: list[str] = []
+        self._ways: list[Way] = []
         if named_by_config := [name for name in self._all if name in self._dropped]:
             self._leave_out(named_by_config, f"additional_drop_params of {deployment.name} name it")
         if known := refusals.of(deployment, self._all):
             self._leave_out(known)
-        for way in refusals.ways.get(deployment.id, ()):
+        for way in refusals.ways(deployment):
             self._go(way)
 
     @property
@@ -196,16 +215,14 @@ class Passed:
         return True
 
     def remember(self) -> None:
-        """What was refused was the reason: without it there is an answer."""
-        if self._refused:
-            self._refusals.add(self._deployment, self._all, self._refused)
+        """What was refused was the reason: without it, and in this way, there is an answer."""
+        self._refusals.add(self._deployment, self._all, self._refused, self._ways)
 
     def in_another_way(self, way: Way) -> bool:
         """Ask as the deployment says that it wants to be asked; False where it was asked so."""
         if not self._go(way):
             return False
-        known = self._refusals.ways.get(self._deployment.id, ())
-        self._refusals.ways[self._deployment.id] = (*known, *(() if way in known else (way,)))
+        self._ways.append(way)
         return True
 
     def _go(self, way: Way) -> bool:

@@ -241,7 +241,8 @@ _WANT_THE_FIELD = re.compile(
     r"^(moonshot|deepseek|openai|custom_openai|hosted_vllm|litellm_proxy)/(.*/)?(?P<family>deepseek|kimi)[^/]*$"
 )
 _MISSES_THE_FIELD = re.compile(
-    r"reasoning_content.{0,80}(missing|must be|passed back)|missing .?reasoning_content", re.IGNORECASE
+    r"reasoning_content.{0,80}(missing|must be (passed|provided|present)|passed back)|missing .?reasoning_content",
+    re.IGNORECASE,
 )
 _IS_GEMINI = re.compile(r"^(gemini|vertex_ai(_beta)?)/")
 

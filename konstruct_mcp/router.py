@@ -40,7 +40,7 @@ from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
 from .faults import blamed, fault_of, fault_of_body, is_unsupported, refused_thought, secrets_of, wanted
 from .forms import Form
 from .models import entry
-from .parameters import Passed, Refusals
+from .parameters import Passed, Refusals, Way
 from .prices import facts_of, quote
 from .reasoning import Kept, Recalled, misses
 from .requests import JSON_TOOL, OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
@@ -249,6 +249,7 @@ class ModelRouter:
             return Tried(fault)
         if tried.reply is None:
             return tried
+        asking.passed.remember()
         self._kept.keep(tenant, deployment, request.messages, tried.reply.tool_calls, tried.reply.reasoning)
         return _told(tried, tried.reply, asking.prepared, (*asking.passed.notes, *noted))
 
@@ -414,15 +415,19 @@ class _Asking:
         self.deployment = deployment
         self._request, self._prepare, self._refusals, self._forget = request, prepare, refusals, forget
         self._is_thoughtless = False
+        self._ways: list[Way] = []
         self._make("")
 
     def _make(self, refusal: str) -> None:
         self.prepared = made = self._prepare(refusal)
         self.passed = Passed(self.deployment, made.options, made.body, self._refusals, made.places, made.messages)
+        for way in self._ways:
+            self.passed.in_another_way(way)
 
     def adapts(self, error: Exception, call: Exchange) -> bool:
         """Whether it can be asked in another way after this refusal, in which it then is."""
         if call.left and (way := wanted(error, call.answer)) and self.passed.in_another_way(way):
+            self._ways.append(way)
             return True
         if refusal := refused_thought(error, left=call.left, answer=call.answer):
             if self._is_thoughtless or not any(message.tool_calls for message in self._request.messages):
@@ -544,14 +549,11 @@ class _Engine:
         asked = 0
         while True:
             try:
-                response = await self._ask(asking, tenant, address, call)
+                return await self._ask(asking, tenant, address, call)
             except Exception as error:
                 asked += 1
                 if asked == _MOST_ASKED or not asking.adapts(error, call):
                     raise
-            else:
-                asking.passed.remember()
-                return response
 
     async def _ask(self, asking: _Asking, tenant: str, address: Mapping[str, str], call: Exchange) -> Any:
         """One provider call; whatever LiteLLM returns or raises."""

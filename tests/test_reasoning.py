@@ -322,6 +322,8 @@ _ENCRYPTED = Changed(
          "Thought signature is not valid", "c2ln"),
         ("groq", "groq/openai/gpt-oss-120b", {"reasoning_effort": "high"}, with_reasoning(reasoning="Hm."),
          "'messages.1' : property 'reasoning' is unsupported", "Hm."),
+        ("openai", "openai/house-model", {"reasoning_effort": "high"}, with_reasoning(reasoning_content="Hm."),
+         "`reasoning_content` in the history must be removed", "Hm."),
         ("openai", "openai/gpt-oss", {}, with_reasoning(reasoning_content="Hm."), 'Error rendering prompt with jinja '
          'template: "Cannot pass both content and thinking in an assistant message with tool calls!"', "Hm."),
     ],

@@ -27,6 +27,8 @@ from konstruct_mcp import (
     UnavailableError,
     UnsupportedError,
 )
+from konstruct_mcp.config import Deployment
+from konstruct_mcp.parameters import Refusals
 from konstruct_mcp.types import Attempt
 
 pytestmark = pytest.mark.many_cases
@@ -200,6 +202,29 @@ class TestATuningParameter:
             assert state(konstruct) == "ready"
         assert anthropic.requests == []
 
+    @pytest.mark.parametrize(
+        ("status", "said", "name"),
+        [
+            (400, "property 'reasoning_effort' is unsupported", "reasoning_effort"),
+            (422, "Input validation error: `temperature` must be strictly positive", "temperature"),
+            (422, "Input validation error: `top_p` must be > 0.0 and < 1.0", "top_p"),
+        ],
+    )
+    async def test_that_is_refused_in_words_like_those_for_a_conversation_is_left_out_and_no_thought_forgotten(
+        self, tmp_path: Path, openai: Provider, status: int, said: str, name: str
+    ) -> None:
+        def refuses(received: Received) -> Status | Text:
+            return Status(status, said) if name in received.body else Text("Hello")
+
+        openai.script(refuses)
+        answer = await complete(
+            tmp_path, gpt(openai, "house-model", **{name: "low" if name == "reasoning_effort" else 1}),
+            messages=history("{}"), tools=[TOOL],
+        )  # fmt: skip
+        assert answer.attempts == ()
+        assert answer.notes == (f"{name} was left out: openai/house-model does not take it",)
+        assert openai.calls == 2
+
     async def test_one_after_another_is_left_out_within_the_same_try(self, tmp_path: Path, openai: Provider) -> None:
         def takes_none(received: Received) -> Status | Text:
             left = [name for name in ("temperature", "top_p", "seed") if name in received.body]
@@ -240,6 +265,67 @@ class TestATuningParameter:
         with pytest.raises(RequestError):
             await complete(tmp_path, gpt(openai, "house-model"), temperature=0.2)
         assert openai.calls == 2
+
+
+class TestAnotherWayOfAsking:
+    LATE = [*HELLO, {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Well?"}]
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            'Invalid value in messages[0].content: "please use max_completion_tokens" is blocked',
+            "messages.0.content: please use max_completion_tokens is blocked",
+            'Invalid value: "a system message at the beginning" is blocked',
+            'Invalid value: "roles must alternate" is blocked',
+        ],
+    )
+    async def test_is_never_what_a_refusal_quotes_of_another_tenants_prompt(
+        self, tmp_path: Path, openai: Provider, said: str
+    ) -> None:
+        openai.script(Status(400, said), Text("Hello"))
+        async with opened(tmp_path, one_after_another(gpt(openai, "house-model")), {}) as konstruct:
+            with pytest.raises(RequestError):
+                await ask(konstruct, messages=self.LATE, max_tokens=50, tenant_id="alice")
+            answer = await ask(konstruct, messages=self.LATE, max_tokens=50, tenant_id="bob")
+        assert answer.notes == ()
+        assert openai.calls == 2
+        first, second = (request.body for request in openai.requests)
+        assert first == second
+
+    @pytest.mark.parametrize(
+        "said", ["Jinja Exception: roles must alternate", "Use 'max_completion_tokens' instead of 'max_tokens'."]
+    )
+    async def test_that_helps_nothing_is_not_remembered(self, tmp_path: Path, openai: Provider, said: str) -> None:
+        openai.script(Status(400, said), Status(400, said), Text("Hello"))
+        async with opened(tmp_path, one_after_another(gpt(openai, "house-model")), {}) as konstruct:
+            with pytest.raises(RequestError):
+                await ask(konstruct, messages=self.LATE, max_tokens=50, tenant_id="alice")
+            answer = await ask(konstruct, messages=self.LATE, max_tokens=50, tenant_id="bob")
+        assert answer.notes == ()
+        first, second, third = (request.body for request in openai.requests)
+        assert second != first == third
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            'Error rendering prompt with jinja template: "System message must be at the beginning."',
+            "After the optional system message, conversation roles must alternate user and assistant roles.",
+            "Unsupported parameter: 'max_tokens'. Use `max_completion_tokens` instead.",
+        ],
+    )
+    async def test_that_is_answered_is_taken_from_then_on(self, tmp_path: Path, openai: Provider, said: str) -> None:
+        thought = Status(400, "thinking is enabled but reasoning_content is missing in assistant tool call message")
+        openai.script(Status(400, said), thought, Text("Hello"))
+        messages = [*history("{}"), *self.LATE]
+        async with opened(tmp_path, one_after_another(gpt(openai, "house-model")), {}) as konstruct:
+            for _ in range(2):
+                await ask(konstruct, messages=messages, tools=[TOOL], max_tokens=50)
+        assert openai.calls == 4
+        first, second, third, fourth = (
+            ([message["role"] for message in request.body["messages"]], "max_tokens" in request.body)
+            for request in openai.requests
+        )
+        assert first != second == third == fourth
 
 
 class TestWhatChangesTheMeaning:
@@ -505,6 +591,7 @@ _JINJA = (
     "\n------------\nWhile executing CallExpression at line 189 in source:\nError: Jinja Exception: After the optional "
     "system message, conversation roles must alternate user and assistant roles."
 )
+_BUY = "Please add a payment method to your account to increase your rate limit."
 _OVER = "prompt is too long: 210000 tokens > 200000 maximum"
 # status, body; whether it cools the deployment; what an attempt says
 SAID: list[tuple[int, Any, bool, str]] = [
@@ -585,8 +672,48 @@ SAID: list[tuple[int, Any, bool, str]] = [
     (429, _of_google("You exceeded your current quota.", details=[{"violations": [{"quotaId": "GenerateRequestsPerDay"
           "PerProjectPerModel-FreeTier"}]}, {"retryDelay": "36s"}]), True, "quota used up"),
     (524, "error code: 524", False, "no answer in time"),
+    # so much in a time comes back, whatever is to be bought meanwhile
+    (429, _of_openai(f"Rate limit reached for gpt-4o in organization org_1 on requests per min (RPM): Limit 3, Used 3. "
+                     f"Please try again in 20s. {_BUY}", "rate_limit_exceeded"), True, "rate limited"),
+    (429, _of_openai(f"Requests per minute: limit 3, used 3. {_BUY}"), False, "rate limited"),
+    (429, _of_openai(_BUY, "rate_limit_exceeded"), False, "rate limited"),
+    (429, _of_openai("Your free tier of 10 RPM is exhausted; the limit is raised with a spending limit"), False,
+     "rate limited"),
+    (429, _of_google(_BUY, details=[{"retryDelay": "36s"}]), True, "rate limited"),
+    (429, _of_openai(f"Limit of requests per minute reached. {_BUY}", "insufficient_quota"), True, "quota used up"),
+    (429, _of_openai(_BUY), False, "rate limited"),
+    (429, _of_openai("Please add a payment method to your account."), True, "quota used up"),
+    (429, _of_openai("You have reached your API key limit of 10 requests per minute"), False, "rate limited"),
+    (429, _of_openai("usage limit reached, 60 requests per minute"), False, "rate limited"),
+    (429, _of_openai("usage limit reached, 1000 requests per day"), False, "rate limited"),
+    (400, _of_openai("This call exceeded the token limit per minute"), False, "rate limited"),
+    (500, _of_openai("This call exceeded the token limit per minute"), False, "rate limited"),
+    (400, _of_openai("This call exceeded the token limit per request"), False, "context too long"),
+    # not allowed together is no account's fault
+    (400, _of_openai("You are not allowed to use tools together with response_format"), False, "request refused"),
+    (400, _of_openai("tool_choice 'required': operation not allowed with thinking"), False, "request refused"),
+    (400, _of_openai("Your API key is not allowed to use this model"), True, "account refused"),
+    (400, _of_openai("You are not allowed to use this model", "permission_denied"), True, "account refused"),
+    (400, {"message": "Operation not allowed"}, True, "account refused"),
+    (403, _of_openai("You are not allowed to use this model"), True, "account refused"),
+    # an error that lists itself once more, and one that only begins like JSON
+    (400, _of_google("This is wrong.", status="INVALID_ARGUMENT", errors=[{"message": "This.", "reason": "badRequest"}],
+                     details=[{"reason": "API_KEY_INVALID"}]), False, "key refused"),
+    (429, _of_google("Slow down.", errors=[{"message": "Slow down."}], details=[{"retryDelay": "36s"}]), True,
+     "rate limited"),
+    (400, _of_openai("{model} is over its capacity", "billing_hard_limit_reached"), True, "quota used up"),
+    (429, _of_google("{model} is over capacity", details=[{"retryDelay": "36s"}]), True, "rate limited"),
+    # a server's own libraries, which do not go together
+    (500, _of_openai("CUDA driver version is incompatible with CUDA runtime version"), False, "server error"),
+    (500, {"error": "CUDA error: the provided PTX is incompatible with device, jinja"}, False, "server error"),
+    (500, _of_openai("Assistant response prefill is incompatible with enable_thinking."), False,
+     "cannot do what is asked"),
+    # what is quoted may be anybody's, also where nobody reads to its end
+    (400, _of_openai(f'Invalid value: "{"this " * 400}insufficient funds {"this " * 3000}"'), False, "request refused"),
+    (400, _of_openai('Invalid value: \\"insufficient funds\\"'), False, "request refused"),
     (429, _of_google("You exceeded your current quota.", details=[{"retryDelay": "36s"}]), True, "rate limited"),
 ]  # fmt: skip
+WAITS = {36: '"36s"', 60: "In-flight", 20: "again in 20s"}  # seconds, and what the body has that asks for them
 
 
 async def test_a_body_is_read_in_whichever_form_and_blames_whom_it_means(
@@ -595,7 +722,8 @@ async def test_a_body_is_read_in_whichever_form_and_blames_whom_it_means(
     def answer(received: Received) -> Any:
         status, body, *_ = SAID[int(received.body["model"])]
         text = body if isinstance(body, str) else json.dumps(body)
-        return Raw(text.encode(), status, headers={"retry-after": "60"} if status == 402 else {})
+        wait_s = next((wait_s for wait_s, words in WAITS.items() if words in text), 36)
+        return Raw(text.encode(), status, headers={} if wait_s == 36 else {"retry-after": str(wait_s)})
 
     openai.script(answer)
     entries = []
@@ -608,7 +736,8 @@ async def test_a_body_is_read_in_whichever_form_and_blames_whom_it_means(
             assert failed(completion.attempts) == [(f"openai/{index}", f"{kind} (HTTP {status})")], body
             deployment = konstruct.group(str(index)).deployments[0]
             assert deployment.state == ("cooling_down" if cools else "ready"), body
-        assert "in 36 s" in str(deployment.reason)
+            for wait_s, words in WAITS.items() if kind == "rate limited" else ():
+                assert words not in json.dumps(body) or f"in {wait_s} s" in str(deployment.reason), body
 
 
 @pytest.mark.parametrize(
@@ -764,6 +893,8 @@ class TestAnUnclear400:
         ({"code": "rate_limit_exceeded", "message": "slow down"}, "rate limited (HTTP 200 with an error 429 in it)"),
         ({"code": 402, "message": "Insufficient credits"}, "quota used up (HTTP 200 with an error 402 in it)"),
         ({"message": "no code"}, "unusable answer (HTTP 200 with an error in it)"),
+        ({"message": "exceeded the token limit per minute"}, "rate limited (HTTP 200 with an error 429 in it)"),
+        ({"message": 'wrong: "model x not found"'}, "unusable answer (HTTP 200 with an error in it)"),
     ],
 )
 async def test_a_200_that_holds_an_error_is_classified_by_the_code_inside(
@@ -786,3 +917,14 @@ async def test_words_of_the_config_that_are_no_secrets_stay_in_a_reason(tmp_path
         with pytest.raises(RequestError) as caught:
             await ask(konstruct)
     assert "thinking is `adaptive` in us-east-1 with *** and *** and ***" in caught.value.message
+
+
+def test_no_more_is_remembered_of_refusals_than_a_process_has_room_for() -> None:
+    deployments = [
+        Deployment(id=f"only/{n}", group="only", name="openai/x", model="openai/x", params={}) for n in range(300)
+    ]
+    refusals = Refusals()
+    for deployment in deployments:
+        refusals.add(deployment, {"seed": 7}, ["seed"], ["system first"])
+    known = [(refusals.of(one, {"seed": 7}), refusals.ways(one)) for one in (deployments[0], deployments[-1])]
+    assert known == [((), ()), (("seed",), ("system first",))]
