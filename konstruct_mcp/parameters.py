@@ -162,7 +162,8 @@ class Passed:
             self._all |= {key: value for key, value in own.items() if key in TUNING and key not in SHAPED}
         self._all |= {key: value for key, value in self.options.items() if key != "extra_body"}
         for place in () if places else self._bodies():
-            self._all |= {key: value for key, value in place.items() if key in TUNING and (key,) not in _THINKING}
+            ours = TUNING | _OPENAIS
+            self._all |= {key: value for key, value in place.items() if key in ours and (key,) not in _THINKING}
             if how := [value for path in _THINKING if (value := _at(place, path)) is not None]:
                 self._all["thinking" if "thinking" in own else "reasoning_effort"] = how
         self._may_drop = own.get("drop_params") is True
@@ -218,6 +219,14 @@ class Passed:
         """What was refused was the reason: without it, and in this way, there is an answer."""
         self._refusals.add(self._deployment, self._all, self._refused, self._ways)
 
+    def follow(self, earlier: Passed) -> None:
+        """Leave out what an earlier one has had to leave out in the same try, and ask in its way."""
+        for way in earlier._ways:
+            self.in_another_way(way)
+        self._left_to_litellm = earlier._left_to_litellm
+        self._refused = list(earlier._refused)
+        self._leave_out(name for name in earlier._refused if name in self.names)
+
     def in_another_way(self, way: Way) -> bool:
         """Ask as the deployment says that it wants to be asked; False where it was asked so."""
         if not self._go(way):
@@ -246,7 +255,7 @@ class Passed:
 
     def _leave_out(self, names: Iterable[str], why: str = "") -> None:
         # A choice among tools, without them, is refused as well.
-        names = [*names, *(["tool_choice"] if "tools" in names and "tool_choice" in self.options else [])]
+        names = [*names, *(["tool_choice"] if "tools" in names and "tool_choice" in self._all else [])]
         for name in dict.fromkeys(names):
             self._left_out.add(name)
             self.options.pop(name, None)

@@ -40,7 +40,7 @@ from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
 from .faults import blamed, fault_of, fault_of_body, is_unsupported, refused_thought, secrets_of, wanted
 from .forms import Form
 from .models import entry
-from .parameters import Passed, Refusals, Way
+from .parameters import Passed, Refusals
 from .prices import facts_of, quote
 from .reasoning import Kept, Recalled, misses
 from .requests import JSON_TOOL, OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
@@ -415,27 +415,24 @@ class _Asking:
         self.deployment = deployment
         self._request, self._prepare, self._refusals, self._forget = request, prepare, refusals, forget
         self._is_thoughtless = False
-        self._ways: list[Way] = []
-        self._make("")
+        self.prepared, self.passed = self._made("")
 
-    def _make(self, refusal: str) -> None:
-        self.prepared = made = self._prepare(refusal)
-        self.passed = Passed(self.deployment, made.options, made.body, self._refusals, made.places, made.messages)
-        for way in self._ways:
-            self.passed.in_another_way(way)
+    def _made(self, refusal: str) -> tuple[Prepared, Passed]:
+        made = self._prepare(refusal)
+        return made, Passed(self.deployment, made.options, made.body, self._refusals, made.places, made.messages)
 
     def adapts(self, error: Exception, call: Exchange) -> bool:
         """Whether it can be asked in another way after this refusal, in which it then is."""
         if call.left and (way := wanted(error, call.answer)) and self.passed.in_another_way(way):
-            self._ways.append(way)
             return True
         if refusal := refused_thought(error, left=call.left, answer=call.answer):
             if self._is_thoughtless or not any(message.tool_calls for message in self._request.messages):
                 return False
             if not misses(refusal):
                 self._forget()
-            self._is_thoughtless = True
-            self._make(refusal)
+            self._is_thoughtless, earlier = True, self.passed
+            self.prepared, self.passed = self._made(refusal)
+            self.passed.follow(earlier)
             return True
         refused = blamed(error, self.passed.names, left=call.left, answer=call.answer)
         by_litellm = not call.left and is_unsupported(error)

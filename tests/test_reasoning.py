@@ -356,6 +356,18 @@ async def test_a_thought_that_is_not_taken_back_is_left_out_and_no_parameter_bla
         assert provider.requests[-1].body.get(name) == provider.requests[0].body.get(name)
 
 
+async def test_what_was_left_out_before_a_thought_was_missed_stays_left_out(tmp_path: Path, openai: Provider) -> None:
+    missed = "thinking is enabled but reasoning_content is missing in assistant tool call message at index 2"
+    openai.script(Status(400, "Unsupported parameter: 'temperature'"), Status(400, missed), Text("It rains."))
+    params = reaching(openai, "openai/house-model")
+    async with opened(tmp_path, {"model_list": [entry("it", params)]}) as konstruct:
+        completion = await konstruct.complete(LOOP, tools=[WEATHER], temperature=0.5)
+
+    assert completion.content == "It rains."
+    assert ["temperature" in request.body for request in openai.requests] == [True, False, False]
+    assert "temperature was left out: openai/house-model does not take it" in completion.notes
+
+
 @pytest.mark.parametrize(
     ("refusal", "instead"),
     [
