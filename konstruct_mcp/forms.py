@@ -40,6 +40,16 @@ def not_taken(what: str, name: str) -> str:
     return f"{what} was left out: {name} does not take it"
 
 
+def became(asked: str, level: str, name: str) -> str:
+    """The note on a level of effort in whose place another goes out."""
+    return f"reasoning_effort {asked} became {level}, the nearest that {name} has"
+
+
+def budget_of(thinking: Any) -> Any:
+    """The tokens that the config's `thinking` gives for it; None where it gives none."""
+    return thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Thinking:
     """How a model is to think, as the config asks for it and the model takes it.
@@ -287,7 +297,7 @@ def _settled(name: str, asked: str, entry: Mapping[str, Any], is_known: bool) ->
     level = nearest(asked, among)
     if level == asked:
         return level, ()
-    return level, (f"reasoning_effort {asked} became {level}, the nearest that {name} has",)
+    return level, (became(asked, level, name),)
 
 
 def _effort(
@@ -347,7 +357,7 @@ def _claude_thinking(name: str, params: Mapping[str, Any], entry: Mapping[str, A
             notes = (f"{name} thinks, and cannot be told not to",)
             return Thinking(effort=nearest("none", _claude_levels(entry)) if adapts else None, will=True, notes=notes)
         return Thinking(claude={"type": "disabled"} if by_itself or given else None)
-    budget = given.get("budget_tokens") if isinstance(given, Mapping) else None
+    budget = budget_of(given)
     if not adapts or (kind == "enabled" and entry.get("supports_legacy_thinking")):
         if kind == "adaptive":
             notes = (f"thinking became a budget of tokens, the form that {name} takes",)
@@ -363,7 +373,7 @@ def _claude_thinking(name: str, params: Mapping[str, Any], entry: Mapping[str, A
         nearest(asked, _claude_levels(entry)) if is_known else nearest(asked, ("low", "medium", "high", "xhigh", "max"))
     )
     if level != asked:
-        notes = (*notes, f"reasoning_effort {asked} became {level}, the nearest that {name} has")
+        notes = (*notes, became(asked, level, name))
     return Thinking({"type": "adaptive"}, level, True, notes)
 
 
@@ -382,7 +392,7 @@ def gemini_thinking(form: Form) -> dict[str, Any] | None:
         return None
     if form.levels_of_gemini:
         return {"thinkingLevel": effort}
-    budget = given.get("budget_tokens") if isinstance(given, Mapping) else None
+    budget = budget_of(given)
     among = tuple(_GEMINI_BUDGETS)
     return {"thinkingBudget": _count(budget) or _GEMINI_BUDGETS.get(nearest(effort, among), -1)}
 

@@ -32,6 +32,7 @@ _OPENAIS = (TUNING - {"top_k", "min_p", "typical_p", "repetition_penalty", "reas
     *("tools", "tool_choice", "response_format", "max_tokens", "max_completion_tokens", "modalities", "audio"),
     *("web_search_options", "prompt_cache_retention", "context_management"),
 }
+_KNOWN = TUNING | _OPENAIS
 _LIMITS = frozenset({"max_tokens", "max_completion_tokens"})  # which a budget may stand on
 # As providers call them in what they say, where that is not their name here.
 _OTHER_NAMES = {
@@ -162,8 +163,7 @@ class Passed:
             self._all |= {key: value for key, value in own.items() if key in TUNING and key not in SHAPED}
         self._all |= {key: value for key, value in self.options.items() if key != "extra_body"}
         for place in () if places else self._bodies():
-            ours = TUNING | _OPENAIS
-            self._all |= {key: value for key, value in place.items() if key in ours and (key,) not in _THINKING}
+            self._all |= {key: value for key, value in place.items() if key in _KNOWN and (key,) not in _THINKING}
             if how := [value for path in _THINKING if (value := _at(place, path)) is not None]:
                 self._all["thinking" if "thinking" in own else "reasoning_effort"] = how
         self._may_drop = own.get("drop_params") is True

@@ -19,6 +19,8 @@ from .forms import (
     SAMPLING,
     SHAPED,
     Form,
+    became,
+    budget_of,
     closed_schema,
     gemini_thinking,
     has_refs,
@@ -208,16 +210,16 @@ def prepare(
     most: int | None = None,
     refusal: str = "",
     *,
-    is_openais: bool = True,
+    speaks_openais: bool = True,
 ) -> Prepared:
     """A request as this deployment takes it, with what is recalled of its reasoning, for an answer of at most
     `most` tokens where a budget says so. `refusal` is what it has said of its reasoning in the history, which then is
-    left out. `is_openais`: whether its provider speaks OpenAI's format, as far as LiteLLM knows.
+    left out. `speaks_openais`: whether its provider speaks OpenAI's format, as far as LiteLLM knows.
 
     Raises:
         UnsupportedError: it cannot be asked so that it means the same.
     """
-    preparing = _Preparing(deployment, form, request, most, is_openais=is_openais)
+    preparing = _Preparing(deployment, form, request, most, speaks_openais=speaks_openais)
     preparing.remember(recalled, refusal)
     if form.provider == "ollama":
         return preparing.for_ollama()
@@ -228,11 +230,11 @@ class _Preparing:
     """One request on its way to one deployment."""
 
     def __init__(
-        self, deployment: Deployment, form: Form, request: Request, most: int | None, *, is_openais: bool
+        self, deployment: Deployment, form: Form, request: Request, most: int | None, *, speaks_openais: bool
     ) -> None:
         self._deployment, self._form, self._request = deployment, form, request
         # LiteLLM goes by names what a model takes, and what else is made of it.
-        self._imitates_openai = is_openais and form.wire == "openai" and form.provider not in ("openai", "azure")
+        self._imitates_openai = speaks_openais and form.wire == "openai" and form.provider not in ("openai", "azure")
         self.messages = [plain(message, form) for message in _in_order(request.messages) if _says(message, form)]
         self._outputs: Mapping[str, Sequence[Mapping[str, Any]]] = {}
         self._options: dict[str, Any] = {}
@@ -552,9 +554,10 @@ class _Preparing:
             case _ if form.wire == "converse":
                 self._body_of_model({"reasoning_effort": effort})
             case "openrouter":
-                self._body["reasoning"] = {"effort": nearest(effort, _OPENROUTERS)}
-                if effort == "max":
-                    self._notes.append(f"reasoning_effort max became xhigh, the nearest that {form.name} has")
+                level = nearest(effort, _OPENROUTERS)
+                self._body["reasoning"] = {"effort": level}
+                if level != effort:
+                    self._notes.append(became(effort, level, form.name))
             case "deepseek":
                 self._body["thinking"] = given or switch
                 if effort != "none":
@@ -585,7 +588,7 @@ class _Preparing:
                 self._thinks, thinking, effort = False, None, None
             else:
                 thinking = {**thinking, "budget_tokens": budget}
-                if budget < asked == _budget_of(form.params.get("thinking")):  # and no level stands for it
+                if budget < asked == budget_of(form.params.get("thinking")):  # and no level stands for it
                     self._notes.append(f"thinking of {asked} tokens became {budget}, to leave some for the answer")
         fields: dict[str, Any] = {} if thinking is None else {"thinking": dict(thinking)}
         given = form.params.get("output_config")
@@ -695,10 +698,6 @@ _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _ALTERNATIVES = frozenset({"oneOf", "anyOf", "allOf"})
 _OPENROUTERS = ("none", "minimal", "low", "medium", "high", "xhigh")
 _PLAIN_SCHEMA = frozenset({"type", "properties", "required", "additionalProperties"})  # what LiteLLM keeps of one
-
-
-def _budget_of(thinking: Any) -> Any:
-    return thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
 
 
 def _can_be_forced(form: Form) -> bool:

@@ -209,7 +209,7 @@ class ModelRouter:
                     recalled,
                     max_tokens,
                     refusal,
-                    is_openais=engine.speaks_openais(deployment),
+                    speaks_openais=engine.speaks_openais(deployment),
                 ),
                 self._refusals,
                 lambda: self._kept.forget(tenant, deployment, request.messages),
