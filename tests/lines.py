@@ -144,11 +144,12 @@ class Process:
     def notify(self, method: str, params: Mapping[str, Any]) -> None:
         self.send_raw(json.dumps({"jsonrpc": "2.0", "method": method, "params": dict(params)}).encode())
 
-    def answer(self, request_id: Any) -> dict[str, Any]:
-        """The answer to this request; those to others are kept for their turn, and so are notices."""
-        while request_id not in self._answers:
+    def answer(self, *ids: Any) -> dict[str, Any]:
+        """The answer to this request, or to one of these; those to others are kept for their turn, and so are
+        notices."""
+        while not (answered := [id_ for id_ in ids if id_ in self._answers]):
             self._keep(self.line())
-        return self._answers.pop(request_id)
+        return self._answers.pop(answered[0])
 
     def has_answer(self, request_id: Any) -> bool:
         """Whether `answer` would return at once."""

@@ -3,13 +3,17 @@
 watched.py offline      every connection and name look-up but on loopback raises, and is told on stderr too
 watched.py gated PIPE   the import of litellm waits until the named pipe is written to
 watched.py told NAME…   the import of litellm is told on stderr, and at the end which of these modules were loaded
+watched.py loop FILE    pauses of the event loop of more than 20 ms are written to FILE: when each ended, and how long
 watched.py late EVENT   LiteLLM's thread waits before its first such audit event, and says so, until the process ends,
                         which then waits for the thread
 """
 
+import asyncio
 import atexit
+import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +53,33 @@ def told_at_the_end(names: list[str]) -> None:
     print("LOADED", *(name for name in names if name in sys.modules), file=sys.stderr, flush=True)
 
 
+def watch_loops(report: Path) -> None:
+    """Have each event loop of this process looked at every few milliseconds, from a thread."""
+    run_forever = asyncio.BaseEventLoop.run_forever
+
+    def watch(loop: asyncio.AbstractEventLoop) -> None:
+        has_turned = threading.Event()
+        with report.open("a") as lines:
+            while not loop.is_closed():
+                asked = time.monotonic()
+                has_turned.clear()
+                with contextlib.suppress(RuntimeError):  # it is closed
+                    loop.call_soon_threadsafe(has_turned.set)
+                has_turned.wait(600)
+                now = time.monotonic()
+                if now - asked > 0.02:
+                    lines.write(f"{now:.3f} {now - asked:.3f}\n")
+                    lines.flush()
+                time.sleep(0.005)
+
+    def watched(self: asyncio.BaseEventLoop) -> None:
+        if threading.current_thread() is threading.main_thread():  # not the loop of LiteLLM's warm-up
+            threading.Thread(target=watch, args=(self,), daemon=True).start()
+        run_forever(self)
+
+    asyncio.BaseEventLoop.run_forever = watched  # type: ignore[method-assign]
+
+
 def late(awaited: str) -> Callable[[str, tuple[Any, ...]], None]:
     is_ending = threading.Event()
     waiting: list[threading.Thread] = []
@@ -77,6 +108,8 @@ match sys.argv[1:]:
     case ["told", *names]:
         sys.addaudithook(told)
         atexit.register(told_at_the_end, names)
+    case ["loop", report]:
+        watch_loops(Path(report))
     case ["late", event]:
         sys.addaudithook(late(event))
     case _:

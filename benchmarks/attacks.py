@@ -1,0 +1,60 @@
+"""What attacks do to a server: for each what came back, the longest pause of its event loop, the most memory it took
+beyond what it had, what the provider was sent, and what is on the tenant's budget of 5 cents.
+
+    python3 -m uv run --group dev python benchmarks/attacks.py [--only PATTERN] [--json FILE]
+
+On an idle machine: a pause of the loop is as long as the machine makes it. The attacks are those of `tests/attacks.py`.
+Exits with 1 where a pause is longer than 0.25 s, or something else came back than should.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+
+from attacks import ATTACKS, MB, Siege  # noqa: E402  # the path is set first
+
+PAUSE_S = 0.25
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="attacks whose name and format match this")
+    parser.add_argument("--json", type=Path, help="where to write all figures")
+    options = parser.parse_args()
+    chosen = [attack for attack in ATTACKS if re.search(options.only, f"{attack.name}: {attack.group}")]
+    rows, wrong = [], 0
+    say("| attack | asked | came back | pause, s | memory, MB | sent, bytes | on the budget, $ | took, s |")
+    say("| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    with tempfile.TemporaryDirectory() as folder, Siege(Path(folder)) as siege:
+        for attack in chosen:
+            seen = siege.undergo(attack)
+            memory = "" if seen.memory is None else f"{max(seen.memory, 0) / MB:.0f}"
+            found = attack.faults(seen, PAUSE_S)
+            wrong += bool(found)
+            cells = [attack.name, attack.group, ", ".join(sorted(seen.came_back)), f"{seen.pause_s:.3f}", memory]
+            cells += [str(seen.sent), f"{seen.on_budget_nusd / 1e9:.6f}", f"{seen.took_s:.2f}"]
+            say(f"| {' | '.join(cells)} |" + "".join(f" **{what}**" for what in found))
+            rows.append({"attack": attack.name, "group": attack.group, "faults": found, **asdict(seen)})
+    longest = max((row["pause_s"] for row in rows), default=0)
+    say(f"\n{len(rows)} attacks, {wrong} of them not withstood; longest pause {longest:.3f} s")
+    if options.json is not None:
+        options.json.write_text(json.dumps(rows, default=sorted, indent=1), encoding="utf-8")
+    sys.exit(wrong > 0)
+
+
+if __name__ == "__main__":
+    main()
