@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import queue
 import threading
@@ -23,8 +24,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .accounts import Budget, Call, Charge, Grant, Reserve
-from .errors import LedgerError
+from .accounts import Budget, Call, Grant, Reserve, read_call
+from .errors import LedgerError, cut
 from .spool import Spool
 from .types import BudgetState, Spend
 
@@ -314,16 +315,15 @@ class Ledger:
             folded += len(stranded)
             self._forget(stranded)
             self._holding -= {call.id for call in stranded}
-        rows = [(file, call) for file, row in self._spool.rows() if (call := self._read(file, row)) is not None]
-        for start in range(0, len(rows), _MOST_AT_ONCE):
-            some = rows[start : start + _MOST_AT_ONCE]
+        rows = ((file, call) for file, row in self._spool.rows() if (call := self._read(file, row)) is not None)
+        while some := list(itertools.islice(rows, _MOST_AT_ONCE)):
             try:
                 store.write([call for _, call in some], [], again=True)
-                folded += len(some)
-            except Exception as error:
-                if not store.is_to_blame(error):
+            except Exception:
+                if not store.can_be_written():
                     raise
-                folded += sum(self._fold_one(store, file, call) for file, call in some)
+                some = [(file, call) for file, call in some if self._fold_one(store, file, call)]
+            folded += len(some)
             self._holding -= {call.id for _, call in some}
             store.sync()  # as the files are, which go now
             for file, _ in some:
@@ -333,20 +333,20 @@ class Ledger:
             self._tell(folded)
 
     def _fold_one(self, store: Store, file: Path, call: Call) -> bool:
-        """Whether it could be; one that never can is put aside, so that it does not stand in the way of the others."""
+        """Whether it could be; one that the database refuses stays, and not in the way of the others."""
         try:
             store.write([call], [], again=True)
         except Exception as error:
-            if not store.is_to_blame(error):
+            if not store.can_be_written():
                 raise
-            self._spool.put_aside(file)
+            self._spool.leave(file, _reason(error))
             return False
         return True
 
-    def _read(self, file: Path, row: dict[str, Any]) -> Call | None:
+    def _read(self, file: Path, row: bytes) -> Call | None:
         try:
-            return Call(**row | {"charges": tuple(Charge(**charge) for charge in row["charges"])})
-        except (TypeError, KeyError):
+            return read_call(row)
+        except ValueError:
             self._spool.put_aside(file)
             return None
 
@@ -530,7 +530,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, FileExistsError):
         return "a file is where its folder should be"
     said = error.strerror if isinstance(error, OSError) else getattr(error, "orig", None)
-    return str(said or error).strip().partition("\n")[0][:200]
+    return cut(str(said or error).strip().partition("\n")[0], 200)
 
 
 async def _beside(act: Callable[[], _T]) -> _T:
