@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .accounts import Budget, Call, Grant, Reserve, read_call
 from .errors import LedgerError, cut
+from .masking import without_password
 from .spool import Spool
 from .types import BudgetState, Spend
 
@@ -191,7 +192,7 @@ class Ledger:
             async with asyncio.timeout(_LONGEST_S):
                 report = await _beside(lambda: read(store))
         except Exception as error:
-            why = _reason(error) or "it does not answer"
+            why = self._reason(error) or "it does not answer"
             if self._keeps and not self._told_of_reading:
                 self._told_of_reading = True
                 _log.warning("the ledger cannot be read (%s%s)", why, self._place)
@@ -339,7 +340,7 @@ class Ledger:
         except Exception as error:
             if not store.can_be_written():
                 raise
-            self._spool.leave(file, _reason(error))
+            self._spool.leave(file, self._reason(error))
             return False
         return True
 
@@ -433,7 +434,7 @@ class Ledger:
 
     def _lost(self, error: Exception) -> None:
         self._broken = bool(getattr(error, "connection_invalidated", False))
-        self._fault = _reason(error)
+        self._fault = self._reason(error)
         self._spool_fault = self._spool.prepare()
         self._tell()
         if self._store is not None:
@@ -441,6 +442,14 @@ class Ledger:
                 self._store.close()
         self._store = None
         self._looked_at = time.monotonic()
+
+    def _reason(self, error: Exception) -> str:
+        """The database's own words, or the system's, in one line; what follows there are hints."""
+        if isinstance(error, FileExistsError):
+            return "a file is where its folder should be"
+        said = error.strerror if isinstance(error, OSError) else getattr(error, "orig", None)
+        first_line = str(said or error).strip().partition("\n")[0]
+        return cut(without_password(first_line, self._url), 200)
 
     def _unusable(self) -> str:
         return self._refusal or self._out_of_reach(self._fault)
@@ -493,7 +502,7 @@ class Ledger:
         with self._telling:
             fault, spool_fault = self._fault, self._spool_fault
             ledger = f"{fault}{self._place}"
-            spool = "" if spool_fault is None else f"{_reason(spool_fault)}: {self._spool.folder}"
+            spool = "" if spool_fault is None else f"{self._reason(spool_fault)}: {self._spool.folder}"
             if fault is not None and not self._told:
                 if spool_fault is None:
                     _log.warning("the ledger cannot be written (%s); calls go to its spool until it can", ledger)
@@ -523,14 +532,6 @@ def _file(url: str) -> str:
     """The end of a sentence: which file it is. A database server's driver says where that is."""
     scheme, _, rest = url.partition("://")
     return f": {rest.partition('?')[0][1:]}" if scheme.startswith("sqlite") and rest.startswith("/") else ""
-
-
-def _reason(error: Exception) -> str:
-    """The database's own words, or the system's, in one line; what follows there are hints."""
-    if isinstance(error, FileExistsError):
-        return "a file is where its folder should be"
-    said = error.strerror if isinstance(error, OSError) else getattr(error, "orig", None)
-    return cut(str(said or error).strip().partition("\n")[0], 200)
 
 
 async def _beside(act: Callable[[], _T]) -> _T:

@@ -32,6 +32,7 @@ import sqlalchemy as sa
 
 from .accounts import Budget, Call, Charge, Grant, Quote, Reserve
 from .errors import LedgerError
+from .masking import with_whole_password
 from .ownership import keep_file, keep_folder, make_folder
 from .types import BudgetState, Spend
 
@@ -236,7 +237,7 @@ class Store:
 
     def __init__(self, url: str, patience_s: float) -> None:
         try:
-            self._url = sa.make_url(url)
+            self._url = sa.make_url(with_whole_password(url))
             self._engine = sa.create_engine(self._url, **_engine_arguments(self._url, patience_s))
         except (sa.exc.ArgumentError, ImportError, ValueError) as error:
             what = "driver is not installed" if isinstance(error, ImportError) else "URL cannot be used"

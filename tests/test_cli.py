@@ -570,11 +570,36 @@ def test_a_terminal_that_cannot_show_a_character_shows_another(config: Path, oll
 def test_the_log_names_failures_and_no_secret(config: Path, anthropic: Provider) -> None:
     anthropic.script(Status(401, f"you said {ANTHROPIC_KEY}"))
     command = ("--config", config, "complete", "tell nobody", "--group", "quality")
-    with started(*command, env={**KEYS, "KONSTRUCT_LOG_LEVEL": "DEBUG"}) as process:
+    # Of others, whose libraries tell what is sent; the organization has OpenAI's client asked.
+    others = {"OPENAI_LOG": "debug", "LITELLM_LOG": "DEBUG", "OPENAI_ORGANIZATION": "house"}
+    others["LITELLM_PRINT_STANDARD_LOGGING_PAYLOAD"] = "1"
+    with started(*command, env={**KEYS, **others, "KONSTRUCT_LOG_LEVEL": "DEBUG"}) as process:
         ran = ended(process)
     assert (ran.code, ran.out) == (0, "Hello from openai\n")
     assert f"konstruct-mcp: INFO: {CLAUDE}: key refused (HTTP 401)\n" in ran.err
-    assert "tell nobody" not in ran.err
+    for told in ("tell nobody", "uthorization", "x-stainless", "HTTP Request"):
+        assert told not in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--\x1b[2J\u202e"],
+        ["\x1b[2J\u202e"],
+        ["--config", "/no\x1b[2J\u202e", "groups"],
+        ["complete", "Hi", "--group", "\x1b[2J\u202e"],
+        ["usage", "--tenant", "\x1b[2J\u202e"],
+        ["usage", "--since", "\x1b[2J\u202e"],
+        ["usage", "--html", "/no/\x1b[2J\u202e"],
+    ],
+    ids=ascii,
+)
+def test_what_is_said_of_the_command_line_rewrites_no_terminal(config: Path, arguments: list[str]) -> None:
+    options = () if "--config" in arguments else ("--config", config)
+    ran = run(*options, *arguments)
+    assert ran.code != 0
+    assert ran.err
+    assert not {"\x1b", "\u202e"} & set(ran.out + ran.err)
 
 
 class TestWhereTheOutputGoes:
@@ -620,7 +645,7 @@ class TestAtATerminal:
             assert ended(process) == Ran(0, "", "")
 
     def test_complete_shows_that_it_waits_and_hides_control_characters(self, config: Path, ollama: Provider) -> None:
-        ollama.script(Gate("\x1b[2Jcleared?\r\n\tno"))
+        ollama.script(Gate("\x1b[2Jcleared?\r\n\tno\u202e\u2066\u200f\x9b"))
         with (
             Terminal() as terminal,
             started(
@@ -639,7 +664,21 @@ class TestAtATerminal:
             ollama.release()
             shown = terminal.read_until()
             assert process.wait(LIMIT_S) == 0
-        assert "\N{REPLACEMENT CHARACTER}[2Jcleared?\N{REPLACEMENT CHARACTER}\n        no\n" in shown.expandtabs()
+        mark = "\N{REPLACEMENT CHARACTER}"
+        assert f"{mark}[2Jcleared?{mark}\n        no{mark * 4}\n" in shown.expandtabs()
+
+    @pytest.mark.long
+    def test_a_name_that_is_waited_for_cannot_rewrite_it(self, config: Path) -> None:
+        name = "\x1b]0;title\x07\u202e[red]"
+        with (
+            Terminal() as terminal,
+            started("--config", config, "complete", "Hi", "--group", name, stderr=terminal.theirs) as process,
+        ):
+            terminal.hand_over()
+            shown = terminal.read_until()
+            assert process.wait(LIMIT_S) == 2
+        assert "waiting for ?]0;title??[red]" in shown
+        assert "\x1b]0" not in shown
 
     @pytest.mark.many_cases
     @pytest.mark.parametrize("command", ["groups", "check"])

@@ -466,6 +466,26 @@ async def test_an_operators_own_options_for_postgresql_are_kept(
     database.engine.dispose()
 
 
+@pytest.mark.parametrize("password", ["hun@ter2", "hun/t@er2", "a@b@ter2", "hun@ter2:x"])
+async def test_a_password_may_have_an_at_in_it_and_is_not_told(
+    password: str,
+    openai: Provider,
+    anthropic: Provider,
+    ollama: Provider,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """For the driver it would end at the first, and the rest be a part of the host's name."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    config = accounted(None, openai, anthropic, ollama, ledger_url=f"postgresql://me:{password}@127.0.0.1:1/led")
+    async with opened(tmp_path, config) as konstruct:
+        assert (await konstruct.complete(HELLO)).content
+    [told] = caplog.messages
+    assert "127.0.0.1" in told
+    assert "er2" not in told
+
+
 def spooled(folder: Path, kind: str = "json") -> list[Path]:
     return sorted(folder.glob(f"**/*.spool/*.{kind}"))
 
