@@ -779,8 +779,8 @@ def secrets_read(environ: Mapping[str, str]) -> Iterator[str]:
             value = f"http://{value}"
         if "://" in value:
             yield from _secrets_of_url(value)
-        elif _SECRET_KEY.search(name) and not _NO_SECRET.search(name):
-            yield from _secrets_in(value, certain=True)
+        if _SECRET_KEY.search(name) and not _NO_SECRET.search(name):
+            yield from _credentials_in(value.strip())
 
 
 def secrets_sent(answer: Any) -> Iterator[str]:
@@ -807,23 +807,23 @@ def _secrets_in(value: Any, *, certain: bool = False, key: str = "") -> Iterator
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _secrets_in(item, certain=certain, key=key)
-    elif isinstance(value, str) and "://" in value:
-        yield from _secrets_of_url(value)
-        if certain and len(value) >= _LEAST_SECRET:
+    elif isinstance(value, str):
+        is_address = "://" in value
+        if is_address:
+            yield from _secrets_of_url(value)
+        if certain:
+            yield from _credentials_in(value.strip())
+        elif not is_address and _RANDOM.match(value) and "model" not in key:
             yield value
-    elif isinstance(value, str) and certain:
-        yield from _credentials_in(value.strip())
-    elif isinstance(value, str) and _RANDOM.match(value) and "model" not in key:
-        yield value
 
 
 def _credentials_in(text: str) -> Iterator[str]:
-    """A credential, and what of it a provider may repeat alone: a field of a service account, the value of a header
-    that is written with its name, what stands behind a scheme, a user's name and password behind `Basic`."""
+    """A credential, and what of it a provider may repeat alone: a field of a service account, one of several keys or
+    cookies, what stands behind a scheme or a header's name, a user's name and password behind `Basic`."""
     if text.startswith("{"):
         with contextlib.suppress(ValueError, RecursionError):
             yield from _secrets_in(json.loads(text))
-    for line in text.splitlines() if len(text) < _LONGEST_CREDENTIAL else (text,):
+    for line in text.splitlines():
         for separator in (": ", " "):
             scheme, _, rest = line.partition(separator)
             if len(rest := rest.strip()) >= _LEAST_WORD:
@@ -831,11 +831,13 @@ def _credentials_in(text: str) -> Iterator[str]:
             if scheme.lower() == "basic":
                 with contextlib.suppress(ValueError):
                     yield from _login(b64decode(rest, validate=True).decode())
+    parts = _SEPARATORS.split(text)
+    yield from (part for part in parts if len(part) >= _LEAST_SECRET and not part.isalpha())
     if len(text) >= _LEAST_WORD:
         yield text
 
 
-_LONGEST_CREDENTIAL = 4096  # characters: what is longer has no lines to repeat
+_SEPARATORS = re.compile(r"""[\s,;="']+""")
 
 
 def _login(credentials: str) -> Iterator[str]:
@@ -845,7 +847,7 @@ def _login(credentials: str) -> Iterator[str]:
         if len(text) >= _LEAST_WORD:
             yield text
     if plain:
-        yield b64encode(plain.encode()).decode()
+        yield b64encode((plain if ":" in plain else f"{plain}:").encode()).decode()
 
 
 def _secrets_of_url(url: str) -> Iterator[str]:
@@ -857,7 +859,7 @@ def _secrets_of_url(url: str) -> Iterator[str]:
         return
     yield from _login(parts.netloc.rpartition("@")[0])
     found = [value for name, value in parse_qsl(parts.query) if name not in _PLAIN]
-    found += [parts.query] if found else []
+    found += [parts.query, parts.fragment] if found else [parts.fragment]
     found += [part for part in parts.path.split("/") if len(part) >= 16 and any(char.isdigit() for char in part)]
     for text in found:
         for form in {text, unquote(text)}:
@@ -868,7 +870,7 @@ def _secrets_of_url(url: str) -> Iterator[str]:
 def _tokens_in_path(address: Any, model: str) -> Iterator[str]:
     """The parts of its address's path, in which gateways have tokens, but for those that are known to be words."""
     try:
-        parts = urlsplit(address).path.split("/") if isinstance(address, str) else []
+        parts = re.split("[/;=,]", urlsplit(address).path) if isinstance(address, str) else []
     except ValueError:
         return
     for part in parts:

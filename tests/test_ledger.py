@@ -620,7 +620,7 @@ class TestTheSpool:
             for _ in range(3):
                 assert (await konstruct.complete(HELLO, tenant_id="acme")).content
             assert (await konstruct.usage()).as_dict()["total"]["calls"] == 6
-        [refusal, _] = caplog.messages
+        [refusal, _] = [record.getMessage() for record in caplog.records if record.name.startswith("konstruct_mcp")]
         assert refusal.startswith("the ledger refuses a row of its spool, where it stays (")
         assert refusal.endswith("): refused.json")
         assert [path.name for path in spooled(tmp_path)] == ["refused.json"]
