@@ -30,7 +30,7 @@ from providers import Drop, Gate, Hang, Provider, Raw, Status, Text
 from worlds import HELLO, connected, opened, write
 
 from konstruct_mcp import Konstruct, KonstructError
-from konstruct_mcp.accounts import Call
+from konstruct_mcp.accounts import Call, Charge
 from konstruct_mcp.store import HEAD
 
 World = Callable[..., Any]
@@ -490,6 +490,10 @@ def spooled(folder: Path, kind: str = "json") -> list[Path]:
     return sorted(folder.glob(f"**/*.spool/*.{kind}"))
 
 
+WAITING = Call(
+    *("waiting", "2026-01-01T00:00:00.000000Z", "acme", "paid", "paid", "openai/paid"),
+    *((Charge("paid", "openai/paid", 11, 7, 0, COST_NUSD),), COST_NUSD, 1, "ok", 1),
+)
 WRONG: tuple[dict[str, Any], ...] = (
     *({"id": None}, {"id": 7}, {"tenant": ""}, {"tenant": "a\0b"}, {"tenant": "\x1b[2J"}, {"tenant": "\ud800"}),
     *({"tenant": ["acme"]}, {"group_asked": {}}, {"model": ["x"]}, {"outcome": None}, {"reserved": "yes"}, {"more": 1}),
@@ -549,34 +553,31 @@ class TestTheSpool:
         """Whatever it is: it stops no call, and is told in one line."""
         async with ledger() as konstruct:
             await konstruct.complete(HELLO, tenant_id="acme")
-            with database.locked():
-                await konstruct.complete(HELLO, tenant_id="acme")
-                [good] = spooled(tmp_path)
-                row = json.loads(good.read_bytes())
-                damaged = [b"", b"half a ro", b"[1]", b"{}", b"\xff", b"[" * 100_000, b'{"id":' * 100_000]
-                damaged += [json.dumps(row | {"id": f"x{n}"} | wrong).encode() for n, wrong in enumerate(WRONG)]
-                [charge] = row["charges"]
-                damaged += [
-                    json.dumps(row | {"id": "y", "charges": [charge | wrong]}).encode() for wrong in WRONG_CHARGE
-                ]
-                for n, text in enumerate(damaged):
-                    good.with_name(f"damaged-{n}.json").write_bytes(text)
-                no_rows: dict[str, dict[str, Callable[[Path], Any]]] = {
-                    "no file": {
-                        "fifo": os.mkfifo,
-                        "folder": lambda place: (place / "full").mkdir(parents=True),
-                        "socket": lambda place: os.mknod(place, stat.S_IFSOCK | 0o600),
-                        "link": lambda place: place.symlink_to(good),
-                        "loop": lambda place: place.symlink_to(place),
-                        "dangling": lambda place: place.symlink_to("/nowhere"),
-                        "device": lambda place: place.symlink_to("/dev/zero"),
-                    },
-                    "too long": {"long": lambda place: place.write_bytes(b" " * (2 << 20))},
-                }
-                for made in no_rows.values():
-                    for name, make in made.items():
-                        make(good.with_name(f"{name}.json"))
-                good.with_name("\x1b[2J\n.json").touch()
+            good = konstruct.config.ledger.spool / "good.json"
+        row = json.loads(json.dumps(asdict(WAITING)))
+        good.write_text(json.dumps(row))
+        damaged = [b"", b"half a ro", b"[1]", b"{}", b"\xff", b"[" * 100_000, b'{"id":' * 100_000]
+        damaged += [json.dumps(row | {"id": f"x{n}"} | wrong).encode() for n, wrong in enumerate(WRONG)]
+        [charge] = row["charges"]
+        damaged += [json.dumps(row | {"id": "y", "charges": [charge | wrong]}).encode() for wrong in WRONG_CHARGE]
+        for n, text in enumerate(damaged):
+            good.with_name(f"damaged-{n}.json").write_bytes(text)
+        no_rows: dict[str, dict[str, Callable[[Path], Any]]] = {
+            "no file": {
+                "fifo": os.mkfifo,
+                "folder": lambda place: (place / "full").mkdir(parents=True),
+                "socket": lambda place: os.mknod(place, stat.S_IFSOCK | 0o600),
+                "link": lambda place: place.symlink_to(good),
+                "loop": lambda place: place.symlink_to(place),
+                "dangling": lambda place: place.symlink_to("/nowhere"),
+                "device": lambda place: place.symlink_to("/dev/zero"),
+            },
+            "too long": {"long": lambda place: place.write_bytes(b" " * (2 << 20))},
+        }
+        for made in no_rows.values():
+            for name, make in made.items():
+                make(good.with_name(f"{name}.json"))
+        good.with_name("\x1b[2J\n.json").touch()
         caplog.clear()
         async with asyncio.timeout(WAIT_S), ledger() as konstruct:
             assert (await konstruct.complete(HELLO, tenant_id="acme")).content
@@ -596,11 +597,8 @@ class TestTheSpool:
         self, ledger: World, database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         async with ledger() as konstruct:
-            await konstruct.complete(HELLO, tenant_id="acme")
-            with database.locked():
-                await konstruct.complete(HELLO, tenant_id="acme")
-                [folded] = spooled(tmp_path)
-                row = json.loads(folded.read_bytes())
+            await konstruct.opened()
+            spool = konstruct.config.ledger.spool
         forbid, allow = {
             "sqlite": (
                 "CREATE TRIGGER forbidden BEFORE INSERT ON konstruct_calls WHEN new.tenant = 'refused' "
@@ -614,12 +612,12 @@ class TestTheSpool:
         }[database.kind]
         database.run(forbid)
         for tenant in ("refused", "taken"):
-            folded.with_name(f"{tenant}.json").write_text(json.dumps(row | {"id": tenant, "tenant": tenant}))
+            (spool / f"{tenant}.json").write_text(json.dumps(asdict(replace(WAITING, id=tenant, tenant=tenant))))
         caplog.clear()
         async with ledger() as konstruct:
             for _ in range(3):
                 assert (await konstruct.complete(HELLO, tenant_id="acme")).content
-            assert (await konstruct.usage()).as_dict()["total"]["calls"] == 6
+            assert (await konstruct.usage()).as_dict()["total"]["calls"] == 4
         [refusal, _] = [record.getMessage() for record in caplog.records if record.name.startswith("konstruct_mcp")]
         assert refusal.startswith("the ledger refuses a row of its spool, where it stays (")
         assert refusal.endswith("): refused.json")
@@ -759,16 +757,15 @@ class TestTheFolder:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         spool = file.with_name(f"{file.name}.spool")
-        call = Call("x", "2026-01-01T00:00:00Z", "acme", "paid", None, None, (), 0, 1, "timeout", 1)
         for name in ("other", "open", "mine"):
-            (spool / f"{name}.json").write_text(json.dumps(asdict(replace(call, id=name))))
+            (spool / f"{name}.json").write_text(json.dumps(asdict(replace(WAITING, id=name))))
         os.chown(spool / "other.json", OTHER, OTHER)
         (spool / "open.json").chmod(0o666)
         async with self._opened(file, openai, anthropic, ollama) as konstruct:
             assert (await konstruct.usage()).as_dict()["total"]["calls"] == 1
         assert sorted(path.name for path in spooled(file.parent, "bad")) == ["open.bad", "other.bad"]
         os.chown(spool, OTHER, OTHER)
-        (spool / "later.json").write_text(json.dumps(asdict(replace(call, id="later"))))
+        (spool / "later.json").write_text(json.dumps(asdict(replace(WAITING, id="later"))))
         async with self._opened(file, openai, anthropic, ollama) as konstruct:
             assert (await konstruct.usage()).as_dict()["total"]["calls"] == 1
         assert caplog.messages == [
