@@ -79,6 +79,21 @@ def is_provider(name: str) -> bool:
     return name in _data()["providers"] or name in _OURS or name in _registered()
 
 
+@functools.cache
+def _words_of_addresses() -> frozenset[str]:
+    addresses = (
+        "//" + address.partition("://")[2] if "://" in address else f"//{address}" for address in _data()["endpoints"]
+    )
+    return frozenset(part for address in addresses for part in urlsplit(address).path.split("/")) | {
+        *_data()["providers"]
+    }
+
+
+def is_word_of_an_address(part: str) -> bool:
+    """Whether a part of a path stands in the addresses of providers, or names one."""
+    return part in _words_of_addresses()
+
+
 def asks_for_key(provider: str) -> bool:
     """Whether a provider asks for an API key, or nobody knows."""
     rule = _data()["providers"].get(provider)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 
-from .types import NUSD, BudgetState, Per
+from pydantic import TypeAdapter
+
+from .types import NUSD, TENANT_ID, BudgetState, Per
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,34 @@ class Call:
     outcome: str
     attempts: int
     reserved: bool = False
+
+
+_MOST = 10**15  # of anything that a row counts: far beyond what one call can come to, and their sums fit 64 bits
+_LONGEST_TIME = 32  # characters: microseconds, and an offset in numbers
+
+
+@functools.cache
+def _rows() -> TypeAdapter[Call]:
+    return TypeAdapter(Call)
+
+
+def read_call(row: bytes) -> Call:
+    """A call as `dataclasses.asdict` and JSON have it.
+
+    Raises:
+        ValueError: it is none, or none that can have been made.
+    """
+    call = _rows().validate_json(row, strict=True, extra="forbid")
+    for figures in (asdict(call), *map(asdict, call.charges)):
+        if any(isinstance(value, int) and not 0 <= value <= _MOST for value in figures.values()):
+            raise ValueError("a figure that no call comes to")
+        if any(isinstance(value, str) and "\0" in value for value in figures.values()):
+            raise ValueError("a name that not every database takes")
+    if not TENANT_ID.match(call.tenant):
+        raise ValueError("a tenant that is none")
+    if len(call.time) > _LONGEST_TIME or datetime.fromisoformat(call.time).date().isoformat() != call.time[:10]:
+        raise ValueError("a time that is none")
+    return call
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ Imports that cost (mcp, rich) are made by the command that needs them.
 
 from __future__ import annotations
 
-import csv
 import gc
 import io
 import json
@@ -31,7 +30,7 @@ import anyio
 import click
 
 from .completions import Konstruct
-from .errors import TABLE_ADVICE, ConfigError, KonstructError, RequestError, get_extra
+from .errors import TABLE_ADVICE, ConfigError, KonstructError, RequestError, cut, get_extra
 from .types import (
     NUSD,
     BudgetState,
@@ -54,7 +53,12 @@ _FAILURE, _MISTAKE, _INTERRUPTED = 1, 2, 130
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _MOST_LINES = 1000  # of the log that a client has yet to take; they are all it would look for
 _LAST_LINES_S = 0.2
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What rewrites a terminal's screen, and what has its lines read in another order than they are written.
+_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_LONGEST_NAME = 512  # characters, of a name from the ledger
+_LONGEST_PATH = 4096
+_FORMULA = tuple("=+-@＝＋－＠")  # what a spreadsheet takes for the beginning of one
+_PLAIN_CELL = re.compile(r"[\w./:@ -]*")
 _PIPE_TABLE_WIDTH = 200  # columns, of a table with bars
 _BAR_WIDTH, _LEAST_BAR_WIDTH, _LEAST_TEXT_WIDTH, _GAP = 20, 6, 12, 2
 _PIPE_WIDTH = 10_000  # columns: who reads a pipe reads lines, and finds one deployment on each
@@ -75,7 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         status: int = cli.main(arguments, standalone_mode=False) or 0
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        _say(shown.getvalue().removesuffix("\n"))
         status = error.exit_code
     except ConfigError as error:
         _say(*_faults(error))
@@ -123,16 +129,20 @@ def _flush(*streams: Any) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _print(text: str) -> None:
+def _shown(text: str) -> str:
+    return _UNSHOWN.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _print(text: str, *, as_it_is: bool = False) -> None:
     # The stream and the colours are named, else click writes UTF-8 to a terminal that has said it reads ASCII, and
     # takes out of a model's answer what looks like a colour.
-    click.echo(text, file=sys.stdout, color=True)
+    click.echo(text if as_it_is else _shown(text), file=sys.stdout, color=True)
 
 
 def _say(*lines: str) -> None:
     with suppress(OSError):  # nobody can be told; the log goes on without, too
         for line in lines:
-            click.echo(line, file=sys.stderr)
+            click.echo(_shown(line), file=sys.stderr)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -160,9 +170,19 @@ def _set_up_logging() -> None:
 
 
 def _log_to(handler: logging.Handler) -> None:
-    logging.basicConfig(
-        handlers=[handler], format="konstruct-mcp: %(levelname)s: %(message)s", level=logging.WARNING, force=True
-    )
+    handler.setFormatter(_Line("konstruct-mcp: %(levelname)s: %(message)s"))
+    handler.addFilter(_is_ours_or_serious)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return _shown(super().format(record))
+
+
+def _is_ours_or_serious(record: logging.LogRecord) -> bool:
+    """Libraries set their own levels by variables of their own (OPENAI_LOG …), and then tell prompts and headers."""
+    return record.levelno >= logging.WARNING or record.name.split(".")[0] == "konstruct_mcp"
 
 
 class _Patient(logging.Handler):
@@ -295,15 +315,10 @@ def complete(
     if as_json:
         _print_json(completion.as_dict())
     else:
-        _print(_shown(completion.content))
+        _print(completion.content, as_it_is=not sys.stdout.isatty())
         _say(*(f"({attempt.deployment}: {attempt.error})" for attempt in completion.attempts))
         _say(*(f"({note})" for note in completion.notes))
         _say(_summary(completion))
-
-
-def _shown(content: str) -> str:
-    """As it came; at a terminal without control characters, which could rewrite the screen."""
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", content) if sys.stdout.isatty() else content
 
 
 def _summary(completion: Completion) -> str:
@@ -499,8 +514,8 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
         for deployment in deployments
     ]
     _table(("group", "model", "state"), *rows)
-    _print(f"config: {konstruct.config.source}")
-    _print(f"ledger: {konstruct.config.ledger.shown}{f'; {ledger_fault}' if ledger_fault else ''}")
+    _print(f"config: {cut(konstruct.config.source, _LONGEST_PATH)}")
+    _print(f"ledger: {cut(konstruct.config.ledger.shown, _LONGEST_PATH)}{f'; {ledger_fault}' if ledger_fault else ''}")
     for deployment in deployments:
         if why := unpriced.get(deployment.id):
             _print(f"{deployment.group}: {deployment.name} {why}; no tenant with a budget can use it")
@@ -615,14 +630,19 @@ def _write_page(report: UsageReport, file: Path) -> None:
 
 
 def _print_csv(report: UsageReport, by: Dimension) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [by, *_NO_SPEND.as_dict()], lineterminator="\n")
-    writer.writeheader()
+    _print(",".join((by, *_NO_SPEND.as_dict())))
     for line in summed(report.lines, by):
         # As a decimal: a spreadsheet takes 1.6e-05 for a text, or for a name.
         exact = "" if line.is_unknown else f"{Decimal(line.cost_nusd) / NUSD:f}"
-        writer.writerow({by: getattr(line, by), **line.as_dict(), "cost_usd": exact})
-    _print(text.getvalue().removesuffix("\n"))
+        figures = line.as_dict() | {"cost_usd": exact}
+        _print(",".join((_cell(getattr(line, by)), *map(str, figures.values()))))
+
+
+def _cell(name: str) -> str:
+    """A name that a spreadsheet takes for a text, wherever it sees one cell end and another begin."""
+    text = cut(name, _LONGEST_NAME)
+    text = f"'{text}" if text.startswith(_FORMULA) else text
+    return text if _PLAIN_CELL.fullmatch(text) else '"' + text.replace('"', '""') + '"'
 
 
 def _print_usage(report: UsageReport, by: Dimension) -> None:
@@ -696,6 +716,7 @@ def _print_table(header: Sequence[str], rows: Sequence[_Row], *, texts: int = 1)
     from rich.text import Text
 
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_TABLE_WIDTH, highlight=False)
+    rows = [row._replace(cells=[cut(cell, _LONGEST_NAME) for cell in row.cells]) for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(header, *(row.cells for row in rows), strict=True)]
     gaps = _GAP * (len(widths) - 1)
     bar = min(_BAR_WIDTH, console.width - sum(widths) - gaps - _GAP)
@@ -753,6 +774,9 @@ def _spinner(text: str) -> Iterator[Callable[[str], None] | None]:
     from rich.console import Console
     from rich.text import Text
 
-    with Console(stderr=True).status(text) as status:
-        # As text: rich would read a name in brackets as a style.
-        yield lambda line: status.update(Text(line))
+    def as_text(line: str) -> Text:
+        """Rich would read a name in brackets as a style."""
+        return Text(cut(line, _LONGEST_NAME))
+
+    with Console(stderr=True).status(as_text(text)) as status:
+        yield lambda line: status.update(as_text(line))

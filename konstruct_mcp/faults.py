@@ -20,12 +20,15 @@ import re
 import socket
 import ssl
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from .access import is_word_of_an_address
 from .config import Deployment, is_price
+from .masking import MASK
 from .parameters import TUNING, Way, named
 from .routing import Fault, FaultError, FaultKind
 from .types import Request
@@ -719,62 +722,161 @@ def _status(code: object) -> int | None:
 def _one_line(text: str, secrets: Collection[str]) -> str:
     """A provider's words, fit for one line of an error: no secret of ours, no control characters, not long."""
     for secret in sorted(secrets, key=len, reverse=True):  # first the longer of two that begin alike
-        text = text.replace(secret, "***")
+        # As it is, and as it is written in an address or in JSON.
+        for form in dict.fromkeys((secret, quote(secret, safe=""), json.dumps(secret)[1:-1])):
+            if form not in text:
+                continue
+            is_word = len(form) < _LEAST_SECRET  # which is not to be taken out of the midst of another
+            text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", MASK, text) if is_word else text.replace(form, MASK)
+    if len(text) >= _MOST_SAID - 1 or MASK in text:  # it was cut, perhaps amid one
+        text = _without_beginning(text, secrets)
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= _REASON_LIMIT else line[: _REASON_LIMIT - 1] + "…"
 
 
+def _without_beginning(text: str, secrets: Collection[str]) -> str:
+    """A text that does not end in the beginning of a secret."""
+    for secret in secrets:
+        for length in range(len(secret) - 1, _LEAST_BEGINNING - 1, -1):
+            if text.endswith(secret[:length]):
+                return f"{text[:-length]}{MASK}"
+    return text
+
+
 # -- secrets -----------------------------------------------------------------------------------------------------------
 
-_LEAST_SECRET = 6  # characters: a shorter one would be taken out of the midst of ordinary words
-_SECRET_KEY = _words(r"key|token|secret|passw|credential|auth|cookie|header|signature|private|cert|session|bearer")
+_LEAST_SECRET = 6  # characters: a shorter one is taken out where it is a word of its own
+_LEAST_WORD = 4  # and an even shorter one not at all
+_LEAST_BEGINNING = 4
+_SECRET_KEY = _words(
+    r"key|token|secret|passw|credential|auth|cookie|header|signature|private|cert|session|bearer|jwt|extra_query"
+)
 # What has such a word in its name and is none.
 _NO_SECRET = _words(r"max_\w*tokens|\btokens?_(limit|count)|top_k|session_name\Z|prompt_cache_key\Z")
+_VERSION = re.compile(r"v\d\w{0,9}\Z")
+_PLAIN = ("model", "api_version", "api-version")
 # Long and without a word in it, wherever it stands: somebody's key under a name that we do not know.
 _RANDOM = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_\-.+/=]{20,}\Z")
+_PROXY = _words(r"_proxy\Z")
 
 
 def secrets_of(deployment: Deployment) -> Iterator[str]:
     """Every text of its parameters that is a secret, or may be one. Its model, its region and how it is to think, are
     none, wherever they come from: whoever reads an error needs those words."""
-    yield from _secrets_in({key: value for key, value in deployment.params.items() if not is_price(key)})
+    params = {key: value for key, value in deployment.params.items() if not is_price(key)}
+    yield from _secrets_in(params)
+    for key in ("api_base", "base_url"):
+        yield from _tokens_in_path(params.get(key), deployment.model)
     words = {value for key, value in deployment.params.items() if key in TUNING and isinstance(value, str)}
     yield from (text for text in deployment.secrets - words if len(text) >= _LEAST_SECRET)
+
+
+def secrets_read(environ: Mapping[str, str]) -> Iterator[str]:
+    """What LiteLLM, its HTTP clients and those of the clouds may have found in the environment: by a variable's name,
+    and in the addresses there, of proxies too."""
+    for name, value in environ.items():
+        if _PROXY.search(name) and "://" not in value:
+            value = f"http://{value}"
+        if "://" in value:
+            yield from _secrets_of_url(value)
+        if _SECRET_KEY.search(name) and not _NO_SECRET.search(name):
+            yield from _credentials_in(value.strip())
+
+
+def secrets_sent(answer: Any) -> Iterator[str]:
+    """What the request had with it that an HTTP answer came to, wherever LiteLLM had that from: what its headers and
+    its query call by such a name, and the user's name and password."""
+    try:
+        request = answer.request
+        query, login = dict(request.url.params), request.url.userinfo.decode()
+    except (AttributeError, RuntimeError):  # no answer, or one without its request
+        return
+    for name, value in (*request.headers.items(), *query.items()):
+        if _SECRET_KEY.search(name):
+            yield from _credentials_in(value)
+    yield from _login(login)
 
 
 def _secrets_in(value: Any, *, certain: bool = False, key: str = "") -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, item in value.items():
-            if name == "model":
+            if name in _PLAIN:
                 continue
             by_name = _SECRET_KEY.search(str(name)) is not None and not _NO_SECRET.search(str(name))
             yield from _secrets_in(item, certain=certain or by_name, key=str(name))
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _secrets_in(item, certain=certain, key=key)
-    elif isinstance(value, str) and len(value) >= _LEAST_SECRET:
-        if "://" in value:
+    elif isinstance(value, str):
+        is_address = "://" in value
+        if is_address:
             yield from _secrets_of_url(value)
-        elif certain and value.startswith("{"):  # a service account's, of which a part can be said
-            with contextlib.suppress(ValueError, RecursionError):
-                yield from _secrets_in(json.loads(value))
-        if certain or (_RANDOM.match(value) and "model" not in key and key != "api_version"):
+        if certain:
+            yield from _credentials_in(value.strip())
+        elif not is_address and _RANDOM.match(value) and "model" not in key:
             yield value
+
+
+def _credentials_in(text: str) -> Iterator[str]:
+    """A credential, and what of it a provider may repeat alone: a field of a service account, one of several keys or
+    cookies, what stands behind a scheme or a header's name, a user's name and password behind `Basic`."""
+    if text.startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            yield from _secrets_in(json.loads(text))
+    for line in text.splitlines():
+        for separator in (": ", " "):
+            scheme, _, rest = line.partition(separator)
+            if len(rest := rest.strip()) >= _LEAST_WORD:
+                yield rest
+            if scheme.lower() == "basic":
+                with contextlib.suppress(ValueError):
+                    yield from _login(b64decode(rest, validate=True).decode())
+    parts = _SEPARATORS.split(text)
+    yield from (part for part in parts if len(part) >= _LEAST_SECRET and not part.isalpha())
+    if len(text) >= _LEAST_WORD:
+        yield text
+
+
+_SEPARATORS = re.compile(r"""[\s,;="']+""")
+
+
+def _login(credentials: str) -> Iterator[str]:
+    """A user's name and password, as they stand in an address, by themselves, and as they are sent."""
+    plain = unquote(credentials)
+    for text in (credentials, plain, *credentials.split(":", 1), *plain.split(":", 1)):
+        if len(text) >= _LEAST_WORD:
+            yield text
+    if plain:
+        yield b64encode((plain if ":" in plain else f"{plain}:").encode()).decode()
 
 
 def _secrets_of_url(url: str) -> Iterator[str]:
     """What an address holds beside the way: user, password, query, and a part of the path that is no word."""
     try:
         parts = urlsplit(url)
-        credentials = parts.netloc.rpartition("@")[0]
     except ValueError:
         yield url
         return
-    found = [credentials, *credentials.split(":", 1), parts.query, *(value for _, value in parse_qsl(parts.query))]
+    yield from _login(parts.netloc.rpartition("@")[0])
+    found = [value for name, value in parse_qsl(parts.query) if name not in _PLAIN]
+    found += [parts.query, parts.fragment] if found else [parts.fragment]
     found += [part for part in parts.path.split("/") if len(part) >= 16 and any(char.isdigit() for char in part)]
     for text in found:
         for form in {text, unquote(text)}:
             if len(form) >= _LEAST_SECRET:
+                yield form
+
+
+def _tokens_in_path(address: Any, model: str) -> Iterator[str]:
+    """The parts of its address's path, in which gateways have tokens, but for those that are known to be words."""
+    try:
+        parts = re.split("[/;=,]", urlsplit(address).path) if isinstance(address, str) else []
+    except ValueError:
+        return
+    for part in parts:
+        for form in {part, unquote(part)}:
+            is_word = form in model or is_word_of_an_address(form) or _VERSION.match(form)
+            if len(form) >= _LEAST_SECRET and not is_word:
                 yield form
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import queue
 import threading
@@ -23,8 +24,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .accounts import Budget, Call, Charge, Grant, Reserve
-from .errors import LedgerError
+from .accounts import Budget, Call, Grant, Reserve, read_call
+from .errors import LedgerError, cut
+from .masking import without_password
 from .spool import Spool
 from .types import BudgetState, Spend
 
@@ -190,7 +192,7 @@ class Ledger:
             async with asyncio.timeout(_LONGEST_S):
                 report = await _beside(lambda: read(store))
         except Exception as error:
-            why = _reason(error) or "it does not answer"
+            why = self._reason(error) or "it does not answer"
             if self._keeps and not self._told_of_reading:
                 self._told_of_reading = True
                 _log.warning("the ledger cannot be read (%s%s)", why, self._place)
@@ -314,16 +316,15 @@ class Ledger:
             folded += len(stranded)
             self._forget(stranded)
             self._holding -= {call.id for call in stranded}
-        rows = [(file, call) for file, row in self._spool.rows() if (call := self._read(file, row)) is not None]
-        for start in range(0, len(rows), _MOST_AT_ONCE):
-            some = rows[start : start + _MOST_AT_ONCE]
+        rows = ((file, call) for file, row in self._spool.rows() if (call := self._read(file, row)) is not None)
+        while some := list(itertools.islice(rows, _MOST_AT_ONCE)):
             try:
                 store.write([call for _, call in some], [], again=True)
-                folded += len(some)
-            except Exception as error:
-                if not store.is_to_blame(error):
+            except Exception:
+                if not store.can_be_written():
                     raise
-                folded += sum(self._fold_one(store, file, call) for file, call in some)
+                some = [(file, call) for file, call in some if self._fold_one(store, file, call)]
+            folded += len(some)
             self._holding -= {call.id for _, call in some}
             store.sync()  # as the files are, which go now
             for file, _ in some:
@@ -333,20 +334,20 @@ class Ledger:
             self._tell(folded)
 
     def _fold_one(self, store: Store, file: Path, call: Call) -> bool:
-        """Whether it could be; one that never can is put aside, so that it does not stand in the way of the others."""
+        """Whether it could be; one that the database refuses stays, and not in the way of the others."""
         try:
             store.write([call], [], again=True)
         except Exception as error:
-            if not store.is_to_blame(error):
+            if not store.can_be_written():
                 raise
-            self._spool.put_aside(file)
+            self._spool.leave(file, self._reason(error))
             return False
         return True
 
-    def _read(self, file: Path, row: dict[str, Any]) -> Call | None:
+    def _read(self, file: Path, row: bytes) -> Call | None:
         try:
-            return Call(**row | {"charges": tuple(Charge(**charge) for charge in row["charges"])})
-        except (TypeError, KeyError):
+            return read_call(row)
+        except ValueError:
             self._spool.put_aside(file)
             return None
 
@@ -433,7 +434,7 @@ class Ledger:
 
     def _lost(self, error: Exception) -> None:
         self._broken = bool(getattr(error, "connection_invalidated", False))
-        self._fault = _reason(error)
+        self._fault = self._reason(error)
         self._spool_fault = self._spool.prepare()
         self._tell()
         if self._store is not None:
@@ -441,6 +442,14 @@ class Ledger:
                 self._store.close()
         self._store = None
         self._looked_at = time.monotonic()
+
+    def _reason(self, error: Exception) -> str:
+        """The database's own words, or the system's, in one line; what follows there are hints."""
+        if isinstance(error, FileExistsError):
+            return "a file is where its folder should be"
+        said = error.strerror if isinstance(error, OSError) else getattr(error, "orig", None)
+        first_line = str(said or error).strip().partition("\n")[0]
+        return cut(without_password(first_line, self._url), 200)
 
     def _unusable(self) -> str:
         return self._refusal or self._out_of_reach(self._fault)
@@ -493,7 +502,7 @@ class Ledger:
         with self._telling:
             fault, spool_fault = self._fault, self._spool_fault
             ledger = f"{fault}{self._place}"
-            spool = "" if spool_fault is None else f"{_reason(spool_fault)}: {self._spool.folder}"
+            spool = "" if spool_fault is None else f"{self._reason(spool_fault)}: {self._spool.folder}"
             if fault is not None and not self._told:
                 if spool_fault is None:
                     _log.warning("the ledger cannot be written (%s); calls go to its spool until it can", ledger)
@@ -523,14 +532,6 @@ def _file(url: str) -> str:
     """The end of a sentence: which file it is. A database server's driver says where that is."""
     scheme, _, rest = url.partition("://")
     return f": {rest.partition('?')[0][1:]}" if scheme.startswith("sqlite") and rest.startswith("/") else ""
-
-
-def _reason(error: Exception) -> str:
-    """The database's own words, or the system's, in one line; what follows there are hints."""
-    if isinstance(error, FileExistsError):
-        return "a file is where its folder should be"
-    said = error.strerror if isinstance(error, OSError) else getattr(error, "orig", None)
-    return str(said or error).strip().partition("\n")[0][:200]
 
 
 async def _beside(act: Callable[[], _T]) -> _T:

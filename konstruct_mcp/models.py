@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ModelDataError, cut
 from .litellm_keys import meant
+from .ownership import make_folder, new_file
 from .types import is_day
 
 if TYPE_CHECKING:
@@ -688,10 +689,11 @@ def write_file(path: Path, text: str, *, keep: bool = False) -> Path | None:
     beside = path.with_name(f"{path.name}.{os.getpid()}.new")
     aside = path.with_name(f"{path.name}.broken") if keep else None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        beside.unlink(missing_ok=True)
         try:
-            with beside.open("w", encoding="utf-8") as stream:
-                stream.write(text)
+            with new_file(beside, _FOR_ALL_TO_READ) as stream:
+                stream.write(text.encode())
                 stream.flush()
                 os.fsync(stream.fileno())
             if aside is not None:
@@ -704,6 +706,7 @@ def write_file(path: Path, text: str, *, keep: bool = False) -> Path | None:
     return aside
 
 
+_FOR_ALL_TO_READ = 0o644  # as far as the umask allows
 PUBLIC_TABLE = "https://raw.githubusercontent.com/BerriAI/litellm/main/model_prices_and_context_window.json"
 _PATIENCE_S = 60.0  # without a byte
 

@@ -340,7 +340,7 @@ def _tables(report: UsageReport) -> str:
         ("day", "model", "cost", "calls", "failed", "cost unknown", "tokens in", "cached", "tokens out"),
         [
             (
-                *(day, _text(_name(line.model)), _text(line.cost)),
+                *(_text(day), _text(_name(line.model)), _text(line.cost)),
                 *(f"{count:,}" for count in (line.calls, line.failed, line.unpriced)),
                 *(f"{count:,}" for count in (line.input_tokens, line.cached_tokens, line.output_tokens)),
             )

@@ -37,7 +37,17 @@ from .config import Config, Deployment
 from .embedded import EmbeddedServer
 from .environment import lend, take_back
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
-from .faults import blamed, fault_of, fault_of_body, is_unsupported, refused_thought, secrets_of, wanted
+from .faults import (
+    blamed,
+    fault_of,
+    fault_of_body,
+    is_unsupported,
+    refused_thought,
+    secrets_of,
+    secrets_read,
+    secrets_sent,
+    wanted,
+)
 from .forms import Form
 from .models import entry
 from .parameters import Passed, Refusals
@@ -75,7 +85,6 @@ class ModelRouter:
         self._is_urgent = threading.Event()
         self._renewing: dict[str, asyncio.Future[Fault | None]] = {}  # logins, by the deployment's id
         self._renewers = anyio.CapacityLimiter(_RENEWERS)
-        self._secrets = frozenset(secret for deployment in self._deployments() for secret in secrets_of(deployment))
         self._lender = object()  # of the config's variables
         self._servers: ollama.Servers = ollama.Servers() if earlier is None else earlier._servers
         same = set() if earlier is None else {one.id for one in self._deployments() if earlier._has(one)}
@@ -103,6 +112,16 @@ class ModelRouter:
 
     def _deployments(self) -> Iterable[Deployment]:
         return self._by_id.values()
+
+    @functools.cached_property
+    def _known_secrets(self) -> frozenset[str]:
+        """Those of the config, and of the environment that LiteLLM reads, what is lent to it included."""
+        of_config = (secret for deployment in self._deployments() for secret in secrets_of(deployment))
+        return frozenset((*of_config, *secrets_read(os.environ)))
+
+    def _secrets(self, call: Exchange) -> frozenset[str]:
+        """What of a provider's words is shown to nobody."""
+        return self._known_secrets.union(secrets_sent(call.answer))
 
     @classmethod
     def after(cls, earlier: ModelRouter, config: Config, embedded: EmbeddedServer | None) -> ModelRouter:
@@ -238,7 +257,9 @@ class ModelRouter:
             # A provider client's own cancellation, gone astray: nobody asked this call to end.
             fault = Fault(FaultKind.CONNECTION, "call broken off")
         except Exception as error:
-            fault = fault_of(error, deployment, self._secrets, left=call.left, answer=call.answer, request=request)
+            fault = fault_of(
+                error, deployment, self._secrets(call), left=call.left, answer=call.answer, request=request
+            )
             if patience.expired():  # which LiteLLM's client of Azure makes an error of its own of
                 fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.left)
             elif call.content is not None:  # an answer came, which LiteLLM does not understand
@@ -266,7 +287,7 @@ class ModelRouter:
         the fault `otherwise` if nobody does."""
         body = None if call.content is None else body_of(call.content)
         if body is not None and body.error is not None:
-            otherwise = fault_of_body(200, *body.error, self._secrets)
+            otherwise = fault_of_body(200, *body.error, self._secrets(call))
         elif response is not None or (body is not None and body.says and not body.is_miscounted):
             otherwise = None
         taken = {made.id for message in request.messages for made in message.tool_calls or ()}

@@ -47,6 +47,7 @@ from .errors import (
     KonstructError,
     RequestError,
     UnknownTenantError,
+    cut,
     quoted,
 )
 from .types import Completion, Request, scrubbed
@@ -250,7 +251,7 @@ class _Face:
         except Exception:
             _log.exception("tool %s failed in konstruct_mcp itself", params.name)
             return _error(InternalError("a defect in konstruct_mcp; its log has the details"))
-        raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name[:100]}; tools: complete, list_groups")
+        raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {cut(params.name, 100)}; tools: complete, list_groups")
 
     async def _complete(self, request: Request, ctx: _Context) -> types.CallToolResult:
         config = self._konstruct.config

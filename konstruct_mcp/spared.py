@@ -132,6 +132,7 @@ def spare() -> None:
     if isinstance(module.asyncio, ModuleType):  # else another Konstruct was here before
         _take_note_of_requests()
         _send_once()
+        _look_up_no_passwords()
         _shape_bodies()
         _send_no_settings()
         _log_nothing()
@@ -199,10 +200,11 @@ def _take_note_of_requests() -> None:
 
     def leaving(send: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(send)
-        def sent(*args: Any, **kwargs: Any) -> Any:
+        def sent(session: Any, *args: Any, **kwargs: Any) -> Any:
             if (call := exchange.get()) is not None:
                 call.left = True
-            return send(*args, **kwargs)
+                session._trust_env = False  # LiteLLM says by which proxy; what is left of it is a `.netrc`
+            return send(session, *args, **kwargs)
 
         return sent
 
@@ -307,6 +309,15 @@ def _send_once() -> None:
     BaseOpenAILLM._get_async_http_client = staticmethod(  # type: ignore[method-assign]
         once(BaseOpenAILLM._get_async_http_client)
     )
+
+
+def _look_up_no_passwords() -> None:
+    """Have no call of ours take credentials out of a `.netrc`, which is for other programs: `requests`, which fetches
+    Google's and Azure's tokens, does so for each server that is in it."""
+    from netrc import netrc
+
+    loose: Any = netrc
+    loose.authenticators = _but_for(_any, loose.authenticators)
 
 
 def _shape_bodies() -> None:

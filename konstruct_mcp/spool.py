@@ -11,16 +11,21 @@ import errno
 import json
 import logging
 import os
-import stat
-import threading
+import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from .errors import cut
+from .ownership import keep_folder, make_folder, new_file, read_kept
 
 _log = logging.getLogger(__name__)
 
 _BALLAST_BYTES = 1 << 20  # kept free for the rows of about 250 calls, for the day when the disk is full
 _ROW_BYTES = 1 << 12  # at least as many as a row needs
+_MOST_BYTES = 1 << 20  # of a row: far more than one of a call with hundreds of tries
+_AGAIN_S = 60.0  # until a row is tried again that the database has refused
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -30,8 +35,9 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ballast = folder / "ballast"
-        self._unreadable: set[str] = set()  # of which it has been said
+        self._told: set[str] = set()  # of which it has been said that they cannot be read or are refused
         self._done: set[str] = set()  # of no use any more, but in a folder that lets nobody remove them
+        self._refused: dict[str, float] = {}  # by the database → when each is tried again
 
     def prepare(self) -> OSError | None:
         """Make the folder, and in it a file that only takes up room, which a full disk would not give us.
@@ -39,7 +45,7 @@ class Spool:
         Returns: why no row can be brought here now, None where one can.
         """
         try:
-            self.folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+            self._enter()
             if not self._ballast.exists():
                 with contextlib.suppress(OSError):
                     self._try_out(_BALLAST_BYTES, self._ballast)
@@ -49,15 +55,32 @@ class Spool:
                 return error
         return None
 
+    def _enter(self) -> None:
+        """See that the folder is there, and nobody else's to write.
+
+        Raises:
+            OSError: it is not.
+        """
+        make_folder(self.folder)
+        keep_folder(self.folder)
+
     def _try_out(self, size: int, keep_as: Path | None = None) -> None:
-        part = self.folder / f"{size}.{os.getpid()}.{threading.get_ident()}.part"
-        try:
-            # Random, since a file system may compress or leave out what is all the same.
-            part.write_bytes(os.urandom(size))
+        with self._part() as part:
+            with new_file(part) as file:
+                # Random, since a file system may compress or leave out what is all the same.
+                file.write(os.urandom(size))
             if keep_as is not None:
                 part.replace(keep_as)
+
+    @contextlib.contextmanager
+    def _part(self) -> Iterator[Path]:
+        """A name that nobody has, nor can foresee, for a file that is gone in the end unless it was renamed."""
+        part = self.folder / f"{uuid.uuid4()}.part"
+        try:
+            yield part
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
 
     def put(self, row_id: str, row: dict[str, Any]) -> None:
         """Bring a row to the disk.
@@ -74,19 +97,14 @@ class Spool:
             self._write(row_id, row)
 
     def _write(self, row_id: str, row: dict[str, Any]) -> None:
-        self.folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
-        part = self.folder / f"{row_id}.{threading.get_ident()}.part"  # two threads may bring the same row
-        try:
-            with part.open("wb") as file:
+        self._enter()
+        with self._part() as part:  # two threads may bring the same row
+            with new_file(part) as file:
                 file.write(json.dumps(row).encode())
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self.folder / f"{row_id}.json")
             self._sync_folder()
-        except BaseException:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
 
     def _sync_folder(self) -> None:
         if os.name == "posix":  # elsewhere a folder cannot be opened, nor need it be
@@ -96,40 +114,51 @@ class Spool:
             finally:
                 os.close(folder)
 
-    def rows(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Each row that waits, and its file; what cannot be read is put aside."""
+    def rows(self) -> Iterator[tuple[Path, bytes]]:
+        """Each file that waits, and what is in it; what can be none of ours is put aside."""
         try:
-            files = sorted(self.folder.glob("*.json"))
+            keep_folder(self.folder)
+            files = sorted(file for file in self.folder.iterdir() if file.name.endswith(".json"))
         except OSError:
             return
         for file in files:
-            if file.name in self._done:
+            name = file.name
+            if name in self._done or self._refused.get(name, 0.0) > time.monotonic():
                 continue
             try:
-                row = json.loads(file.read_bytes())
-                if not isinstance(row, dict):
-                    raise ValueError("no row")  # noqa: TRY004  as what JSON raises
+                row = read_kept(file, _MOST_BYTES)
             except FileNotFoundError:
                 continue  # another process has folded it in
-            except ValueError:
-                self.put_aside(file)
+            except ValueError as error:
+                self.put_aside(file, str(error))
             except OSError as error:
-                if file.name not in self._unreadable:
-                    self._unreadable.add(file.name)
-                    _log.warning("a row of the spool cannot be read (%s): %s", error.strerror, file.name)
+                self._tell_once(name, "a row of the spool cannot be read (%s): %s", error.strerror, cut(name))
             else:
                 yield file, row
 
-    def put_aside(self, file: Path) -> None:
-        """Keep a row that can never be folded in, for somebody to look at."""
-        _log.error("a row of the spool is damaged and is put aside: %s", file.name)
+    def put_aside(self, file: Path, why: str = "is damaged") -> None:
+        """Keep what can never be folded in, for somebody to look at."""
+        _log.error("a row of the spool %s and is put aside: %s", why, cut(file.name))
         try:
             file.replace(file.with_suffix(".bad"))
         except OSError:
             self._done.add(file.name)
 
+    def leave(self, file: Path, why: str) -> None:
+        """Keep a row that the database refuses for reasons of its own, which may pass."""
+        self._refused[file.name] = time.monotonic() + _AGAIN_S
+        self._tell_once(
+            file.name, "the ledger refuses a row of its spool, where it stays (%s): %s", why, cut(file.name)
+        )
+
+    def _tell_once(self, name: str, *line: object) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            _log.warning(*line)
+
     def drop(self, file: Path) -> None:
         """Its row is in the ledger."""
+        self._refused.pop(file.name, None)
         try:
             file.unlink(missing_ok=True)
         except OSError:

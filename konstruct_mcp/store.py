@@ -32,6 +32,8 @@ import sqlalchemy as sa
 
 from .accounts import Budget, Call, Charge, Grant, Quote, Reserve
 from .errors import LedgerError
+from .masking import with_whole_password
+from .ownership import keep_file, keep_folder, make_folder
 from .types import BudgetState, Spend
 
 HEAD = "0002"  # the newest migration: what this version reads and writes
@@ -235,7 +237,7 @@ class Store:
 
     def __init__(self, url: str, patience_s: float) -> None:
         try:
-            self._url = sa.make_url(url)
+            self._url = sa.make_url(with_whole_password(url))
             self._engine = sa.create_engine(self._url, **_engine_arguments(self._url, patience_s))
         except (sa.exc.ArgumentError, ImportError, ValueError) as error:
             what = "driver is not installed" if isinstance(error, ImportError) else "URL cannot be used"
@@ -250,6 +252,8 @@ class Store:
             sa.event.listen(self._engine, "connect", functools.partial(_set_up_sqlite, patience_s))
             sa.event.listen(self._engine, "begin", _begin_sqlite)
             obstacle = self._make_room()
+            if obstacle is None:
+                self._keep()
         self._writer: sa.Connection | None = None
         try:
             self._migrate()
@@ -295,18 +299,20 @@ class Store:
         with self._writer.begin():
             yield self._writer
 
-    @staticmethod
-    def is_to_blame(error: Exception) -> bool:
-        """Whether it is what was to be written that is wrong, and not the database."""
-        return isinstance(error, sa.exc.IntegrityError | sa.exc.DataError | TypeError | ValueError) or (
-            isinstance(error, sa.exc.StatementError) and not isinstance(error, sa.exc.DBAPIError)
-        )
+    def can_be_written(self) -> bool:
+        """Whether it can, just after it was not: then it is what was to be written that it refuses."""
+        try:
+            self.is_there()
+            self.try_out()
+        except Exception:  # whatever it is, the database is in no state to judge a row by
+            return False
+        return True
 
     def _make_room(self) -> OSError | None:
         """The file's folder and the file, for nobody else to read; what stands in the way of that."""
         file = Path(self._url.database or "")
         try:
-            file.parent.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+            make_folder(file.parent)
             file.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
             if file.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -315,6 +321,18 @@ class Store:
         except OSError as error:
             return error
         return None
+
+    def _keep(self) -> None:
+        """See that nobody else can write the file, what SQLite has beside it, or the folder that it is in.
+
+        Raises:
+            OSError: others can.
+        """
+        file = Path(self._url.database or "").resolve()
+        keep_folder(file.parent, is_shared=True)
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            with contextlib.suppress(FileNotFoundError):
+                keep_file(file.with_name(f"{file.name}{suffix}"))
 
     def _migrate(self) -> None:
         with self._engine.connect() as connection:

@@ -570,11 +570,38 @@ def test_a_terminal_that_cannot_show_a_character_shows_another(config: Path, oll
 def test_the_log_names_failures_and_no_secret(config: Path, anthropic: Provider) -> None:
     anthropic.script(Status(401, f"you said {ANTHROPIC_KEY}"))
     command = ("--config", config, "complete", "tell nobody", "--group", "quality")
-    with started(*command, env={**KEYS, "KONSTRUCT_LOG_LEVEL": "DEBUG"}) as process:
+    # Of others, whose libraries tell what is sent; the organization has OpenAI's client asked.
+    others = {"OPENAI_LOG": "debug", "LITELLM_LOG": "DEBUG", "OPENAI_ORGANIZATION": "house"}
+    others["LITELLM_PRINT_STANDARD_LOGGING_PAYLOAD"] = "1"
+    with started(*command, env={**KEYS, **others, "KONSTRUCT_LOG_LEVEL": "DEBUG"}) as process:
         ran = ended(process)
     assert (ran.code, ran.out) == (0, "Hello from openai\n")
     assert f"konstruct-mcp: INFO: {CLAUDE}: key refused (HTTP 401)\n" in ran.err
-    assert "tell nobody" not in ran.err
+    for told in ("tell nobody", "uthorization", "x-stainless", "HTTP Request"):
+        assert told not in ran.err
+
+
+def test_nothing_that_the_command_line_names_rewrites_a_terminal(config: Path) -> None:
+    name = "\x1b[2J\u202e\x9b"
+    folder = config.parent / name
+    folder.mkdir()
+    config = config.rename(folder / config.name)
+    said = []
+    for arguments in (
+        ["check"],
+        ["usage", "--html", folder / "page.html"],
+        ["usage", "--html", folder],
+        ["usage", "--tenant", name],
+        ["usage", "--since", name],
+        ["complete", "Hi", "--group", name],
+        [name],
+        [f"--{name}"],
+    ):
+        ran = run("--config", config, *arguments)
+        said.append(ran.out + ran.err)
+        assert said[-1]
+    assert "written to " in said[1]
+    assert not set("".join(said)) & set("\x1b\u202e\x9b")
 
 
 class TestWhereTheOutputGoes:
@@ -620,7 +647,7 @@ class TestAtATerminal:
             assert ended(process) == Ran(0, "", "")
 
     def test_complete_shows_that_it_waits_and_hides_control_characters(self, config: Path, ollama: Provider) -> None:
-        ollama.script(Gate("\x1b[2Jcleared?\r\n\tno"))
+        ollama.script(Gate("\x1b[2Jcleared?\r\n\tno\u202e\u2066\u200f\x9b"))
         with (
             Terminal() as terminal,
             started(
@@ -639,7 +666,21 @@ class TestAtATerminal:
             ollama.release()
             shown = terminal.read_until()
             assert process.wait(LIMIT_S) == 0
-        assert "\N{REPLACEMENT CHARACTER}[2Jcleared?\N{REPLACEMENT CHARACTER}\n        no\n" in shown.expandtabs()
+        mark = "\N{REPLACEMENT CHARACTER}"
+        assert f"{mark}[2Jcleared?{mark}\n        no{mark * 4}\n" in shown.expandtabs()
+
+    @pytest.mark.long
+    def test_a_name_that_is_waited_for_cannot_rewrite_it(self, config: Path) -> None:
+        name = "\x1b]0;title\x07\u202e[red]"
+        with (
+            Terminal() as terminal,
+            started("--config", config, "complete", "Hi", "--group", name, stderr=terminal.theirs) as process,
+        ):
+            terminal.hand_over()
+            shown = terminal.read_until()
+            assert process.wait(LIMIT_S) == 2
+        assert "waiting for ?]0;title??[red]" in shown
+        assert "\x1b]0" not in shown
 
     @pytest.mark.many_cases
     @pytest.mark.parametrize("command", ["groups", "check"])

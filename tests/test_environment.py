@@ -479,18 +479,14 @@ def test_what_lies_in_the_spool_and_cannot_be_moved_is_told_once(
     tmp_path: Path, config: Path, nursery: Nursery | None
 ) -> None:
     spool = tmp_path / f"{LEDGER}.spool"
-    (spool / "a.json").mkdir(parents=True)
+    (spool / "b.bad/full").mkdir(parents=True)
     (spool / "b.json").write_bytes(b"half a ro")
-    (spool / "b.bad").mkdir()
     with Process(config, environ={"XDG_DATA_HOME": str(tmp_path)}, nursery=nursery) as server:
         server.initialize()
         for _ in range(5):
             assert not server.complete("paid", tenant_id="limited")["isError"]
         assert total(server) == 5
-    assert complaints(server, tmp_path) == [
-        "WARNING: a row of the spool cannot be read (Is a directory): a.json",
-        "ERROR: a row of the spool is damaged and is put aside: b.json",
-    ]
+    assert complaints(server, tmp_path) == ["ERROR: a row of the spool is damaged and is put aside: b.json"]
 
 
 def test_a_full_stderr_and_no_temporary_folder_are_in_nobody_s_way(

@@ -22,7 +22,7 @@ from worlds import ANTHROPIC_KEY, HELLO, entry, opened
 
 from konstruct_mcp import AllFailedError, BadRequestError, Completion, UnavailableError
 from konstruct_mcp.config import Deployment
-from konstruct_mcp.faults import fault_of, secrets_of
+from konstruct_mcp.faults import _one_line, fault_of, secrets_of
 from konstruct_mcp.routing import Fault
 
 pytestmark = pytest.mark.many_cases
@@ -253,6 +253,11 @@ def test_whatever_is_answered_becomes_a_fault_in_one_short_line_without_secrets(
         {"vertex_credentials": '{"type": "service_account", "private_key": "sk-hidden-1"}'},
         {"api_base": "https://somebody:sk-hidden-1@gateway.example/v1"},
         {"api_base": "https://gateway.example/v1?code=sk-hidden-1"},
+        {"api_base": "https://gateway.example/t/sk-hidden-1/v1"},
+        {"extra_headers": {"Authorization": "Bearer sk-hidden-1"}},
+        {"extra_headers": {"Authorization": "Basic c29tZWJvZHk6c2staGlkZGVuLTE="}},
+        {"extra_query": {"code": "sk-hidden-1"}},
+        {"proxy": "http://somebody:sk-hidden-1@proxy.example:3128"},
         {"extra_body": {"unheard_of": "f3a9c17b5e2d8f3a9c17b5e2d8"}},
     ],
     ids=str,
@@ -278,6 +283,15 @@ def test_no_refusal_takes_long_to_read(unit: str) -> None:
     for _ in range(10):
         fault(400, body, {})
     assert time.thread_time() - began < 1  # some ten times as long as it takes
+
+
+def test_a_secret_that_is_cut_off_where_reading_ends_is_taken_out_too() -> None:
+    body = json.dumps({"error": {"message": f"{SECRETS[1]} " * 1000}}).encode()
+    assert set(fault(400, body, {}).reason) == set("*… ")
+
+
+def test_a_short_secret_is_taken_out_where_it_is_a_word() -> None:
+    assert _one_line("key1 in monkey1, key1", ["key1"]) == "*** in monkey1, ***"
 
 
 def test_a_secret_that_begins_with_another_is_taken_out_whole() -> None:

@@ -11,9 +11,11 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from processes import WAIT_S, wait_for
 from providers import Drop, Gate, Hang, Provider, Raw, Status, Text
 from worlds import HELLO, connected, opened, write
 
-from konstruct_mcp import KonstructError
+from konstruct_mcp import Konstruct, KonstructError
+from konstruct_mcp.accounts import Call, Charge
 from konstruct_mcp.store import HEAD
 
 World = Callable[..., Any]
@@ -463,8 +466,46 @@ async def test_an_operators_own_options_for_postgresql_are_kept(
     database.engine.dispose()
 
 
+@pytest.mark.parametrize("password", ["hun@ter2", "hun/t@er2", "a@b@ter2", "hun@ter2:x"])
+async def test_a_password_may_have_an_at_in_it_and_is_not_told(
+    password: str,
+    openai: Provider,
+    anthropic: Provider,
+    ollama: Provider,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """For the driver it would end at the first, and the rest be a part of the host's name."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    config = accounted(None, openai, anthropic, ollama, ledger_url=f"postgresql://me:{password}@127.0.0.1:1/led")
+    async with opened(tmp_path, config) as konstruct:
+        assert (await konstruct.complete(HELLO)).content
+    [told] = caplog.messages
+    assert "127.0.0.1" in told
+    assert "er2" not in told
+
+
 def spooled(folder: Path, kind: str = "json") -> list[Path]:
     return sorted(folder.glob(f"**/*.spool/*.{kind}"))
+
+
+WAITING = Call(
+    *("waiting", "2026-01-01T00:00:00.000000Z", "acme", "paid", "paid", "openai/paid"),
+    *((Charge("paid", "openai/paid", 11, 7, 0, COST_NUSD),), COST_NUSD, 1, "ok", 1),
+)
+WRONG: tuple[dict[str, Any], ...] = (
+    *({"id": None}, {"id": 7}, {"tenant": ""}, {"tenant": "a\0b"}, {"tenant": "\x1b[2J"}, {"tenant": "\ud800"}),
+    *({"tenant": ["acme"]}, {"group_asked": {}}, {"model": ["x"]}, {"outcome": None}, {"reserved": "yes"}, {"more": 1}),
+    *({"time": wrong} for wrong in (5, "", "today", "9999-99-99T00:00:00Z", "<script>", "2026-01-01T" + "0" * 99)),
+    *({"cost_nusd": -1}, {"cost_nusd": 2**64}, {"cost_nusd": 1.5}, {"cost_nusd": "1"}, {"cost_nusd": True}),
+    *({"attempts": -1}, {"attempts": 2**80}, {"charges": "z"}, {"charges": {}}, {"charges": ["z"]}, {"charges": [[]]}),
+)
+WRONG_CHARGE: tuple[dict[str, Any], ...] = (
+    *({"input_tokens": wrong} for wrong in (-5, 2**70, 1.5, True, None)),
+    *({"cost_nusd": wrong} for wrong in (-(10**12), 2**64)),
+    *({"model": {}}, {"group": None}, {"more": 1}),
+)
 
 
 class TestTheSpool:
@@ -506,23 +547,85 @@ class TestTheSpool:
             assert not spooled(tmp_path)
         assert database.spent("acme") == 2 * COST_NUSD
 
-    async def test_puts_aside_what_it_cannot_read(self, ledger: World, database: Database, tmp_path: Path) -> None:
+    async def test_puts_aside_what_is_no_row_of_ours(
+        self, ledger: World, database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Whatever it is: it stops no call, and is told in one line."""
         async with ledger() as konstruct:
             await konstruct.complete(HELLO, tenant_id="acme")
-            with database.locked():
-                await konstruct.complete(HELLO, tenant_id="acme")
-                [good] = spooled(tmp_path)
-                row = json.loads(good.read_bytes())
-                bad = [b"", b"half a ro", b"[1]", b"{}", b"\xff", json.dumps(row | {"id": None}).encode()]
-                bad.append(json.dumps(row | {"id": "x", "time": 5}).encode())
-                bad.append(json.dumps(row | {"id": "y", "charges": "z"}).encode())
-                for n, text in enumerate(bad):
-                    good.with_name(f"bad-{n}.json").write_bytes(text)
-        async with ledger() as konstruct:
-            assert (await konstruct.usage("acme")).as_dict()["total"]["calls"] == 2
+            good = konstruct.config.ledger.spool / "good.json"
+        row = json.loads(json.dumps(asdict(WAITING)))
+        good.write_text(json.dumps(row))
+        damaged = [b"", b"half a ro", b"[1]", b"{}", b"\xff", b"[" * 100_000, b'{"id":' * 100_000]
+        damaged += [json.dumps(row | {"id": f"x{n}"} | wrong).encode() for n, wrong in enumerate(WRONG)]
+        [charge] = row["charges"]
+        damaged += [json.dumps(row | {"id": "y", "charges": [charge | wrong]}).encode() for wrong in WRONG_CHARGE]
+        for n, text in enumerate(damaged):
+            good.with_name(f"damaged-{n}.json").write_bytes(text)
+        no_rows: dict[str, dict[str, Callable[[Path], Any]]] = {
+            "no file": {
+                "fifo": os.mkfifo,
+                "folder": lambda place: (place / "full").mkdir(parents=True),
+                "socket": lambda place: os.mknod(place, stat.S_IFSOCK | 0o600),
+                "link": lambda place: place.symlink_to(good),
+                "loop": lambda place: place.symlink_to(place),
+                "dangling": lambda place: place.symlink_to("/nowhere"),
+                "device": lambda place: place.symlink_to("/dev/zero"),
+            },
+            "too long": {"long": lambda place: place.write_bytes(b" " * (2 << 20))},
+        }
+        for made in no_rows.values():
+            for name, make in made.items():
+                make(good.with_name(f"{name}.json"))
+        good.with_name("\x1b[2J\n.json").touch()
+        caplog.clear()
+        async with asyncio.timeout(WAIT_S), ledger() as konstruct:
+            assert (await konstruct.complete(HELLO, tenant_id="acme")).content
+            assert (await konstruct.usage("acme")).as_dict()["total"]["calls"] == 3
 
-        assert len(spooled(tmp_path, "bad")) == len(bad)
-        assert database.spent("acme") == 2 * COST_NUSD
+        assert not spooled(tmp_path)
+        assert database.spent("acme") == 3 * COST_NUSD
+        told = [f"a row of the spool is damaged and is put aside: damaged-{n}.json" for n in range(len(damaged))]
+        told += [
+            f"a row of the spool is {why} and is put aside: {name}.json" for why, of in no_rows.items() for name in of
+        ]
+        told += ["a row of the spool is damaged and is put aside: ?[2J?.json"]
+        assert len(spooled(tmp_path, "bad")) == len(told)
+        assert sorted(caplog.messages) == sorted([*told, "in the ledger now: 1 call that had to wait"])
+
+    async def test_keeps_a_row_that_the_database_refuses_for_its_own_reasons(
+        self, ledger: World, database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with ledger() as konstruct:
+            await konstruct.opened()
+            spool = konstruct.config.ledger.spool
+        forbid, allow = {
+            "sqlite": (
+                "CREATE TRIGGER forbidden BEFORE INSERT ON konstruct_calls WHEN new.tenant = 'refused' "
+                "BEGIN SELECT RAISE(ABORT, 'not today'); END",
+                "DROP TRIGGER forbidden",
+            ),
+            "postgresql": (
+                "ALTER TABLE konstruct_calls ADD CONSTRAINT forbidden CHECK (tenant <> 'refused')",
+                "ALTER TABLE konstruct_calls DROP CONSTRAINT forbidden",
+            ),
+        }[database.kind]
+        database.run(forbid)
+        for tenant in ("refused", "taken"):
+            (spool / f"{tenant}.json").write_text(json.dumps(asdict(replace(WAITING, id=tenant, tenant=tenant))))
+        caplog.clear()
+        async with ledger() as konstruct:
+            for _ in range(3):
+                assert (await konstruct.complete(HELLO, tenant_id="acme")).content
+            assert (await konstruct.usage()).as_dict()["total"]["calls"] == 4
+        [refusal, _] = [record.getMessage() for record in caplog.records if record.name.startswith("konstruct_mcp")]
+        assert refusal.startswith("the ledger refuses a row of its spool, where it stays (")
+        assert refusal.endswith("): refused.json")
+        assert [path.name for path in spooled(tmp_path)] == ["refused.json"]
+        database.run(allow)
+        async with ledger() as konstruct:
+            assert (await konstruct.usage("refused")).as_dict()["total"]["calls"] == 1
+        assert not spooled(tmp_path)
 
     async def test_serves_a_database_that_is_not_there_at_start(
         self, database: Database, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
@@ -567,3 +670,141 @@ class TestTheSpool:
             assert database.value("SELECT count(*) FROM konstruct_calls") == 4
             assert database.spent("acme") == 4 * COST_NUSD
         database.engine.dispose()
+
+
+OTHER = 64_999  # a user who is not this one
+
+
+class TestTheFolder:
+    """Of a ledger and its spool, in which others can write."""
+
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        (tmp_path / "place").mkdir()
+        made = tmp_path / "place/ledger.sqlite3"
+        made.touch()
+        made.with_name(f"{made.name}.spool").mkdir()
+        return made
+
+    @staticmethod
+    def _place(file: Path, name: str, mode: int = 0o700) -> Path:
+        """The file, one beside it, or the folder that it is in."""
+        place = file.parent if name == "its folder" else file.with_name(f"{file.name}{name}")
+        place.touch()
+        place.chmod(mode)
+        return place
+
+    @staticmethod
+    def _is_open(place: Path) -> bool:
+        return place.exists() and bool(place.stat().st_mode & 0o022)
+
+    @asynccontextmanager
+    async def _opened(self, file: Path, *providers: Provider) -> AsyncIterator[Konstruct]:
+        budget = {"usd": 1, "per": "day"}
+        async with opened(file.parents[1], accounted(sqlite(file.parent), *providers, budgets=[budget])) as konstruct:
+            yield konstruct
+
+    @pytest.mark.parametrize(
+        ("name", "mode", "what"),
+        [
+            ("", 0o666, "file"),
+            ("", 0o620, "file"),
+            (".spool", 0o777, "folder"),
+            (".spool", 0o1775, "folder"),
+            ("-journal", 0o666, "file"),
+            ("its folder", 0o777, "folder"),
+        ],
+    )
+    async def test_is_put_right_with_a_word(
+        self,
+        name: str,
+        mode: int,
+        what: str,
+        file: Path,
+        openai: Provider,
+        anthropic: Provider,
+        ollama: Provider,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        place = self._place(file, name, mode)
+        async with self._opened(file, openai, anthropic, ollama) as konstruct:
+            assert (await konstruct.complete(HELLO)).content
+        assert not self._is_open(place)
+        assert caplog.messages == [f"others could write this {what}, and only this user can now: {place}"]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+    @pytest.mark.parametrize("name", ["", "-wal", "its folder"])
+    async def test_that_is_another_users_is_not_used(
+        self, name: str, file: Path, openai: Provider, anthropic: Provider, ollama: Provider
+    ) -> None:
+        place = self._place(file, name)
+        os.chown(place, OTHER, OTHER)
+        async with self._opened(file, openai, anthropic, ollama) as konstruct:
+            with pytest.raises(KonstructError, match="ledger: the ledger is out of reach"):
+                await konstruct.complete(HELLO)
+            assert (await konstruct.complete(HELLO, model_group="free")).content
+            os.chown(place, os.geteuid(), os.getegid())
+            assert (await konstruct.usage()).as_dict()["total"]["calls"] >= 1  # which has it looked at again
+            assert (await konstruct.complete(HELLO)).content
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+    async def test_lets_nobody_else_bring_a_row(
+        self,
+        file: Path,
+        openai: Provider,
+        anthropic: Provider,
+        ollama: Provider,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        spool = file.with_name(f"{file.name}.spool")
+        for name in ("other", "open", "mine"):
+            (spool / f"{name}.json").write_text(json.dumps(asdict(replace(WAITING, id=name))))
+        os.chown(spool / "other.json", OTHER, OTHER)
+        (spool / "open.json").chmod(0o666)
+        async with self._opened(file, openai, anthropic, ollama) as konstruct:
+            assert (await konstruct.usage()).as_dict()["total"]["calls"] == 1
+        assert sorted(path.name for path in spooled(file.parent, "bad")) == ["open.bad", "other.bad"]
+        os.chown(spool, OTHER, OTHER)
+        (spool / "later.json").write_text(json.dumps(asdict(replace(WAITING, id="later"))))
+        async with self._opened(file, openai, anthropic, ollama) as konstruct:
+            assert (await konstruct.usage()).as_dict()["total"]["calls"] == 1
+        assert caplog.messages == [
+            "a row of the spool can be written by others and is put aside: open.json",
+            "a row of the spool belongs to another user and is put aside: other.json",
+            "in the ledger now: 1 call that had to wait",
+            f"the spool of the ledger cannot be written (its folder belongs to another user: {spool}); "
+            "without the ledger, calls are kept in memory, and lost if this process ends first",
+        ]
+
+    @pytest.mark.parametrize("make", [os.mkfifo, lambda place: place.symlink_to("/dev/null")], ids=["fifo", "device"])
+    @pytest.mark.parametrize("name", ["", "-wal"])
+    async def test_in_which_something_else_is_in_a_files_place_keeps_no_call_waiting(
+        self, name: str, make: Any, file: Path, openai: Provider, anthropic: Provider, ollama: Provider
+    ) -> None:
+        place = file.with_name(f"{file.name}{name}")
+        place.unlink(missing_ok=True)
+        make(place)
+        async with asyncio.timeout(WAIT_S), self._opened(file, openai, anthropic, ollama) as konstruct:
+            assert (await konstruct.complete(HELLO, model_group="free")).content
+            place.unlink()
+            assert (await konstruct.usage()).as_dict()["total"]["calls"] >= 1  # which has it looked at again
+            assert (await konstruct.complete(HELLO)).content
+
+    async def test_is_made_for_nobody_else_whatever_the_umask(
+        self, tmp_path: Path, openai: Provider, anthropic: Provider, ollama: Provider
+    ) -> None:
+        before = os.umask(0)
+        try:
+            file = tmp_path / "new/place/ledger.sqlite3"
+            config = accounted(None, openai, anthropic, ollama, ledger_url=f"sqlite:///{file}")
+            async with opened(tmp_path, config) as konstruct:
+                await konstruct.complete(HELLO)
+                file.rename(file.with_name("moved"))
+                file.mkdir()
+                await konstruct.complete(HELLO)
+        finally:
+            os.umask(before)
+        made = [path for path in (tmp_path / "new").rglob("*") if path != file]
+        assert {path.name for path in made} >= {"place", "ledger.sqlite3.spool", "moved", "ballast"}
+        assert spooled(tmp_path)
+        assert [path for path in (tmp_path / "new", *made) if path.stat().st_mode & 0o077] == []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -917,6 +917,62 @@ async def test_words_of_the_config_that_are_no_secrets_stay_in_a_reason(tmp_path
         with pytest.raises(RequestError) as caught:
             await ask(konstruct)
     assert "thinking is `adaptive` in us-east-1 with *** and *** and ***" in caught.value.message
+
+
+def echoing(more: str) -> Callable[[Received], Status]:
+    """Who repeats what it was sent, as gateways do that are being set up."""
+
+    def answer(received: Received) -> Status:
+        headers = {name: value for name, value in received.headers.items() if not name.startswith("x-stainless-")}
+        return Status(400, f"{more} {received.path} {' '.join(headers.values())}")
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("model", "environ", "more"),
+    [
+        ("openai/gpt-4o", {"OPENAI_API_KEY": "swordfish"}, ""),
+        (
+            "openai/gpt-4o",
+            {"OPENAI_CUSTOM_HEADERS": "X-House: swordfish\nX-Two: b", "OPENAI_ORG_ID": "org"},
+            "swordfish",
+        ),
+        ("openai/gpt-4o", {"all_proxy": "me:swordfish@proxy.example:3128"}, "swordfish, bWU6c3dvcmRmaXNo"),
+        ("openai/gpt-4o", {"HTTPS_PROXY": "http://me:sword%2Ffish@proxy.example"}, "sword/fish, sword%2Ffish"),
+        ("openai/gpt-4o", {"WATSONX_ZENAPIKEY": "swordfish", "SNOWFLAKE_JWT": "sword.fish"}, "swordfish sword.fish"),
+        ("openai/gpt-4o", {"DATABASE_URL": "postgresql://me:swordfish@db.example/x"}, "swordfish"),
+        ("anthropic/claude-sonnet-4-6", {"ANTHROPIC_AUTH_TOKEN": "swordfish"}, ""),
+        ("gemini/gemini-2.5-flash", {"GEMINI_API_KEY": "swordfish"}, ""),
+        ("ollama/qwen3:8b", {"OLLAMA_API_KEY": "swordfish"}, "swordfish"),
+        ("azure/gpt-4o", {"AZURE_AD_TOKEN": "swordfish"}, ""),
+    ],
+    ids=str,
+)
+async def test_no_credential_that_was_used_is_repeated_wherever_it_came_from(
+    tmp_path: Path, model: str, environ: dict[str, str], more: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    wires: dict[str, Wire | OtherWire] = {
+        "gemini": "gemini",
+        "azure": "azure",
+        "anthropic": "anthropic",
+        "ollama": "ollama",
+    }
+    with Provider(wires.get(model.partition("/")[0], "openai")) as provider:
+        provider.script(echoing(more))
+        params = {"model": model, "api_base": provider.url}
+        if model.startswith("openai") and "OPENAI_API_KEY" not in environ:
+            params["api_key"] = KEY
+        async with opened(tmp_path, one_after_another(params), environ) as konstruct:
+            with pytest.raises((BadRequestError, AllFailedError)) as caught:
+                await ask(konstruct)
+        assert provider.calls
+    said = f"{caught.value} {getattr(caught.value, 'attempts', '')}"
+    assert "***" in said
+    for secret in ("swordfish", "sword.fish", "sword/fish", "sword%2Ffish", "bWU6c3dvcmRmaXNo", KEY):
+        assert secret not in said
 
 
 def test_no_more_is_remembered_of_refusals_than_a_process_has_room_for() -> None:

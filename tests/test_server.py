@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,8 @@ class TestComplete:
         async with opened(tmp_path, config) as konstruct, connected(konstruct, era) as client:
             with pytest.raises(MCPError, match="Unknown tool: nope; tools: complete, list_groups"):
                 await client.call_tool("nope", {})
+            with pytest.raises(MCPError, match=re.escape("Unknown tool: ?[2J?x; tools: complete, list_groups")):
+                await client.call_tool("\x1b[2J\u202ex", {})
 
 
 class TestListGroups:

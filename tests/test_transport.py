@@ -199,3 +199,22 @@ async def test_a_setting_of_the_connection_is_no_key_of_the_body(
             await konstruct.complete(HELLO)
 
     assert setting.keys().isdisjoint(provider.requests[0].body)
+
+
+@pytest.mark.parametrize("path", ["ollama/qwen3:8b", "anthropic/claude-sonnet-4-6", "openai/gpt-4o"])
+async def test_no_password_for_its_host_is_looked_up_where_others_keep_theirs(
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiohttp does where this is set, and then cannot ask who has a key in the same header."""
+    file = tmp_path / "netrc"
+    file.write_text("default login somebody password hunter2")
+    file.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(file))
+    monkeypatch.setenv("AIOHTTP_TRUST_ENV", "True")
+    with Provider(PATHS[path]) as provider:
+        async with opened(tmp_path, deployment(path, provider), {}) as konstruct:
+            assert (await konstruct.complete(HELLO)).content
+    assert {request.headers.get("authorization", "").partition(" ")[0] for request in provider.requests} <= {
+        "Bearer",
+        "",
+    }

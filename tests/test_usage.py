@@ -165,6 +165,22 @@ class TestUsage:
         [unknown] = csv.DictReader(io.StringIO(ask(config, "usage", "--csv", "--group", "unpriced").out))
         assert unknown["cost_usd"] == ""
 
+    def test_shows_a_name_as_the_text_that_it_is(self, config: Path, tmp_path: Path) -> None:
+        """In a spreadsheet, too, which takes some for formulas, and may end a cell at a semicolon."""
+        names = {"=cmd|' /C calc'!A0": "'=cmd|' /C calc'!A0", "@SUM(1)": "'@SUM(1)", "+1": "'+1", "-1": "'-1"}
+        names |= {"\x1b[2J\u202e\r\n=1": "?[2J???=1", 'a;=1,"': 'a;=1,"', "＝1": "'＝1", "plain/x": "plain/x"}
+        with sqlite(tmp_path).engine.begin() as connection:
+            for name in names:
+                row = ("t", ago(0), "paid", name, *(0 for _ in FIGURES), 0)
+                connection.exec_driver_sql(f"INSERT INTO konstruct_spend VALUES ({', '.join('?' for _ in row)})", row)
+        ran = ask(config, "usage", "--csv", "--by", "model", "--tenant", "t")
+        lines = list(csv.DictReader(io.StringIO(ran.out)))
+        assert sorted(line["model"] for line in lines) == sorted(names.values())
+        assert '"a;=1,""",0' in ran.out
+        table = ask(config, "usage", "--by", "model", "--tenant", "t").out
+        assert "?[2J???=1 " in table
+        assert not {"\x1b", "\u202e", "\r"} & set(ran.out + table)
+
     def test_as_a_page_goes_to_a_file(self, config: Path, tmp_path: Path) -> None:
         file = tmp_path / "usage.html"
         ran = ask(config, "usage", "--html", file)
