@@ -280,7 +280,13 @@ class ModelRouter:
             return None
         if (renewing := self._renewing.get(deployment.id)) is None:
             renewing = self._renewing[deployment.id] = asyncio.ensure_future(
-                anyio.to_thread.run_sync(_renew, deployment, abandon_on_cancel=True, limiter=self._renewers)
+                anyio.to_thread.run_sync(
+                    _renew,
+                    deployment,
+                    Manner.of(deployment, self._config.variables),
+                    abandon_on_cancel=True,
+                    limiter=self._renewers,
+                )
             )
             renewing.add_done_callback(lambda _: self._renewing.pop(deployment.id, None))
         return await asyncio.shield(renewing)
@@ -341,7 +347,8 @@ class ModelRouter:
                 # LiteLLM sets them there too, and reads them when it asks.
                 if self._wanted:
                     lend(self._lender, self._config.variables)
-                engine = _Engine([d for d in self._deployments() if d.unavailable is None], self._servers)
+                available = [d for d in self._deployments() if d.unavailable is None]
+                engine = _Engine(available, self._servers, self._config.variables)
                 try:
                     engine.warm_up()
                 except Exception:
@@ -448,7 +455,7 @@ class _Engine:
     # Those that have asked somebody and are not closed since: the last of them closes what they share.
     _open: ClassVar[set[_Engine]] = set()
 
-    def __init__(self, deployments: list[Deployment], servers: ollama.Servers) -> None:
+    def __init__(self, deployments: list[Deployment], servers: ollama.Servers, variables: Mapping[str, str]) -> None:
         self.is_first = "litellm" not in sys.modules
         _quieten_before_import()
         import litellm
@@ -466,7 +473,7 @@ class _Engine:
         # It makes most providers' coroutines in a thread, and drops one whose call has been cancelled meanwhile.
         warnings.filterwarnings("ignore", r"coroutine '[\w.<>]+\.acompletion\w*' was never awaited", RuntimeWarning)
         self._ollama = servers
-        self._manners = {deployment.id: Manner.of(deployment) for deployment in deployments}
+        self._manners = {deployment.id: Manner.of(deployment, variables) for deployment in deployments}
         # In a thread that does nothing else: to look up a provider is enough for LiteLLM to ask for a login.
         ours.set(Manner(format="openai", at_once=False, plain=False))
         self._speaks = {deployment.id: _speaks_openais(litellm, deployment) for deployment in deployments}
@@ -655,7 +662,7 @@ def _ollama_provider() -> Any:
 
             call["logging_obj"].pre_call(input=call["messages"], api_key="")  # as for any other provider
             given = call["optional_params"]
-            answer, notes = await given["servers"].chat(base, given["body"], ask)
+            answer, notes = await given["servers"].chat(base, headers, given["body"], ask)
             response = type(call["model_response"])(**answer)
             ollama.note(response, notes)
             return response
@@ -663,9 +670,9 @@ def _ollama_provider() -> Any:
     return Ollama()
 
 
-def _renew(deployment: Deployment) -> Fault | None:
+def _renew(deployment: Deployment, manner: Manner) -> Fault | None:
     """Why there is no login for a call, which is renewed if it must be; blocks meanwhile."""
-    ours.set(Manner.of(deployment))
+    ours.set(manner)
     is_login = wants_login(deployment.model)
     try:
         if is_login:
