@@ -188,7 +188,8 @@ class Konstruct:
 
     def _unusable(self) -> ConfigError:
         error = self._config_error or ConfigError(())
-        if self._environ.get("KONSTRUCT_TENANT_ID", "").strip():  # a fault may name another tenant, or a group of one
+        # A fault may name another tenant, or a group of one.
+        if error.is_private or self._environ.get("KONSTRUCT_TENANT_ID", "").strip():
             return ConfigError(["cannot be used; the server's log says why"], source=error.source)
         return ConfigError(error.faults, source=error.source, table=error.table, table_faults=error.table_faults)
 
@@ -931,12 +932,18 @@ def _tenant(config: Config, claimed: str | None) -> Tenant:
         UnknownTenantError: there is no such tenant.
     """
     name = config.default_tenant if claimed is None else claimed
-    if (tenant := config.tenants.get(name)) is not None:
+    tenant = config.tenants.get(name)
+    if config.pin_tenant and name != config.default_tenant:
+        tenant = None  # said of one that there is in the words for one that there is not
+    elif tenant is None and config.allow_unknown:
+        tenant = _anybody(config, name)
+    if tenant is not None:
         return tenant
-    if not config.allow_unknown:
-        advice = "" if claimed is not None else ", which calls without a tenant_id are on; pass the one you were given"
-        raise UnknownTenantError(f"no tenant {quoted(name)}{advice}")
-    return _anybody(config, name)
+    advice = ", which calls without a tenant_id are on; pass the one you were given"
+    if claimed is not None:
+        is_alone = config.pin_tenant or list(config.tenants) == [config.default_tenant]
+        advice = " here; leave tenant_id out" if is_alone else ""
+    raise UnknownTenantError(f"no tenant {quoted(name)}{advice}")
 
 
 def _anybody(config: Config, name: str) -> Tenant:
