@@ -263,6 +263,11 @@ class Config:
     on_demand: tuple[str, ...] = ()
     make: Callable[[str], Group | None] = field(default=lambda _: None, repr=False, compare=False)
 
+    @property
+    def callers(self) -> Collection[str]:
+        """The tenants that are named and may call here."""
+        return (self.default_tenant,) if self.pin_tenant else self.tenants.keys()
+
     def matching(self, name: str) -> Group | None:
         """The group of this name that a wildcard stands for; None where none does. It is one of the config's, or is to
         be made one by `with_group`."""

@@ -32,8 +32,9 @@ import anyio.to_thread
 from . import ollama
 from .access import wants_login, wants_token
 from .accounts import Quote
+from .admission import Admission
 from .bodies import body_of
-from .config import Config, Deployment
+from .config import Config, Deployment, Tenant
 from .embedded import EmbeddedServer
 from .environment import lend, take_back
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
@@ -80,9 +81,9 @@ class ModelRouter:
         self._servers: ollama.Servers = ollama.Servers() if earlier is None else earlier._servers
         same = set() if earlier is None else {one.id for one in self._deployments() if earlier._has(one)}
         self._refusals: Refusals = Refusals() if earlier is None else earlier._refusals.of_these(same)
-        self._slots: dict[str, asyncio.Semaphore] = {
+        self._slots: dict[str, Admission] = {
             deployment.id: (earlier._slots.get(deployment.id) if earlier and deployment.id in same else None)
-            or asyncio.Semaphore(most)
+            or Admission(most)
             for deployment in self._deployments()
             if (most := deployment.max_parallel_requests) is not None
         }
@@ -132,11 +133,11 @@ class ModelRouter:
         request: Request,
         group: str,
         deadline: float,
-        allowed: Collection[str],
+        tenant: Tenant,
         tell: Callable[[str], None],
     ) -> Walk:
-        """Open the walk of a request through the `allowed` groups. `deadline` is a reading of `time.monotonic`; `tell`
-        is told what is being waited for."""
+        """Open the walk of a tenant's request. `deadline` is a reading of `time.monotonic`; `tell` is told what is
+        being waited for."""
         input_tokens = sum(message.chars for message in request.messages) // _CHARS_PER_TOKEN
         needs = Needs(
             tools=bool(request.tools),
@@ -145,7 +146,7 @@ class ModelRouter:
             tokens=input_tokens + (request.max_tokens or 0),
             input_tokens=input_tokens,
         )
-        return self._routes.walk(group, needs, deadline, allowed, tell)
+        return self._routes.walk(group, needs, deadline, tenant.groups, tell, tenant.id)
 
     async def ready(self) -> None:
         """Wait until providers can be asked: until LiteLLM is loaded.
@@ -156,9 +157,10 @@ class ModelRouter:
         await self._loaded()
         _ = self._routes  # which lets go of the earlier one
 
-    def turn(self, deployment: Deployment) -> contextlib.AbstractAsyncContextManager[None]:
-        """The right to ask it, which is waited for where its `max_parallel_requests` are under way."""
-        return self._slots.get(deployment.id) or contextlib.nullcontext()
+    def turn(self, deployment: Deployment, tenant: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """A tenant's right to ask it, which is waited for where its `max_parallel_requests` are under way."""
+        slots = self._slots.get(deployment.id)
+        return contextlib.nullcontext() if slots is None else slots.turn(0, tenant)
 
     def recall(self, deployment: Deployment, request: Request, tenant: str) -> Recalled:
         """What the deployment has thought in this conversation of a tenant, for one try."""
@@ -211,7 +213,7 @@ class ModelRouter:
                     refusal,
                     speaks_openais=engine.speaks_openais(deployment),
                 ),
-                self._refusals,
+                self._refusals.to(tenant),
                 lambda: self._kept.forget(tenant, deployment, request.messages),
             )
         except UnsupportedError as error:
@@ -315,7 +317,7 @@ class ModelRouter:
 
     def _status(self, deployment: Deployment) -> DeploymentStatus:
         facts = self._routes.facts(deployment)
-        state, reason = self._routes.state(deployment)
+        state, reason = self._routes.state(deployment, self._config.known_tenant)
         return DeploymentStatus(
             model=deployment.model,
             state=state,

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from providers import OtherWire, Provider, Raw, Received, Wire
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from providers import (
+    ContentPolicy,
+    ContextOverflow,
+    OtherWire,
+    Provider,
+    Raw,
+    Received,
+    Status,
+    Text,
+    Wire,
+)
 from worlds import HELLO, entry, opened, reaching, service_account, write
 
-from konstruct_mcp import CompletionError
+from konstruct_mcp import CompletionError, Konstruct, KonstructError
+from konstruct_mcp.shares import Shares
 
 Field = Callable[[Provider, str], dict[str, Any]]
 
@@ -241,3 +255,204 @@ async def test_a_login_that_the_config_changes_is_the_next_calls(tmp_path: Path,
         await konstruct.reload()
         await konstruct.complete(HELLO)
         assert "+after+" in edge.sent()
+
+
+# -- what one tenant asks, and what another gets -----------------------------------------------------------------------
+
+MODELS: dict[str, tuple[Wire | OtherWire, str]] = {
+    "gpt": ("openai", "openai/gpt-4o"),
+    "claude": ("anthropic", "anthropic/claude-sonnet-4-6"),
+    "gemini": ("gemini", "gemini/gemini-3.1-pro-preview"),
+    "azure": ("azure", "azure/gpt-4o"),
+    "nova": ("bedrock", "bedrock/amazon.nova-pro-v1:0"),
+    "deepseek": ("deepseek", "deepseek/deepseek-reasoner"),
+}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+
+
+def calling(arguments: str, call_id: str = "call_1") -> dict[str, Any]:
+    function = {"name": "weather", "arguments": arguments}
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": call_id, "type": "function", "function": function}],
+    }
+
+
+def result(call_id: str = "call_1") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": "mild"}
+
+
+def schema(parameters: Any) -> dict[str, Any]:
+    return {
+        "messages": HELLO,
+        "tools": [{"type": "function", "function": {"name": "weather", "parameters": parameters}}],
+    }
+
+
+def saying(text: str, *more: dict[str, Any], **arguments: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": text}, *more]}], **arguments}
+
+
+# Most of these LiteLLM refuses for one provider or another before it has sent anything.
+UNMADE: list[dict[str, Any]] = [
+    *(
+        {"messages": [*HELLO, calling(written), result()], "tools": [TOOL]}
+        for written in ("{no", "[1]", "1", "null", "")
+    ),
+    {"messages": [{"role": "system", "content": "Be brief."}]},
+    {"messages": [{"role": "assistant", "content": "Yes?"}]},
+    {"messages": [{"role": "tool", "tool_call_id": "gone", "content": "mild"}], "tools": [TOOL]},
+    {"messages": [*HELLO, result("gone")]},
+    {"messages": [*HELLO, calling("{}"), *HELLO], "tools": [TOOL]},
+    {"messages": [*HELLO, calling("{}", "c__thought__!"), result("c__thought__!")], "tools": [TOOL]},
+    schema({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
+    schema({"type": "object", "properties": {"a": {"$ref": "#/$defs/gone"}}}),
+    schema({"type": "object", "properties": {"a": {"anyOf": "x"}, "b": None, "c": True}}),
+    schema({"type": ["object", "null"], "properties": [], "required": "a"}),
+    {
+        "messages": HELLO,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": 5}}},
+    },
+    {"messages": HELLO, "max_tokens": 10**18},
+]
+# And these the fake answers in a way that has to do with what was asked.
+ANSWERED: list[dict[str, Any]] = [
+    *(
+        saying(f"ANSWER {how}", **more)
+        for how in ("500", "nothing", "html", "policy", "overflow", "echo", "413", "422")
+        for more in ({}, {"temperature": 0.2}, {"max_tokens": 1}, {"tools": [TOOL]})
+    ),
+    saying("and this", PICTURE, temperature=0.2),
+    saying("and this", PICTURE, temperature=0.2, tools=[TOOL]),
+]
+WHATEVER = st.sampled_from([*UNMADE, *ANSWERED])
+REQUESTS: list[dict[str, Any]] = [
+    {"messages": HELLO},
+    {"messages": HELLO, "temperature": 0.2},
+    {"messages": HELLO, "temperature": 0.2, "tools": [TOOL]},
+    {"messages": [*HELLO, calling("{}"), result()], "tools": [TOOL]},
+]
+
+
+def answer(asked: Received) -> Any:
+    """By what the request says: a model that takes no temperature beside a picture, thinks before it calls a tool, and
+    does whatever it is told to."""
+    said = json.dumps(asked.body)
+    refusals = {
+        "500": Status(500),
+        "nothing": Text("", usage=(11, 0)),
+        "html": Raw(b"<html>Hello</html>", content_type="text/html"),
+        "policy": ContentPolicy(),
+        "overflow": ContextOverflow(),
+        "echo": Status(400, f"messages.0: {said[:80]}: insufficient_quota, your organization is disabled"),
+        "413": Status(413, "the request is too large"),
+        "422": Status(422, "messages: field required"),
+    }
+    for how, refusal in refusals.items():
+        if f"ANSWER {how}" in said:
+            return refusal
+    if "iVBORw0KGgo" in said and '"temperature": 0.2' in said:
+        return Status(400, "`temperature` is not supported with images")
+    if '"weather"' in said and "mild" not in said:
+        return Text(None, tool_calls=[("call_1", "weather", "{}")], reasoning="It may rain.")
+    return Text("Hello")
+
+
+class Pair:
+    """A `Konstruct` that two tenants ask, over fakes."""
+
+    def __init__(self, folder: Path, fakes: Mapping[Wire | OtherWire, Provider]) -> None:
+        self._folder, self._fakes = folder, fakes
+        models = []
+        for group, (wire, model) in MODELS.items():
+            at = reaching(fakes[wire], model) | {"num_retries": 0}
+            models += [entry(group, at, order=1), entry(group, reaching(fakes["xai"], "xai/grok-4"), order=2)]
+        models.append(entry("openai/*", {"model": "openai/*", "api_base": fakes["openai"].url, "api_key": "k"}))
+        settings = {"allowed_fails": 0, "num_retries": 0}  # the first failure counts
+        self._config = {"model_list": models, "router_settings": settings, "konstruct": {"default_group": "gpt"}}
+
+    async def gets(self, before: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+        """What the one tenant gets, and what is sent for it, after so much of the other's."""
+        async with opened(self._folder, self._config, {}) as konstruct:
+            for group in MODELS:  # what the one has in its own history
+                await konstruct.complete(HELLO, model_group=group, tools=[TOOL], tenant_id="one")
+            for group, request in before:
+                with contextlib.suppress(KonstructError):
+                    await konstruct.complete(**request, model_group=group, tenant_id="other")
+            return [await self._gets(konstruct, group, request) for group in MODELS for request in REQUESTS]
+
+    async def _gets(self, konstruct: Konstruct, group: str, request: dict[str, Any]) -> str:
+        fakes = self._fakes.values()
+        counts = [len(fake.requests) for fake in fakes]
+        try:
+            got = await konstruct.complete(**request, model_group=group, tenant_id="one")
+            said = repr((got.content, got.finish_reason, got.model, got.notes, got.usage, got.attempts)) + repr(
+                [(call.function.name, call.function.arguments) for call in got.tool_calls]
+            )
+        except KonstructError as error:
+            said = str(error)
+        sent = [repr(one.body) for fake, count in zip(fakes, counts, strict=True) for one in fake.requests[count:]]
+        return f"{group} {request}: {said}, sent {sent}"
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    with contextlib.ExitStack() as stack:
+        wires = dict.fromkeys([*(wire for wire, _ in MODELS.values()), "xai"])
+        fakes = {wire: stack.enter_context(Provider(wire)) for wire in wires}
+        for fake in fakes.values():
+            fake.script(answer)
+        yield Pair(tmp_path, fakes)
+
+
+ASKED = st.lists(st.tuples(st.sampled_from([*MODELS, "openai/one", "openai/two"]), WHATEVER), min_size=1, max_size=20)
+
+
+@pytest.mark.parametrize("examples", [1, pytest.param(150, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+def test_no_sequence_of_requests_by_one_tenant_changes_what_another_tenant_gets(pair: Pair, examples: int) -> None:
+    """But through a provider's own failure, which none of these is."""
+    expected = asyncio.run(pair.gets([]))
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), derandomize=examples < 10)
+    @example([(group, saying("and this", PICTURE, temperature=0.2)) for group in MODELS])
+    @example([(group, saying(f"ANSWER {how}")) for group in MODELS for how in ("html", "500", "nothing")])
+    @given(ASKED)
+    def ask(before: list[tuple[str, dict[str, Any]]]) -> None:
+        assert asyncio.run(pair.gets(before)) == expected
+
+    ask()
+
+
+def test_who_keeps_a_great_deal_pushes_out_nothing_of_another() -> None:
+    now = 0.0
+    kept: Shares[str, str] = Shares(100, 60, lambda: now)
+    assert kept.keep("other", "a", "first", 20)
+    for n in range(20):
+        assert kept.keep("many", f"m{n}", "", 15)
+    assert not kept.keep("other", "b", "larger than all", 101)
+    assert kept.get("a") == "first"
+    assert [n for n in range(20) if kept.get(f"m{n}") is not None] == [15, 16, 17, 18, 19]
+    now = 30.0
+    assert kept.keep("other", "a", "again", 20)
+    now = 61.0
+    assert (kept.get("m19"), kept.get("a")) == (None, "again")
+    kept.keep("third", "c", "", 1)
+    assert len(kept) == 2
+
+
+@pytest.mark.long
+async def test_a_thought_is_there_when_its_tenant_goes_on_however_much_another_thinks(
+    tmp_path: Path, openai: Provider
+) -> None:
+    kimi = {"model": "openai/kimi-k2", "api_base": openai.url, "api_key": "k"}
+    info = {"supports_function_calling": True}
+    async with opened(tmp_path, {"model_list": [{**entry("a", kimi), "model_info": info}]}, {}) as konstruct:
+        openai.script(Text(None, tool_calls=[("call_1", "weather", "{}")], reasoning="It may rain."))
+        await konstruct.complete(HELLO, tools=[TOOL], tenant_id="one")
+        for n in range(20):
+            openai.script(Text(None, tool_calls=[(f"call_{n}", "weather", "{}")], reasoning="x" * 1_900_000))
+            await konstruct.complete(**saying(f"and {n}"), tools=[TOOL], tenant_id="other")
+        await konstruct.complete([*HELLO, calling("{}"), result()], tools=[TOOL], tenant_id="one")
+        assert openai.requests[-1].body["messages"][1]["reasoning_content"] == "It may rain."
