@@ -126,6 +126,7 @@ class Fault:
         waited_s: how long an answer was waited for, where the wait itself is the fault.
         sent: whether the request may have reached the provider.
         lasting: whether the next try of the deployment will fail in the same way; it is passed over at once.
+        only_said: whether that it is no fault of the request is known by words alone, which may be the request's own.
     """
 
     kind: FaultKind
@@ -135,11 +136,17 @@ class Fault:
     waited_s: float = 0.0
     sent: bool = True
     lasting: bool = False
+    only_said: bool = False
 
     @property
     def was_asked(self) -> bool:
         """Whether anything was tried at all; if not, the deployment has nothing to do with it."""
         return self.sent or self.kind not in _REQUEST_FAULTS
+
+    @property
+    def may_be_the_requests(self) -> bool:
+        """Whether the request may have brought it about."""
+        return self.only_said or self.kind in _MAYBE_OWN
 
     @property
     def may_be_billed(self) -> bool:
@@ -458,7 +465,7 @@ class Routes:
                 return
         health.last_fault = str(fault)
         health.hung = fault.kind is FaultKind.TIMEOUT
-        health.failed_at.append((now, tenant if fault.kind in _MAYBE_OWN else None))
+        health.failed_at.append((now, tenant if fault.may_be_the_requests else None))
         while health.failed_at[0][0] < now - _FAILURE_WINDOW_S:
             health.failed_at.popleft()
         whose = {one for _, one in health.failed_at}
@@ -472,6 +479,8 @@ class Routes:
         health, now = self._health[deployment.id], self._clock()
         is_same = health.cooling_until <= now or health.cooling_for == only_for
         health.cooling_for = only_for if is_same else None
+        if not is_same:  # for how long, one tenant's request does not say for the others
+            health.cooling_until = health.told_until = 0.0
         until = now + min(seconds, _RETRY_AFTER_MAX_S)
         health.cooling_until = max(health.cooling_until, until)
         if told:
@@ -736,7 +745,8 @@ class Walk:
                 outcome = yield from self._once(deployment, group, wait, behind)
                 own += 1
         if isinstance(outcome, Fault) and outcome.kind in _RETRYABLE and outcome.retry_after_s is not None:
-            self._routes.cool(deployment, outcome.retry_after_s, told=True)
+            only_for = self._tenant if outcome.only_said else None
+            self._routes.cool(deployment, outcome.retry_after_s, told=True, only_for=only_for)
         return outcome
 
     def _once(

@@ -321,7 +321,7 @@ UNMADE: list[dict[str, Any]] = [
 ANSWERED: list[dict[str, Any]] = [
     *(
         saying(f"ANSWER {how}", **more)
-        for how in ("500", "nothing", "html", "policy", "overflow", "echo", "413", "422")
+        for how in ("500", "nothing", "html", "policy", "overflow", "echo", "rate", "413", "422")
         for more in ({}, {"temperature": 0.2}, {"max_tokens": 1}, {"tools": [TOOL]})
     ),
     saying("and this", PICTURE, temperature=0.2),
@@ -346,7 +346,8 @@ def answer(asked: Received) -> Any:
         "html": Raw(b"<html>Hello</html>", content_type="text/html"),
         "policy": ContentPolicy(),
         "overflow": ContextOverflow(),
-        "echo": Status(400, f"messages.0: {said[:80]}: insufficient_quota, your organization is disabled"),
+        "echo": Status(400, "not understood: insufficient_quota, your organization is disabled"),
+        "rate": Status(400, "not understood: rate limit reached, try again in 3600s"),
         "413": Status(413, "the request is too large"),
         "422": Status(422, "messages: field required"),
     }

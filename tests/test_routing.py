@@ -896,6 +896,17 @@ class TestAFailureOfOneTenants:
         world.walk("quality", {}, tenant="other")
         assert world.asked == ["quality/2"]
 
+    def test_says_for_how_long_to_nobody_else(self) -> None:
+        world = World(quality_and_fast())
+        lie = Fault(K.RATE_LIMITED, "HTTP 400", retry_after_s=3000, only_said=True)
+        world.walk("quality", {"quality/1": lie}, tenant="one", timeout=100)
+        for _ in range(3):
+            world.walk("quality", {"quality/1": Fault(K.SERVER_ERROR)}, tenant="other")
+        world.walk("quality", {}, tenant="other")
+        assert world.asked == ["quality/2"]
+        world.clock.now += 61
+        assert world.walk("quality", {}, tenant="other") == "quality/1"
+
     def test_and_its_providers_word_when_to_come_back_is_everybodys(self) -> None:
         world = World(quality_and_fast())
         world.walk("quality", {"quality/1": Fault(K.SERVER_ERROR, retry_after_s=400)}, tenant="one")
