@@ -107,6 +107,7 @@ class Konstruct:
         self._config_error: ConfigError | None = None
         self._reloading = asyncio.Lock()
         self._making: dict[str, asyncio.Future[None]] = {}  # groups on demand
+        self._makers = Admission(1)  # of which one is made after another, for whoever wants it in turn
         self._entered = False
         self._begun = anyio.Event()
         if isinstance(config, Config):
@@ -118,7 +119,7 @@ class Konstruct:
         """Set up what the first config that can be used asks for."""
         self._embedded = _embedded_server(config, self._environ)
         self._in_use = _Terms(config, ModelRouter(config, self._embedded))
-        self._admission = Admission(config.max_concurrency, config.max_queue)
+        self._admission = Admission(config.max_concurrency, config.max_queue, config.callers)
         self._books = self._books or Ledger(config.ledger.url, config.ledger.spool)
         self._begun.set()
         if self._entered:
@@ -188,7 +189,8 @@ class Konstruct:
 
     def _unusable(self) -> ConfigError:
         error = self._config_error or ConfigError(())
-        if self._environ.get("KONSTRUCT_TENANT_ID", "").strip():  # a fault may name another tenant, or a group of one
+        # A fault may name another tenant, or a group of one.
+        if error.is_private or self._environ.get("KONSTRUCT_TENANT_ID", "").strip():
             return ConfigError(["cannot be used; the server's log says why"], source=error.source)
         return ConfigError(error.faults, source=error.source, table=error.table, table_faults=error.table_faults)
 
@@ -279,7 +281,7 @@ class Konstruct:
             self._embedded = _embedded_server(config, self._environ)
         await self._change_to(config)
         self._config_error = None
-        self._admission.resize(config.max_concurrency, config.max_queue)
+        self._admission.resize(config.max_concurrency, config.max_queue, config.callers)
         return True
 
     async def _change_to(self, config: Config) -> None:
@@ -293,9 +295,9 @@ class Konstruct:
         self._in_use = terms
         self._drop_earlier()
 
-    async def _make_group(self, name: str) -> None:
-        """Make the group of a name that a wildcard matches one of the config's."""
-        async with self._reloading:
+    async def _make_group(self, name: str, tenant: str) -> None:
+        """Make the group of a name that a wildcard matches one of the config's, which a tenant asks for."""
+        async with self._makers.turn(0, tenant), self._reloading:
             config = self.config
             if name not in config.groups and (group := config.matching(name)) is not None:
                 await self._change_to(config.with_group(group))
@@ -476,11 +478,11 @@ class Konstruct:
         group = _group_name(self.config, request.model_group, tenant)
         async with self._account(tenant, group, deadline) as account:
             if group not in self.config.groups:
-                await self._on_demand(group, request, timeout_s, deadline)
+                await self._on_demand(group, request, tenant.id, timeout_s, deadline)
                 account.tenant = tenant = _tenant(self.config, request.tenant_id)
                 _group_name(self.config, group, tenant)  # the config may be another by now
             terms = self._terms
-            walk = terms.router.walk(request, group, deadline, tenant.groups, on_wait or _nobody)
+            walk = terms.router.walk(request, group, deadline, tenant, on_wait or _nobody)
             terms.calls += 1
             try:
                 with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
@@ -502,15 +504,15 @@ class Konstruct:
                 walk.attempts,
             )
 
-    async def _on_demand(self, name: str, request: Request, timeout_s: float, deadline: float) -> None:
+    async def _on_demand(self, name: str, request: Request, tenant: str, timeout_s: float, deadline: float) -> None:
         """Have the group of a name that a wildcard matches made one of the config's."""
         with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
-            async with self._admission.turn(request.chars):
+            async with self._admission.turn(request.chars, tenant):
                 # Many others that are made meanwhile can have it go again, and a change of the config its wildcard.
                 while name not in self.config.groups and self.config.matching(name) is not None:
                     # In a task of its own: what another call may wait for too is not broken off with this one.
                     if (making := self._making.get(name)) is None:
-                        making = self._making[name] = asyncio.ensure_future(self._make_group(name))
+                        making = self._making[name] = asyncio.ensure_future(self._make_group(name, tenant))
                         making.add_done_callback(lambda _: self._making.pop(name, None))
                     await asyncio.shield(making)
                 return
@@ -521,7 +523,7 @@ class Konstruct:
     async def _ask(self, walk: Walk, request: Request, account: _Account, terms: _Terms) -> Completion:
         """The first answer on the walk."""
         walk.wait_for(f"its turn, {self._admission.waiting} calls before it")
-        async with self._admission.turn(request.chars):
+        async with self._admission.turn(request.chars, account.tenant.id):
             await turn(Step.BEGIN)
             walk.wait_for("LiteLLM to load")
             await terms.router.ready()
@@ -559,7 +561,7 @@ class Konstruct:
         """Ask one deployment once, if the budgets afford it, and put what it counts on the account."""
         router, deployment = terms.router, attempt.deployment
         wait_for(f"its turn at {deployment.name}")
-        async with router.turn(deployment):
+        async with router.turn(deployment, account.tenant.id):
             wait_for(f"the ledger, before {deployment.name} is asked")
             recalled = router.recall(deployment, request, account.tenant.id)
             try:
@@ -931,12 +933,18 @@ def _tenant(config: Config, claimed: str | None) -> Tenant:
         UnknownTenantError: there is no such tenant.
     """
     name = config.default_tenant if claimed is None else claimed
-    if (tenant := config.tenants.get(name)) is not None:
+    tenant = config.tenants.get(name)
+    if config.pin_tenant and name != config.default_tenant:
+        tenant = None  # said of one that there is in the words for one that there is not
+    elif tenant is None and config.allow_unknown:
+        tenant = _anybody(config, name)
+    if tenant is not None:
         return tenant
-    if not config.allow_unknown:
-        advice = "" if claimed is not None else ", which calls without a tenant_id are on; pass the one you were given"
-        raise UnknownTenantError(f"no tenant {quoted(name)}{advice}")
-    return _anybody(config, name)
+    advice = ", which calls without a tenant_id are on; pass the one you were given"
+    if claimed is not None:
+        is_alone = config.pin_tenant or list(config.tenants) == [config.default_tenant]
+        advice = " here; leave tenant_id out" if is_alone else ""
+    raise UnknownTenantError(f"no tenant {quoted(name)}{advice}")
 
 
 def _anybody(config: Config, name: str) -> Tenant:

@@ -213,6 +213,7 @@ class Config:
         known_tenant: whose server this is, where the environment or the config says so.
         tenants: those that are named, by id.
         allow_unknown: whether there are others.
+        pin_tenant: whether calls are on the account of `default_tenant` alone.
         budgets: of every tenant that has none of its own.
         budget_fallback: the group whose free deployments may answer where a budget does not afford the call.
         min_answer_tokens: an answer that a budget affords no more than this many tokens of is not worth asking for.
@@ -252,6 +253,7 @@ class Config:
     routing_strategy: RoutingStrategy
     warnings: tuple[str, ...]
     public: Mapping[str, Any]
+    pin_tenant: bool = False
     models: Models = field(default_factory=Models, repr=False, compare=False)  # what is used is in the deployments
     models_file: Path | None = None
     broken_table: bool = False
@@ -260,6 +262,11 @@ class Config:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     on_demand: tuple[str, ...] = ()
     make: Callable[[str], Group | None] = field(default=lambda _: None, repr=False, compare=False)
+
+    @property
+    def callers(self) -> Collection[str]:
+        """The tenants that are named and may call here."""
+        return (self.default_tenant,) if self.pin_tenant else self.tenants.keys()
 
     def matching(self, name: str) -> Group | None:
         """The group of this name that a wildcard stands for; None where none does. It is one of the config's, or is to
@@ -313,8 +320,15 @@ def load_config(
             table=reading.table,
             table_faults=reading.table_faults,
             warnings=reading.warnings,
+            is_private=_pins_tenant(source.document),
         )
     return config
+
+
+def _pins_tenant(document: Mapping[str, Any]) -> bool:
+    """Whether it means to, whatever else is wrong with it."""
+    section = document.get("konstruct")
+    return isinstance(section, dict) and bool(section.get("pin_tenant"))
 
 
 def _drop_embedded(document: dict[str, Any]) -> None:
@@ -547,6 +561,7 @@ class _KonstructSettings(_Section):
     default_tenant: str | None = None
     tenants: dict[str, Any] | None = None
     allow_unknown: bool | None = None
+    pin_tenant: bool | None = None
     budgets: list[Any] = []
     budget_fallback: str | None = None
     min_answer_tokens: _Count = 256
@@ -858,16 +873,25 @@ class _Reading:
             and fallback in self._embedded
         ):
             self._fault("konstruct.budget_fallback", f"{quoted(fallback)} is the embedded model, too weak for that")
-        tenants = self._tenants(konstruct.tenants or {}, budgets)
-        allow_unknown = konstruct.tenants is None if konstruct.allow_unknown is None else konstruct.allow_unknown
-        if not allow_unknown and not konstruct.tenants:
-            self._fault("konstruct.tenants", "should name a tenant, or nobody is one; without this key everybody is")
-        known_tenant = self._known_tenant(konstruct.default_tenant, None if allow_unknown else tenants)
-        if tenants and not allow_unknown and known_tenant is None and _DEFAULT_TENANT not in tenants:
-            self._lost.append(
-                f'konstruct.tenants: there is no "{_DEFAULT_TENANT}", so a call without a tenant_id is refused; '
-                "konstruct.default_tenant or KONSTRUCT_TENANT_ID can name another"
-            )
+        # A budget that every invented name had a copy of would hold nothing.
+        allow_unknown = konstruct.allow_unknown
+        if allow_unknown is None:
+            allow_unknown = konstruct.tenants is None and not budgets
+        if konstruct.tenants == {} and not allow_unknown:
+            self._fault("konstruct.tenants", "should name a tenant, or nobody is one")
+        known_tenant = self._known_tenant(konstruct.default_tenant)
+        pin_tenant = konstruct.pin_tenant
+        if pin_tenant is None:
+            pin_tenant = konstruct.tenants is not None and self._value("KONSTRUCT_TENANT_ID") is not None
+        if pin_tenant:
+            known_tenant = known_tenant or _DEFAULT_TENANT
+        default_tenant = known_tenant or _DEFAULT_TENANT
+        entries = konstruct.tenants
+        if entries is None:
+            entries = {} if allow_unknown else {default_tenant: None}
+        tenants = self._tenants(entries, budgets)
+        if tenants and not allow_unknown and default_tenant not in tenants:
+            self._no_default_tenant(konstruct.default_tenant, is_needed=pin_tenant)
         ledger = self._ledger(konstruct.ledger_url)
         strategy = self._strategy(router.routing_strategy)
         self._too_patient(konstruct.timeout_s)
@@ -902,12 +926,13 @@ class _Reading:
             },
             "konstruct": {
                 "default_group": default_among(default_group, visible),
-                "default_tenant": known_tenant or _DEFAULT_TENANT,
+                "default_tenant": default_tenant,
                 "timeout_s": konstruct.timeout_s,
                 "max_concurrency": konstruct.max_concurrency,
                 "max_queue": konstruct.max_queue,
                 "max_result_chars": konstruct.max_result_chars,
                 "allow_unknown": allow_unknown,
+                "pin_tenant": pin_tenant,
                 "tenants": {
                     tenant.id: _shown_tenant(tenant, visible, with_note=known_tenant is None)
                     for tenant in tenants.values()
@@ -929,8 +954,9 @@ class _Reading:
             files=source.files,
             groups=MappingProxyType(groups),
             default_group=default_group,
-            default_tenant=known_tenant or _DEFAULT_TENANT,
+            default_tenant=default_tenant,
             known_tenant=known_tenant,
+            pin_tenant=pin_tenant,
             tenants=MappingProxyType(tenants),
             allow_unknown=allow_unknown,
             budgets=budgets,
@@ -1211,17 +1237,33 @@ class _Reading:
                 found.append(Budget(limit, settings.per, self._family(groups)))
         return tuple(found)
 
-    def _known_tenant(self, default: str | None, named: Mapping[str, Tenant] | None) -> str | None:
-        """Whose server this is; `named` are the tenants there are, None where there may be others."""
-        place, tenant = "KONSTRUCT_TENANT_ID", self._value("KONSTRUCT_TENANT_ID")
+    def _known_tenant(self, default: str | None) -> str | None:
+        """Whose server this is; None where nothing says so."""
+        tenant = self._value("KONSTRUCT_TENANT_ID")
         if tenant is None:
-            place, tenant = "konstruct.default_tenant", default
-        elif not TENANT_ID.match(tenant):
-            self._fault(place, TENANT_ID_RULE)
+            return default
+        if not TENANT_ID.match(tenant):
+            self._fault("KONSTRUCT_TENANT_ID", TENANT_ID_RULE)
             return None
-        if tenant is not None and named is not None and tenant not in named:
-            self._fault(place, "is no tenant of konstruct.tenants")
         return tenant
+
+    def _no_default_tenant(self, default: str | None, *, is_needed: bool) -> None:
+        """A call that names no tenant is on nobody's account."""
+        if self._value("KONSTRUCT_TENANT_ID") is not None:
+            self._fault("KONSTRUCT_TENANT_ID", "is no tenant of konstruct.tenants")
+        elif default is not None:
+            self._fault("konstruct.default_tenant", "is no tenant of konstruct.tenants")
+        elif is_needed:
+            self._fault(
+                "konstruct.pin_tenant",
+                f'there is no "{_DEFAULT_TENANT}" in konstruct.tenants; konstruct.default_tenant or '
+                "KONSTRUCT_TENANT_ID has to say whose server this is",
+            )
+        else:
+            self._lost.append(
+                f'konstruct.tenants: there is no "{_DEFAULT_TENANT}", so a call without a tenant_id is refused; '
+                "konstruct.default_tenant or KONSTRUCT_TENANT_ID can name another"
+            )
 
     def _ledger(self, given: str | None) -> LedgerPlace:
         """The ledger that the environment, else the config names, else a file in the user's data folder."""

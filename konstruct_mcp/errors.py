@@ -83,6 +83,7 @@ class ConfigError(KonstructError):
         table: the user's table of models, where that is what cannot be used; `table_faults` are those of `faults` that
             are its own.
         warnings: what of the config is lost or has no effect here, as far as that could be seen.
+        is_private: whether the config is of a server that shows nothing of another tenant: a fault may name one.
     """
 
     code = "config"
@@ -96,7 +97,9 @@ class ConfigError(KonstructError):
         table: Path | None = None,
         table_faults: Sequence[str] = (),
         warnings: Sequence[str] = (),
+        is_private: bool = False,
     ) -> None:
+        self.is_private = is_private
         self.faults = tuple(faults)
         self.source = source
         self.files = tuple(files)

@@ -306,7 +306,8 @@ def fault_of_body(status: int, code: object, message: str, secrets: Collection[s
     when the provider behind it fails. `code` is the one inside, a number or a word."""
     code, message = code if isinstance(code, int) else str(code)[:_MOST_SAID], message[:_MOST_SAID]
     said = _Said(str(code), message)
-    number = _status(code) or next((number for words, number in _CODES if words.search(said.codes)), None)
+    told = _status(code)
+    number = told or next((number for words, number in _CODES if words.search(said.codes)), None)
     if number is None and said.is_of_a_rate:
         number = 429
     if number is None and any(map(said.says, (_OVERFLOW, _POLICY, _NO_MONEY, _QUOTA, _KEY))):
@@ -315,7 +316,8 @@ def fault_of_body(status: int, code: object, message: str, secrets: Collection[s
     if number is None:
         return Fault(FaultKind.BAD_ANSWER, f"HTTP {status} with an error in it" if message else f"HTTP {status}")
     fault = _http_fault(number, said, (), {}, secrets)
-    return replace(fault, detail=f"HTTP {status} with an error {number} in it")
+    only_said = fault.only_said or told is None
+    return replace(fault, detail=f"HTTP {status} with an error {number} in it", only_said=only_said)
 
 
 # The HTTP statuses that go with words in the place of a number.
@@ -448,14 +450,25 @@ _LATE = (408, 524)  # Cloudflare's, after its hundred seconds: another try takes
 _GUARDRAIL = 446  # Portkey's and WSO2's, for what a check of the operator's own has stopped
 
 
+# With these it is the account or its limit, whatever is said; a word of the request's own is not taken for that.
+_SPEAK_FOR_THEMSELVES = (401, 402, 407, 410, 429)
+
+
 def _http_fault(
+    status: int, said: _Said, litellm_says: Collection[str], headers: Mapping[str, str], secrets: Collection[str]
+) -> Fault:
+    if status < 400:
+        return fault_of_body(status, said.number or said.codes, said.message, secrets)
+    found = _fault_of_status(status, said, litellm_says, headers, secrets)
+    return replace(found, only_said=status not in _SPEAK_FOR_THEMSELVES)
+
+
+def _fault_of_status(
     status: int, said: _Said, litellm_says: Collection[str], headers: Mapping[str, str], secrets: Collection[str]
 ) -> Fault:
     detail = f"HTTP {status}"
     retry_after_s = said.wait_s if (told := _retry_after(headers)) is None else told
     reason = _one_line(said.message, secrets) or detail
-    if status < 400:
-        return fault_of_body(status, said.number or said.codes, said.message, secrets)
     if status == 407:
         return Fault(FaultKind.CONNECTION, detail, sent=False, lasting=True)
     if status in (400, 422) and _ANSWER_LIMIT.search(said.message):

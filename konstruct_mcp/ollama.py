@@ -18,7 +18,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cachetools import TTLCache
 
@@ -223,16 +223,27 @@ class _Model:
     abilities: frozenset[str] | None = None
 
 
+class _Key(NamedTuple):
+    """A model of a server, as it is shown to whoever has these headers."""
+
+    base: str
+    headers: tuple[tuple[str, str], ...]
+    model: str
+
+
 class Servers:
     """Asks them, and keeps what it has learnt of their models for a while."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._models: TTLCache[tuple[str, str], _Model] = TTLCache(_MOST_MODELS, _KNOWN_S, clock)
-        self._silent: TTLCache[tuple[str, str], _Model] = TTLCache(_MOST_MODELS, _UNKNOWN_S, clock)
-        self._enlarged: TTLCache[tuple[str, str], int] = TTLCache(_MOST_MODELS, _STAYS_S, clock)
+        self._models: TTLCache[_Key, _Model] = TTLCache(_MOST_MODELS, _KNOWN_S, clock)
+        self._silent: TTLCache[_Key, _Model] = TTLCache(_MOST_MODELS, _UNKNOWN_S, clock)
+        self._enlarged: TTLCache[_Key, int] = TTLCache(_MOST_MODELS, _STAYS_S, clock)
 
-    async def chat(self, base: str, body: Mapping[str, Any], ask: Ask) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Ask once; the answer in OpenAI's format, and all that is to be noted of it.
+    async def chat(
+        self, base: str, headers: Mapping[str, str], body: Mapping[str, Any], ask: Ask
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Ask once; the answer in OpenAI's format, and all that is to be noted of it. What stands before a server goes
+        by the `headers` whom it tells what.
 
         A prompt that a server refuses for its window is asked again with a larger one. Raises whatever `ask` raises for
         the rest.
@@ -241,7 +252,7 @@ class Servers:
             FaultError: the prompt is too long, the model cannot see, or what came is no answer.
         """
         body = dict(body)
-        key = (base, str(body["model"]))
+        key = _Key(base, tuple(sorted(headers.items())), str(body["model"]))
         length = _Length.of(body)
         if length.images and (abilities := (await self._model(key, ask)).abilities) and "vision" not in abilities:
             # Ollama would leave them out without a word.
@@ -262,7 +273,7 @@ class Servers:
         return _completion(answer, body), tuple(_cut(answer, length, window))
 
     async def _window(
-        self, key: tuple[str, str], body: Mapping[str, Any], length: _Length, ask: Ask
+        self, key: _Key, body: Mapping[str, Any], length: _Length, ask: Ask
     ) -> tuple[int | None, int | None]:
         """The `num_ctx` to ask for, and the largest there is; None for what the server makes of it.
 
@@ -292,9 +303,7 @@ class Servers:
         self._enlarged[key] = window
         return window, most
 
-    async def _larger(
-        self, key: tuple[str, str], window: int | None, most: int | None, length: _Length, ask: Ask
-    ) -> int | None:
+    async def _larger(self, key: _Key, window: int | None, most: int | None, length: _Length, ask: Ask) -> int | None:
         """The `num_ctx` to ask for once more after a refusal: the estimate was too short, or the server loads its
         models with less than others do. None where more is not to be had, or would not help."""
         if length.estimate < _LOADED_TOKENS // 4 or (window is not None and window == most):
@@ -304,18 +313,18 @@ class Servers:
             return None
         return min(most, _in_steps(2 * max(window or 0, length.estimate)))
 
-    async def _model(self, key: tuple[str, str], ask: Ask) -> _Model:
+    async def _model(self, key: _Key, ask: Ask) -> _Model:
         known = self._models.get(key) or self._silent.get(key)
         if known is None:
-            shown = await _ask(ask, "/api/show", {"model": key[1]})
+            shown = await _ask(ask, "/api/show", {"model": key.model})
             known = _as_shown(shown)
             (self._models if known.length else self._silent)[key] = known
         return known
 
-    async def _loaded(self, key: tuple[str, str], ask: Ask) -> int:
+    async def _loaded(self, key: _Key, ask: Ask) -> int:
         """How many tokens it reads as it is loaded now; 0 where it is not, or the server does not say."""
         running = (await _ask(ask, "/api/ps", None)).get("models")
-        name = key[1] if ":" in key[1] else f"{key[1]}:latest"
+        name = key.model if ":" in key.model else f"{key.model}:latest"
         found = (
             one.get("context_length")
             for one in (running if isinstance(running, list) else ())

@@ -9,6 +9,7 @@ Pure code: what was passed, and the words of whoever refused it.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -79,18 +80,26 @@ def _is_named(name: str, text: str) -> bool:
 class Refusals:
     """What deployments have refused to take, so that it is not sent to them again.
 
-    Whether something is refused may depend on its value and on what else is asked, so that it is remembered with both.
+    Whether something is refused may depend on its value and on what else is asked, so that it is remembered with both;
+    and on what the conversation holds, so that it is remembered for the tenant alone who was refused.
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, frozenset[str]], tuple[str, ...]] = OrderedDict()
-        self._ways: OrderedDict[str, tuple[Way, ...]] = OrderedDict()  # in which deployments want to be asked, by ids
+        self._known: OrderedDict[tuple[str, str, frozenset[str]], tuple[str, ...]] = OrderedDict()
+        self._ways: OrderedDict[tuple[str, str], tuple[Way, ...]] = OrderedDict()  # to be asked in
+        self._tenant = ""
+
+    def to(self, tenant: str) -> Refusals:
+        """The same, for what a tenant is refused."""
+        made = copy.copy(self)
+        made._tenant = tenant
+        return made
 
     def of_these(self, ids: Collection[str]) -> Refusals:
         """What these deployments have refused, for the next config."""
         made = Refusals()
         made._known.update((key, refused) for key, refused in self._known.items() if key[0] in ids)
-        made._ways.update((id_, ways) for id_, ways in self._ways.items() if id_ in ids)
+        made._ways.update((key, ways) for key, ways in self._ways.items() if key[0] in ids)
         return made
 
     def of(self, deployment: Deployment, passed: Mapping[str, Any]) -> tuple[str, ...]:
@@ -99,17 +108,19 @@ class Refusals:
 
     def ways(self, deployment: Deployment) -> tuple[Way, ...]:
         """Those in which it has answered after a refusal."""
-        return _recalled(self._ways, deployment.id)
+        return _recalled(self._ways, (deployment.id, self._tenant))
 
     def add(
         self, deployment: Deployment, passed: Mapping[str, Any], refused: Iterable[str], ways: Iterable[Way] = ()
     ) -> None:
         _add(self._known, self._key(deployment, passed), refused)
-        _add(self._ways, deployment.id, ways)
+        _add(self._ways, (deployment.id, self._tenant), ways)
 
-    def _key(self, deployment: Deployment, passed: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
-        return deployment.id, frozenset(
-            f"{name} {value!r}" if name in TUNING else name for name, value in passed.items()
+    def _key(self, deployment: Deployment, passed: Mapping[str, Any]) -> tuple[str, str, frozenset[str]]:
+        return (
+            deployment.id,
+            self._tenant,
+            frozenset(f"{name} {value!r}" if name in TUNING else name for name, value in passed.items()),
         )
 
 

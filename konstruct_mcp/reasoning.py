@@ -26,9 +26,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from cachetools import TTLCache
-
 from .config import Deployment
+from .shares import Shares
 from .types import Message, ToolCall
 
 # -- in the text -------------------------------------------------------------------------------------------------------
@@ -99,12 +98,10 @@ _LEAST = 1000  # characters that one counts at least, which bounds their number
 
 class Kept:
     """The reasoning behind the tool calls of the last hour, in memory: 32 million characters in all, of which the
-    oldest make room, and two million of one answer."""
+    oldest of whoever has most make room, and two million of one answer."""
 
     def __init__(self) -> None:
-        self._thoughts: TTLCache[bytes, _Thought] = TTLCache(
-            _MOST_CHARS, _KEPT_S, getsizeof=lambda thought: thought.chars
-        )
+        self._thoughts: Shares[bytes, Mapping[str, Any]] = Shares(_MOST_CHARS, _KEPT_S)
 
     def keep(
         self,
@@ -117,9 +114,9 @@ class Kept:
         """What this deployment has thought, after these messages, before it made these calls."""
         chars = len(json.dumps(reasoning)) if calls and reasoning else 0
         if 0 < chars <= _MOST_OF_ONE:
-            thought = _Thought(reasoning, max(_LEAST, chars // len(calls) + 1))
+            size = max(_LEAST, chars // len(calls) + 1)
             for key in _keys(_maker(tenant, deployment), calls, _Conversation(messages)):
-                self._thoughts[key] = thought
+                self._thoughts.keep(tenant, key, reasoning, size)
 
     def recall(self, tenant: str, deployment: Deployment, messages: Sequence[Message]) -> Recalled:
         """What this deployment is to be given back in these messages."""
@@ -128,14 +125,14 @@ class Kept:
         found = []
         for keys in _turns(tenant, deployment, messages):
             thoughts = [thought for key in keys if (thought := self._thoughts.get(key)) is not None]
-            found.append(thoughts[0].reasoning if thoughts else None)
+            found.append(thoughts[0] if thoughts else None)
         return Recalled(tuple(found))
 
     def forget(self, tenant: str, deployment: Deployment, messages: Sequence[Message]) -> None:
         """What this deployment has thought in these messages, which it does not take back."""
         for keys in _turns(tenant, deployment, messages):
             for key in keys:
-                self._thoughts.pop(key, None)
+                self._thoughts.drop(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +146,6 @@ class Recalled:
     def bytes(self) -> int:
         """Its length as JSON."""
         return sum(len(json.dumps(thought, ensure_ascii=False).encode()) for thought in self.turns if thought)
-
-
-@dataclass(frozen=True, slots=True)
-class _Thought:
-    reasoning: Mapping[str, Any]
-    chars: int
 
 
 class _Conversation:

@@ -32,8 +32,9 @@ import anyio.to_thread
 from . import ollama
 from .access import wants_login, wants_token
 from .accounts import Quote
+from .admission import Admission
 from .bodies import body_of
-from .config import Config, Deployment
+from .config import Config, Deployment, Tenant
 from .embedded import EmbeddedServer
 from .environment import lend, take_back
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
@@ -89,9 +90,9 @@ class ModelRouter:
         self._servers: ollama.Servers = ollama.Servers() if earlier is None else earlier._servers
         same = set() if earlier is None else {one.id for one in self._deployments() if earlier._has(one)}
         self._refusals: Refusals = Refusals() if earlier is None else earlier._refusals.of_these(same)
-        self._slots: dict[str, asyncio.Semaphore] = {
+        self._slots: dict[str, Admission] = {
             deployment.id: (earlier._slots.get(deployment.id) if earlier and deployment.id in same else None)
-            or asyncio.Semaphore(most)
+            or Admission(most)
             for deployment in self._deployments()
             if (most := deployment.max_parallel_requests) is not None
         }
@@ -151,11 +152,11 @@ class ModelRouter:
         request: Request,
         group: str,
         deadline: float,
-        allowed: Collection[str],
+        tenant: Tenant,
         tell: Callable[[str], None],
     ) -> Walk:
-        """Open the walk of a request through the `allowed` groups. `deadline` is a reading of `time.monotonic`; `tell`
-        is told what is being waited for."""
+        """Open the walk of a tenant's request. `deadline` is a reading of `time.monotonic`; `tell` is told what is
+        being waited for."""
         input_tokens = sum(message.chars for message in request.messages) // _CHARS_PER_TOKEN
         needs = Needs(
             tools=bool(request.tools),
@@ -164,7 +165,7 @@ class ModelRouter:
             tokens=input_tokens + (request.max_tokens or 0),
             input_tokens=input_tokens,
         )
-        return self._routes.walk(group, needs, deadline, allowed, tell)
+        return self._routes.walk(group, needs, deadline, tenant.groups, tell, tenant.id)
 
     async def ready(self) -> None:
         """Wait until providers can be asked: until LiteLLM is loaded.
@@ -175,9 +176,10 @@ class ModelRouter:
         await self._loaded()
         _ = self._routes  # which lets go of the earlier one
 
-    def turn(self, deployment: Deployment) -> contextlib.AbstractAsyncContextManager[None]:
-        """The right to ask it, which is waited for where its `max_parallel_requests` are under way."""
-        return self._slots.get(deployment.id) or contextlib.nullcontext()
+    def turn(self, deployment: Deployment, tenant: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """A tenant's right to ask it, which is waited for where its `max_parallel_requests` are under way."""
+        slots = self._slots.get(deployment.id)
+        return contextlib.nullcontext() if slots is None else slots.turn(0, tenant)
 
     def recall(self, deployment: Deployment, request: Request, tenant: str) -> Recalled:
         """What the deployment has thought in this conversation of a tenant, for one try."""
@@ -230,7 +232,7 @@ class ModelRouter:
                     refusal,
                     speaks_openais=engine.speaks_openais(deployment),
                 ),
-                self._refusals,
+                self._refusals.to(tenant),
                 lambda: self._kept.forget(tenant, deployment, request.messages),
             )
         except UnsupportedError as error:
@@ -301,7 +303,13 @@ class ModelRouter:
             return None
         if (renewing := self._renewing.get(deployment.id)) is None:
             renewing = self._renewing[deployment.id] = asyncio.ensure_future(
-                anyio.to_thread.run_sync(_renew, deployment, abandon_on_cancel=True, limiter=self._renewers)
+                anyio.to_thread.run_sync(
+                    _renew,
+                    deployment,
+                    Manner.of(deployment, self._config.variables),
+                    abandon_on_cancel=True,
+                    limiter=self._renewers,
+                )
             )
             renewing.add_done_callback(lambda _: self._renewing.pop(deployment.id, None))
         return await asyncio.shield(renewing)
@@ -330,7 +338,7 @@ class ModelRouter:
 
     def _status(self, deployment: Deployment) -> DeploymentStatus:
         facts = self._routes.facts(deployment)
-        state, reason = self._routes.state(deployment)
+        state, reason = self._routes.state(deployment, self._config.known_tenant)
         return DeploymentStatus(
             model=deployment.model,
             state=state,
@@ -362,7 +370,8 @@ class ModelRouter:
                 # LiteLLM sets them there too, and reads them when it asks.
                 if self._wanted:
                     lend(self._lender, self._config.variables)
-                engine = _Engine([d for d in self._deployments() if d.unavailable is None], self._servers)
+                available = [d for d in self._deployments() if d.unavailable is None]
+                engine = _Engine(available, self._servers, self._config.variables)
                 try:
                     engine.warm_up()
                 except Exception:
@@ -469,7 +478,7 @@ class _Engine:
     # Those that have asked somebody and are not closed since: the last of them closes what they share.
     _open: ClassVar[set[_Engine]] = set()
 
-    def __init__(self, deployments: list[Deployment], servers: ollama.Servers) -> None:
+    def __init__(self, deployments: list[Deployment], servers: ollama.Servers, variables: Mapping[str, str]) -> None:
         self.is_first = "litellm" not in sys.modules
         _quieten_before_import()
         import litellm
@@ -487,7 +496,7 @@ class _Engine:
         # It makes most providers' coroutines in a thread, and drops one whose call has been cancelled meanwhile.
         warnings.filterwarnings("ignore", r"coroutine '[\w.<>]+\.acompletion\w*' was never awaited", RuntimeWarning)
         self._ollama = servers
-        self._manners = {deployment.id: Manner.of(deployment) for deployment in deployments}
+        self._manners = {deployment.id: Manner.of(deployment, variables) for deployment in deployments}
         # In a thread that does nothing else: to look up a provider is enough for LiteLLM to ask for a login.
         ours.set(Manner(format="openai", at_once=False, plain=False))
         self._speaks = {deployment.id: _speaks_openais(litellm, deployment) for deployment in deployments}
@@ -676,7 +685,7 @@ def _ollama_provider() -> Any:
 
             call["logging_obj"].pre_call(input=call["messages"], api_key="")  # as for any other provider
             given = call["optional_params"]
-            answer, notes = await given["servers"].chat(base, given["body"], ask)
+            answer, notes = await given["servers"].chat(base, headers, given["body"], ask)
             response = type(call["model_response"])(**answer)
             ollama.note(response, notes)
             return response
@@ -684,9 +693,9 @@ def _ollama_provider() -> Any:
     return Ollama()
 
 
-def _renew(deployment: Deployment) -> Fault | None:
+def _renew(deployment: Deployment, manner: Manner) -> Fault | None:
     """Why there is no login for a call, which is renewed if it must be; blocks meanwhile."""
-    ours.set(Manner.of(deployment))
+    ours.set(manner)
     is_login = wants_login(deployment.model)
     try:
         if is_login:

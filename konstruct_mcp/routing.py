@@ -103,6 +103,9 @@ _REQUEST_FAULTS = (
     _UNASKED | _PASSED_ON | frozenset({FaultKind.CONTEXT_OVERFLOW, FaultKind.CONTENT_POLICY, FaultKind.BAD_REQUEST})
 )
 # What lasts until an operator sees to it.
+# What a request may have brought about, by its length, its patience or what it has the model write: until another
+# tenant has met with a failure too, it is known to whoever sent it and to nobody else.
+_MAYBE_OWN = frozenset({FaultKind.SERVER_ERROR, FaultKind.TIMEOUT, FaultKind.BAD_ANSWER})
 _SET_UP = frozenset({FaultKind.AUTH, FaultKind.QUOTA, FaultKind.NOT_FOUND, FaultKind.ACCOUNT, FaultKind.UNMADE})
 # Parameters of a deployment that say on whose account, or where, it is called.
 _ACCOUNT = re.compile(
@@ -123,6 +126,7 @@ class Fault:
         waited_s: how long an answer was waited for, where the wait itself is the fault.
         sent: whether the request may have reached the provider.
         lasting: whether the next try of the deployment will fail in the same way; it is passed over at once.
+        only_said: whether that it is no fault of the request is known by words alone, which may be the request's own.
     """
 
     kind: FaultKind
@@ -132,11 +136,17 @@ class Fault:
     waited_s: float = 0.0
     sent: bool = True
     lasting: bool = False
+    only_said: bool = False
 
     @property
     def was_asked(self) -> bool:
         """Whether anything was tried at all; if not, the deployment has nothing to do with it."""
         return self.sent or self.kind not in _REQUEST_FAULTS
+
+    @property
+    def may_be_the_requests(self) -> bool:
+        """Whether the request may have brought it about."""
+        return self.only_said or self.kind in _MAYBE_OWN
 
     @property
     def may_be_billed(self) -> bool:
@@ -242,9 +252,10 @@ class Needs:
 class _Health:
     """What is remembered of one deployment between calls. Times are readings of the injected clock, in seconds."""
 
-    failed_at: deque[float] = field(default_factory=deque)
+    failed_at: deque[tuple[float, str | None]] = field(default_factory=deque)  # and to whom; None: to anybody
     last_fault: str = ""
     cooling_until: float = 0.0
+    cooling_for: str | None = None  # the tenant to whom alone it has failed; None: for all
     told_until: float = 0.0  # by the provider itself
     hung: bool = False  # whether that is how it failed last
     reported_down: bool = False
@@ -325,17 +336,19 @@ class Routes:
         deadline: float,
         allowed: Collection[str] | None = None,
         tell: Callable[[str], None] = lambda line: None,
+        tenant: str | None = None,
     ) -> Walk:
         """Open the walk of one request. `deadline` is a reading of the clock; `allowed` are the groups that the tenant
-        may use, None for all; `tell` is told in one line what is being waited for, whenever that changes."""
-        return Walk(self, self._config.groups[group], needs, deadline, allowed, tell)
+        may use, None for all; `tell` is told in one line what is being waited for, whenever that changes; `tenant` is
+        whose request it is, None for anybody's."""
+        return Walk(self, self._config.groups[group], needs, deadline, allowed, tell, tenant)
 
-    def state(self, deployment: Deployment) -> tuple[DeploymentState, str | None]:
-        """The state users see, and its reason unless it is `ready`."""
+    def state(self, deployment: Deployment, tenant: str | None = None) -> tuple[DeploymentState, str | None]:
+        """The state that a tenant sees, or who looks after all of them, and its reason unless it is `ready`."""
         if deployment.unavailable is not None:
             return "unavailable", deployment.unavailable
         health = self._health[deployment.id]
-        if (left := self.cooling(deployment)) > 0:
+        if (left := self.cooling(deployment, tenant)) > 0:
             return "cooling_down", f"{health.last_fault}; tried again in {max(1, round(left))} s"
         if (limit := self.limit_reached(deployment)) is not None:
             return "cooling_down", limit
@@ -346,9 +359,12 @@ class Routes:
     def now(self) -> float:
         return self._clock()
 
-    def cooling(self, deployment: Deployment) -> float:
-        """Seconds for which its failures still have it passed over; 0 or less if they do not."""
-        return self._health[deployment.id].cooling_until - self._clock()
+    def cooling(self, deployment: Deployment, tenant: str | None = None) -> float:
+        """Seconds for which its failures still have it passed over by a tenant, or by any; 0 or less if they do not."""
+        health = self._health[deployment.id]
+        if tenant is not None and health.cooling_for not in (None, tenant):
+            return 0.0
+        return health.cooling_until - self._clock()
 
     def facts(self, deployment: Deployment) -> Facts:
         return self._facts[deployment.id]
@@ -421,8 +437,10 @@ class Routes:
         health.spend(now, 1, 0)
         return now
 
-    def ended(self, deployment: Deployment, outcome: Answer | Fault | None, began: float) -> None:
-        """Take note of how a try went; None when it was given up from outside (cancelled, deadline)."""
+    def ended(
+        self, deployment: Deployment, outcome: Answer | Fault | None, began: float, tenant: str | None = None
+    ) -> None:
+        """Take note of how a tenant's try went; None when it was given up from outside (cancelled, deadline)."""
         health = self._health[deployment.id]
         health.in_flight -= 1
         if isinstance(outcome, Answer):
@@ -435,11 +453,11 @@ class Routes:
             health.latencies.append(outcome.latency_s)
             health.spend(self._clock(), 0, outcome.tokens)
         elif outcome is not None and outcome.kind not in _REQUEST_FAULTS:
-            self._failed(deployment, health, outcome)
+            self._failed(deployment, health, outcome, tenant)
         elif outcome is not None and not outcome.was_asked:
             health.take_back(began)  # so that it does not count towards `rpm`
 
-    def _failed(self, deployment: Deployment, health: _Health, fault: Fault) -> None:
+    def _failed(self, deployment: Deployment, health: _Health, fault: Fault, tenant: str | None) -> None:
         now = self._clock()
         if fault.kind is FaultKind.TIMEOUT:
             health.latencies.append(max(fault.waited_s, health.latency))
@@ -447,17 +465,22 @@ class Routes:
                 return
         health.last_fault = str(fault)
         health.hung = fault.kind is FaultKind.TIMEOUT
-        health.failed_at.append(now)
-        while health.failed_at[0] < now - _FAILURE_WINDOW_S:
+        health.failed_at.append((now, tenant if fault.may_be_the_requests else None))
+        while health.failed_at[0][0] < now - _FAILURE_WINDOW_S:
             health.failed_at.popleft()
+        whose = {one for _, one in health.failed_at}
         # One that hung for its whole time-out has cost its caller most of all, and would cost the next one as much.
         hung = fault.kind is FaultKind.TIMEOUT and fault.waited_s >= deployment.timeout_s
         if hung or fault.lasting or len(health.failed_at) > self._config.allowed_fails:
-            self.cool(deployment, deployment.cooldown_s)
+            self.cool(deployment, deployment.cooldown_s, only_for=whose.pop() if len(whose) == 1 else None)
 
-    def cool(self, deployment: Deployment, seconds: float, *, told: bool = False) -> None:
-        """Pass this deployment over for so long; `told`: at its provider's own word."""
+    def cool(self, deployment: Deployment, seconds: float, *, told: bool = False, only_for: str | None = None) -> None:
+        """Have this deployment passed over for so long, by one tenant or by all; `told`: at its provider's own word."""
         health, now = self._health[deployment.id], self._clock()
+        is_same = health.cooling_until <= now or health.cooling_for == only_for
+        health.cooling_for = only_for if is_same else None
+        if not is_same:  # for how long, one tenant's request does not say for the others
+            health.cooling_until = health.told_until = 0.0
         until = now + min(seconds, _RETRY_AFTER_MAX_S)
         health.cooling_until = max(health.cooling_until, until)
         if told:
@@ -479,10 +502,10 @@ class Routes:
         health.reports.append(now)
         return True
 
-    def is_known_down(self, deployment: Deployment, own: int) -> bool:
-        """Whether it is passed over, and would be without so many failures of one's own."""
+    def is_known_down(self, deployment: Deployment, own: int, tenant: str | None) -> bool:
+        """Whether a tenant passes it over, and would without so many failures of the call's own."""
         others = len(self._health[deployment.id].failed_at) - own
-        return self.cooling(deployment) > 0 and others > self._config.allowed_fails
+        return self.cooling(deployment, tenant) > 0 and others > self._config.allowed_fails
 
     def probing(self, deployment: Deployment) -> asyncio.Event | None:
         """What ends when the call that is asking whether it is back has ended; None where nobody asks."""
@@ -602,8 +625,10 @@ class Walk:
         deadline: float,
         allowed: Collection[str] | None,
         tell: Callable[[str], None],
+        tenant: str | None,
     ) -> None:
         self._routes = routes
+        self._tenant = tenant
         self._group = group
         self._needs = needs
         self._deadline = deadline
@@ -702,7 +727,7 @@ class Walk:
                 return outcome
             wait = self._routes.backoff(retry) if outcome.retry_after_s is None else outcome.retry_after_s
             too_late = self._routes.now() + wait >= self._deadline
-            down = self._routes.is_known_down(deployment, own)
+            down = self._routes.is_known_down(deployment, own, self._tenant)
             if too_late or self._routes.limit_reached(deployment) or (down and self._is_anybody_behind()):
                 break
             self.wait_for(f"another try of {deployment.name}")
@@ -710,7 +735,7 @@ class Walk:
                 yield Hold(wait)
                 while (probing := self._routes.probing(deployment)) and not self._routes.seems_to_answer(deployment):
                     yield Hold(_ROUND_S, probing)
-                if probing is not None or self._routes.cooling(deployment) <= 0:
+                if probing is not None or self._cooling(deployment) <= 0:
                     outcome = yield from self._once(deployment, group, 0.0, behind)
                     own += 1
                 elif self._routes.until_probe(deployment) <= 0:
@@ -720,7 +745,8 @@ class Walk:
                 outcome = yield from self._once(deployment, group, wait, behind)
                 own += 1
         if isinstance(outcome, Fault) and outcome.kind in _RETRYABLE and outcome.retry_after_s is not None:
-            self._routes.cool(deployment, outcome.retry_after_s, told=True)
+            only_for = self._tenant if outcome.only_said else None
+            self._routes.cool(deployment, outcome.retry_after_s, told=True, only_for=only_for)
         return outcome
 
     def _once(
@@ -732,7 +758,7 @@ class Walk:
         try:
             outcome = yield Try(deployment, group.name, wait, self._limit(deployment, wait, behind))
         finally:
-            self._routes.ended(deployment, outcome, began)
+            self._routes.ended(deployment, outcome, began, self._tenant)
         assert outcome is not None  # noqa: S101  # a try is sent back how it went
         if isinstance(outcome, Fault):
             self._faults.append(outcome)
@@ -764,9 +790,9 @@ class Walk:
             left = self._left()
             for deployment, stop in left:
                 group, others = stop.group, len(left) > 1
-                if self._routes.state(deployment)[0] == "ready":  # as another call has found
+                if self._is_ready(deployment):  # as another call has found
                     return stop, (yield from self._ask(deployment, group, deployment.num_retries, behind=others))
-                if self._routes.cooling(deployment) <= 0:
+                if self._cooling(deployment) <= 0:
                     continue  # at a limit of its own
                 wait = self._routes.until_probe(deployment)
                 if (probing := self._routes.probing(deployment)) is not None:
@@ -814,10 +840,14 @@ class Walk:
         return [
             deployment
             for deployment in stop.group.deployments
-            if self._routes.state(deployment)[0] == "ready"
-            and self._fits(deployment, stop)
-            and not self._was_asked(deployment)
+            if self._is_ready(deployment) and self._fits(deployment, stop) and not self._was_asked(deployment)
         ]
+
+    def _is_ready(self, deployment: Deployment) -> bool:
+        return self._routes.state(deployment, self._tenant)[0] == "ready"
+
+    def _cooling(self, deployment: Deployment) -> float:
+        return self._routes.cooling(deployment, self._tenant)
 
     def _was_asked(self, deployment: Deployment) -> bool:
         return any(self._routes.same(deployment, asked) for asked in self._asked)
@@ -918,7 +948,7 @@ class Walk:
             for deployment in group.deployments:
                 if deployment.name not in exclude and not self._was_asked(deployment):
                     missing = self._needs.missing(self._routes.facts(deployment))
-                    state, reason = self._routes.state(deployment)
+                    state, reason = self._routes.state(deployment, self._tenant)
                     why = reason if state == "unavailable" else f"does not support {missing}" if missing else reason
                     if why is not None:
                         lines.setdefault(deployment.name, f"{deployment.name}: not tried, {why}")

@@ -23,7 +23,6 @@ from urllib.parse import quote, unquote
 
 import anyio
 import yaml
-from cachetools import TTLCache
 from mcp import types
 from mcp.server import NotificationOptions, Server
 from mcp.server.caching import CacheHint
@@ -50,6 +49,7 @@ from .errors import (
     cut,
     quoted,
 )
+from .shares import Shares
 from .types import Completion, Request, scrubbed
 
 _log = logging.getLogger(__name__)
@@ -229,9 +229,7 @@ class _Face:
 
     def __init__(self, konstruct: Konstruct, clock: Callable[[], float]) -> None:
         self._konstruct = konstruct
-        self._kept: TTLCache[str, _Kept] = TTLCache(
-            _KEPT_CHARS, _KEPT_S, timer=clock, getsizeof=lambda kept: len(kept.content)
-        )
+        self._kept: Shares[str, _Kept] = Shares(_KEPT_CHARS, _KEPT_S, clock)
 
     async def list_tools(self, ctx: _Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return types.ListToolsResult(tools=[_complete_tool(self._konstruct), _LIST_GROUPS_TOOL])
@@ -279,11 +277,9 @@ class _Face:
         if not self._shows(tenant):
             return None
         kept = str(uuid.uuid4())
-        try:
-            self._kept[kept] = _Kept(tenant, completion.content)
-        except ValueError:
-            return None
-        return f"{_COMPLETIONS_URI}/{kept}"
+        content = completion.content
+        fits = self._kept.keep(tenant, kept, _Kept(tenant, content), len(content))
+        return f"{_COMPLETIONS_URI}/{kept}" if fits else None
 
     def _completion(self, kept_id: str) -> str:
         kept = self._kept.get(kept_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import sys
@@ -47,6 +48,7 @@ _OF_ENTRA = (
     *("tenant_id", "client_id", "client_secret", "azure_username", "azure_password", "azure_scope", "azure_ad_token"),
 )
 _MOST_LOGINS = 256  # that are kept
+_HTTP_CLIENTS = ("async_httpx_client", "httpx_client")  # begin the keys by which LiteLLM keeps those
 # Of the call, and of no provider's body. With `extra_headers` goes the header that has the key.
 _NO_BODY = frozenset(("extra_headers", "max_retries", "token", "watsonx_token"))
 _OF_THE_CLIENT = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
@@ -62,6 +64,8 @@ class Manner:
         plain: it goes out through LiteLLM's own HTTP client.
         transport: how it is reached, where the config says so.
         has_system: whether the model has a system prompt.
+        account: a digest of all that a client or a login is made of: what two deployments differ in here, they share
+            no client and no token for.
     """
 
     format: Literal["openai", "anthropic", "ollama"]
@@ -69,9 +73,11 @@ class Manner:
     plain: bool
     transport: Transport | None = None
     has_system: bool = True
+    account: str = field(default="", compare=False)
 
     @classmethod
-    def of(cls, deployment: Deployment) -> Manner:
+    def of(cls, deployment: Deployment, variables: Mapping[str, str]) -> Manner:
+        """That of a deployment of a config that sets these variables in the environment."""
         provider = deployment.model.partition("/")[0]
         is_openai = provider in _OPENAI
         needs_client = any(key not in _WITHOUT_CLIENT and not is_price(key) for key in deployment.params)
@@ -81,7 +87,14 @@ class Manner:
             plain=is_openai and not needs_client and not any(map(os.environ.get, _OF_THE_CLIENT)),
             transport=Transport.of(deployment.params),
             has_system=entry(deployment).get("supports_system_messages") is not False,
+            account=_account(deployment.params, variables),
         )
+
+
+def _account(params: Mapping[str, Any], variables: Mapping[str, str]) -> str:
+    """Of anything that may be a credential, in doubt: only which model is asked, and in which way, is none."""
+    made_of = {key: params[key] for key in params if key not in ("model", *SHAPED) and not is_price(key)}
+    return hashlib.sha256(repr((sorted(made_of.items()), sorted(variables.items()))).encode()).hexdigest()
 
 
 ours: ContextVar[Manner | None] = ContextVar("ours", default=None)  # of the call that is being made; None: not ours
@@ -145,6 +158,8 @@ def spare() -> None:
         _speak_responses()
         _log_in_nobody()
         _keep_azures_tokens()
+        _share_no_logins()
+        _log_in_to_azures_v1()
         _want_no_google_sdk()
 
 
@@ -224,13 +239,13 @@ def _send_once() -> None:
 
     And have them keep no cookies: a client asks for all who have a key at that provider.
 
-    LiteLLM has no setting for these, so its two constructors are wrapped.
+    LiteLLM has no setting for these, so its constructors are wrapped.
     """
     import aiohttp
     import httpx
     import litellm
     from litellm.caching.llm_caching_handler import LLMClientCache
-    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, HTTPHandler
     from litellm.llms.openai.common_utils import BaseOpenAILLM
 
     def sending_once(send: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -293,15 +308,36 @@ def _send_once() -> None:
         return made
 
     def keyed(key_of: Callable[..., Any]) -> Callable[..., Any]:
-        """The key by which LiteLLM keeps a client, another one for each way to reach a provider."""
+        """The key by which LiteLLM keeps a client, another one for each way to reach a provider; and for each account,
+        if it is more than a client of HTTP: OpenAI's and Google's know who asks."""
 
         @functools.wraps(key_of)
         def key(self: Any, key: Any) -> Any:
             manner = ours.get()
             found = key_of(self, key)
-            return found if manner is None or manner.transport is None else f"{found}-{hash(manner.transport)}"
+            if manner is None:
+                return found
+            if manner.transport is not None:
+                found = f"{found}-{hash(manner.transport)}"
+            return found if str(key).startswith(_HTTP_CLIENTS) else f"{found}-{manner.account}"
 
         return key
+
+    def keep_to_the_address(handler: Any) -> None:
+        handler.client.follow_redirects = False
+        keep_no_cookies(handler.client)
+
+    make_handler = HTTPHandler.__init__
+
+    @functools.wraps(make_handler)
+    def made_handler(self: Any, *args: Any, **kwargs: Any) -> None:  # which fetches tokens
+        make_handler(self, *args, **kwargs)
+        keep_to_the_address(self)
+
+    blocking: Any = HTTPHandler
+    blocking.__init__ = made_handler
+    if (made_before := vars(litellm).get("module_level_client")) is not None:
+        keep_to_the_address(made_before)
 
     loose: Any = LLMClientCache
     loose.update_cache_key_with_event_loop = keyed(loose.update_cache_key_with_event_loop)
@@ -606,6 +642,29 @@ def _keep_azures_tokens() -> None:
         setattr(module, name, keeping(getattr(module, name)))
 
 
+def _log_in_to_azures_v1() -> None:
+    """Have LiteLLM log in to Azure's v1 API as it does to those before it. For that it has OpenAI's client made without
+    a token, which takes OpenAI's own key from the environment, and shows it to Azure."""
+    from litellm.llms.azure.common_utils import BaseAzureLLM
+
+    loose: Any = BaseAzureLLM
+    initialize = loose.initialize_azure_sdk_client
+
+    @functools.wraps(initialize)
+    def initialized(self: Any, *args: Any, **named: Any) -> dict[str, Any]:
+        made: dict[str, Any] = initialize(self, *args, **named)
+        if ours.get() is not None and not made["api_key"] and self._is_azure_v1_api_version(made["api_version"]):
+            fetch = made["azure_ad_token_provider"]
+
+            async def token() -> str:
+                return str(fetch())
+
+            made["api_key"] = made["azure_ad_token"] or "" if fetch is None else token
+        return made
+
+    loose.initialize_azure_sdk_client = initialized
+
+
 def renew_token(params: Mapping[str, Any]) -> None:
     """See that the token of a deployment on Azure is good for the next call, which may ask Entra ID; blocks meanwhile.
 
@@ -615,6 +674,64 @@ def renew_token(params: Mapping[str, Any]) -> None:
     from litellm.types.router import GenericLiteLLMParams
 
     get_azure_ad_token(GenericLiteLLMParams(**{key: params[key] for key in _OF_ENTRA if key in params}))
+
+
+class _OfEach:
+    """What LiteLLM keeps for all who ask, by less than all that tells them apart: kept for each account by itself."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._of = functools.lru_cache(maxsize=_MOST_LOGINS)(lambda _account: make())
+
+    @property
+    def _own(self) -> Any:
+        manner = ours.get()
+        return self._of(None if manner is None else manner.account)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._own
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._own[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._own[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._own[key]
+
+
+def _first(it: _OfEach, *_: object) -> _OfEach:
+    return it
+
+
+def _share_no_logins() -> None:
+    """Keep LiteLLM from using for one deployment what it has fetched for another: it knows GigaChat's tokens by the
+    first letters of their key and its files by nothing of it, Entra's without their scope, and others' without what the
+    environment has said."""
+    from litellm.caching.dual_cache import DualCache
+    from litellm.caching.in_memory_cache import InMemoryCache
+    from litellm.llms.azure import common_utils as azure
+    from litellm.llms.bedrock.base_aws_llm import BaseAWSLLM
+    from litellm.llms.gigachat import authenticator, file_handler
+    from litellm.llms.vertex_ai.vertex_llm_base import VertexBase
+    from litellm.llms.watsonx import common_utils as watsonx
+
+    places: list[tuple[Any, str, Callable[[], Any]]] = [
+        (azure, "azure_ad_cache", DualCache),
+        (authenticator, "_token_cache", InMemoryCache),
+        (file_handler, "_file_cache", dict),
+        (watsonx, "iam_token_cache", InMemoryCache),
+        (BaseAWSLLM, "iam_cache", DualCache),  # each of whose objects makes its own, which it is not to have
+        (VertexBase, "_credentials_project_mapping", dict),
+    ]
+    for place, name, make in places:
+        of_each: Any = _OfEach(make)
+        if isinstance(place, type):
+            of_each = property(functools.partial(_first, of_each), lambda *_: None)
+        setattr(place, name, of_each)
 
 
 def _want_no_google_sdk() -> None:

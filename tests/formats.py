@@ -665,7 +665,7 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
         base="",
         paths=(
             (
-                r"/openai/deployments/(?P<model>[^/]+)/chat/completions\?api-version=[\w-]+",
+                r"/openai/(?:deployments/(?P<model>[^/]+)/chat/completions\?api-version=[\w-]+|v1/chat/completions)",
                 Chat(
                     message={"refusal": None},
                     choice={"logprobs": None, "content_filter_results": _NO_FILTER},

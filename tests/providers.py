@@ -88,7 +88,7 @@ class Provider:
     `tls` makes it speak HTTPS, which is asked for nothing where its certificate is not trusted.
 
     requests      every request in order, also those for something else (they are answered as `also` says, or 404)
-    also          by path, what is answered to those, as JSON: Ollama's `/api/show`
+    also          by path, what is answered to those, as JSON: Ollama's `/api/show`; or what makes that of the request
     calls         how many completion requests came in
     in_flight     how many of them are being answered now; `most_in_flight` is the highest that this ever was
     disconnected  how many clients went away before their answer was complete
@@ -222,6 +222,7 @@ class Provider:
             with self._change():
                 self.requests.append(received)
             if (known := self.also.get(received.path)) is not None:
+                known = known(received) if callable(known) else known
                 await connection.send(200, json.dumps(known).encode())
             else:
                 await connection.send(404, b'{"error": "the fake has no such endpoint"}')

@@ -381,7 +381,7 @@ class TestWhatACallCanCost:
 
 class TestABudget:
     async def test_that_is_used_up_refuses_until_it_renews(self, world: World) -> None:
-        async with world.opened(DAY, tenants=None) as konstruct:
+        async with world.opened(DAY, allow_unknown=True) as konstruct:
             await konstruct.complete(HELLO, tenant_id="acme")
             world.database.run("UPDATE konstruct_spend SET cost_nusd = 999999000")
             with pytest.raises(BudgetExceededError) as refused:

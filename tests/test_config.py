@@ -455,13 +455,11 @@ def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
             "konstruct.default_tenant: should be 1 to 128 letters, digits or any of . _ : @ -",
         ),
         ({"konstruct": {"tenants": ["a"]}}, "konstruct.tenants: should be an object"),
+        ({"konstruct": {"tenants": {}}}, "konstruct.tenants: should name a tenant, or nobody is one"),
         (
-            {"konstruct": {"tenants": {}}},
-            "konstruct.tenants: should name a tenant, or nobody is one; without this key everybody is",
-        ),
-        (
-            {"konstruct": {"allow_unknown": False}},
-            "konstruct.tenants: should name a tenant, or nobody is one; without this key everybody is",
+            {"konstruct": {"tenants": {"a": None}, "pin_tenant": True}},
+            'konstruct.pin_tenant: there is no "default" in konstruct.tenants; konstruct.default_tenant or '
+            "KONSTRUCT_TENANT_ID has to say whose server this is",
         ),
         ({"konstruct": {"tenants": {"a b": None}}}, f"konstruct.tenants.a b: {TENANT_ID_RULE}"),
         ({"konstruct": {"tenants": {"a": "x"}}}, "konstruct.tenants.a: should be an object"),
@@ -1334,6 +1332,7 @@ def test_the_public_form_shows_what_is_known_to_be_harmless_and_masks_the_rest(l
             "max_queue": 1000,
             "max_result_chars": 100_000,
             "allow_unknown": True,
+            "pin_tenant": False,
             "tenants": {},
             "budgets": [],
             "budget_fallback": None,

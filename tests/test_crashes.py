@@ -437,7 +437,7 @@ def test_no_interleaving_exceeds_a_budget_or_loses_a_charge(
     priced: Accounted,
 ) -> None:
     budgets = [{"usd": LIMIT_NUSD / 1e9, "per": "total"}]
-    config = write(tmp_path, priced(budgets=budgets))
+    config = write(tmp_path, priced(budgets=budgets, allow_unknown=True))
     world = World(config, database, nursery, openai)
     try:
         run_state_machine_as_test(

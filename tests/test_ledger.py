@@ -443,7 +443,7 @@ class TestAVersion:
         """SQLite itself does not, for a file that is not in WAL mode yet. Without its ledger, no call that has a budget
         is answered."""
         database = sqlite(tmp_path)
-        config = accounted(database, openai, anthropic, ollama, budgets=[{"usd": 1, "per": "day"}])
+        config = accounted(database, openai, anthropic, ollama, budgets=[{"usd": 1, "per": "day"}], allow_unknown=True)
         async with opened(tmp_path, config) as konstruct:
             with database.locked():
                 call = asyncio.ensure_future(konstruct.complete(HELLO, tenant_id="acme"))

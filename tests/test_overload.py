@@ -156,3 +156,65 @@ def test_ten_thousand_calls_at_once_are_all_answered_in_little_memory(
     assert len(texts) == calls
     assert sum('"content":"answered"' in text for text in texts) == at_once + queue
     assert grown < 64 * 2**20  # a task and a request each would be some 20 KB: 200 MB
+
+
+async def test_one_tenants_flood_keeps_another_neither_waiting_nor_out(ollama: Provider, tmp_path: Path) -> None:
+    ollama.script(Gate("done"))
+    settings = config(ollama, max_concurrency=4, max_queue=10, tenants={"many": {}, "few": {}})
+
+    def ask(tenant: str, number: int) -> asyncio.Task[Any]:
+        return asyncio.create_task(konstruct.complete(saying(f"{tenant} {number}"), tenant_id=tenant))
+
+    async with opened(tmp_path, settings) as konstruct:
+        flood = [ask("many", n) for n in range(40)]
+        await ollama.until(lambda: ollama.in_flight == 3)  # a place is kept for who has none
+        first = ask("few", 0)
+        await ollama.until(lambda: ollama.in_flight == 4)
+        await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
+        assert [call.done() for call in flood] == [False] * 13 + [True] * 27
+        later = [ask("few", n) for n in range(1, 4)]  # for which the flood's newest make room
+        await asyncio.wait(flood[10:13])
+        ollama.release()
+        answered = await asyncio.gather(*flood[:10], first, *later)
+        refused = await asyncio.gather(*flood[10:], return_exceptions=True)
+    assert all(answer.content == "done" for answer in answered)
+    assert all(isinstance(error, OverloadedError) for error in refused)
+    order = said(ollama)[4:]
+    assert sorted(order[:6]) == sorted(["few 1", "few 2", "few 3", "many 3", "many 4", "many 5"])  # in turns
+
+
+async def test_whose_turn_it_is_at_a_deployment_does_not_go_by_who_has_most_calls_there(
+    ollama: Provider, tmp_path: Path
+) -> None:
+    ollama.script(Gate("done"))
+    settings = config(ollama)
+    settings["model_list"][0]["litellm_params"]["max_parallel_requests"] = 1
+    async with opened(tmp_path, settings) as konstruct:
+        calls = []
+        for tenant in ("many", "many", "many", "few"):
+            waits = asyncio.Event()
+
+            def note(line: str, waits: asyncio.Event = waits) -> None:
+                if "its turn at" in line or "trying" in line:
+                    waits.set()
+
+            asking = konstruct.complete(saying(tenant), tenant_id=tenant, on_wait=note)
+            calls.append(asyncio.create_task(asking))
+            async with asyncio.timeout(30):
+                await waits.wait()
+        await ollama.until(lambda: ollama.in_flight == 1)
+        ollama.release()
+        await asyncio.gather(*calls)
+    assert said(ollama) in (["many", "many", "few", "many"], ["many", "few", "many", "many"])
+
+
+async def test_one_tenant_by_itself_has_all_places(ollama: Provider, tmp_path: Path) -> None:
+    ollama.script(Gate("done"))
+    for environ in ({}, {"KONSTRUCT_TENANT_ID": "many"}):
+        settings = config(ollama, max_concurrency=2, **({"tenants": {"many": {}, "few": {}}} if environ else {}))
+        async with opened(tmp_path, settings, environ) as konstruct:
+            calls = [asyncio.create_task(konstruct.complete(saying("Hello"))) for _ in range(2)]
+            await ollama.until(lambda: ollama.in_flight == 2)
+            ollama.release()
+            await asyncio.gather(*calls)
+        ollama.script(Gate("done"))

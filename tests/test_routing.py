@@ -87,9 +87,10 @@ class World:
         answers: Mapping[str, Outcome | Callable[[], Outcome]],
         needs: Needs = Needs(),  # frozen
         timeout: float = 300,
+        tenant: str | None = None,
     ) -> Walk | str:
         """Walk to the end: the id of the deployment that answered, or the walk if none did."""
-        walk = self.routes.walk(group, needs, self.clock.now + timeout)
+        walk = self.routes.walk(group, needs, self.clock.now + timeout, tenant=tenant)
         tries = walk.tries()
         self.asked, self.waits, self.limits = [], [], []
         outcome: Outcome | None = None
@@ -852,6 +853,65 @@ def test_a_try_given_up_from_outside_leaves_no_trace() -> None:
         assert step(tries) == deployment.id
         tries.close()
     assert world.routes.state(deployment) == ("ready", None)
+
+
+class TestAFailureOfOneTenants:
+    """A request may bring it about, by its length, its patience or what it has the model write."""
+
+    OWN = (
+        Fault(K.SERVER_ERROR, "HTTP 500"),
+        Fault(K.BAD_ANSWER, "nothing in it"),
+        Fault(K.TIMEOUT, "within 6 s", waited_s=6),
+        Fault(K.TIMEOUT, "within 120 s", waited_s=120),
+    )
+
+    @pytest.mark.parametrize("fault", OWN, ids=str)
+    def test_has_it_passed_over_for_that_tenant_alone(self, fault: Fault) -> None:
+        world = World(quality_and_fast())
+        for _ in range(4):
+            world.walk("quality", {"quality/1": fault}, tenant="one")
+        [first, _] = world.config.groups["quality"].deployments
+        assert world.routes.state(first, "one")[0] == world.routes.state(first)[0] == "cooling_down"
+        assert world.routes.state(first, "other") == ("ready", None)
+        world.walk("quality", {}, tenant="one")
+        assert world.asked == ["quality/2"]
+        assert world.walk("quality", {}, tenant="other") == "quality/1"
+        assert world.walk("quality", {}, tenant="one") == "quality/1"  # the other's answer has shown that it is back
+
+    @pytest.mark.parametrize("fault", OWN, ids=str)
+    def test_is_everybodys_once_another_tenant_has_met_with_one(self, fault: Fault) -> None:
+        world = World(quality_and_fast())
+        for tenant in ("one", "one", "one", "one", "other"):
+            world.walk("quality", {"quality/1": fault}, tenant=tenant)
+        assert world.asked[0] == "quality/1"
+        for tenant in ("one", "other", "third"):
+            world.walk("quality", {}, tenant=tenant)
+            assert world.asked == ["quality/2"]
+
+    @pytest.mark.parametrize("kind", [K.CONNECTION, K.RATE_LIMITED, K.AUTH])
+    def test_is_everybodys_at_once_where_it_is_the_providers_for_sure(self, kind: FaultKind) -> None:
+        world = World(quality_and_fast())
+        for _ in range(4):
+            world.walk("quality", {"quality/1": Fault(kind)}, tenant="one")
+        world.walk("quality", {}, tenant="other")
+        assert world.asked == ["quality/2"]
+
+    def test_says_for_how_long_to_nobody_else(self) -> None:
+        world = World(quality_and_fast())
+        lie = Fault(K.RATE_LIMITED, "HTTP 400", retry_after_s=3000, only_said=True)
+        world.walk("quality", {"quality/1": lie}, tenant="one", timeout=100)
+        for _ in range(3):
+            world.walk("quality", {"quality/1": Fault(K.SERVER_ERROR)}, tenant="other")
+        world.walk("quality", {}, tenant="other")
+        assert world.asked == ["quality/2"]
+        world.clock.now += 61
+        assert world.walk("quality", {}, tenant="other") == "quality/1"
+
+    def test_and_its_providers_word_when_to_come_back_is_everybodys(self) -> None:
+        world = World(quality_and_fast())
+        world.walk("quality", {"quality/1": Fault(K.SERVER_ERROR, retry_after_s=400)}, tenant="one")
+        world.walk("quality", {}, tenant="other")
+        assert world.asked == ["quality/2"]
 
 
 def test_a_hang_leaves_time_for_those_behind_it() -> None:

@@ -326,7 +326,8 @@ class TestEnds:
         self, tmp_path: Path, nursery: Nursery | None, openai: Provider, anthropic: Provider, ollama: Provider
     ) -> None:
         database = sqlite(tmp_path)
-        config = write(tmp_path, accounted(database, openai, anthropic, ollama, budgets=[{"usd": 1, "per": "total"}]))
+        budgeted = {"budgets": [{"usd": 1, "per": "total"}], "allow_unknown": True}
+        config = write(tmp_path, accounted(database, openai, anthropic, ollama, **budgeted))
         openai.script(Hang())
         with ExitStack() as running:
             begun = []

@@ -14,12 +14,13 @@ from databases import Database, sqlite
 from mcp import types
 from mcp.shared.exceptions import MCPError
 from providers import Provider, Status
-from worlds import HELLO, connected, opened
+from worlds import HELLO, connected, opened, write
 
 from konstruct_mcp import (
     AllFailedError,
     ConfigError,
     InvalidArgumentError,
+    Konstruct,
     KonstructError,
     UnknownGroupError,
     UnknownTenantError,
@@ -50,6 +51,10 @@ class World:
 
     def of_acme(self) -> Any:
         return self.opened({"KONSTRUCT_TENANT_ID": "acme"})
+
+    async def called_by_globex(self) -> None:
+        async with self.opened() as konstruct:
+            await konstruct.complete(HELLO, tenant_id="globex", model_group="strong")
 
     @property
     def asked(self) -> int:
@@ -125,7 +130,7 @@ class TestTheTenant:
 
     async def test_that_is_there_no_more_has_its_calls_and_no_budget(self, world: World) -> None:
         budgets = [{"usd": 3, "per": "total"}]
-        async with world.opened(tenants=None, budgets=budgets) as konstruct:
+        async with world.opened(tenants=None, budgets=budgets, allow_unknown=True) as konstruct:
             await konstruct.complete(HELLO, tenant_id="initech")
             assert len(await konstruct.budgets("initech")) == 1
         async with world.opened(budgets=budgets) as konstruct:
@@ -141,6 +146,91 @@ class TestTheTenant:
         with pytest.raises(ConfigError, match=f"{place}: is no tenant of konstruct.tenants"):
             async with world.opened(named, **config):
                 pass
+
+
+class TestAnInventedTenant:
+    """An id that the caller has made up is no way around a budget."""
+
+    @pytest.mark.parametrize("environ", [{}, {"KONSTRUCT_TENANT_ID": "mine"}])
+    async def test_has_no_copy_of_the_budgets(self, world: World, environ: Mapping[str, str]) -> None:
+        budgets = [{"usd": 0.001, "per": "day"}]
+        async with world.opened(environ, tenants=None, budgets=budgets) as konstruct:
+            await konstruct.complete(HELLO, max_tokens=100)
+            async with connected(konstruct) as client:
+                for invented in ("a", "default-2", "Mine"):
+                    refused = await client.call_tool("complete", {"messages": HELLO, "tenant_id": invented})
+                    said = refused.content[0].text  # type: ignore[union-attr]
+                    assert said == f'unknown_tenant: no tenant "{invented}" here; leave tenant_id out'
+            mine = environ.get("KONSTRUCT_TENANT_ID", "default")
+            assert (await konstruct.complete(HELLO, tenant_id=mine, max_tokens=100)).content
+            assert [budget.tenant for budget in await konstruct.budgets()] == [mine]
+        assert of_rows(world.database) == [mine, mine]
+
+    async def test_has_one_where_the_config_says_so(self, world: World) -> None:
+        budgets = [{"usd": 0.001, "per": "day"}]
+        async with world.opened(tenants=None, budgets=budgets, allow_unknown=True) as konstruct:
+            await konstruct.complete(HELLO, tenant_id="a", max_tokens=100)
+            assert [budget.spent_nusd > 0 for budget in await konstruct.budgets("a")] == [True]
+            assert [budget.spent_nusd for budget in await konstruct.budgets("b")] == [0]
+
+    async def test_is_refused_where_the_config_says_so_without_naming_any(self, world: World) -> None:
+        async with world.opened(tenants=None, allow_unknown=False) as konstruct:
+            with pytest.raises(UnknownTenantError, match="leave tenant_id out"):
+                await konstruct.complete(HELLO, tenant_id="a")
+            assert (await konstruct.complete(HELLO)).content
+
+    async def test_is_a_label_where_nothing_is_limited(self, world: World) -> None:
+        async with world.opened(tenants=None) as konstruct:
+            await konstruct.complete(HELLO, tenant_id="a")
+        assert of_rows(world.database) == ["a"]
+
+
+ACME = {"KONSTRUCT_TENANT_ID": "acme"}
+Server = tuple[Mapping[str, str], Mapping[str, Any]]  # the environment, and what is added to the config
+PINNED: list[Server] = [
+    (ACME, {}),
+    (ACME, {"allow_unknown": True}),
+    ({}, {"default_tenant": "acme", "pin_tenant": True}),
+    ({}, {"default_tenant": "acme", "pin_tenant": True, "allow_unknown": True}),
+    ({}, {"tenants": None, "default_tenant": "acme", "pin_tenant": True}),
+]
+
+
+class TestAPinnedServer:
+    """The server of one tenant, and of nobody else whatever a call says."""
+
+    @pytest.mark.parametrize("server", PINNED, ids=str)
+    async def test_refuses_the_ids_of_others_in_the_same_words_whether_there_are_such(
+        self, world: World, server: Server
+    ) -> None:
+        environ, config = server
+        async with world.opened(environ, **config) as konstruct, connected(konstruct) as client:
+            for other in ("globex", "umbrella", "initech", "acme.", "ACME", "default"):
+                for group in ("strong", "paid", "nope"):
+                    asked = {"messages": HELLO, "tenant_id": other, "model_group": group}
+                    refused = await client.call_tool("complete", asked)
+                    said = refused.content[0].text  # type: ignore[union-attr]
+                    assert said == f'unknown_tenant: no tenant "{other}" here; leave tenant_id out'
+            assert world.asked == 0
+            for own in ({}, {"tenant_id": "acme"}, {"tenant_id": ""}):
+                assert not (await client.call_tool("complete", {"messages": HELLO, **own})).is_error
+        assert of_rows(world.database) == ["acme"] * 3
+
+    async def test_may_be_one_tenants_without_being_pinned(self, world: World) -> None:
+        async with world.opened(ACME, pin_tenant=False) as konstruct:
+            assert (await konstruct.complete(HELLO, tenant_id="globex", model_group="strong")).content
+        async with world.opened(default_tenant="acme") as konstruct:
+            assert (await konstruct.complete(HELLO, tenant_id="globex", model_group="strong")).content
+
+    async def test_shows_no_fault_of_a_config_that_names_others(self, world: World) -> None:
+        wrong = {**TENANTS, "globex": {"groups": ["gone"]}}
+        config = accounted(world.database, world.openai, world.anthropic, world.ollama, tenants=wrong, pin_tenant=True)
+        async with Konstruct.for_server(write(world.folder, config), environ={}) as konstruct:
+            with pytest.raises(ConfigError) as refused:
+                await konstruct.complete(HELLO)
+        assert str(refused.value).endswith("cannot be used; the server's log says why")
+        assert konstruct.config_error is not None
+        assert "globex" in str(konstruct.config_error)  # which the operator reads
 
 
 class TestItsGroups:
@@ -178,20 +268,19 @@ class TestATenantsServer:
     """`KONSTRUCT_TENANT_ID` says whose it is; all that it shows is that tenant's."""
 
     async def test_shows_nothing_of_others_anywhere(self, world: World, era: str) -> None:
-        async with world.of_acme() as konstruct:
-            await konstruct.complete(HELLO, tenant_id="globex", model_group="strong")
-            async with connected(konstruct, era) as client:
-                shown = {
-                    "tools": (await client.list_tools()).model_dump_json(),
-                    "instructions": str(client.instructions),
-                    "list_groups": (await client.call_tool("list_groups", {})).model_dump_json(),
-                    "resources": (await client.list_resources()).model_dump_json(),
-                    **{uri: await read(client, uri) for uri in ("konstruct://groups", "konstruct://config")},
-                    **{uri: await read(client, uri) for uri in ("konstruct://usage", "konstruct://usage/acme")},
-                    "refusal": (
-                        await client.call_tool("complete", {"messages": HELLO, "model_group": "nope"})
-                    ).model_dump_json(),
-                }
+        await world.called_by_globex()
+        async with world.of_acme() as konstruct, connected(konstruct, era) as client:
+            shown = {
+                "tools": (await client.list_tools()).model_dump_json(),
+                "instructions": str(client.instructions),
+                "list_groups": (await client.call_tool("list_groups", {})).model_dump_json(),
+                "resources": (await client.list_resources()).model_dump_json(),
+                **{uri: await read(client, uri) for uri in ("konstruct://groups", "konstruct://config")},
+                **{uri: await read(client, uri) for uri in ("konstruct://usage", "konstruct://usage/acme")},
+                "refusal": (
+                    await client.call_tool("complete", {"messages": HELLO, "model_group": "nope"})
+                ).model_dump_json(),
+            }
         for where, text in shown.items():
             for word in OTHERS:
                 assert word not in text, (where, word, text)
@@ -222,11 +311,10 @@ class TestATenantsServer:
 
     @pytest.mark.parametrize("other", ["globex", "initech", "%20"])
     async def test_refuses_the_accounts_of_others(self, world: World, era: str, other: str) -> None:
-        async with world.of_acme() as konstruct:
-            await konstruct.complete(HELLO, tenant_id="globex", model_group="strong")
-            async with connected(konstruct, era) as client:
-                with pytest.raises(MCPError, match=r"unknown_tenant: no account of .* here; read konstruct://usage"):
-                    await read(client, f"konstruct://usage/{other}")
+        await world.called_by_globex()
+        async with world.of_acme() as konstruct, connected(konstruct, era) as client:
+            with pytest.raises(MCPError, match=r"unknown_tenant: no account of .* here; read konstruct://usage"):
+                await read(client, f"konstruct://usage/{other}")
 
     async def test_offers_its_own_id_alone(self, world: World, era: str) -> None:
         template = types.ResourceTemplateReference(uri="konstruct://usage/{tenant_id}")

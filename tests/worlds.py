@@ -62,7 +62,7 @@ def reaching(provider: Provider, model: str) -> dict[str, Any]:
                 "api_base": f"{provider.url}/{publisher}/models/{name}",
                 "vertex_project": "fake",
                 "vertex_location": "us-central1",
-                "vertex_credentials": _service_account(f"{provider.root}/token"),
+                "vertex_credentials": service_account(f"{provider.root}/token"),
             }
         case "azure":
             at = {"api_base": provider.url, "api_key": "sk-azure-test-7f3a9c", "api_version": "2025-04-01-preview"}
@@ -71,7 +71,7 @@ def reaching(provider: Provider, model: str) -> dict[str, Any]:
     return {"model": model, **at}
 
 
-def _service_account(token_uri: str) -> str:
+def service_account(token_uri: str) -> str:
     """The file of a Google service account, whose tokens come from `token_uri`."""
     account = {"type": "service_account", "project_id": "fake", "client_email": "fake@fake.iam.gserviceaccount.com"}
     return json.dumps({**account, "private_key": _private_key(), "private_key_id": "fake", "token_uri": token_uri})
