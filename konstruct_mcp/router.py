@@ -267,7 +267,7 @@ class ModelRouter:
         body = None if call.content is None else body_of(call.content)
         if body is not None and body.error is not None:
             otherwise = fault_of_body(200, *body.error, self._secrets)
-        elif response is not None or (body is not None and body.says and not body.is_miscounted):
+        elif response is not None or (body is not None and body.says):
             otherwise = None
         taken = {made.id for message in request.messages for made in message.tool_calls or ()}
         return read(response, body, deployment, self._routes.facts(deployment), latency_s, otherwise, taken=taken)
