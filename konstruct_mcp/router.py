@@ -41,7 +41,7 @@ from .faults import blamed, fault_of, fault_of_body, is_unsupported, refused_tho
 from .forms import Form
 from .models import entry
 from .parameters import Passed, Refusals
-from .prices import facts_of, quote
+from .prices import facts_of, most_tokens, quote
 from .reasoning import Kept, Recalled, misses
 from .requests import JSON_TOOL, OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
@@ -217,6 +217,8 @@ class ModelRouter:
         except UnsupportedError as error:
             return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
         call = Exchange()
+        if max_tokens is not None:
+            call.most, call.images = most_tokens(deployment, request, recalled.bytes), request.images
         patience = asyncio.timeout(attempt.limit_s)
         late = f"within {attempt.limit_s:.3g} s"
         try:
