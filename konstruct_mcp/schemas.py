@@ -33,17 +33,20 @@ def json_bytes(text: str) -> int:
 
 def too_deep(arguments: Mapping[str, Any]) -> str | None:
     """What of a call is nested more than `MOST_LEVELS` deep, as one would write it in code; None where nothing is."""
-    ahead: list[tuple[str, Any, int]] = [("", arguments, 0)]
-    while ahead:
-        place, value, level = ahead.pop()
-        if level > MOST_LEVELS + _AROUND:
-            return place
-        for key, inner in _inside(value):
+    way = [iter(_inside(arguments))]
+    keys: list[Any] = []  # on the way
+    while way:
+        for key, inner in way[-1]:
             if not isinstance(inner, str) and isinstance(inner, _NESTS):
-                named = place
-                if level < _AROUND:
-                    named += f"[{key}]" if isinstance(key, int) else f".{key}" if place else str(key)
-                ahead.append((named, inner, level + 1))
+                keys.append(key)
+                way.append(iter(_inside(inner)))
+                break
+        else:
+            way.pop()
+            del keys[-1:]
+        if len(keys) > MOST_LEVELS + _AROUND:
+            named = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys[:_AROUND])
+            return named.removeprefix(".")
     return None
 
 
@@ -137,7 +140,7 @@ class _Outline:
             lowest.append(level)
             size += 2 + len(value)
             if is_object:
-                size += sum(map(json_bytes, value)) + len(value)
+                size += sum(map(json_bytes, map(str, value))) + len(value)
                 self._note(value, level)
             for inner in value.values() if is_object else value:
                 if isinstance(inner, str):
