@@ -9,8 +9,8 @@ Plain code over data that anybody may have sent. Nothing here recurs, so that no
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -59,8 +59,8 @@ def _inside(value: Any) -> Iterable[tuple[Any, Any]]:
 
 def growth(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     """By the place of each of a request's schemas: how many bytes are added to its JSON where each reference is written
-    out; 0 where they become fewer. What is under `$defs` at its top is only there to be referred to, and recursion is
-    written out once, as LiteLLM does.
+    out; 0 where they become fewer. Definitions are only there to be referred to, and recursion is written out once, as
+    LiteLLM does.
 
     Raises:
         ValueError: they are more than anybody should be sent; it says where.
@@ -69,12 +69,12 @@ def growth(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     refs = added = 0
     for place, schema in schemas.items():
         found[place] = 0
-        there = json.dumps(schema).count('"$ref"')
-        if not there:
+        written = json.dumps(schema)
+        if not (there := written.count('"$ref"')):
             continue
         if refs + there > MOST_REFS:
             raise ValueError(f"{place}: {_TOO_MUCH}")
-        outline = _Outline(schema)
+        outline = _Outline(json.loads(written))
         for more, level in outline.written_out():
             refs, added = refs + 1, added + more
             if level > MOST_LEVELS:
@@ -86,6 +86,26 @@ def growth(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     return found
 
 
+def set_apart(schema: dict[str, Any]) -> dict[str, Any]:
+    """Take the definitions out of a schema, and those within them, and return them by their names; of two with the same
+    name the one that is further out."""
+    found: dict[str, Any] = {}
+    ahead: deque[tuple[Any, bool]] = deque([(schema, False)])  # and whether its keys are names
+    while ahead:
+        value, has_names = ahead.popleft()
+        if isinstance(value, list):
+            ahead += ((inner, False) for inner in value)
+        elif isinstance(value, dict):
+            for home in () if has_names else _HOMES:
+                if isinstance(value.get(home), dict):
+                    parts = value.pop(home)
+                    found = parts | found
+                    ahead += ((part, False) for part in parts.values())
+            ahead += ((inner, not has_names and key == "properties") for key, inner in value.items())
+    return found
+
+
+_HOMES = ("$defs", "definitions")
 _TOO_DEEP = f"is nested more than {MOST_LEVELS} levels deep where its references ($ref) are written out"
 _TOO_MUCH = (
     "its references ($ref) make too much of it: all in a request may be "
@@ -100,71 +120,60 @@ class _Part(NamedTuple):
     level: int
     lowest: int
     bytes: int
-    refs: slice
+    refs: range
 
 
 class _Outline:
-    """A schema, and where its parts and its references are, gathered in one walk.
+    """A schema, and where its parts and its references are.
 
     Attributes:
         copies: definitions at objects.
-        bytes_apart: those under `$defs` at its top.
+        bytes_apart: those of the definitions.
     """
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
-        self._schema = schema
+    def __init__(self, schema: dict[str, Any]) -> None:
+        """The schema is taken apart."""
+        self._schema, self._definitions = schema, set_apart(schema)
         self._refs: list[tuple[str, int]] = []  # and the level of each
         self._parts: dict[int, _Part] = {}  # by the object's id
-        self._definitions: dict[str, list[Any]] = {}  # by their names, wherever they stand
         self._targets: dict[str, list[tuple[int, _Part]]] = {}
-        self._gather()
-        defs = schema.get("$defs")
-        self._apart = self._parts[id(defs)] if isinstance(defs, Mapping) else _Part(0, 0, 0, slice(0, 0))
-        self.bytes_apart = self._apart.bytes
-        self.copies = len(self._parts) * sum(map(len, self._definitions.values()))
+        self._gather(schema)
+        self.bytes_apart = sum(map(self._gather, self._definitions.values()))
+        self.copies = len(self._parts) * len(self._definitions)
 
-    def _gather(self) -> None:
+    def _gather(self, whole: Any) -> int:
+        """Note each object and each reference; how many bytes it has."""
         size, lowest = 0, [0]  # so far; in each value on the way to the present one
-        ahead: list[tuple[Any, int, tuple[int, int] | None]] = [(self._schema, 0, None)]
+        ahead: list[tuple[Any, int, tuple[int, int] | None]] = [(whole, 0, None)]
         while ahead:
             value, level, began = ahead.pop()
-            is_object = isinstance(value, Mapping)
+            is_object = isinstance(value, dict)
             if began is not None:  # all of it has been seen
                 reached = lowest.pop()
                 lowest[-1] = max(lowest[-1], reached)
                 if is_object:
-                    refs = slice(began[1], len(self._refs))
-                    self._parts[id(value)] = _Part(level, reached, size - began[0], refs)
-                continue
-            ahead.append((value, level, (size, len(self._refs))))
-            lowest.append(level)
-            size += 2 + len(value)
-            if is_object:
-                size += sum(map(json_bytes, map(str, value))) + len(value)
-                self._note(value, level)
-            for inner in value.values() if is_object else value:
-                if isinstance(inner, str):
-                    size += json_bytes(inner)
-                elif isinstance(inner, _NESTS):
-                    ahead.append((inner, level + 1, None))
-                else:
-                    size += len(json.dumps(inner))
-
-    def _note(self, value: Mapping[str, Any], level: int) -> None:
-        if isinstance(ref := value.get("$ref"), str):
-            self._refs.append((ref, level))
-        for place in ("$defs", "definitions"):
-            if isinstance(named := value.get(place), Mapping):
-                for name, part in named.items():
-                    self._definitions.setdefault(name, []).append(part)
+                    self._parts[id(value)] = _Part(level, reached, size - began[0], range(began[1], len(self._refs)))
+            elif isinstance(value, str):
+                size += json_bytes(value)
+            elif is_object or isinstance(value, list):
+                ahead.append((value, level, (size, len(self._refs))))
+                lowest.append(level)
+                size += 2 + len(value)
+                if is_object:
+                    size += sum(map(json_bytes, value)) + len(value)
+                    if isinstance(ref := value.get("$ref"), str):
+                        self._refs.append((ref, level))
+                ahead += ((inner, level + 1, None) for inner in (value.values() if is_object else value))
+            else:
+                size += len(json.dumps(value))
+        return size
 
     def written_out(self) -> Iterator[tuple[int, int]]:
         """Each reference, one after another, with those that come of it, as many as whoever asks wants to see: how many
         bytes it adds, and the lowest level that it reaches."""
-        apart, root = self._apart.refs, self._parts[id(self._schema)]
-        places = chain(range(apart.start), range(apart.stop, len(self._refs)))
+        root = self._parts[id(self._schema)]
         # The parts that are being written out.
-        way: dict[int, tuple[_Part, int, Iterator[int]]] = {id(self._schema): (root, 0, iter(places))}
+        way: dict[int, tuple[_Part, int, Iterator[int]]] = {id(self._schema): (root, 0, iter(root.refs))}
         while way:
             around, level, ahead = next(reversed(way.values()))
             if (place := next(ahead, None)) is None:
@@ -176,22 +185,25 @@ class _Outline:
             for key, part in self._behind(ref):
                 if key not in way:
                     added, reached = added + part.bytes, max(reached, level + part.lowest - part.level)
-                    way[key] = (part, level, iter(range(part.refs.start, part.refs.stop)))
+                    way[key] = (part, level, iter(part.refs))
             yield added, reached
 
     def _behind(self, ref: str) -> list[tuple[int, _Part]]:
         """The parts that a reference may mean, with their ids: LiteLLM goes by its last word alone, others by all of
         it. Two are written out one in the other, which is no less."""
         if ref not in self._targets:
-            meant = map(id, (*self._definitions.get(ref.rpartition("/")[2], ()), self._at(ref)))
+            meant = map(id, (self._definitions.get(ref.rpartition("/")[2]), self._at(ref)))
             self._targets[ref] = [(key, self._parts[key]) for key in dict.fromkeys(meant) if key in self._parts]
         return self._targets[ref]
 
     def _at(self, ref: str) -> Any:
         value: Any = self._schema if ref.startswith("#") else None
         for key in ref.split("/")[1:]:
+            if key in _HOMES:
+                value = self._definitions
+                continue
             name = unquote(key).replace("~1", "/").replace("~0", "~")
-            if isinstance(value, Mapping):
+            if isinstance(value, dict):
                 value = value.get(name)
             elif isinstance(value, list) and name.isdecimal() and name.isascii() and len(name) < 9:
                 value = value[int(name)] if int(name) < len(value) else None

@@ -30,6 +30,7 @@ from .items import items_of, with_its_tools
 from .models import entry
 from .pace import Step, turn
 from .routing import Fault, FaultError, FaultKind
+from .schemas import set_apart
 from .transport import TRANSPORT, Transport
 
 # These, Anthropic and Ollama count the tokens of their answers, and LiteLLM fetches nothing for a request to them.
@@ -166,6 +167,7 @@ def spare() -> None:
         _download_no_tokenizers()
         _ask_without_openais_client()
         _write_text_as_it_is()
+        _write_out_references_once()
         _price_nothing()
         _prepare_at_once()
         _speak_responses()
@@ -529,6 +531,26 @@ def _write_text_as_it_is() -> None:
     ]
     for module, function in modules:
         module.json = SimpleNamespace(**vars(json) | {"dumps": function})
+
+
+def _write_out_references_once() -> None:
+    """Have LiteLLM write out the references of a schema by definitions that stay as they are. It goes through those in
+    the schema as well, and copies what has grown there: of 400 bytes of recursion it makes gigabytes."""
+    from litellm.litellm_core_utils.prompt_templates import common_utils
+    from litellm.llms.vertex_ai import common_utils as of_vertex
+
+    places: list[Any] = [common_utils, of_vertex]
+    unpack = common_utils.unpack_defs
+
+    @functools.wraps(unpack)
+    def unpacked(schema: dict[str, Any], defs: dict[str, Any]) -> None:
+        if ours.get() is not None:
+            schema["$defs"] = defs  # where they were
+            defs = set_apart(schema)
+        unpack(schema, defs)
+
+    for place in places:
+        place.unpack_defs = unpacked
 
 
 def _price_nothing() -> None:

@@ -76,6 +76,12 @@ def used(times: int) -> dict[str, Any]:
     }
 
 
+def each_other(parts: int, home: str = "$defs", times: int = 1) -> dict[str, Any]:
+    """A schema whose parts refer to one another, each to each."""
+    refs = {f"p{i}": {"$ref": f"#/{home}/d{i % parts}"} for i in range(parts * times)}
+    return {"type": "object", "properties": refs, home: {f"d{i}": {"properties": refs} for i in range(parts)}}
+
+
 def tool(schema: Mapping[str, Any], name: str = "look", **more: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "parameters": schema, **more}}
 
@@ -107,6 +113,9 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
     "tool that grows": {"tools": [tool(doubling(7))]},
     "tool that grows, of old": {"tools": [tool(doubling(7, "definitions"))]},
     "tool used 60 times": {"tools": [tool(used(60))]},
+    "tool of recursion": {"tools": [tool(each_other(4))]},
+    "tool of recursion, of old": {"tools": [tool(each_other(2, "definitions", 2))]},
+    "schema of recursion": {"response_format": by(each_other(4))},
     "both": {"tools": [tool(doubling(6)), TOOL], "response_format": by(doubling(6))},
     "schema in words": {"tools": [TOOL], "response_format": by({"description": STRANGE, "properties": {}})},
     "history": {"messages": HISTORY, "tools": [TOOL]},
@@ -136,7 +145,12 @@ ALL_AT_ONCE = {
         *turns(10, arguments=json.dumps({"a": STRANGE}), result=STRANGE),
         *({"role": role, "content": "a"} for role in ("assistant", "user") * 30),
     ],
-    "tools": [tool(doubling(6)), tool(used(20), "used"), TOOL],
+    "tools": [
+        tool(doubling(6)),
+        tool(used(20), "used"),
+        tool(each_other(2, "definitions", 2), "recursion"),  # which LiteLLM would make megabytes of
+        TOOL,
+    ],
     "response_format": by(doubling(6)),
 }
 
@@ -376,12 +390,6 @@ async def test_what_became_larger_than_was_reserved_for_is_not_sent(subtests: py
 
 
 # -- at the door ------------------------------------------------------------------------------------------------------
-
-
-def each_other(parts: int) -> dict[str, Any]:
-    """A schema whose parts refer to one another, each to each."""
-    refs = {f"p{i}": {"$ref": f"#/$defs/d{i}"} for i in range(parts)}
-    return {"type": "object", "properties": refs, "$defs": {f"d{i}": {"properties": refs} for i in range(parts)}}
 
 
 def nested(levels: int) -> dict[str, Any]:
