@@ -18,7 +18,7 @@ from .prices import Served, Tokens
 from .routing import FaultKind
 from .types import FinishReason, FunctionCall, ToolCall
 
-MOST_TOKENS = 10**9  # of one try: more is no count
+MOST_TOKENS = 10**8  # of one try: more is no count
 MOST_USD = 10**6  # of one try: no price that anybody would pay
 Form = str  # of an answer: a key of `_READERS`, or "error"
 
@@ -37,9 +37,9 @@ class Body:
         done: the ids of those that the provider has made itself.
         refusal: what it says in place of an answer.
         error: the code and the message of an error that came in place of an answer, or has ended it.
-        tokens: what it has counted; None where it has counted nothing.
+        tokens: what it has counted; None where that is nothing, or cannot be used.
         served: in which way it has answered, as far as it says that.
-        is_miscounted: whether it has counted something in no way that is known.
+        is_miscounted: whether it has counted, and something in that is no count: then none of it is believed.
         reasoning: what it wants to see again beside these calls, by the name of the message's field.
         cost_usd: what it says itself that it has billed; None where it does not say.
     """
@@ -116,8 +116,7 @@ def body_of(content: bytes) -> Body | None:
                 body = replace(read(form, answer), served=_served(answer))
             except (AttributeError, KeyError, TypeError, ValueError):  # it only looked like it
                 return None
-            counts = any(answer.get(name) for name in ("usage", "usageMetadata", "meta"))
-            return replace(body, is_miscounted=counts and body.tokens is None)
+            return replace(body, tokens=None, is_miscounted=True) if body.tokens is _MISCOUNTED else body
     error = _error(answer.get("error")) or _error_of_another_form(answer)
     return None if error is None else Body("error", error=error)
 
@@ -306,13 +305,14 @@ def _thinking_of_bedrock(blocks: Iterable[Mapping[str, Any]]) -> Iterator[dict[s
 
 def _cohere(form: Form, answer: Mapping[str, Any]) -> Body:
     message = _object(answer.get("message"))
-    usage = _object(answer.get("usage") or answer.get("meta"))
+    counted = answer.get("usage") or answer.get("meta")
+    usage = _object(counted)
     return Body(
         form,
         word=_word(answer.get("finish_reason")),
         text=_texts(message.get("content")) or _text(answer.get("text")),
         calls=_chat_calls(message),
-        tokens=_tokens(usage.get("tokens") or usage.get("billed_units")),
+        tokens=_tokens((usage.get("tokens") or usage.get("billed_units")) if usage else counted),
     )
 
 
@@ -333,13 +333,21 @@ _CACHED = ("cache_read_input_tokens", "cacheReadInputTokens")
 _WRITTEN = ("cache_creation_input_tokens", "cacheWriteInputTokens")
 
 
+# Stands for counts of which one is none.
+_MISCOUNTED = Tokens(0, 0, 0, 0, 0)
+
+
 def _tokens(usage: Any) -> Tokens | None:
-    """What it counts, by whichever name."""
-    usage = _object(usage)
-    if any(_is_negative(usage.get(name)) for name in _SENT + _ANSWERED):
-        return None
-    before = _object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
-    after = _object(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
+    """What it counts, by whichever name; None where that is nothing."""
+    try:
+        return _counted(_counts(usage))
+    except _NoCountError:
+        return _MISCOUNTED
+
+
+def _counted(usage: Mapping[str, Any]) -> Tokens | None:
+    before = _counts(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
+    after = _counts(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
     sent, answered = _count(usage, *_SENT), _count(usage, *_ANSWERED)
     cached, written = _count(usage, *_CACHED), _count(usage, *_WRITTEN)
     if "prompt_tokens" not in usage:
@@ -347,12 +355,12 @@ def _tokens(usage: Any) -> Tokens | None:
     cached = max(cached, _count(before, "cached_tokens"), _count(usage, "cachedContentTokenCount"))
     thoughts = _count(usage, "thoughtsTokenCount")  # and Gemini these
     answered, reasoned = answered + thoughts, max(thoughts, _count(after, "reasoning_tokens"))
+    lasting = _count(_counts(usage.get("cache_creation")), "ephemeral_1h_input_tokens")
     if not sent and not answered:
         return None
     cached = min(sent, cached)
     written = min(sent - cached, written)
-    lasting = min(written, _count(_object(usage.get("cache_creation")), "ephemeral_1h_input_tokens"))
-    return Tokens(sent, cached, written, answered, min(answered, reasoned), lasting)
+    return Tokens(sent, cached, written, answered, min(answered, reasoned), min(written, lasting))
 
 
 def _served(answer: Mapping[str, Any]) -> Served:
@@ -384,16 +392,36 @@ def _billed(usage: Any) -> float | None:
     return float(sum(numbers)) if len(numbers) == len(parts) else None
 
 
+class _NoCountError(ValueError):
+    pass
+
+
+def miscounted(model: str) -> str:
+    """The note on an answer whose provider's counts cannot be used."""
+    return f"usage unknown: {model} has counted its tokens in no way that can be used"
+
+
+def _counts(value: Any) -> Mapping[str, Any]:
+    """An object of counts; some servers have another kind of nothing for an empty one."""
+    if value and not isinstance(value, dict):
+        raise _NoCountError
+    return value or {}
+
+
 def _count(counts: Mapping[str, Any], *names: str) -> int:
-    for name in names:
-        value = counts.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return min(max(0, value), MOST_TOKENS)
-    return 0
+    """By the first of these names that is there; each of them has to be a count."""
+    found = [count_of(value) for name in names if (value := counts.get(name)) is not None]
+    if None in found:
+        raise _NoCountError
+    return next(filter(None, found), 0)
 
 
-def _is_negative(value: Any) -> bool:
-    return isinstance(value, int | float) and value < 0
+def count_of(value: Any) -> int | None:
+    """The tokens that a provider says; None where it is no number of them."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS
+    return value if is_count else None
 
 
 def _call(id_: Any, name: Any, arguments: Any) -> ToolCall:

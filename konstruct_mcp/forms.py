@@ -214,16 +214,55 @@ def _limit_key(
         newer = bool(entry.get("supports_reasoning"))
     else:  # a server of one's own, as long as it is no cloud's
         newer = provider == "azure" or "api_base" not in deployment.params
-    return "max_completion_tokens" if newer or "max_completion_tokens" in deployment.params else "max_tokens"
+    is_named = any(name == "max_completion_tokens" for name, _ in _limits_in(deployment.params))
+    return "max_completion_tokens" if newer or is_named else "max_tokens"
+
+
+# What it is called in one format or another, in lower case and without underscores; and the objects in which it stands.
+_LIMIT_NAMES = frozenset(
+    {"maxtokens", "maxcompletiontokens", "maxoutputtokens", "maxnewtokens", "maxtokenstosample", "maxtokencount"}
+    | {"maxgenlen", "numpredict", "npredict"}
+)
+_AROUND_LIMITS = frozenset(
+    {"extrabody", "options", "parameters", "inferenceconfig", "generationconfig", "textgenerationconfig"}
+    | {"additionalmodelrequestfields"}
+)
+
+
+def is_limit(key: str) -> bool:
+    """Whether a setting of this name says how long an answer may be, in whichever provider's format."""
+    return _plain(key) in _LIMIT_NAMES
+
+
+def without_limits(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a deployment, or what they add to a body, without how long an answer may be: that goes out once, and
+    under the name that the deployment takes."""
+    kept: dict[str, Any] = {}
+    for key, value in settings.items():
+        if not is_limit(key):
+            goes_into = _plain(key) in _AROUND_LIMITS and isinstance(value, Mapping)
+            kept[key] = without_limits(value) if goes_into else value
+            if goes_into and value and not kept[key]:
+                del kept[key]
+    return kept
+
+
+def _limits_in(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if is_limit(key):
+            yield key, value
+        elif _plain(key) in _AROUND_LIMITS and isinstance(value, Mapping):
+            yield from _limits_in(value)
+
+
+def _plain(key: Any) -> str:
+    return str(key).lower().replace("_", "")
 
 
 def cap(deployment: Deployment) -> int | None:
-    """The limit that the config sets: a default, and the most that a call may ask for."""
-    given = [deployment.params.get(key) for key in LIMITS]
-    if deployment.model.startswith("ollama/"):  # -1 and -2 are no limit
-        options = deployment.params.get("options")
-        given += [of.get("num_predict") for of in (deployment.params, options) if isinstance(of, Mapping)]
-    return min((number for value in given if (number := _count(value)) is not None), default=None)
+    """The limit that the config sets, wherever it does: a default, and the most that a call may ask for."""
+    given = (_count(value) for _, value in _limits_in(deployment.params))  # Ollama's -1 and -2 are no limit
+    return min((number for number in given if number is not None), default=None)
 
 
 def _count(value: Any) -> int | None:

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 from cachetools import TTLCache
 
+from .bodies import count_of, miscounted
 from .config import Deployment, is_price
-from .forms import LIMITS, not_taken
+from .forms import not_taken, without_limits
 from .routing import Fault, FaultError, FaultKind
 from .transport import TRANSPORT
 
@@ -47,7 +48,7 @@ _SETTINGS = frozenset(
     | {"custom_llm_provider"}
     | {"timeout", "max_retries", "num_retries", "extra_headers", "headers", "default_headers", "region_name"}
     | {"drop_params", "additional_drop_params", "allowed_openai_params", "merge_reasoning_content_in_choices"}
-    | {"extra_body", "options", "reasoning_effort", "thinking", *LIMITS}
+    | {"extra_body", "options", "reasoning_effort", "thinking"}
     | TRANSPORT
 )
 _NEVER = ("none", "disable", False)  # words for no thinking at all
@@ -87,7 +88,7 @@ def prepare(
 ) -> Asked:
     """`messages` and `asked` (tools, tool_choice, response_format, temperature) are in OpenAI's format; `limit` is the
     longest answer, None for what the config or the model makes of it."""
-    params = {key: value for key, value in deployment.params.items() if not is_price(key)}
+    params = {key: value for key, value in without_limits(deployment.params).items() if not is_price(key)}
     places: dict[str, tuple[str, ...]] = {}
     body: dict[str, Any] = {
         "model": deployment.model.partition("/")[2],
@@ -115,7 +116,9 @@ def prepare(
         options |= {key: _option(key, value) for key, value in given.items()}
     if (temperature := asked.get("temperature")) is not None:
         options["temperature"] = temperature
-    if limit is not None:
+    if limit is None:  # -1 and -2 are words for none
+        options |= {key: value for key, value in deployment.params.items() if key == "num_predict"}
+    else:
         options["num_predict"] = limit
         places["max_tokens"] = ("options", "num_predict")
     if options:
@@ -270,7 +273,7 @@ class Servers:
                     window = most = self._enlarged[key] = larger
                 else:
                     raise
-        return _completion(answer, body), tuple(_cut(answer, length, window))
+        return _completion(answer, body), (*_cut(answer, length, window), *_miscounted(answer, body))
 
     async def _window(
         self, key: _Key, body: Mapping[str, Any], length: _Length, ask: Ask
@@ -414,6 +417,13 @@ def _cut(answer: Any, length: _Length, window: int | None) -> Iterator[str]:
 
 
 _COUNTS = ("prompt_eval_count", "eval_count")
+
+
+def _miscounted(answer: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[str]:
+    if any(count_of(answer.get(name) or 0) is None for name in _COUNTS):
+        yield miscounted(f"ollama/{body['model']}")
+
+
 # Words for an answer in which nothing was said; `stop` and `length` end one.
 _NO_ANSWER = {"load": "it has loaded the model, and nothing else", "unload": "it has unloaded the model"}
 
@@ -443,7 +453,7 @@ def _completion(answer: Any, body: Mapping[str, Any]) -> dict[str, Any]:
         choices = [
             {"index": 0, "message": said, "finish_reason": "tool_calls" if calls and reason == "stop" else reason}
         ]
-    sent, written = (answer.get(name) or 0 for name in _COUNTS)
+    sent, written = (0, 0) if any(_miscounted(answer, body)) else (int(answer.get(name) or 0) for name in _COUNTS)
     usage = {"prompt_tokens": sent, "completion_tokens": written}
     return {"model": body["model"], "choices": choices, "usage": usage}
 

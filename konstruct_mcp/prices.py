@@ -6,6 +6,7 @@ Where they have no price, or say 0, the price is unknown: only the config can sa
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -18,9 +19,10 @@ from weakref import WeakKeyDictionary
 from .accounts import Quote, exact, to_nusd
 from .config import Deployment
 from .errors import quoted
-from .forms import limit
+from .forms import is_limit, limit
 from .models import entry, is_number, is_price
 from .routing import Facts
+from .schemas import json_bytes
 from .transport import TRANSPORT
 from .types import NUSD, Message, Request, ResponseFormat, Tool
 
@@ -379,13 +381,15 @@ def _most_factors(deployment: Deployment, rates: _Rates) -> dict[str, Fraction]:
 
 # -- what a call can cost at most --------------------------------------------------------------------------------------
 
-# Keys of litellm_params that say where to ask, as whom, or how to choose words. Any other goes into the request as it
-# is, where it may ask for more than we know of: further answers, searches, sounds.
-_HARMLESS = re.compile(
+# Keys of litellm_params that say where to ask, and as whom, and those that say how to choose words. Any other goes into
+# the request as it is, where it may ask for more than we know of: further answers, searches, sounds.
+_REACHED = re.compile(
     r"model|base_model|api_(base|key|version|type)|organization|project|custom_llm_provider|region_name|tenant_id"
     r"|client_id|client_secret|(aws|azure|vertex|watsonx|databricks)_\w+|(extra|default)_headers|ssl_verify|(additional_)?drop_params"
-    r"|temperature|top_p|top_k|min_p|seed|stop|logit_bias|(presence|frequency|repetition)_penalty|verbosity"
-    r"|max_tokens|max_completion_tokens|reasoning_effort|thinking|parallel_tool_calls|service_tier|speed|inference_geo"
+)
+_CHOOSES_WORDS = re.compile(
+    r"temperature|top_p|top_k|min_p|seed|stop|logit_bias|(presence|frequency|repetition)_penalty|verbosity"
+    r"|reasoning_effort|thinking|parallel_tool_calls|service_tier|speed|inference_geo"
     r"|prompt_cache_(key|retention)|keep_alive"
 )
 _SEARCHES = re.compile(r"(^|/)perplexity/|-search\b|:online\b|^groq/compound")  # look things up, and bill it, unasked
@@ -399,7 +403,7 @@ def _unboundable(deployment: Deployment, rates: _Rates) -> str:
     if open_ended := [
         key
         for key in deployment.params
-        if key == "extra_query" or not (_HARMLESS.fullmatch(key) or is_price(key) or key in TRANSPORT)
+        if key == "extra_query" or not (_CHOOSES_WORDS.fullmatch(key) or _is_of_the_way(key) or is_limit(key))
     ]:
         return f"has {' and '.join(open_ended)} in its litellm_params, with which a call may cost anything"
     dropped = deployment.params.get("additional_drop_params")
@@ -421,23 +425,43 @@ def _unboundable(deployment: Deployment, rates: _Rates) -> str:
     return ""
 
 
-# Tokens that a provider adds to what was sent; each more than any is known to. What is no prose (tools, schemas) counts
-# twice, as each provider writes it for its model in its own way.
-_PER_MESSAGE, _PER_TOOL, _FOR_TOOLS, _FOR_FORMAT, _PER_IMAGE = 16, 64, 1024, 1024, 50_000
+def _is_of_the_way(key: str) -> bool:
+    """Whether it goes into no request."""
+    return _REACHED.fullmatch(key) is not None or is_price(key) or key in TRANSPORT
+
+
+# Bytes around what is said, in the format that has the most of them, and tokens that a provider adds to it; each more
+# than any is known to. What is no prose (tools, schemas) counts twice, as each provider writes it for its model in its
+# own way.
+_PER_REQUEST, _PER_MESSAGE, _PER_TEXT, _PER_TOOL = 88, 56, 32, 128
+_FOR_TOOLS, _FOR_FORMAT, _PER_IMAGE = 1024, 1024, 50_000
 _UNKNOWN_LONGEST = 4096  # tokens of an answer where nobody says how long the model's can be
+
+
+def most_tokens(deployment: Deployment, request: Request, beside: int = 0) -> int:
+    """The most tokens that this request can be there, and the most bytes of the body that it is sent in, but for those
+    of images. `beside` is how many of these are not in it.
+
+    Bounded from above without counting: a token is at least one byte, in every tokenizer that providers use.
+    """
+    said = {key: value for key, value in deployment.params.items() if not _is_of_the_way(key)}
+    tokens = beside + _PER_REQUEST + len(deployment.model) + len(json.dumps(said, default=str))
+    tokens += sum(map(_bytes_of_message, request.messages))
+    called = {call.function.name for message in request.messages for call in message.tool_calls or ()}
+    if request.tools or called:
+        # For the sake of those that were called, some get tools.
+        names = () if request.tools else called
+        tokens += _FOR_TOOLS + sum(_PER_TOOL + 2 * _bytes(tool) for tool in request.tools or ())
+        tokens += sum(_PER_TOOL + 2 * json_bytes(name) for name in names)
+    if request.response_format is not None:
+        tokens += _FOR_FORMAT + 2 * _bytes(request.response_format)
+    return tokens + request.growth
 
 
 def quote(deployment: Deployment, request: Request, beside: int = 0) -> Quote:
     """The most that this request can cost there, at a deployment whose prices are known. `beside` is how many bytes go
-    out with it that are not in it.
-
-    Bounded from above without counting: a token is at least one byte, in every tokenizer that providers use.
-    """
-    tokens = beside + sum(_PER_MESSAGE + _bytes(message) for message in request.messages)
-    if request.tools or any(message.tool_calls for message in request.messages):  # for whose sake some get tools
-        tokens += _FOR_TOOLS + sum(_PER_TOOL + 2 * _bytes(tool) for tool in request.tools or ())
-    if request.response_format is not None:
-        tokens += _FOR_FORMAT + 2 * _bytes(request.response_format)
+    out with it that are not in it."""
+    tokens = most_tokens(deployment, request, beside)
     longest = limit(deployment, entry(deployment), request.max_tokens)
     if longest is None:
         longest = longest_answer(deployment) or _UNKNOWN_LONGEST
@@ -452,17 +476,19 @@ def quote(deployment: Deployment, request: Request, beside: int = 0) -> Quote:
     )
 
 
-def _bytes(part: Message | Tool | ResponseFormat) -> int:
-    """The most tokens that its text can be. An image counts as many as the greediest provider makes of one."""
-    if not isinstance(part, Message):
-        return len(part.model_dump_json(exclude_none=True, by_alias=True).encode())
+def _bytes(part: Tool | ResponseFormat) -> int:
+    return len(json.dumps(part.model_dump(exclude_none=True, by_alias=True), ensure_ascii=False).encode())
+
+
+def _bytes_of_message(message: Message) -> int:
+    """An image counts as many as the greediest provider makes of one."""
     images = 0
-    texts = [part.content] if isinstance(part.content, str) else []
-    for piece in part.content if isinstance(part.content, list) else ():
-        images += piece.image_url is not None
-        texts.append(piece.text or "")
-    for call in part.tool_calls or ():
-        texts += [call.id, call.function.name, call.function.arguments]
-    texts.append(part.tool_call_id or "")
-    spaces = _PER_MESSAGE * len(texts)  # what stands between the pieces
-    return sum(len(text.encode()) for text in texts) + spaces + _PER_IMAGE * images
+    texts = [message.content] if isinstance(message.content, str) else []
+    for part in message.content if isinstance(message.content, list) else ():
+        images += part.image_url is not None
+        texts.append(part.text or "")
+    for call in message.tool_calls or ():
+        # The name comes again with the result.
+        texts += [call.id, call.function.name, call.function.name, call.function.arguments]
+    texts += filter(None, (message.name, message.tool_call_id))
+    return _PER_MESSAGE + sum(_PER_TEXT + json_bytes(text) for text in texts) + _PER_IMAGE * images

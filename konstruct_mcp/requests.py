@@ -31,6 +31,7 @@ from .forms import (
     of_an_object,
     property_names,
     untitled,
+    without_limits,
 )
 from .reasoning import Recalled, give_back
 from .transport import TRANSPORT
@@ -162,7 +163,7 @@ def litellm_params(deployment: Deployment, entry: Mapping[str, Any]) -> dict[str
     # Prices are reckoned with here: LiteLLM notes them under the model's name, for every deployment in the process.
     params = {
         key: value
-        for key, value in deployment.params.items()
+        for key, value in without_limits(deployment.params).items()
         if not (is_price(key) or key in SHAPED or key in TRANSPORT or key == "allowed_openai_params")
     }
     provider, _, name = deployment.model.partition("/")
@@ -673,7 +674,7 @@ class _Preparing:
         if taken:
             self._options["allowed_openai_params"] = [*self._options.get("allowed_openai_params", ()), *taken]
         if isinstance(given := params.get("extra_body"), Mapping):
-            self._body = _laid_over(self._body, given)
+            self._body = _laid_over(self._body, without_limits(given))
 
 
 # OpenAI's own, which LiteLLM 1.82.5 takes and does not send.

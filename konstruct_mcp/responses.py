@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .bodies import MOST_TOKENS, MOST_USD, Body, calls_beside, end_of, first_that_says, tier_of_google
+from .bodies import MOST_USD, Body, calls_beside, count_of, end_of, first_that_says, miscounted, tier_of_google
 from .config import Deployment
 from .prices import Served, Tokens, own_cost
 from .reasoning import SIGNATURE, answer_in
@@ -68,7 +68,8 @@ def read(
         fault: what it is, where it is known to be one.
         taken: the ids of the calls before it in the conversation.
     """
-    tokens = _counted(getattr(response, "usage", None), deployment)
+    is_miscounted = body is not None and body.is_miscounted
+    tokens = None if is_miscounted else _counted(getattr(response, "usage", None), deployment)
     if tokens is None and body is not None:
         tokens = body.tokens
     usage = None if tokens is None else Usage(tokens.sent, tokens.answered, tokens.cached)
@@ -85,6 +86,8 @@ def read(
         if tokens is not None and not tokens.answered:  # it has not even begun
             return Tried(Fault(FaultKind.BAD_ANSWER, "nothing in it"), None, usage, cost)
         notes = (*notes, f"{deployment.model} ended its answer without a word")
+    if is_miscounted:
+        notes = (*notes, miscounted(deployment.model))
     counted = 0 if tokens is None else tokens.sent + tokens.answered
     return Tried(Answer(latency_s, counted), reply, usage, cost, notes)
 
@@ -249,7 +252,7 @@ class _UnusableError(ValueError):
 
 def _counted(usage: Any, deployment: Deployment) -> Tokens | None:
     """What the provider counted; None where it says nothing, or nothing that is a count."""
-    if any(_is_negative(usage, name) for name in ("prompt_tokens", "completion_tokens")):
+    if any(count_of(getattr(usage, name, None) or 0) is None for name in ("prompt_tokens", "completion_tokens")):
         return None
     sent, answered = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     cached = min(sent, _count(getattr(usage, "prompt_tokens_details", None), "cached_tokens"))
@@ -269,14 +272,8 @@ def _counted(usage: Any, deployment: Deployment) -> Tokens | None:
     return tokens if sent or answered else None
 
 
-def _is_negative(usage: Any, name: str) -> bool:
-    value = getattr(usage, name, None)
-    return isinstance(value, int | float) and value < 0
-
-
 def _count(usage: Any, name: str) -> int:
-    value = getattr(usage, name, 0)
-    return min(max(0, value), MOST_TOKENS) if isinstance(value, int) else 0
+    return count_of(getattr(usage, name, 0)) or 0
 
 
 def _cost(served: Served, body: Body | None, tokens: Tokens, deployment: Deployment, facts: Facts) -> float | None:

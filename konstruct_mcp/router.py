@@ -52,7 +52,7 @@ from .faults import (
 from .forms import Form
 from .models import entry
 from .parameters import Passed, Refusals
-from .prices import facts_of, quote
+from .prices import facts_of, most_tokens, quote
 from .reasoning import Kept, Recalled, misses
 from .requests import JSON_TOOL, OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
@@ -238,6 +238,8 @@ class ModelRouter:
         except UnsupportedError as error:
             return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
         call = Exchange()
+        if max_tokens is not None:
+            call.most, call.images = most_tokens(deployment, request, recalled.bytes), request.images
         patience = asyncio.timeout(attempt.limit_s)
         late = f"within {attempt.limit_s:.3g} s"
         try:
@@ -290,7 +292,7 @@ class ModelRouter:
         body = None if call.content is None else body_of(call.content)
         if body is not None and body.error is not None:
             otherwise = fault_of_body(200, *body.error, self._secrets(call))
-        elif response is not None or (body is not None and body.says and not body.is_miscounted):
+        elif response is not None or (body is not None and body.says):
             otherwise = None
         taken = {made.id for message in request.messages for made in message.tool_calls or ()}
         return read(response, body, deployment, self._routes.facts(deployment), latency_s, otherwise, taken=taken)

@@ -30,6 +30,8 @@ from .forms import SHAPED
 from .items import items_of, with_its_tools
 from .models import entry
 from .pace import Step, turn
+from .routing import Fault, FaultError, FaultKind
+from .schemas import set_apart
 from .transport import TRANSPORT, Transport
 
 # These, Anthropic and Ollama count the tokens of their answers, and LiteLLM fetches nothing for a request to them.
@@ -110,12 +112,16 @@ class Exchange:
     Attributes:
         shape: what is done to the body that LiteLLM makes of it, where it is not in OpenAI's format; None: nothing.
         outputs: what the Responses API is to see of its own earlier output, by the id of a call in it.
+        most: how many bytes its body may have, but for those of `images`, where a budget pays for no more.
+        images: the base64 of those in the request, in their order.
         left: whether a request was handed to an HTTP client.
         answer: the HTTP answer that came last, as httpx has it.
     """
 
     shape: Shape | None = None
     outputs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    most: int | None = None
+    images: Sequence[str] = ()
     left: bool = False
     answer: Any = None
 
@@ -125,7 +131,28 @@ class Exchange:
 
     def end(self) -> None:
         """Let go of what was asked and answered, whoever may still hold this."""
-        self.shape, self.outputs, self.answer = None, {}, None
+        self.shape, self.outputs, self.images, self.answer = None, {}, (), None
+
+    def leave(self, body: bytes = b"") -> None:
+        """Take note that a request is handed to an HTTP client.
+
+        Raises:
+            FaultError: its body is larger than what was reserved for it; it is not to be handed on.
+        """
+        if self.most is not None and len(body) > self.most and (size := self._size(body)) > self.most:
+            reason = f"its request grew to {size:,} bytes on the way, and what is reserved pays for {self.most:,}"
+            raise FaultError(Fault(FaultKind.UNFIT, reason=reason, sent=False))
+        self.left, self.answer = True, None  # one before may have been for a token
+
+    def _size(self, body: bytes) -> int:
+        """Of what is said in it, with no letter escaped that need not be; images are paid for by their number."""
+        place = 0
+        for image in self.images:
+            if (found := body.find(image.encode(), place)) >= 0:
+                body, place = body[:found] + body[found + len(image) :], found
+        with contextlib.suppress(ValueError, RecursionError):
+            body = json.dumps(json.loads(body), ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+        return len(body)
 
     @property
     def content(self) -> bytes | None:
@@ -153,6 +180,8 @@ def spare() -> None:
         _load_no_token_table()
         _download_no_tokenizers()
         _ask_without_openais_client()
+        _write_text_as_it_is()
+        _write_out_references_once()
         _price_nothing()
         _prepare_at_once()
         _speak_responses()
@@ -186,7 +215,7 @@ def _take_note_of_requests() -> None:
 
     Its own clients and OpenAI's are httpx's underneath, in a thread or on the loop, and one of its own is aiohttp's.
     Google's library for its oldest models is not seen here. What fetches a token is not the request, but counts as one
-    where it goes by these clients: in doubt something has left.
+    where it goes by these clients: in doubt something has left. What is larger than quoted does not.
     """
     import aiohttp
     import httpx
@@ -196,7 +225,7 @@ def _take_note_of_requests() -> None:
         def sent(*args: Any, **kwargs: Any) -> Any:
             if (call := exchange.get()) is None:
                 return send(*args, **kwargs)
-            call.left, call.answer = True, None  # one before may have been for a token
+            call.leave(_body_of(*args, **kwargs))
             call.answer = response = send(*args, **kwargs)
             return response
 
@@ -207,7 +236,7 @@ def _take_note_of_requests() -> None:
         async def sent(*args: Any, **kwargs: Any) -> Any:
             if (call := exchange.get()) is None:
                 return await send(*args, **kwargs)
-            call.left, call.answer = True, None
+            call.leave(_body_of(*args, **kwargs))
             call.answer = response = await send(*args, **kwargs)
             return response
 
@@ -217,7 +246,10 @@ def _take_note_of_requests() -> None:
         @functools.wraps(send)
         def sent(session: Any, *args: Any, **kwargs: Any) -> Any:
             if (call := exchange.get()) is not None:
-                call.left = True
+                data, value = kwargs.get("data"), kwargs.get("json")
+                body = data if value is None else json.dumps(value)
+                # One that comes piece by piece comes from httpx, and has been looked at.
+                call.leave(body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else b"")
                 session._trust_env = False  # LiteLLM says by which proxy; what is left of it is a `.netrc`
             return send(session, *args, **kwargs)
 
@@ -227,6 +259,18 @@ def _take_note_of_requests() -> None:
     sync, on_loop, session = clients
     sync.send, on_loop.send = noting(sync.send), noting_later(on_loop.send)
     session._request = leaving(session._request)
+
+
+def _body_of(_: Any, request: Any, **__: Any) -> bytes:
+    """What a client of httpx is about to send, where that is JSON: a token is asked for with a form."""
+    import httpx
+
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return b""
+    try:
+        return bytes(request.content)
+    except httpx.RequestNotRead:
+        return b""
 
 
 def _send_once() -> None:
@@ -495,7 +539,6 @@ def _ask_without_openais_client() -> None:
     a quarter of a call's time, and a TLS context of its own for each deployment."""
     import litellm
     from litellm import main
-    from litellm.llms.custom_httpx import llm_http_handler
 
     module: Any = main
     get_secret_bool = module.get_secret_bool
@@ -508,15 +551,53 @@ def _ask_without_openais_client() -> None:
             return manner.plain and not (litellm.aclient_session or litellm.organization or litellm.network_mock)
         return get_secret_bool(name, *args, **kwargs)
 
+    module.get_secret_bool = secret_bool
+
+
+def _write_text_as_it_is() -> None:
+    """Have bodies written as OpenAI's client does: text as it is, which is half as long in many languages, and no
+    NaN."""
+    from litellm.llms.bedrock import base_aws_llm
+    from litellm.llms.bedrock.chat import converse_handler
+    from litellm.llms.custom_httpx import llm_http_handler
+
     def dumps(value: Any, **options: Any) -> str:
-        """As OpenAI's client does: text as it is, which is half as long in many languages, and no NaN."""
         if ours.get() is not None:
             options = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":"), **options}
         return json.dumps(value, **options)
 
-    module.get_secret_bool = secret_bool
-    handler: Any = llm_http_handler
-    handler.json = SimpleNamespace(**vars(json) | {"dumps": dumps})
+    def dumped(value: Any, **options: Any) -> str | bytes:
+        """For Converse, where AWS's library counts the letters of a text and says that they are its bytes."""
+        text = dumps(value, **options)
+        return text if ours.get() is None else text.encode()
+
+    modules: list[tuple[Any, Callable[..., str | bytes]]] = [
+        (llm_http_handler, dumps),
+        (base_aws_llm, dumps),
+        (converse_handler, dumped),
+    ]
+    for module, function in modules:
+        module.json = SimpleNamespace(**vars(json) | {"dumps": function})
+
+
+def _write_out_references_once() -> None:
+    """Have LiteLLM write out the references of a schema by definitions that stay as they are. It goes through those in
+    the schema as well, and copies what has grown there: of 400 bytes of recursion it makes gigabytes."""
+    from litellm.litellm_core_utils.prompt_templates import common_utils
+    from litellm.llms.vertex_ai import common_utils as of_vertex
+
+    places: list[Any] = [common_utils, of_vertex]
+    unpack = common_utils.unpack_defs
+
+    @functools.wraps(unpack)
+    def unpacked(schema: dict[str, Any], defs: dict[str, Any]) -> None:
+        if ours.get() is not None:
+            schema["$defs"] = defs  # where they were
+            defs = set_apart(schema)
+        unpack(schema, defs)
+
+    for place in places:
+        place.unpack_defs = unpacked
 
 
 def _price_nothing() -> None:

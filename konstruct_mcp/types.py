@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +30,7 @@ from pydantic import (
     model_validator,
 )
 
+from . import schemas
 from .errors import InvalidArgumentError, cut
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -403,6 +405,22 @@ class Request(_Value):
             raise ValueError("tool_choice.function.name: names no tool of this request")
         return self
 
+    @model_validator(mode="after")
+    def _schemas_are_not_endless(self) -> Self:
+        _ = self.growth
+        return self
+
+    @functools.cached_property
+    def growth(self) -> int:
+        """How many bytes longer it becomes where each reference in its schemas is written out."""
+        places = {
+            f"tools[{index}].function.parameters": tool.function.parameters or {}
+            for index, tool in enumerate(self.tools or ())
+        }
+        if self.response_format is not None and self.response_format.json_schema is not None:
+            places["response_format.json_schema.schema"] = self.response_format.json_schema.schema_
+        return sum(schemas.growth(places).values())
+
     @classmethod
     def parse(cls, arguments: Mapping[str, Any]) -> Self:
         """The request that these arguments ask for; a lone surrogate, which no provider takes, becomes U+FFFD.
@@ -410,8 +428,11 @@ class Request(_Value):
         Raises:
             InvalidArgumentError: naming each field that is missing, unknown or ill-typed.
         """
+        meant = _as_meant(arguments)
+        if (place := schemas.too_deep(meant)) is not None:
+            raise InvalidArgumentError(f"{place}: is nested more than {schemas.MOST_LEVELS} levels deep")
         try:
-            return cls.model_validate(scrubbed(_as_meant(arguments)))
+            return cls.model_validate(scrubbed(meant))
         except ValidationError as error:
             lines = [f"{place}: {message}" if place else message for place, message in flaws(error)]
             if (more := len(lines) - _MOST_FLAWS) > 0:
@@ -431,6 +452,11 @@ class Request(_Value):
     @property
     def has_images(self) -> bool:
         return any(True for _ in self._images())
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Their base64, in their order."""
+        return tuple(image.url.partition(",")[2] for image in self._images())
 
     def _images(self) -> Iterator[ImageURL]:
         for message in self.messages:

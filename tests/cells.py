@@ -303,6 +303,11 @@ class Bench:
         """What is known of each group."""
         return self._konstruct.groups()
 
+    async def left_nusd(self, tenant_id: str) -> int:
+        """Of the one budget of a tenant."""
+        [state] = await self._konstruct.budgets(tenant_id)
+        return state.left_nusd
+
 
 def _group(path: Path, variant: str) -> str:
     return f"{path.name}, {variant}" if variant else path.name
@@ -310,9 +315,12 @@ def _group(path: Path, variant: str) -> str:
 
 @asynccontextmanager
 async def bench(
-    paths: Sequence[Path], variants: Mapping[str, Callable[[Path], tuple[str, Mapping[str, Any]]]] | None = None
+    paths: Sequence[Path],
+    variants: Mapping[str, Callable[[Path], tuple[str, Mapping[str, Any]]]] | None = None,
+    **section: Any,
 ) -> AsyncIterator[Bench]:
-    """`variants`: further groups of each path, by name: their model and further `litellm_params`."""
+    """`variants`: further groups of each path, by name: their model and further `litellm_params`. `section`: more of
+    that section of the config."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         providers = {path.name: stack.enter_context(Provider(path.wire)) for path in paths}
 
@@ -327,7 +335,7 @@ async def bench(
             ],
             # Each cell is a try by itself, whatever came of those before it.
             "router_settings": {"num_retries": 0, "allowed_fails": 10_000, "cooldown_time": 0},
-            "konstruct": {"ledger_url": f"sqlite:///{folder}/ledger.sqlite3"},
+            "konstruct": {"ledger_url": f"sqlite:///{folder}/ledger.sqlite3", **section},
         }
         async with opened(File(folder), config) as konstruct:
             world = Bench(konstruct, providers)

@@ -683,12 +683,12 @@ def doubling(depth: int) -> dict[str, Any]:
 async def test_what_is_sent_of_a_schema_grows_with_it_and_not_with_what_it_refers_to(
     tmp_path: Path, model: str, place: str
 ) -> None:
-    schema = doubling(40)
+    schema = doubling(10)
     tool = {"type": "function", "function": {"name": "deep", "parameters": schema}}
     asked = await ask(tmp_path, model, **({"tools": [tool]} if place == "tools" else {place: by(schema)}))
 
     assert len(json.dumps(asked.body)) < 3 * len(json.dumps(schema))
-    assert "#/$defs/d38" in json.dumps(asked.body)
+    assert "#/$defs/d8" in json.dumps(asked.body)
 
 
 # -- tools -------------------------------------------------------------------------------------------------------------
