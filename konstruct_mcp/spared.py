@@ -98,21 +98,30 @@ class Exchange:
         shape: what is done to the body that LiteLLM makes of it, where it is not in OpenAI's format; None: nothing.
         outputs: what the Responses API is to see of its own earlier output, by the id of a call in it.
         left: whether a request was handed to an HTTP client.
+        waits: whether that one has no connection for it yet, as far as it lets us know.
+        is_over: whether nobody waits for the call any more, which then sends nothing.
         answer: the HTTP answer that came last, as httpx has it.
     """
 
     shape: Shape | None = None
     outputs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     left: bool = False
+    waits: bool = False
+    is_over: bool = False
     answer: Any = None
 
     def begin(self, shape: Shape | None, outputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Nothing has left, and nothing come."""
-        self.shape, self.outputs, self.left, self.answer = shape, outputs, False, None
+        self.shape, self.outputs, self.left, self.waits, self.answer = shape, outputs, False, False, None
 
     def end(self) -> None:
         """Let go of what was asked and answered, whoever may still hold this."""
-        self.shape, self.outputs, self.answer = None, {}, None
+        self.shape, self.outputs, self.answer, self.is_over = None, {}, None, True
+
+    @property
+    def sent(self) -> bool:
+        """Whether anything of it may have reached the provider."""
+        return self.left and not self.waits
 
     @property
     def content(self) -> bytes | None:
@@ -180,6 +189,8 @@ def _take_note_of_requests() -> None:
         def sent(*args: Any, **kwargs: Any) -> Any:
             if (call := exchange.get()) is None:
                 return send(*args, **kwargs)
+            if call.is_over:  # in a thread, which nobody can cancel
+                raise httpx.RequestError("its call has ended")
             call.left, call.answer = True, None  # one before may have been for a token
             call.answer = response = send(*args, **kwargs)
             return response
@@ -201,15 +212,26 @@ def _take_note_of_requests() -> None:
         @functools.wraps(send)
         def sent(*args: Any, **kwargs: Any) -> Any:
             if (call := exchange.get()) is not None:
-                call.left = True
+                call.left = call.waits = True
             return send(*args, **kwargs)
 
         return sent
 
-    clients: list[Any] = [httpx.Client, httpx.AsyncClient, aiohttp.ClientSession]
-    sync, on_loop, session = clients
+    def connecting(connect: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        @functools.wraps(connect)
+        async def connected(*args: Any, **kwargs: Any) -> Any:
+            connection = await connect(*args, **kwargs)
+            if (call := exchange.get()) is not None:
+                call.waits = False
+            return connection
+
+        return connected
+
+    clients: list[Any] = [httpx.Client, httpx.AsyncClient, aiohttp.ClientSession, aiohttp.BaseConnector]
+    sync, on_loop, session, connector = clients
     sync.send, on_loop.send = noting(sync.send), noting_later(on_loop.send)
     session._request = leaving(session._request)
+    connector.connect = connecting(connector.connect)
 
 
 def _send_once() -> None:

@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 _BALLAST_BYTES = 1 << 20  # kept free for the rows of about 250 calls, for the day when the disk is full
 _ROW_BYTES = 1 << 12  # at least as many as a row needs
+_LONGEST_ID = 64  # bytes of a ledger's id
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -30,8 +31,30 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ballast = folder / "ballast"
+        self._mark = folder / "ledger.id"
         self._unreadable: set[str] = set()  # of which it has been said
         self._done: set[str] = set()  # of no use any more, but in a folder that lets nobody remove them
+
+    def ledger_id(self) -> str | None:
+        """Which ledger this folder is beside, as `mark` has noted it; None where nobody has."""
+        try:
+            # Whatever else lies under that name, no pipe is waited for.
+            found = os.open(self._mark, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            try:
+                return os.read(found, _LONGEST_ID).decode().strip() or None
+            finally:
+                os.close(found)
+        except (OSError, ValueError):
+            return None
+
+    def mark(self, ledger_id: str) -> None:
+        """Note beside which ledger this folder is, as far as it can be written."""
+        part = self.folder / f"{ledger_id}.{os.getpid()}.{threading.get_ident()}.part"
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(ledger_id)
+            part.replace(self._mark)
 
     def prepare(self) -> OSError | None:
         """Make the folder, and in it a file that only takes up room, which a full disk would not give us.
