@@ -18,6 +18,8 @@ from pydantic import TypeAdapter
 
 from .types import NUSD, TENANT_ID, BudgetState, Per
 
+MOST_NUSD = 10**15  # of one try, granted or counted, so that the sums stay within 64 bits: a million dollars
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -26,6 +28,12 @@ class Budget:
     limit_nusd: int
     per: Per
     groups: tuple[str, ...] = ()
+    formerly: tuple[str, ...] = ()  # the names that these groups had before
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The groups whose spending counts, by every name; empty for all."""
+        return (*self.groups, *self.formerly)
 
     def covers(self, group: str) -> bool:
         return not self.groups or group in self.groups
@@ -58,9 +66,9 @@ class Budget:
             case "total":
                 return None
 
-    def state(self, tenant: str, spent_nusd: int, reserved_nusd: int, now: datetime) -> BudgetState:
+    def state(self, tenant: str, spent_nusd: int, held_nusd: int, reserved_nusd: int, now: datetime) -> BudgetState:
         return BudgetState(
-            tenant, self.limit_nusd, self.per, self.groups, spent_nusd, reserved_nusd, self.renews_at(now)
+            tenant, self.limit_nusd, self.per, self.groups, spent_nusd, reserved_nusd, self.renews_at(now), held_nusd
         )
 
 
@@ -93,7 +101,13 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a provider counted for one try."""
+    """What a provider counted for one try, or may have counted.
+
+    Attributes:
+        cost_nusd: None where it is unknown.
+        most_nusd: the most that it can be, where it is unknown; None there too where nobody can say.
+        uncounted: whether an answer came without a count, or with one that cannot be.
+    """
 
     group: str
     model: str
@@ -101,6 +115,8 @@ class Charge:
     output_tokens: int
     cached_tokens: int
     cost_nusd: int | None
+    most_nusd: int | None = None
+    uncounted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +126,13 @@ class Call:
     Attributes:
         time: when it ended, ISO 8601 in UTC with microseconds.
         group_served, model: who answered; None where nobody did.
-        charges: one for each try that a provider counted, the answer's last.
+        charges: one for each try that a provider counted or may have, the answer's last.
         cost_nusd: of all of them together; None where the cost is unknown.
-        outcome: `ok`, an error's code, or `cancelled`.
+        outcome: `ok`, an error's code, `cancelled`, or `lost` with the process that made it.
         attempts: how many tries were made, the answer's included.
         reserved: whether it has held a reservation.
+        most_nusd: the most that all of them together can have cost, where that is unknown; None there too where nobody
+            can say.
     """
 
     id: str
@@ -129,6 +147,7 @@ class Call:
     outcome: str
     attempts: int
     reserved: bool = False
+    most_nusd: int | None = None
 
 
 _MOST = 10**15  # of anything that a row counts: far beyond what one call can come to, and their sums fit 64 bits
@@ -174,6 +193,7 @@ class Reserve:
     owner: str
     tenant: str
     group: str
+    model: str
     quote: Quote
     budgets: tuple[Budget, ...]
     min_tokens: int

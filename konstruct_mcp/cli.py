@@ -287,6 +287,9 @@ async def _look_at_ledger(konstruct: Konstruct) -> None:
         await konstruct.opened()
     except KonstructError as error:
         _say(f"error: {error}")
+    with suppress(KonstructError):  # which is said when a call needs it
+        for line in await konstruct.spent_under_former_names():
+            logging.getLogger(__name__).warning("%s", line)
 
 
 @cli.command()
@@ -322,7 +325,12 @@ def complete(
 
 
 def _summary(completion: Completion) -> str:
-    cost = "unpriced" if completion.cost_usd is None else f"${Decimal(f'{completion.cost_usd:.3g}'):f}"
+    if completion.cost_usd is not None:
+        cost = f"${Decimal(f'{completion.cost_usd:.3g}'):f}"
+    elif completion.at_most_usd is not None:
+        cost = f"at most ${Decimal(f'{completion.at_most_usd:.3g}'):f}"
+    else:
+        cost = "unpriced"
     tokens = f"{completion.usage.input_tokens} + {completion.usage.output_tokens} tokens"
     ending = "" if completion.finish_reason == "stop" else f", ended by {completion.finish_reason}"
     return f"({completion.model}, {completion.duration_ms / 1000:.1f} s, {tokens}, {cost}{ending})"
@@ -499,9 +507,9 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
     unpriced = konstruct.unpriced()
     if live:
         with _spinner("asking each deployment for one token"):
-            ledger_fault, verdicts = anyio.run(_ask_each, konstruct)
+            ledger_fault, lost, verdicts = anyio.run(_ask_each, konstruct)
     else:
-        ledger_fault = _from_ledger(konstruct, konstruct.ledger_fault)
+        ledger_fault, lost = _from_ledger(konstruct, partial(_look_into_ledger, konstruct))
         verdicts = {deployment.id: deployment.unavailable for deployment in deployments}
     fine = "answers" if live else "ready"
     patterns = {wildcard.pattern for wildcard in config.wildcards}
@@ -519,7 +527,7 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
     for deployment in deployments:
         if why := unpriced.get(deployment.id):
             _print(f"{deployment.group}: {deployment.name} {why}; no tenant with a budget can use it")
-    for line in (*konstruct.retiring(), *konstruct.unknown_models()):
+    for line in (*konstruct.retiring(), *konstruct.unknown_models(), *lost):
         _print(line)
     if len(rows) == 1:
         all_fine, some = f"the one deployment {'answers' if live else 'is ready'}", "the one deployment"
@@ -540,9 +548,16 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
     return _FAILURE if failing or unpriced or ledger_fault else 0
 
 
-async def _ask_each(konstruct: Konstruct) -> tuple[str | None, dict[str, str | None]]:
+async def _look_into_ledger(konstruct: Konstruct) -> tuple[str | None, list[str]]:
+    """Why no account can be kept, and what was spent that no budget counts any more."""
+    fault = await konstruct.ledger_fault()
+    return fault, [] if fault else await konstruct.spent_under_former_names()
+
+
+async def _ask_each(konstruct: Konstruct) -> tuple[str | None, list[str], dict[str, str | None]]:
     async with konstruct:
-        return await konstruct.ledger_fault(), await konstruct.check()
+        fault, lost = await _look_into_ledger(konstruct)
+        return fault, lost, await konstruct.check()
 
 
 def _stripped(_context: click.Context, _option: click.Parameter, tenant: str | None) -> str | None:
@@ -633,8 +648,10 @@ def _print_csv(report: UsageReport, by: Dimension) -> None:
     _print(",".join((by, *_NO_SPEND.as_dict())))
     for line in summed(report.lines, by):
         # As a decimal: a spreadsheet takes 1.6e-05 for a text, or for a name.
-        exact = "" if line.is_unknown else f"{Decimal(line.cost_nusd) / NUSD:f}"
-        figures = line.as_dict() | {"cost_usd": exact}
+        figures = line.as_dict() | {
+            "cost_usd": "" if line.is_unknown else f"{Decimal(line.cost_nusd) / NUSD:f}",
+            "at_most_usd": "" if line.most_nusd is None else f"{Decimal(line.most_nusd) / NUSD:f}",
+        }
         _print(",".join((_cell(getattr(line, by)), *map(str, figures.values()))))
 
 
@@ -653,10 +670,14 @@ def _print_usage(report: UsageReport, by: Dimension) -> None:
     else:
         lines, [total] = summed(report.lines, by), summed(report.lines)
         most = max(line.cost_nusd for line in lines) or 1
+        columns: tuple[str, ...] = _COLUMNS
+        figures = _figures
+        if any(line.held_nusd for line in lines):
+            columns, figures = (*columns, "at most"), lambda line: [*_figures(line), _bound(line)]
         rows = [
-            _Row((getattr(line, by) or "(nobody answered)", *_figures(line)), line.cost_nusd / most) for line in lines
+            _Row((getattr(line, by) or "(nobody answered)", *figures(line)), line.cost_nusd / most) for line in lines
         ]
-        _print_table((by, *_COLUMNS), [*rows, _Row(("total", *_figures(total)))])
+        _print_table((by, *columns), [*rows, _Row(("total", *figures(total)))])
         if total.unpriced:
             _print(f"the cost of {total.unpriced:,} of {total.calls:,} calls is unknown, and not in these sums")
     if report.budgets:
@@ -671,6 +692,10 @@ _NO_SPEND = Spend("", "", "", "")
 def _figures(line: Spend) -> list[str]:
     counts = (line.calls, line.failed, line.input_tokens, line.output_tokens, line.cached_tokens)
     return [*(f"{count:,}" for count in counts), line.cost]
+
+
+def _bound(line: Spend) -> str:
+    return "unknown" if line.most_nusd is None else dollars(line.most_nusd)
 
 
 @cli.command()
@@ -691,12 +716,41 @@ def budgets(path: Path | None, tenant: str | None, as_json: bool) -> None:
 
 def _print_budgets(states: Sequence[BudgetState]) -> None:
     rows = []
+    holds = any(state.held_nusd for state in states)
     for state in states:
-        amounts = (dollars(nusd) for nusd in (state.spent_nusd, state.reserved_nusd, state.left_nusd))
+        held = (state.held_nusd,) if holds else ()
+        amounts = (dollars(nusd) for nusd in (state.spent_nusd, *held, state.reserved_nusd, state.left_nusd))
         renews = state.renews_at[:10] if state.renews_at else "never"
-        used = (state.spent_nusd + state.reserved_nusd) / state.limit_nusd if state.limit_nusd else 1.0
-        rows.append(_Row((state.tenant, state.name, *amounts, renews), min(1.0, used)))
-    _print_table(("tenant", "budget", "spent", "reserved", "left", "renews"), rows, texts=2)
+        used = 1 - state.left_nusd / state.limit_nusd if state.limit_nusd else 1.0
+        rows.append(_Row((state.tenant, state.name, *amounts, renews), used))
+    held_too = ("held",) if holds else ()
+    _print_table(("tenant", "budget", "spent", *held_too, "reserved", "left", "renews"), rows, texts=2)
+    if holds:
+        _print("held: the most that tries of unknown cost can have cost, such as those that were broken off")
+
+
+@cli.group()
+def ledger() -> None:
+    """The accounts' database itself."""
+
+
+@ledger.command()
+@click.pass_obj
+def accept_new(path: Path | None) -> None:
+    """Begin with another ledger, after the one before has disappeared.
+
+    While there are budgets, no other ledger takes the place of one that was moved, removed or replaced: calls with a
+    budget are refused, since nobody knows what is left. Put it back, and all is as it was. Else this takes what is
+    there now, or an empty one, for the ledger: what was spent before counts towards no budget any more, and the calls
+    that wait in the spool are written into it. Servers that run take it up by themselves. Where nothing has
+    disappeared, this changes nothing and fails.
+    """
+    konstruct = _open(path)
+    calls = _from_ledger(konstruct, konstruct.accept_new_ledger)
+    _print(
+        f"{konstruct.config.ledger.shown} is the ledger now, with {_many(calls, 'call')} in it; what was spent before "
+        "counts towards no budget any more"
+    )
 
 
 class _Row(NamedTuple):

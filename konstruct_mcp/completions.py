@@ -51,6 +51,7 @@ from .router import ModelRouter
 from .routing import Answer, Fault, FaultKind, Hold, Try, Walk
 from .source import changes, located
 from .types import (
+    NUSD,
     TENANT_ID,
     TENANT_ID_RULE,
     Attempt,
@@ -121,6 +122,7 @@ class Konstruct:
         self._in_use = _Terms(config, ModelRouter(config, self._embedded))
         self._admission = Admission(config.max_concurrency, config.max_queue, config.callers)
         self._books = self._books or Ledger(config.ledger.url, config.ledger.spool)
+        self._books.has_budgets = _has_budgets(config)
         self._begun.set()
         if self._entered:
             self._start()
@@ -293,6 +295,7 @@ class Konstruct:
         await terms.router.ready()
         self._earlier.append(self._terms)
         self._in_use = terms
+        self._ledger.has_budgets = _has_budgets(config)
         self._drop_earlier()
 
     async def _make_group(self, name: str, tenant: str) -> None:
@@ -347,6 +350,9 @@ class Konstruct:
             _log.warning("the config has changed and is in use now; groups: %s", ", ".join(self.config.groups))
             for warning in self.config.warnings:
                 _log.warning("%s", warning)
+            with contextlib.suppress(LedgerError):  # which says so itself
+                for warning in await self.spent_under_former_names():
+                    _log.warning("%s", warning)
         elif faults:
             _log.warning("the config can be used again, and is what is in use")
         return changed if changed or faults else None
@@ -581,7 +587,13 @@ class Konstruct:
                     asking.cancel()
                     await _ended(asking)
                 tried = _outcome(asking)
-                account.add(attempt, tried, free=router.free(deployment), grant=grant)
+                account.add(
+                    attempt,
+                    tried,
+                    free=router.free(deployment),
+                    grant=grant,
+                    bound=lambda: router.most_nusd(deployment, request, recalled),
+                )
             if tried is None:  # only a cancellation gets here without an outcome, and goes on by itself
                 raise asyncio.CancelledError
             return tried
@@ -668,6 +680,49 @@ class Konstruct:
             default = [self.config.default_tenant] if self.config.allow_unknown else []
             names = list(dict.fromkeys([*self.config.tenants, *default, *(await ledger.tenants())]))
         return await ledger.states([(name, budget) for name in names for budget in self._budgets_of(name)])
+
+    async def spent_under_former_names(self) -> list[str]:
+        """One line for each group that the config does not name any more and on which was spent what budgets on groups
+        would count now, had it kept its name.
+
+        Raises:
+            LedgerError: the ledger cannot be read.
+        """
+        config, now = self.config, datetime.now(UTC)
+        everybodys = [budget for budget in config.budgets if budget.groups] if config.allow_unknown else []
+        windows = {
+            tenant.id: [budget.days(now) for budget in tenant.budgets if budget.groups]
+            for tenant in config.tenants.values()
+        }
+        others = [budget.days(now) for budget in everybodys]
+        firsts = [first for days in (*windows.values(), others) for first, _ in days]
+        if not firsts:
+            return []
+
+        def is_known(name: str) -> bool:
+            return name in config.groups or name in config.former_groups or config.matching(name) is not None
+
+        sums: dict[str, int] = {}
+        for name, tenant, day, nusd in await self._ledger.spent_on_unknown(is_known, min(firsts)):
+            if any(first <= day <= last for first, last in windows.get(tenant, others)):
+                sums[name] = sums.get(name, 0) + nusd
+        return [
+            f"{dollars(nusd)} was spent on the group {quoted(name)}, which the config does not name any more, so that "
+            "no budget on groups counts it; if it has another name now, list this one under "
+            "konstruct.groups.<its name>.formerly"
+            for name, nusd in sums.items()
+        ]
+
+    async def accept_new_ledger(self) -> int:
+        """Let what is there now, or an empty one, take the place of a ledger that has disappeared; how many calls it
+        has. What was spent before counts towards no budget any more.
+
+        Raises:
+            LedgerError: none has disappeared, or it is out of reach.
+        """
+        await self._ledger.opened()
+        await self._ledger.accept_new()
+        return sum(line.calls for line in await self._ledger.lines())
 
     def _budgets_of(self, name: str) -> tuple[Budget, ...]:
         if (tenant := self.config.tenants.get(name)) is not None:
@@ -820,7 +875,6 @@ class _Account:
     _tries: int = 0
     _reservations: int = 0
     _kept: list[int] = field(default_factory=list)
-    _unknown: bool = False  # whether a provider may have counted what we never saw
 
     def wants(self, attempt: Try, quote: Quote, budgets: tuple[Budget, ...], min_tokens: int) -> Reserve:
         """The reservation for a try. Those of earlier tries are given up with it, but for what was counted."""
@@ -832,30 +886,41 @@ class _Account:
             owner="",
             tenant=self.tenant.id,
             group=attempt.group,
+            model=attempt.deployment.model,
             quote=quote,
             budgets=budgets,
             min_tokens=min_tokens,
         )
 
-    def add(self, attempt: Try, tried: Tried | None, *, free: bool, grant: Grant | None) -> None:
-        """Take note of how a try went; None for one that was broken off."""
+    def add(
+        self,
+        attempt: Try,
+        tried: Tried | None,
+        *,
+        free: bool,
+        grant: Grant | None,
+        bound: Callable[[], int | None],
+    ) -> None:
+        """Take note of how a try went; None for one that was broken off before it had begun. `bound` says what it can
+        have cost at most where nothing was granted."""
         self._tries += 1
-        answered = tried is not None and tried.reply is not None
-        usage = None if tried is None else tried.usage
+        if tried is None:
+            return
+        answered, usage = tried.reply is not None, tried.usage
         if answered:
             self._served = (attempt.group, attempt.deployment.model)
-        if not answered and usage is None:
-            broken_off = tried is None or (isinstance(tried.outcome, Fault) and tried.outcome.may_be_billed)
-            self._unknown |= broken_off and not free
+        elif usage is None and (free or not (isinstance(tried.outcome, Fault) and tried.outcome.may_be_billed)):
             return
-        cost = 0 if free else None
-        if not free and tried is not None and tried.cost_usd is not None:
-            cost = round(to_nusd(tried.cost_usd))
+        cost = 0 if free else None if tried.cost_usd is None else round(to_nusd(tried.cost_usd))
+        most = None
         if grant is not None:
             self._kept.append(self._reservations)
-            if cost is None:
-                # The provider does not say what it has counted: where a budget has to hold, the most it can be.
-                cost = grant.amount_nusd
+            most = grant.amount_nusd
+            # More tokens than were sent, or than it was let answer with.
+            if cost > most if cost is not None else usage is not None and usage.output_tokens > grant.max_tokens:
+                cost, usage = None, None
+        elif cost is None:
+            most = bound()
         tokens = usage or Usage(0, 0)
         self._charges.append(
             Charge(
@@ -865,11 +930,15 @@ class _Account:
                 tokens.output_tokens,
                 tokens.cached_tokens,
                 cost,
+                most_nusd=most if cost is None else None,
+                uncounted=usage is None and (answered or tried.usage is not None),
             )
         )
 
     def completion(self, reply: Reply, tried: Tried, attempt: Try, attempts: Sequence[Attempt]) -> Completion:
         """The call's answer."""
+        charge = self._charges[-1]
+        is_bounded = charge.cost_nusd is None and charge.most_nusd is not None
         return Completion(
             content=reply.content,
             tool_calls=reply.tool_calls,
@@ -878,17 +947,19 @@ class _Account:
             served_group=attempt.group,
             model=attempt.deployment.model,
             attempts=tuple(attempts),
-            usage=tried.usage or Usage(0, 0),
-            cost_usd=tried.cost_usd,
+            usage=Usage(charge.input_tokens, charge.output_tokens, charge.cached_tokens),
+            cost_usd=None if charge.cost_nusd is None else tried.cost_usd,
             duration_ms=_ms_since(self._started),
             notes=tried.notes,
+            at_most_usd=charge.most_nusd / NUSD if is_bounded and charge.most_nusd is not None else None,
         )
 
     def closed(self) -> Call:
         """The call as a row of the ledger."""
         costs = [charge.cost_nusd for charge in self._charges]
         known = [cost for cost in costs if cost is not None]
-        unknown = self._unknown or len(known) < len(costs)
+        bounds = [charge.most_nusd for charge in self._charges if charge.cost_nusd is None]
+        limits = [bound for bound in bounds if bound is not None]
         group_served, model = self._served
         return Call(
             id=self._id,
@@ -898,11 +969,12 @@ class _Account:
             group_served=group_served,
             model=model,
             charges=tuple(self._charges),
-            cost_nusd=None if unknown else sum(known),
+            cost_nusd=None if bounds else sum(known),
             duration_ms=_ms_since(self._started),
             outcome=self.outcome,
             attempts=self._tries,
             reserved=self._reservations > 0,
+            most_nusd=sum(known) + sum(limits) if bounds and len(limits) == len(bounds) else None,
         )
 
 
@@ -918,9 +990,10 @@ def _refusal(deployment: Deployment, quote: Quote, budget: BudgetState, min_toke
     else:
         renews = f"; it renews at {budget.renews_at}" if budget.renews_at else "; it does not renew"
     advice = f"; ask for max_tokens of {affordable} or less" if affordable >= 1 else ""
+    held = f", held for tries of unknown cost {dollars(budget.held_nusd)}" if budget.held_nusd else ""
     return (
         f"the budget of {budget.name} does not afford {deployment.name}: with {tokens} tokens of an answer the call "
-        f"can cost {dollars(most)}; spent {dollars(budget.spent_nusd)}, reserved by calls under way "
+        f"can cost {dollars(most)}; spent {dollars(budget.spent_nusd)}{held}, reserved by calls under way "
         f"{dollars(budget.reserved_nusd)}, left {dollars(budget.left_nusd)}{renews}{advice}"
     )
 
@@ -966,6 +1039,10 @@ def _group_name(config: Config, name: str | None, tenant: Tenant | None) -> str:
         listed = [one for one in allowed if config.groups[one].is_listed]
         raise _no_group(name, listed, patterns)
     return name
+
+
+def _has_budgets(config: Config) -> bool:
+    return bool(config.budgets) or any(tenant.budgets for tenant in config.tenants.values())
 
 
 def _no_group(name: str, groups: Iterable[str], patterns: Sequence[str] = ()) -> UnknownGroupError:

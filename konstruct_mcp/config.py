@@ -214,6 +214,7 @@ class Config:
         tenants: those that are named, by id.
         allow_unknown: whether there are others.
         pin_tenant: whether calls are on the account of `default_tenant` alone.
+        former_groups: names that groups had before, by which what was spent on them is known.
         budgets: of every tenant that has none of its own.
         budget_fallback: the group whose free deployments may answer where a budget does not afford the call.
         min_answer_tokens: an answer that a budget affords no more than this many tokens of is not worth asking for.
@@ -260,6 +261,7 @@ class Config:
     files: tuple[Path, ...] = ()
     wildcards: tuple[Wildcard, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    former_groups: frozenset[str] = frozenset()
     on_demand: tuple[str, ...] = ()
     make: Callable[[str], Group | None] = field(default=lambda _: None, repr=False, compare=False)
 
@@ -596,6 +598,7 @@ class _GroupSettings(_Section):
     model_config = ConfigDict(extra="forbid")
 
     description: Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_one_line)] | None = None
+    formerly: list[Annotated[str, Field(min_length=1)]] | None = None
 
 
 class _Entry(_LiteLLMs):
@@ -859,7 +862,9 @@ class _Reading:
             everybody = self._targets(f"{home('default_fallbacks')}.default_fallbacks", given)
         self._last_resort = everybody
 
-        descriptions = self._descriptions(konstruct.groups)
+        described = self._described(konstruct.groups)
+        descriptions = {name: settings.description for name, settings in described.items()}
+        self._formerly = {name: tuple(settings.formerly or ()) for name, settings in described.items()}
         default_group = konstruct.default_group
         if default_group is None:
             default_group = "balanced" if "balanced" in self._known else next(iter(self._known), "")
@@ -943,7 +948,13 @@ class _Reading:
                 "min_answer_tokens": konstruct.min_answer_tokens,
                 "ledger_url": masked_url(ledger.url),
                 "models_file": None if konstruct.models_file is None else "***",
-                "groups": {name: {"description": groups[name].description} for name in listed},
+                "groups": {
+                    name: {
+                        "description": groups[name].description,
+                        **({"formerly": list(former)} if (former := self._formerly.get(name)) else {}),
+                    }
+                    for name in listed
+                },
             },
         }
         if own is None:
@@ -978,6 +989,7 @@ class _Reading:
             variables=MappingProxyType(
                 {n: v for n, v in variables.items() if n in self._needed or n not in self._used}
             ),
+            former_groups=frozenset(itertools.chain(*self._formerly.values())),
             make=self.make,
         )
 
@@ -1165,7 +1177,7 @@ class _Reading:
             ]
         return shown
 
-    def _descriptions(self, groups: Mapping[str, Any]) -> dict[str, str | None]:
+    def _described(self, groups: Mapping[str, Any]) -> dict[str, _GroupSettings]:
         found = {}
         for name, value in groups.items():
             place = f"konstruct.groups.{cut(name)}"
@@ -1174,7 +1186,12 @@ class _Reading:
             elif name not in self._known:
                 self._fault(place, f"no such group; groups: {self._listing}")
             settings = self._parse(_GroupSettings, {} if value is None else value, place)
-            found[name] = settings.description if settings else None
+            if settings is None:
+                continue
+            found[name] = settings
+            for position, former in enumerate(settings.formerly or ()):
+                if former in self._known:
+                    self._fault(f"{place}.formerly[{position}]", f"{quoted(former)} is still a group of this config")
         return found
 
     # -- tenants and their budgets
@@ -1234,7 +1251,9 @@ class _Reading:
             if settings.groups is None:
                 found.append(Budget(limit, settings.per))
             elif groups := self._groups_of(settings.groups, here):
-                found.append(Budget(limit, settings.per, self._family(groups)))
+                family = self._family(groups)
+                former = dict.fromkeys(itertools.chain(*(self._formerly.get(name, ()) for name in family)))
+                found.append(Budget(limit, settings.per, family, tuple(former)))
         return tuple(found)
 
     def _known_tenant(self, default: str | None) -> str | None:

@@ -314,10 +314,30 @@ def fault_of_body(status: int, code: object, message: str, secrets: Collection[s
         number = 400
     number = number or next((number for words, number in _SAYINGS if said.says(words)), None)
     if number is None:
-        return Fault(FaultKind.BAD_ANSWER, f"HTTP {status} with an error in it" if message else f"HTTP {status}")
+        # A redirect is not followed, and no answer.
+        ran = False if 300 <= status < 400 else None
+        return Fault(
+            FaultKind.BAD_ANSWER, f"HTTP {status} with an error in it" if message else f"HTTP {status}", ran=ran
+        )
     fault = _http_fault(number, said, (), {}, secrets)
     only_said = fault.only_said or told is None
-    return replace(fault, detail=f"HTTP {status} with an error {number} in it", only_said=only_said)
+    # It had begun to answer when it failed, unless it only says that it is busy.
+    ran = fault.ran if fault.kind is not FaultKind.SERVER_ERROR else number not in _OVERLOADED
+    return replace(fault, detail=f"HTTP {status} with an error {number} in it", only_said=only_said, ran=ran)
+
+
+def billed(fault: Fault, deployment: Deployment) -> Fault:
+    """The same fault, with what is known of its provider's bills.
+
+    Azure charges for what its filters stop and what is too long, as its documentation says; OpenRouter for no answer
+    that ends in an error, even where who is behind it does.
+    """
+    provider = deployment.model.partition("/")[0]
+    if provider in ("azure", "azure_ai") and fault.kind in (FaultKind.CONTENT_POLICY, FaultKind.CONTEXT_OVERFLOW):
+        return replace(fault, ran=True)
+    if provider == "openrouter" and fault.kind is FaultKind.SERVER_ERROR:
+        return replace(fault, ran=False)
+    return fault
 
 
 # The HTTP statuses that go with words in the place of a number.
@@ -447,6 +467,10 @@ _BUSY = (420, 498)
 _BROKEN = (409, 421, 423, 424, 425, 499)
 _ANY_REASON = (400, 403, 422, 500, 501)  # which some answer for a limit too
 _LATE = (408, 524)  # Cloudflare's, after its hundred seconds: another try takes as long
+# A gateway has lost sight of who is behind it, where a model may have worked on. A server that says by itself that it
+# has failed (500) or is busy (503, 529) bills nothing, as far as providers say anything of it.
+_LOST_SIGHT = (499, 502, 504, 520)
+_OVERLOADED = (503, 529)
 _GUARDRAIL = 446  # Portkey's and WSO2's, for what a check of the operator's own has stopped
 
 
@@ -508,7 +532,7 @@ def _fault_of_status(
         if said.says(_LACKS_ON_SERVER):
             return Fault(FaultKind.UNFIT, detail, reason)
     if status in _BROKEN or status >= 500:
-        return Fault(FaultKind.SERVER_ERROR, detail, retry_after_s=retry_after_s)
+        return Fault(FaultKind.SERVER_ERROR, detail, retry_after_s=retry_after_s, ran=status in _LOST_SIGHT)
     return _refusal(detail, said, reason, litellm_says)
 
 
@@ -548,15 +572,28 @@ def _silent_fault(chain: list[BaseException], deployment: Deployment) -> Fault:
     import httpx
 
     if any(isinstance(link, httpx.TimeoutException) for link in chain):
-        return Fault(FaultKind.TIMEOUT, f"within {deployment.timeout_s:g} s")
+        return Fault(FaultKind.TIMEOUT, f"within {deployment.timeout_s:g} s", sent=not _never_stood(chain))
     if proxy := next((link for link in chain if isinstance(link, aiohttp.ClientHttpProxyError)), None):
         # A tunnel through it was refused, so that nothing has reached the provider.
         wants_login = proxy.status == 407
         return Fault(FaultKind.CONNECTION, f"its proxy answers HTTP {proxy.status}", sent=False, lasting=wants_login)
     if any(isinstance(link, httpx.TransportError | aiohttp.ClientConnectionError | OSError) for link in chain):
         known = next((words for kind, words in _BREAKS for link in chain if isinstance(link, kind)), None)
-        return Fault(FaultKind.CONNECTION, known or "dropped", sent=known is None)
+        return Fault(FaultKind.CONNECTION, known or "dropped", sent=not _never_stood(chain))
     return Fault(FaultKind.BAD_ANSWER)
+
+
+def _never_stood(chain: list[BaseException]) -> bool:
+    """Whether there was no connection by which anything could have reached the provider."""
+    import aiohttp
+    import httpx
+
+    own = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, socket.gaierror, ConnectionRefusedError)
+    if any(isinstance(link, own) for link in chain):
+        return True
+    # LiteLLM makes httpx's errors of aiohttp's, and this one of a connection too that breaks later.
+    is_aiohttps = any(isinstance(link, aiohttp.ClientError) for link in chain)
+    return not is_aiohttps and any(isinstance(link, httpx.ConnectError | httpx.ConnectTimeout) for link in chain)
 
 
 _BREAKS: tuple[tuple[type[BaseException], str], ...] = (

@@ -46,24 +46,34 @@ _SHORTEST_S = 0.5  # that a call waits for the database, however near its deadli
 _MOST_IN_MEMORY = 10_000  # calls, some 10 MB
 _OUT_OF_REACH = "the ledger is out of reach; try again later"
 _MEMORY = "calls are kept in memory, and lost if this process ends first"
+_GONE = "the ledger that was here is gone, so that nobody knows what is left of a budget"
+_HOW_ON = "put it back, or run `konstruct-mcp ledger accept-new` to begin with what is there now"
 
 
 @dataclass(slots=True)
 class _Job:
-    """What somebody waits for: a call to be recorded, a reservation, or a store to read. Or what nobody waits for: a
-    reservation to be given up, or nothing, to wake."""
+    """What somebody waits for: a call to be recorded, a reservation, a store to read, or another ledger to be accepted.
+    Or what nobody waits for: a reservation to be given up, or nothing, to wake."""
 
     call: Call | None = None
     wanted: Reserve | None = None
     unwanted: Reserve | None = None
     reading: bool = False
+    accepting: bool = False
     done: asyncio.Future[Any] | None = None
+
+
+class _GoneError(Exception):
+    """There is none, or another one, where the ledger was."""
 
 
 class Ledger:
     """The accounts at one SQLAlchemy URL, with a spool beside them. `start` begins to open them, `aclose` ends.
 
     Calls that neither of them takes are kept, `most_in_memory` at most: the newest, and lost if the process ends.
+
+    `has_budgets` says that somebody's spending is compared with what is in it: then one that disappears is missed, and
+    no other one takes its place by itself.
     """
 
     def __init__(self, url: str, spool: Path, *, most_in_memory: int = _MOST_IN_MEMORY) -> None:
@@ -76,6 +86,9 @@ class Ledger:
         self._store: Store | None = None
         self._looked: Future[None] = Future()  # done when it is known whether the ledger can be used
         self._refusal: str | None = None
+        self.has_budgets = False
+        self._id: str | None = None  # of the one that was last open
+        self._is_gone = False
         self._holding: set[str] = set()  # calls that have a reservation, of which only the thread knows
         self._renewed = self._looked_at = self._synced = 0.0
         self._busy_since: float | None = None  # while the thread works
@@ -162,6 +175,14 @@ class Ledger:
         busy_since = self._busy_since
         return busy_since is not None and time.monotonic() > busy_since + _LONGEST_S
 
+    async def accept_new(self) -> None:
+        """Let what is there now, or an empty one, take the place of the ledger that has disappeared.
+
+        Raises:
+            LedgerError: none has, or it is out of reach.
+        """
+        await self._answer(_Job(accepting=True))
+
     async def lines(self, **which: str | None) -> list[Spend]:
         """What was spent; see `Store.lines`.
 
@@ -169,6 +190,14 @@ class Ledger:
             LedgerError: the ledger is out of reach.
         """
         return await self._report(lambda store: store.lines(**which))
+
+    async def spent_on_unknown(self, known: Callable[[str], bool], since: str) -> list[tuple[str, str, str, int]]:
+        """What was spent under names that are not known; see `Store.spent_on_unknown`.
+
+        Raises:
+            LedgerError: the ledger is out of reach.
+        """
+        return await self._report(lambda store: store.spent_on_unknown(known, since))
 
     async def tenants(self) -> list[str]:
         """All that have ever made a call.
@@ -291,10 +320,21 @@ class Ledger:
         try:
             from .store import Store
 
-            store = Store(self._url, _PATIENCE_S)
+            marked = self._spool.ledger_id()
+            known = marked or self._id
+            self._is_gone = known is not None and self.has_budgets and not self._has_file()
+            store = None if self._is_gone else Store(self._url, _PATIENCE_S)
+            if store is None or (known not in (None, store.id) and self.has_budgets):
+                self._is_gone = True
+                if marked is None and self._keeps and known is not None:
+                    self._spool.mark(known)  # the folder has gone with it, and who accepts another is to see that
+                raise _GoneError(f"it is gone, or another one is in its place; {_HOW_ON}")
             if self._keeps or self._tries_out:
                 store.try_out()
             self._spool_fault = self._spool.prepare()
+            self._id = store.id
+            if known is None and self._keeps:
+                self._spool.mark(store.id)
             self._fold(store)
         except LedgerError as error:
             self._refusal = error.message
@@ -306,6 +346,25 @@ class Ledger:
             self._store = store
             self._tell()
         self._looked_at = time.monotonic()
+
+    def _has_file(self) -> bool:
+        """Whether the ledger's file is there; True for a database server."""
+        return not self._place or Path(self._place.removeprefix(": ")).exists()
+
+    def _accept(self) -> LedgerError | None:
+        """Take what is there for the ledger; why not, where it cannot be."""
+        if self._store is None:
+            self._open()
+        if self._store is not None or not self._is_gone:
+            nothing = "nothing has disappeared: the ledger is the one that it was"
+            return LedgerError(nothing if self._store is not None else self._unusable())
+        had_budgets, self.has_budgets = self.has_budgets, False
+        self._open()
+        self.has_budgets = had_budgets
+        if self._store is None:
+            return LedgerError(self._unusable())
+        self._spool.mark(self._store.id)
+        return None
 
     def _fold(self, store: Store) -> None:
         """Write what waits in memory and in the spool."""
@@ -374,6 +433,8 @@ class Ledger:
         if unwanted := [job.unwanted for job in jobs if job.unwanted is not None]:
             self._with_store(lambda store: store.give_up(unwanted))
             self._holding -= {reserve.call_id for reserve in unwanted}
+        if accepting := [job for job in jobs if job.accepting]:
+            self._answer_all([(job, self._accept()) for job in accepting])
         if reading := [job for job in jobs if job.reading]:
             readable = self._readable()
             self._answer_all([(job, readable) for job in reading])
@@ -435,6 +496,8 @@ class Ledger:
     def _lost(self, error: Exception) -> None:
         self._broken = bool(getattr(error, "connection_invalidated", False))
         self._fault = self._reason(error)
+        if self.has_budgets and self._store is not None and not self._has_file():
+            self._fault += f"; {_HOW_ON}"
         self._spool_fault = self._spool.prepare()
         self._tell()
         if self._store is not None:
@@ -452,6 +515,8 @@ class Ledger:
         return cut(without_password(first_line, self._url), 200)
 
     def _unusable(self) -> str:
+        if self._is_gone and self._refusal is None:
+            return f"{_GONE}; {_HOW_ON}"
         return self._refusal or self._out_of_reach(self._fault)
 
     def _out_of_reach(self, why: str | None) -> str:

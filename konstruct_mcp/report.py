@@ -23,7 +23,12 @@ _COLOURS = (
     *("#0072b2", "#e69f00", "#009e73", "#9080f0", "#d55e00", "#80c090", "#a03070", "#d0a0f0", "#b03020"),
     "#9a9a9a",
 )
-_BUDGET_COLOURS = {"spent": "#0072b2", "reserved": "#e69f00", "left": "rgba(128, 128, 128, 0.3)"}
+_BUDGET_COLOURS = {
+    "spent": "#0072b2",
+    "held for tries of unknown cost": "#d55e00",
+    "reserved": "#e69f00",
+    "left": "rgba(128, 128, 128, 0.3)",
+}
 _PLAIN_COLOUR = "#74859b"  # of bars that are no models
 _DAY_MS = 86_400_000
 _BAR = 14  # pixels: the thickness of a bar with a text above
@@ -119,7 +124,7 @@ def _span(report: UsageReport) -> str:
 def _headline(lines: Sequence[Spend]) -> str:
     [total] = summed(lines) or [Spend("", "", "", "")]
     figures = {
-        "cost": _text(total.cost),
+        "cost": _text(total.bounded_cost),
         "calls": f"{total.calls:,}",
         "failed": f"{total.failed:,}",
         **({"of unknown cost": f"{total.unpriced:,}"} if total.unpriced else {}),
@@ -262,7 +267,7 @@ def _bars(parts: _Parts, colours: Sequence[str] = (_PLAIN_COLOUR,) * (_MOST + 1)
         "y": list(range(len(sums))),
         "marker": {"color": colours[: len(sums)]},
         "customdata": [
-            f"{_text(name, _LINE)}<br>{line.calls:,} calls, {line.failed:,} failed<br>{_text(line.cost)}"
+            f"{_text(name, _LINE)}<br>{line.calls:,} calls, {line.failed:,} failed<br>{_text(line.bounded_cost)}"
             for (name, _), line in zip(parts, sums, strict=True)
         ],
         "hovertemplate": "%{customdata}<extra></extra>",
@@ -274,12 +279,13 @@ def _budget_bars(budgets: Sequence[BudgetState]) -> _Figure:
     """One below the other, each as wide as the chart: limits may lie a thousandfold apart."""
     texts, shares = [], []
     for row, budget in enumerate(budgets):
-        amounts = budget.spent_nusd, budget.reserved_nusd, budget.left_nusd
-        spent, reserved, left = (_text(dollars(nusd)) for nusd in amounts)
+        amounts = budget.spent_nusd, budget.held_nusd, budget.reserved_nusd, budget.left_nusd
+        spent, held, reserved, left = (_text(dollars(nusd)) for nusd in amounts)
+        of_tries = f"{held} held, " if budget.held_nusd else ""
         shares.append([nusd / (sum(amounts) or 1) for nusd in amounts])
         texts += [
             _label(row, f"{_text(budget.tenant, _LINE)}<br>{_text(budget.name, _LINE)}"),
-            _label(row, f"{spent} spent, {reserved} reserved<br>{left} left, {_renewal(budget)}", below=True),
+            _label(row, f"{spent} spent, {of_tries}{reserved} reserved<br>{left} left, {_renewal(budget)}", below=True),
         ]
     traces = [
         {
@@ -340,7 +346,7 @@ def _tables(report: UsageReport) -> str:
         ("day", "model", "cost", "calls", "failed", "cost unknown", "tokens in", "cached", "tokens out"),
         [
             (
-                *(_text(day), _text(_name(line.model)), _text(line.cost)),
+                *(_text(day), _text(_name(line.model)), _text(line.bounded_cost)),
                 *(f"{count:,}" for count in (line.calls, line.failed, line.unpriced)),
                 *(f"{count:,}" for count in (line.input_tokens, line.cached_tokens, line.output_tokens)),
             )
@@ -348,11 +354,12 @@ def _tables(report: UsageReport) -> str:
         ],
     ) + _table(
         "Budgets now",
-        ("tenant", "budget", "spent", "reserved", "left", "window"),
+        ("tenant", "budget", "spent", "held", "reserved", "left", "window"),
         [
             (
                 *(_text(budget.tenant), _text(budget.name)),
-                *(_text(dollars(nusd)) for nusd in (budget.spent_nusd, budget.reserved_nusd, budget.left_nusd)),
+                *(_text(dollars(nusd)) for nusd in (budget.spent_nusd, budget.held_nusd)),
+                *(_text(dollars(nusd)) for nusd in (budget.reserved_nusd, budget.left_nusd)),
                 _renewal(budget),
             )
             for budget in report.budgets

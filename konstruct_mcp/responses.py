@@ -81,7 +81,7 @@ def read(
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         kind = error.kind if isinstance(error, _UnusableError) else FaultKind.BAD_ANSWER
         why = str(error) if isinstance(error, _UnusableError) else "malformed"
-        return Tried(Fault(kind, why), None, usage, cost)
+        return Tried(Fault(kind, why, ran=True), None, usage, cost)
     if reply.finish_reason == "stop" and not reply.content and not reply.tool_calls:
         if tokens is not None and not tokens.answered:  # it has not even begun
             return Tried(Fault(FaultKind.BAD_ANSWER, "nothing in it"), None, usage, cost)

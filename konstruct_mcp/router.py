@@ -31,7 +31,7 @@ import anyio.to_thread
 
 from . import ollama
 from .access import wants_login, wants_token
-from .accounts import Quote
+from .accounts import MOST_NUSD, Quote
 from .admission import Admission
 from .bodies import body_of
 from .config import Config, Deployment, Tenant
@@ -39,6 +39,7 @@ from .embedded import EmbeddedServer
 from .environment import lend, take_back
 from .errors import EmbeddedError, InternalError, KonstructError, UnpricedError
 from .faults import (
+    billed,
     blamed,
     fault_of,
     fault_of_body,
@@ -49,10 +50,10 @@ from .faults import (
     secrets_sent,
     wanted,
 )
-from .forms import Form
+from .forms import Form, limit
 from .models import entry
 from .parameters import Passed, Refusals
-from .prices import facts_of, most_tokens, quote
+from .prices import facts_of, longest_answer, most_tokens, quote
 from .reasoning import Kept, Recalled, misses
 from .requests import JSON_TOOL, OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
@@ -198,6 +199,16 @@ class ModelRouter:
             raise UnpricedError(f"{deployment.name} {why}")
         return quote(deployment, request, recalled.bytes)
 
+    def most_nusd(self, deployment: Deployment, request: Request, recalled: Recalled) -> int | None:
+        """The most that a try can have cost for which nothing was reserved; None where nobody can say."""
+        try:
+            quoted = self.quote(deployment, request, recalled)
+        except UnpricedError:
+            return None
+        is_limited = limit(deployment, entry(deployment), request.max_tokens) is not None or longest_answer(deployment)
+        most = None if quoted is None or not is_limited else quoted.most_nusd(quoted.max_tokens)
+        return None if most is None or most > MOST_NUSD else most
+
     def free(self, deployment: Deployment) -> bool:
         """Whether it costs nothing."""
         return self._routes.facts(deployment).free
@@ -212,7 +223,7 @@ class ModelRouter:
         """Ask one deployment once, for at most `max_tokens` where the request leaves that open. Where it refuses a
         parameter that can be left out, it is asked again without that, and the result says so.
 
-        Raises nothing but cancellation.
+        Raises nothing but cancellation before it has begun: a try that is broken off says how far it had come.
         """
         deployment = attempt.deployment
         engine = await self._loaded()
@@ -251,29 +262,26 @@ class ModelRouter:
             tried = self._read(response, call, deployment, request, time.monotonic() - began)
             noted = ollama.noted(response)
         except TimeoutError:
-            fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.left)
+            fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.sent)
         except EmbeddedError as error:
             fault = Fault(FaultKind.UNREADY, error.message)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # A provider client's own cancellation, gone astray: nobody asked this call to end.
-            fault = Fault(FaultKind.CONNECTION, "call broken off")
+        except asyncio.CancelledError:  # by whoever asked, or a provider client's own, gone astray
+            fault = Fault(FaultKind.CONNECTION, "call broken off", sent=call.sent)
         except Exception as error:
             fault = fault_of(
                 error, deployment, self._secrets(call), left=call.left, answer=call.answer, request=request
             )
             if patience.expired():  # which LiteLLM's client of Azure makes an error of its own of
-                fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.left)
+                fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.sent)
             elif call.content is not None:  # an answer came, which LiteLLM does not understand
                 tried = self._read(None, call, deployment, request, time.monotonic() - began, otherwise=fault)
         finally:
             call.end()  # a connection that is kept open keeps its first call's context, and this with it
         if tried is None:
-            return Tried(fault)
-        if tried.reply is None:
-            return tried
+            tried = Tried(fault)
+        if isinstance(tried.outcome, Fault):
+            return replace(tried, outcome=billed(tried.outcome, deployment))
+        assert tried.reply is not None  # noqa: S101  or its outcome is a fault
         asking.passed.remember()
         self._kept.keep(tenant, deployment, request.messages, tried.reply.tool_calls, tried.reply.reasoning)
         return _told(tried, tried.reply, asking.prepared, (*asking.passed.notes, *noted))

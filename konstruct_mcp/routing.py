@@ -125,6 +125,7 @@ class Fault:
         retry_after_s: seconds that the provider asks to wait, if it does.
         waited_s: how long an answer was waited for, where the wait itself is the fault.
         sent: whether the request may have reached the provider.
+        ran: whether a model may have worked on it, which is billed; None: as the kind says.
         lasting: whether the next try of the deployment will fail in the same way; it is passed over at once.
         only_said: whether that it is no fault of the request is known by words alone, which may be the request's own.
     """
@@ -135,6 +136,7 @@ class Fault:
     retry_after_s: float | None = None
     waited_s: float = 0.0
     sent: bool = True
+    ran: bool | None = None
     lasting: bool = False
     only_said: bool = False
 
@@ -150,8 +152,8 @@ class Fault:
 
     @property
     def may_be_billed(self) -> bool:
-        """Whether the provider may have answered, and counts it, although no answer has come."""
-        return self.sent and self.kind in _UNFINISHED
+        """Whether the provider may count it, although no answer has come."""
+        return self.sent and (self.kind in _UNFINISHED if self.ran is None else self.ran)
 
     def __str__(self) -> str:
         if self.kind in _PASSED_ON and not self.sent:

@@ -115,6 +115,8 @@ class Exchange:
         most: how many bytes its body may have, but for those of `images`, where a budget pays for no more.
         images: the base64 of those in the request, in their order.
         left: whether a request was handed to an HTTP client.
+        waits: whether that one has no connection for it yet, as far as it lets us know.
+        is_over: whether nobody waits for the call any more, which then sends nothing.
         answer: the HTTP answer that came last, as httpx has it.
     """
 
@@ -123,15 +125,17 @@ class Exchange:
     most: int | None = None
     images: Sequence[str] = ()
     left: bool = False
+    waits: bool = False
+    is_over: bool = False
     answer: Any = None
 
     def begin(self, shape: Shape | None, outputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Nothing has left, and nothing come."""
-        self.shape, self.outputs, self.left, self.answer = shape, outputs, False, None
+        self.shape, self.outputs, self.left, self.waits, self.answer = shape, outputs, False, False, None
 
     def end(self) -> None:
         """Let go of what was asked and answered, whoever may still hold this."""
-        self.shape, self.outputs, self.images, self.answer = None, {}, (), None
+        self.shape, self.outputs, self.images, self.answer, self.is_over = None, {}, (), None, True
 
     def leave(self, body: bytes = b"") -> None:
         """Take note that a request is handed to an HTTP client.
@@ -153,6 +157,11 @@ class Exchange:
         with contextlib.suppress(ValueError, RecursionError):
             body = json.dumps(json.loads(body), ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
         return len(body)
+
+    @property
+    def sent(self) -> bool:
+        """Whether anything of it may have reached the provider."""
+        return self.left and not self.waits
 
     @property
     def content(self) -> bytes | None:
@@ -225,6 +234,8 @@ def _take_note_of_requests() -> None:
         def sent(*args: Any, **kwargs: Any) -> Any:
             if (call := exchange.get()) is None:
                 return send(*args, **kwargs)
+            if call.is_over:  # in a thread, which nobody can cancel
+                raise httpx.RequestError("its call has ended")
             call.leave(_body_of(*args, **kwargs))
             call.answer = response = send(*args, **kwargs)
             return response
@@ -250,15 +261,27 @@ def _take_note_of_requests() -> None:
                 body = data if value is None else json.dumps(value)
                 # One that comes piece by piece comes from httpx, and has been looked at.
                 call.leave(body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else b"")
+                call.waits = True
                 session._trust_env = False  # LiteLLM says by which proxy; what is left of it is a `.netrc`
             return send(session, *args, **kwargs)
 
         return sent
 
-    clients: list[Any] = [httpx.Client, httpx.AsyncClient, aiohttp.ClientSession]
-    sync, on_loop, session = clients
+    def connecting(connect: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        @functools.wraps(connect)
+        async def connected(*args: Any, **kwargs: Any) -> Any:
+            connection = await connect(*args, **kwargs)
+            if (call := exchange.get()) is not None:
+                call.waits = False
+            return connection
+
+        return connected
+
+    clients: list[Any] = [httpx.Client, httpx.AsyncClient, aiohttp.ClientSession, aiohttp.BaseConnector]
+    sync, on_loop, session, connector = clients
     sync.send, on_loop.send = noting(sync.send), noting_later(on_loop.send)
     session._request = leaving(session._request)
+    connector.connect = connecting(connector.connect)
 
 
 def _body_of(_: Any, request: Any, **__: Any) -> bytes:

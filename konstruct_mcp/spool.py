@@ -26,6 +26,7 @@ _BALLAST_BYTES = 1 << 20  # kept free for the rows of about 250 calls, for the d
 _ROW_BYTES = 1 << 12  # at least as many as a row needs
 _MOST_BYTES = 1 << 20  # of a row: far more than one of a call with hundreds of tries
 _AGAIN_S = 60.0  # until a row is tried again that the database has refused
+_LONGEST_ID = 64  # bytes of a ledger's id
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -36,8 +37,25 @@ class Spool:
         self.folder = folder
         self._ballast = folder / "ballast"
         self._told: set[str] = set()  # of which it has been said that they cannot be read or are refused
+        self._mark = folder / "ledger.id"
         self._done: set[str] = set()  # of no use any more, but in a folder that lets nobody remove them
         self._refused: dict[str, float] = {}  # by the database → when each is tried again
+
+    def ledger_id(self) -> str | None:
+        """Which ledger this folder is beside, as `mark` has noted it; None where nobody has."""
+        try:
+            return read_kept(self._mark, _LONGEST_ID).decode().strip() or None
+        except (OSError, ValueError):
+            return None
+
+    def mark(self, ledger_id: str) -> None:
+        """Note beside which ledger this folder is, as far as it can be written."""
+        with contextlib.suppress(OSError):
+            self._enter()
+            with self._part() as part:
+                with new_file(part) as file:
+                    file.write(ledger_id.encode())
+                part.replace(self._mark)
 
     def prepare(self) -> OSError | None:
         """Make the folder, and in it a file that only takes up room, which a full disk would not give us.

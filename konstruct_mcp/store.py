@@ -8,6 +8,11 @@ of their ids. Under it, reading what is spent, comparing and adding to it are on
     konstruct_spend         its sums by day, tenant, group and model: what budgets and reports read
     konstruct_reservations  what calls under way can cost at most; a row lapses unless its process renews it
     konstruct_tenants       a row to lock
+    konstruct_ledger        one row: which ledger this is
+
+What a call can have cost stays on its budgets until it is known. A reservation that lapses is not money that is free
+again: its process has died while a provider was at work, so that its call becomes a row of its own (`lost`), of unknown
+cost and with the reservation as its bound. Should the process be back, its own row takes the place of that one.
 
 All amounts are whole nano-dollars; times are UTC.
 """
@@ -17,12 +22,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import sqlite3
 import stat
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -30,24 +36,22 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .accounts import Budget, Call, Charge, Grant, Quote, Reserve
+from .accounts import MOST_NUSD, Budget, Call, Charge, Grant, Quote, Reserve
 from .errors import LedgerError
 from .masking import with_whole_password
 from .ownership import keep_file, keep_folder, make_folder
 from .types import BudgetState, Spend
 
-HEAD = "0002"  # the newest migration: what this version reads and writes
+HEAD = "0003"  # the newest migration: what this version reads and writes
 _VERSION_TABLE = "konstruct_version"
 _MIGRATION_LOCK = 0x6B6F6E73747275  # any number that no other program uses for a PostgreSQL advisory lock
 LEASE_S = 120  # what a reservation is good for unless it is renewed
+LOST = "lost"  # the outcome of a call whose process has died
 _DISAGREE_S = 120  # how far the clocks of machines that share a ledger may be apart; see the README
 _TIDY_S = 5  # between two looks for reservations that have lapsed,
-_LONG_AGO_S = 3600  # and since when they have, if they are removed
+_LONG_AGO_S = 86_400  # and how long it is remembered what each was, for a process that comes back
 _SWITCH_S = 0.01  # between tries to switch a new file to WAL
 
-# Whatever a provider claims, the sums stay within 64 bits.
-_MOST_NUSD = 10**15
-_MOST_LIMIT_NUSD = 10**18  # of a budget, in the config
 
 metadata = sa.MetaData()
 _id = sa.String(36)
@@ -70,6 +74,8 @@ calls = sa.Table(
     sa.Column("duration_ms", sa.BigInteger, nullable=False),
     sa.Column("outcome", sa.String(32), nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("most_nusd", sa.BigInteger),
+    sa.Column("uncounted", sa.Integer, nullable=False, server_default="0"),
 )
 spend = sa.Table(
     "konstruct_spend",
@@ -85,8 +91,12 @@ spend = sa.Table(
     sa.Column("output_tokens", sa.BigInteger, nullable=False),
     sa.Column("cached_tokens", sa.BigInteger, nullable=False),
     sa.Column("cost_nusd", sa.BigInteger, nullable=False),
+    sa.Column("held_nusd", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("unbounded", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Index("ix_konstruct_spend_group", "group", "day"),
 )
 tenants = sa.Table("konstruct_tenants", metadata, sa.Column("id", _tenant, primary_key=True))
+ledger = sa.Table("konstruct_ledger", metadata, sa.Column("id", _id, primary_key=True))
 reservations = sa.Table(
     "konstruct_reservations",
     metadata,
@@ -97,8 +107,13 @@ reservations = sa.Table(
     sa.Column("group", _name, nullable=False),
     sa.Column("amount_nusd", sa.BigInteger, nullable=False),
     sa.Column("lapses_at", sa.BigInteger, nullable=False, index=True),  # seconds since 1970
+    sa.Column("model", _name),
+    sa.Column("held_on", sa.String(10)),  # since it has lapsed, and is in the sums of that day
 )
-_FIGURES = ("calls", "failed", "unpriced", "input_tokens", "output_tokens", "cached_tokens", "cost_nusd")
+_FIGURES = (
+    *("calls", "failed", "unpriced", "input_tokens", "output_tokens", "cached_tokens", "cost_nusd", "held_nusd"),
+    "unbounded",
+)
 _KEY = tuple(column.name for column in spend.primary_key.columns)
 _OF, _MORE = [f"of_{name}" for name in _KEY], [f"more_{name}" for name in _FIGURES]
 
@@ -135,7 +150,9 @@ _ADD_SPEND = _Ready(
     .where(*(spend.c[name] == sa.bindparam(of) for name, of in zip(_KEY, _OF, strict=True)))
     .values({name: spend.c[name] + sa.bindparam(more) for name, more in zip(_FIGURES, _MORE, strict=True)})
 )
-_FIND_CALLS = sa.select(calls.c.id).where(calls.c.id.in_(sa.bindparam("ids", expanding=True)))
+_FIND_CALLS = sa.select(calls.c.id, calls.c.outcome, calls.c.time).where(
+    calls.c.id.in_(sa.bindparam("ids", expanding=True))
+)
 _FIND_TENANTS = sa.select(tenants.c.id).where(tenants.c.id.in_(sa.bindparam("ids", expanding=True)))
 _LOCK = (
     sa.select(tenants.c.id)
@@ -143,9 +160,30 @@ _LOCK = (
     .order_by(tenants.c.id)
     .with_for_update()
 )
+_IS_OPEN = reservations.c.held_on.is_(None)
 # Its own a process never takes for lapsed: it is there, though its machine may have slept.
-_IS_LAPSED = sa.and_(reservations.c.lapses_at < sa.bindparam("now"), reservations.c.owner != sa.bindparam("owner"))
-_REMOVE = sa.delete(reservations).where(_IS_LAPSED)
+_IS_LAPSED = sa.and_(
+    reservations.c.lapses_at < sa.bindparam("now"), reservations.c.owner != sa.bindparam("owner"), _IS_OPEN
+)
+_WHOSE_LAPSED = sa.select(reservations.c.tenant).where(_IS_LAPSED).distinct()
+_LAPSED = (
+    sa.select(reservations)
+    .where(_IS_LAPSED, reservations.c.tenant.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(reservations.c.call_id, reservations.c.attempt)
+    .with_for_update()
+)
+_HOLD = (
+    sa.update(reservations)
+    .where(reservations.c.call_id == sa.bindparam("id"), reservations.c.attempt == sa.bindparam("of_attempt"))
+    .values(held_on=sa.bindparam("day"))
+)
+_HELD = (
+    sa.select(reservations)
+    .where(reservations.c.call_id.in_(sa.bindparam("ids", expanding=True)), sa.not_(_IS_OPEN))
+    .order_by(reservations.c.call_id, reservations.c.attempt)
+)
+_FORGET_HELD = sa.delete(reservations).where(reservations.c.lapses_at < sa.bindparam("before"), sa.not_(_IS_OPEN))
+_TAKE_BACK = sa.delete(calls).where(calls.c.id.in_(sa.bindparam("ids", expanding=True)))
 # One made by a clock that was ahead, of a process that is dead, would stand for as long as that clock was ahead. It is
 # not taken for lapsed at once, since its process may be there, and renews it when it next looks at its clock.
 _SHORTEN = (
@@ -155,30 +193,37 @@ _SHORTEN = (
 )
 _GIVE_UP = sa.delete(reservations).where(reservations.c.call_id.in_(sa.bindparam("ids", expanding=True)))
 _GIVE_UP_ONE = sa.delete(reservations).where(
-    reservations.c.call_id == sa.bindparam("id"), reservations.c.attempt == sa.bindparam("of_attempt")
+    reservations.c.call_id == sa.bindparam("id"), reservations.c.attempt == sa.bindparam("of_attempt"), _IS_OPEN
 )
 _GIVE_UP_BUT = sa.delete(reservations).where(
     reservations.c.call_id == sa.bindparam("id"),
     reservations.c.attempt.not_in(sa.bindparam("kept", expanding=True)),
+    _IS_OPEN,
 )
 
 
+_NEXT_GROUP = sa.select(sa.func.min(spend.c.group)).where(spend.c.group > sa.bindparam("name"))
+_SPENT_ON = (
+    sa.select(spend.c.tenant, spend.c.day, sa.func.sum(spend.c.cost_nusd + spend.c.held_nusd))
+    .where(spend.c.group == sa.bindparam("name"), spend.c.day >= sa.bindparam("since"))
+    .group_by(spend.c.tenant, spend.c.day)
+)
 _ZERO: sa.ColumnElement[int] = sa.literal_column("0")
 
 
-def _spent(suffix: str, groups: int) -> sa.ColumnElement[int]:
-    """What a tenant has spent between two days, on so many groups or, for 0, on all."""
-    query = sa.select(sa.func.coalesce(sa.func.sum(spend.c.cost_nusd), _ZERO)).where(
+def _spent(what: sa.ColumnElement[int], suffix: str, groups: int) -> sa.ColumnElement[int]:
+    """What of it a tenant has spent between two days, on so many groups or, for 0, on all."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(what), _ZERO)).where(
         spend.c.tenant == sa.bindparam("tenant"),
         spend.c.day.between(sa.bindparam(f"first{suffix}"), sa.bindparam(f"last{suffix}")),
     )
     return _on(query, spend.c.group, suffix, groups)
 
 
-def _reserved(suffix: str, groups: int) -> sa.ColumnElement[int]:
-    """What a tenant has reserved now."""
+def _reserved(suffix: str, groups: int, *which: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    """What a tenant has reserved now, whether or not it has lapsed."""
     query = sa.select(sa.func.coalesce(sa.func.sum(reservations.c.amount_nusd), _ZERO)).where(
-        reservations.c.tenant == sa.bindparam("tenant"), sa.not_(_IS_LAPSED)
+        reservations.c.tenant == sa.bindparam("tenant"), _IS_OPEN, *which
     )
     return _on(query, reservations.c.group, suffix, groups)
 
@@ -190,9 +235,15 @@ def _on(query: sa.Select[Any], group: sa.Column[str], suffix: str, groups: int) 
 
 
 @functools.cache
-def _looking(groups: int) -> sa.Select[int, int]:
-    """What is spent and what is reserved of a budget on so many groups."""
-    return sa.select(_spent("", groups), _reserved("", groups))
+def _looking(groups: int) -> sa.Select[int, int, int, int]:
+    """What is spent of a budget on so many groups, what is held of it, what is reserved, and what of that has lapsed:
+    it is as good as held."""
+    return sa.select(
+        _spent(spend.c.cost_nusd, "", groups),
+        _spent(spend.c.held_nusd, "", groups),
+        _reserved("", groups),
+        _reserved("", groups, _IS_LAPSED),
+    )
 
 
 @functools.cache
@@ -203,17 +254,18 @@ def _reserving(groups: tuple[int, ...]) -> _Ready:
     for number, count in enumerate(groups):
         suffix = f"_of_{number}"
         limit = sa.cast(sa.bindparam(f"limit{suffix}"), sa.BigInteger)
-        query = query.where(limit - _spent(suffix, count) - _reserved(suffix, count) >= amount)
+        spent = _spent(spend.c.cost_nusd + spend.c.held_nusd, suffix, count)
+        query = query.where(limit - spent - _reserved(suffix, count) >= amount)
     return _Ready(sa.insert(reservations).from_select([column.name for column in reservations.columns], query))
 
 
 def _values_of(budget: Budget, now: datetime, suffix: str = "") -> dict[str, Any]:
     first, last = budget.days(now)
-    groups = {f"group{number}{suffix}": group for number, group in enumerate(budget.groups)}
+    groups = {f"group{number}{suffix}": group for number, group in enumerate(budget.counted)}
     return {f"first{suffix}": first, f"last{suffix}": last, f"limit{suffix}": budget.limit_nusd, **groups}
 
 
-_NOBODYS_RESERVE = Reserve("", 1, (), "", "", "", Quote(Fraction(), Fraction(), 0, True), (Budget(0, "total"),), 0)
+_NOBODYS_RESERVE = Reserve("", 1, (), "", "", "", "", Quote(Fraction(), Fraction(), 0, True), (Budget(0, "total"),), 0)
 _NOBODYS_CALL = Call("", "", "", "", "", "", (Charge("", "", 0, 0, 0, 0),), 0, 0, "ok", 1, reserved=True)
 
 
@@ -228,7 +280,8 @@ class MovedError(OSError):
 
 
 class Store:
-    """An open ledger. Its methods block; each is one transaction, or two where it says so.
+    """An open ledger. Its methods block; each is one transaction, or two where it says so. Its `id` says which one it
+    is, whatever its file is called.
 
     Raises:
         LedgerError: the URL cannot be used at all, or a newer version wrote the ledger.
@@ -257,6 +310,8 @@ class Store:
         self._writer: sa.Connection | None = None
         try:
             self._migrate()
+            with self._reading() as connection:
+                self.id = str(connection.scalar(sa.select(ledger.c.id).limit(1)))
             # Kept: to take one from the pool for each transaction would take as long as what is done in it.
             self._writer = self._engine.connect()
             self._identity = self._identify()
@@ -280,7 +335,8 @@ class Store:
         Raises:
             MovedError: it is not.
         """
-        if self._identify() != self._identity:
+        is_cut_off = self._wal is not None and os.fstat(self._wal).st_nlink == 0
+        if is_cut_off or self._identify() != self._identity:
             raise MovedError(errno.ENOENT, "its file was moved or removed")
 
     def _identify(self) -> tuple[int, int] | None:
@@ -371,8 +427,21 @@ class Store:
 
         Returns: for each reservation the grant, or the state of its budgets where they do not afford it.
         """
+        try:
+            return self._write(recorded, wanted, again=again)
+        except sa.exc.IntegrityError:
+            if again:
+                raise
+            # Its reservation had lapsed, perhaps while this machine slept, and its call was taken for lost.
+            return self._write(recorded, wanted, again=True)
+
+    def _write(
+        self, recorded: Sequence[Call], wanted: Sequence[Reserve], *, again: bool
+    ) -> list[Grant | list[BudgetState]]:
         names = {call.tenant for call in recorded} | {reserve.tenant for reserve in wanted}
         self._introduce(names)
+        if wanted:
+            self._tidy(wanted[0].owner)
         with self._writing() as connection:
             self._lock(connection, names)
             if recorded:
@@ -382,16 +451,24 @@ class Store:
             if not wanted:
                 return []
             now = datetime.now(UTC)
-            self._tidy(connection, now, wanted[0].owner)
             return [_reserve(connection, reserve, now, again=again) for reserve in wanted]
 
-    def _tidy(self, connection: sa.Connection, now: datetime, owner: str) -> None:
-        """Remove, now and then, the reservations that have lapsed long ago. Until then they do not count, but their
-        process may be back, and renew them."""
-        if abs(now.timestamp() - self._tidied_at) >= _TIDY_S:
-            self._tidied_at = now.timestamp()
+    def _tidy(self, owner: str) -> None:
+        """Now and then, make lost calls of the reservations that have lapsed. Until then these count as they are."""
+        now = datetime.now(UTC)
+        if abs(now.timestamp() - self._tidied_at) < _TIDY_S:
+            return
+        self._tidied_at = now.timestamp()
+        values = {"now": int(now.timestamp()), "owner": owner}
+        with self._writing() as connection:
             _shorten(connection, now)
-            connection.execute(_REMOVE, {"now": int(now.timestamp()) - _LONG_AGO_S, "owner": owner})
+            connection.execute(_FORGET_HELD, {"before": int(now.timestamp()) - _LONG_AGO_S})
+            names = set(connection.scalars(_WHOSE_LAPSED, values))
+        if names:
+            with self._writing() as connection:
+                self._lock(connection, names)
+                lapsed = connection.execute(_LAPSED, {**values, "ids": sorted(names)}).mappings().all()
+                _lose(connection, lapsed)
 
     def _lock(self, connection: sa.Connection, names: set[str]) -> None:
         if not self._sqlite:  # whose lock is held since BEGIN IMMEDIATE
@@ -415,11 +492,15 @@ class Store:
         """
         if self._unsynced:
             self._unsynced = False
-            if self._wal is None:  # kept, for when the process may open no more files; the same while the writer is
-                with contextlib.suppress(FileNotFoundError):  # no WAL on this file system: SQLite waits for the disk
-                    self._wal = os.open(f"{self._url.database}-wal", os.O_RDWR)
+            self._open_wal()
             if self._wal is not None:
                 os.fsync(self._wal)
+
+    def _open_wal(self) -> None:
+        """Kept, for when the process may open no more files; the same while the writer is."""
+        if self._sqlite and self._wal is None:
+            with contextlib.suppress(FileNotFoundError):  # no WAL on this file system: SQLite waits for the disk
+                self._wal = os.open(f"{self._url.database}-wal", os.O_RDWR)
 
     def give_up(self, unwanted: Sequence[Reserve]) -> None:
         """Take back these reservations."""
@@ -439,6 +520,7 @@ class Store:
                 _reserve(connection, _NOBODYS_RESERVE, now, again=True)
                 _record(connection, [_NOBODYS_CALL], again=True)
                 raise _TakenBackError
+        self._open_wal()
 
     def renew(self, owner: str) -> None:
         """Keep this process's reservations from lapsing."""
@@ -469,6 +551,18 @@ class Store:
         with self._reading() as connection:
             found = connection.execute(query.order_by(*spend.primary_key.columns))
             return [Spend(**{key: _plain(value) for key, value in row._mapping.items()}) for row in found]
+
+    def spent_on_unknown(self, known: Callable[[str], bool], since: str) -> list[tuple[str, str, str, int]]:
+        """What was spent, or is held, from a day on under names of groups that are not known: (name, tenant, day,
+        nano-dollars). Looks up each name once, and reads the lines of those alone."""
+        found: list[tuple[str, str, str, int]] = []
+        with self._reading() as connection:
+            name: str | None = ""
+            while (name := connection.scalar(_NEXT_GROUP, {"name": name})) is not None:
+                if not known(name):
+                    lines = connection.execute(_SPENT_ON, {"name": name, "since": since})
+                    found += [(name, tenant, day, int(nusd)) for tenant, day, nusd in lines if nusd]
+        return found
 
     def tenants(self) -> list[str]:
         """All that have ever made a call."""
@@ -526,18 +620,27 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 def _record(connection: sa.Connection, recorded: Sequence[Call], *, again: bool) -> None:
+    no_more: list[Call] = []
     if again:
-        there = set(connection.scalars(_FIND_CALLS, {"ids": [call.id for call in recorded]}))
+        found = connection.execute(_FIND_CALLS, {"ids": [call.id for call in recorded]}).all()
+        there = {row.id for row in found if row.outcome != LOST}
         recorded = [call for call in recorded if call.id not in there]
         if not recorded:
             return
+        if lost := [row.id for row in found if row.outcome == LOST]:
+            no_more = _lost(connection.execute(_HELD, {"ids": lost}).mappings().all())
+            connection.execute(_TAKE_BACK, {"ids": lost})
     _INSERT_CALL.execute(connection, *map(_row, recorded))
     if held := [call.id for call in recorded if call.reserved]:
         connection.execute(_GIVE_UP, {"ids": held})
-    sums: defaultdict[tuple[str, str, str, str], list[int]] = defaultdict(lambda: [0] * len(_FIGURES))
-    for call in recorded:
-        for key, figures in _entries(call):
-            sums[key] = [a + b for a, b in zip(sums[key], figures, strict=True)]
+    taken_back = ((key, [-figure for figure in figures]) for call in no_more for key, figures in _entries(call))
+    _add(connection, [*taken_back, *(entry for call in recorded for entry in _entries(call))])
+
+
+def _add(connection: sa.Connection, entries: Iterable[tuple[_Key, list[int]]]) -> None:
+    sums: defaultdict[_Key, list[int]] = defaultdict(lambda: [0] * len(_FIGURES))
+    for key, figures in entries:
+        sums[key] = [a + b for a, b in zip(sums[key], figures, strict=True)]
     for key in sorted(sums):
         values = dict(zip((*_OF, *_MORE), (*key, *sums[key]), strict=True))
         if not _ADD_SPEND.execute(connection, values):
@@ -555,22 +658,89 @@ def _row(call: Call) -> dict[str, Any]:
         "input_tokens": sum(charge.input_tokens for charge in call.charges),
         "output_tokens": sum(charge.output_tokens for charge in call.charges),
         "cached_tokens": sum(charge.cached_tokens for charge in call.charges),
-        "cost_nusd": None if call.cost_nusd is None else min(call.cost_nusd, _MOST_NUSD),
+        "cost_nusd": None if call.cost_nusd is None else min(call.cost_nusd, MOST_NUSD),
         "duration_ms": call.duration_ms,
         "outcome": call.outcome,
         "attempts": call.attempts,
+        "most_nusd": None if call.most_nusd is None else min(call.most_nusd, MOST_NUSD),
+        "uncounted": sum(charge.uncounted for charge in call.charges),
     }
 
 
-def _entries(call: Call) -> Iterator[tuple[tuple[str, str, str, str], list[int]]]:
-    """What a call adds to which sums: itself where it was answered, and each charge where it was made."""
+_Key = tuple[str, str, str, str]
+
+
+def _entries(call: Call) -> Iterator[tuple[_Key, list[int]]]:
+    """What a call adds to which sums: itself where it was answered, each charge where it was made, and that its cost is
+    unknown where the first is that makes it so."""
     day = call.time[:10]
-    counted = [1, int(call.outcome != "ok"), int(call.cost_nusd is None), 0, 0, 0, 0]
-    yield (call.tenant, day, call.group_served or call.group_asked, call.model or ""), counted
+    own = call.tenant, day, call.group_served or call.group_asked, call.model or ""
+    yield own, [1, int(call.outcome != "ok"), *[0] * 7]
+    if call.cost_nusd is None:
+        charge = next((charge for charge in call.charges if charge.cost_nusd is None), None)
+        where = own if charge is None else (call.tenant, day, charge.group, charge.model)
+        yield where, [0, 0, 1, *[0] * 5, int(call.most_nusd is None)]
+    yield from _charged(call)
+
+
+def _charged(call: Call) -> Iterator[tuple[_Key, list[int]]]:
     for charge in call.charges:
         tokens = [charge.input_tokens, charge.output_tokens, charge.cached_tokens]
-        figures = [0, 0, 0, *tokens, min(charge.cost_nusd or 0, _MOST_NUSD)]
-        yield (call.tenant, day, charge.group, charge.model), figures
+        held = charge.most_nusd if charge.cost_nusd is None else 0
+        amounts = [min(charge.cost_nusd or 0, MOST_NUSD), min(held or 0, MOST_NUSD)]
+        yield (call.tenant, call.time[:10], charge.group, charge.model), [0, 0, 0, *tokens, *amounts, 0]
+
+
+_Reserved = Mapping[Any, Any]  # a row of the reservations, by its columns' names
+
+
+def _lose(connection: sa.Connection, lapsed: Sequence[_Reserved]) -> None:
+    """Make lost calls of reservations that have lapsed."""
+    ids = sorted({row["call_id"] for row in lapsed})
+    found = {row.id: row for row in connection.execute(_FIND_CALLS, {"ids": ids})}
+    new: list[_Reserved] = []
+    more: list[_Reserved] = []
+    for id_, of_one in itertools.groupby(lapsed, lambda row: str(row["call_id"])):
+        rows, known = list(of_one), found.get(id_)
+        if known is not None and known.outcome != LOST:  # granted after its end, and spent by nobody
+            connection.execute(_GIVE_UP, {"ids": [id_]})
+            continue
+        latest = datetime.fromtimestamp(max(row["lapses_at"] for row in rows) - LEASE_S, UTC)
+        day = latest.date().isoformat() if known is None else known.time[:10]
+        for row in rows:
+            connection.execute(_HOLD, {"id": id_, "of_attempt": row["attempt"], "day": day})
+        (new if known is None else more).extend({**row, "held_on": day} for row in rows)
+    if new:
+        _record(connection, _lost(new), again=False)
+    for call in _lost(more):  # its process was back, and has gone again
+        _add(connection, _charged(call))
+
+
+def _lost(held: Sequence[_Reserved]) -> list[Call]:
+    """The calls that these reservations were made for, as far as they tell; those of one call stand together."""
+    found = []
+    for id_, of_one in itertools.groupby(held, lambda row: str(row["call_id"])):
+        rows = list(of_one)
+        charges = tuple(
+            Charge(row["group"], row["model"] or "", 0, 0, 0, None, most_nusd=int(row["amount_nusd"])) for row in rows
+        )
+        found.append(
+            Call(
+                id=id_,
+                time=f"{rows[-1]['held_on']}T00:00:00.000000Z",
+                tenant=rows[0]["tenant"],
+                group_asked=rows[0]["group"],
+                group_served=None,
+                model=None,
+                charges=charges,
+                cost_nusd=None,
+                duration_ms=0,
+                outcome=LOST,
+                attempts=len(rows),
+                most_nusd=sum(charge.most_nusd or 0 for charge in charges),
+            )
+        )
+    return found
 
 
 def _shorten(connection: sa.Connection, now: datetime) -> None:
@@ -595,7 +765,7 @@ def _grant(connection: sa.Connection, wanted: Reserve, tokens: int, now: datetim
     """Reserve what an answer of so many tokens can cost, if all budgets afford it: one statement looks and writes."""
     seconds = int(now.timestamp())
     amount = wanted.quote.most_nusd(tokens)
-    if amount > _MOST_LIMIT_NUSD:  # or there might be more than a database can count to
+    if amount > MOST_NUSD:
         return None
     values: dict[str, Any] = {
         "call_id": wanted.call_id,
@@ -605,18 +775,20 @@ def _grant(connection: sa.Connection, wanted: Reserve, tokens: int, now: datetim
         "group": wanted.group,
         "amount_nusd": amount,
         "lapses_at": seconds + LEASE_S,
-        "now": seconds,
+        "model": wanted.model,
+        "held_on": None,
     }
     for number, budget in enumerate(wanted.budgets):
         values |= _values_of(budget, now, f"_of_{number}")
-    reserving = _reserving(tuple(len(budget.groups) for budget in wanted.budgets))
+    reserving = _reserving(tuple(len(budget.counted) for budget in wanted.budgets))
     return Grant(amount, tokens) if reserving.execute(connection, values) == 1 else None
 
 
 def _state(connection: sa.Connection, tenant: str, budget: Budget, now: datetime, owner: str = "") -> BudgetState:
     values = {"tenant": tenant, "now": int(now.timestamp()), "owner": owner, **_values_of(budget, now)}
-    spent, reserved = connection.execute(_looking(len(budget.groups)), values).one()
-    return budget.state(tenant, int(spent), int(reserved), now)
+    found = connection.execute(_looking(len(budget.counted)), values).one()
+    spent, held, reserved, lapsed = map(int, found)
+    return budget.state(tenant, spent, held + lapsed, reserved - lapsed, now)
 
 
 def _plain(value: Any) -> Any:

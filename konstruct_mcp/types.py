@@ -496,9 +496,11 @@ class Completion:
         model: `provider/model` as the config names it.
         attempts: the failed tries before this answer, in order.
         usage: tokens of the answering call.
-        cost_usd: US dollars of the answering call; None means unpriced, not free.
+        cost_usd: US dollars of the answering call; None means unknown, not free.
         duration_ms: from arrival to answer, failed tries and waits included.
         notes: what of the request was left out or done in another way, one line each.
+        at_most_usd: the most that the answering call can have cost, where its cost is unknown; None there too where
+            nobody can say.
     """
 
     content: str
@@ -512,9 +514,11 @@ class Completion:
     cost_usd: float | None
     duration_ms: int
     notes: tuple[str, ...] = ()
+    at_most_usd: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form; `attempts` and `notes` are absent when there are none, `usage.cached_tokens` when it is 0."""
+        """The JSON form; `attempts` and `notes` are absent when there are none, `at_most_usd` when it is None, and
+        `usage.cached_tokens` when it is 0."""
         # Not `asdict` of the whole, which copies what it finds in it deeply.
         answer = {name: getattr(self, name) for name in self.__dataclass_fields__}
         answer["usage"] = asdict(self.usage)
@@ -526,6 +530,8 @@ class Completion:
         for name in ("attempts", "notes"):
             if not answer[name]:
                 del answer[name]
+        if self.at_most_usd is None:
+            del answer["at_most_usd"]
         return answer
 
 
@@ -615,8 +621,10 @@ class Spend:
         model: `provider/model`; "" for calls that nobody answered.
         calls: how many, however they ended.
         failed: how many of them ended without an answer.
-        unpriced: how many of them have an unknown cost.
-        cost_nusd: nano-dollars, of the calls whose cost is known.
+        unpriced: how many calls have an unknown cost that arose here.
+        cost_nusd: nano-dollars, as far as they are known.
+        held_nusd: the most that the unknown costs can be, as far as they have a bound: what budgets count beside it.
+        unbounded: how many of the unpriced calls have none.
     """
 
     day: str
@@ -630,26 +638,52 @@ class Spend:
     output_tokens: int = 0
     cached_tokens: int = 0
     cost_nusd: int = 0
+    held_nusd: int = 0
+    unbounded: int = 0
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a cost that nobody knows is not in it."""
+        return bool(self.unpriced or self.held_nusd)
 
     @property
     def is_unknown(self) -> bool:
         """Whether nothing is known of the cost, which is not to be taken for $0."""
-        return bool(self.unpriced) and not self.cost_nusd
+        return self.is_partial and not self.cost_nusd
+
+    @property
+    def most_nusd(self) -> int | None:
+        """The most that it can be, which is the cost itself where that is known; None where nobody can say."""
+        is_bounded = not self.unbounded and (self.held_nusd or not self.unpriced)
+        return self.cost_nusd + self.held_nusd if is_bounded else None
 
     @property
     def cost(self) -> str:
-        """`$1.25`; `≥ $1.25` where calls of unknown cost are not in it; `unknown`."""
+        """`$1.25`; `≥ $1.25` where unknown costs are not in it; `unknown`."""
         if self.is_unknown:
             return "unknown"
-        return ("≥ " if self.unpriced else "") + dollars(self.cost_nusd)
+        return ("≥ " if self.is_partial else "") + dollars(self.cost_nusd)
+
+    @property
+    def bounded_cost(self) -> str:
+        """The same with the bound, where it has one: `≥ $1.25, at most $2`."""
+        if not self.is_partial or self.most_nusd is None:
+            return self.cost
+        return f"{self.cost}, at most {dollars(self.most_nusd)}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form of its figures, without what they are summed over; `cost_usd` is null where it is unknown."""
+        """The JSON form of its figures, without what they are summed over; `cost_usd` is null where it is unknown, and
+        `at_most_usd` where nobody can say."""
         figures = {name: getattr(self, name) for name in _SPEND_FIGURES}
-        return {**figures, "cost_usd": None if self.is_unknown else self.cost_nusd / NUSD}
+        return {
+            **figures,
+            "cost_usd": None if self.is_unknown else self.cost_nusd / NUSD,
+            "at_most_usd": None if self.most_nusd is None else self.most_nusd / NUSD,
+        }
 
 
 _SPEND_FIGURES = ("calls", "failed", "unpriced", "input_tokens", "output_tokens", "cached_tokens")
+_SUMS = (*_SPEND_FIGURES, "cost_nusd", "held_nusd", "unbounded")
 
 
 def summed(lines: Iterable[Spend], by: Dimension | None = None) -> list[Spend]:
@@ -659,7 +693,7 @@ def summed(lines: Iterable[Spend], by: Dimension | None = None) -> list[Spend]:
         sums.setdefault(getattr(line, by) if by else "", []).append(line)
     total = []
     for value, of_value in sums.items():
-        figures = {name: sum(getattr(line, name) for line in of_value) for name in (*_SPEND_FIGURES, "cost_nusd")}
+        figures = {name: sum(getattr(line, name) for line in of_value) for name in _SUMS}
         kept = {by: value} if by else {}
         total.append(Spend(**{"day": "", "tenant": "", "group": "", "model": "", **kept}, **figures))  # type: ignore[arg-type]
     if by == "day":
@@ -676,6 +710,7 @@ class BudgetState:
         groups: the groups whose calls count towards it; empty means all.
         reserved_nusd: the most that calls under way may cost.
         renews_at: when its window ends (UTC), ISO; None for one that does not renew.
+        held_nusd: the most that was spent where nobody knows the cost: tries that were broken off, and the like.
     """
 
     tenant: str
@@ -685,10 +720,11 @@ class BudgetState:
     spent_nusd: int
     reserved_nusd: int
     renews_at: str | None
+    held_nusd: int = 0
 
     @property
     def left_nusd(self) -> int:
-        return max(0, self.limit_nusd - self.spent_nusd - self.reserved_nusd)
+        return max(0, self.limit_nusd - self.spent_nusd - self.held_nusd - self.reserved_nusd)
 
     @property
     def name(self) -> str:
@@ -703,6 +739,7 @@ class BudgetState:
             "per": self.per,
             "groups": list(self.groups),
             "spent_usd": self.spent_nusd / NUSD,
+            "held_usd": self.held_nusd / NUSD,
             "reserved_usd": self.reserved_nusd / NUSD,
             "left_usd": self.left_nusd / NUSD,
             "renews_at": self.renews_at,

@@ -56,6 +56,10 @@ class Database:
         """Nano-dollars on a tenant's account."""
         return int(self.value("SELECT coalesce(sum(cost_nusd), 0) FROM konstruct_spend WHERE tenant = :t", t=tenant))
 
+    def held(self, tenant: str) -> int:
+        """Nano-dollars that a tenant's tries of unknown cost can have cost."""
+        return int(self.value("SELECT coalesce(sum(held_nusd), 0) FROM konstruct_spend WHERE tenant = :t", t=tenant))
+
     def reserved(self, tenant: str) -> int:
         """What calls under way can cost: of reservations that have not lapsed."""
         query = """
@@ -64,13 +68,13 @@ class Database:
         return int(self.value(query, t=tenant, now=int(time.time())))
 
     def taken(self, tenant: str) -> int:
-        """What is spent and what is reserved, as of one moment."""
+        """What is spent, held and reserved, as of one moment."""
         query = """
-            SELECT (SELECT coalesce(sum(cost_nusd), 0) FROM konstruct_spend WHERE tenant = :t)
+            SELECT (SELECT coalesce(sum(cost_nusd + held_nusd), 0) FROM konstruct_spend WHERE tenant = :t)
                  + (SELECT coalesce(sum(amount_nusd), 0) FROM konstruct_reservations
-                    WHERE tenant = :t AND lapses_at >= :now)
+                    WHERE tenant = :t AND held_on IS NULL)
         """
-        return int(self.value(query, t=tenant, now=int(time.time())))
+        return int(self.value(query, t=tenant))
 
 
 def sqlite(folder: Path) -> Database:

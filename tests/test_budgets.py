@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,13 +22,27 @@ from databases import Database, PostgreSQL, sqlite
 from forked import Nursery
 from lines import SERVER, Process
 from processes import WAIT_S, wait_for
-from providers import Gate, Hang, Provider, Raw, Status, Text
-from worlds import HELLO, entry, opened, write
+from providers import (
+    ContentPolicy,
+    ContextOverflow,
+    Drop,
+    Gate,
+    Hang,
+    HangBody,
+    Provider,
+    Raw,
+    Reset,
+    Status,
+    Text,
+    Truncated,
+)
+from worlds import HELLO, entry, opened, reaching, replace, write
 
 from konstruct_mcp import (
     AllFailedError,
     BudgetExceededError,
     DeadlineError,
+    KonstructError,
     LedgerError,
     UnpricedError,
 )
@@ -60,6 +75,17 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, ledger: Database, openai: Provider, anthropic: Provider, ollama: Provider) -> World:
     return World(tmp_path, ledger, openai, anthropic, ollama)
+
+
+@pytest.fixture
+def full() -> Iterator[str]:
+    """An address at which nobody takes a connection any more, nor refuses one."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, ExitStack() as stack:
+        for _ in range(2):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 def usd(nusd: int) -> float:
@@ -101,20 +127,131 @@ class TestACall:
                 await konstruct.complete(HELLO, max_tokens=max_tokens)
             assert (await konstruct.complete(HELLO, max_tokens=10)).content
 
-    @pytest.mark.parametrize("how", ["refused", "cancelled", "timed out"])
-    async def test_gives_its_reservation_back(self, world: World, how: str) -> None:
-        world.openai.script(Status(400) if how == "refused" else Hang())
-        async with world.opened(DAY) as konstruct:
-            call = asyncio.ensure_future(konstruct.complete(HELLO, timeout_s=1 if how == "timed out" else None))
-            if how == "cancelled":
-                await world.openai.until(lambda: world.openai.in_flight == 1)
-                assert world.database.reserved("default") > 0
-                call.cancel()
-            await asyncio.wait({call})
-            assert world.database.reserved("default") == 0
-            [state] = await konstruct.budgets("default")
+    async def test_keeps_its_grant_on_the_budget_where_it_may_be_billed_and_else_gives_it_back(
+        self, world: World
+    ) -> None:
+        """A provider that has begun may bill what it never said; one that refuses, or is down, does not."""
+        choice = {"index": 0, "finish_reason": "error", "message": {"role": "assistant", "content": ""}}
+        ends: dict[str, tuple[Any, bool]] = {
+            "cancelled": (Hang(), True),
+            "timed-out": (Hang(), True),
+            "timed-out-in-its-body": (HangBody(), True),
+            "dropped": (Drop(), True),
+            "reset": (Reset(), True),
+            "cut-off": (Truncated(), True),
+            "unreadable": (Raw(b"<html>no answer</html>"), True),
+            "without-choices": (Raw(b'{"id": "x", "object": "chat.completion", "choices": []}'), True),
+            "broken-off": (Raw(json.dumps({"id": "x", "choices": [choice]}).encode()), True),
+            "failed-in-a-200": (Raw(b'{"error": {"code": 500, "message": "Internal error"}}'), True),
+            "busy-in-a-200": (Raw(b'{"error": {"code": 503, "message": "Overloaded"}}'), False),
+            "limited-in-a-200": (Raw(b'{"error": {"code": 429, "message": "Rate limit"}}'), False),
+            **{f"http-{status}": (Status(status), True) for status in (408, 499, 502, 504, 520, 524)},
+            **{f"http-{status}": (Status(status), False) for status in (302, 400, 401, 404, 429, 500, 503, 529)},
+        }
+        config = world.config(DAY)
+        config["router_settings"] = {"num_retries": 0, "allowed_fails": 1000}
+        async with opened(world.folder, config) as konstruct:
+            await konstruct.complete(HELLO, tenant_id="first", max_tokens=100)  # LiteLLM is loaded
+            for tenant, (answer, held) in ends.items():
+                world.openai.script(answer)
+                timeout_s = 0.3 if "timed-out" in tenant else None
+                call = konstruct.complete(HELLO, tenant_id=tenant, max_tokens=100, timeout_s=timeout_s)
+                asking = asyncio.ensure_future(call)
+                if tenant == "cancelled":
+                    await world.openai.until(lambda: world.openai.in_flight == 1)
+                    asking.cancel()
+                await asyncio.wait({asking})
+                assert asking.cancelled() or asking.exception() is not None, tenant
+                assert world.database.reserved(tenant) == 0
+                [state] = await konstruct.budgets(tenant)
+                assert (state.held_nusd >= 100 * OUTPUT_NUSD) is held, tenant
+                assert state.limit_nusd - state.left_nusd == state.held_nusd == world.database.held(tenant)
+                [row] = [row for row in world.database.rows() if row["tenant"] == tenant]
+                assert (row["cost_nusd"], row["most_nusd"]) == ((None, state.held_nusd) if held else (0, None)), tenant
 
-        assert state.left_nusd == state.limit_nusd == 10**9
+    @pytest.mark.many_cases
+    @pytest.mark.parametrize(
+        ("model", "answer", "held"),
+        [
+            ("azure/gpt-4o", ContentPolicy(), True),
+            ("azure/gpt-4o", ContextOverflow(), True),
+            ("azure/gpt-4o", Status(401), False),
+            ("openai/gpt-4o", ContentPolicy(), False),
+            ("openrouter/openai/gpt-4o", Status(502), False),
+            ("openrouter/openai/gpt-4o", Raw(b'{"error": {"code": 502, "message": "Bad gateway"}}'), False),
+            ("openrouter/openai/gpt-4o", Drop(), True),
+        ],
+    )
+    async def test_is_held_as_its_provider_is_known_to_bill(
+        self, world: World, model: str, answer: Any, held: bool
+    ) -> None:
+        with Provider("azure") if model.startswith("azure/") else Provider("openai") as provider:
+            provider.script(answer)
+            config = world.config(DAY)
+            config["model_list"] = [entry("paid", {**reaching(provider, model), **PRICES})]
+            config["router_settings"] = {"num_retries": 0}
+            async with opened(world.folder, config) as konstruct:
+                with pytest.raises(KonstructError):
+                    await konstruct.complete(HELLO, max_tokens=100)
+        assert (world.database.held("default") >= 100 * OUTPUT_NUSD) is held
+        assert provider.calls == 1
+
+    async def test_that_nothing_has_left_for_costs_nothing(self, world: World, full: str) -> None:
+        """Nobody listens, or nobody takes the connection, or it was given up while it waited for its turn."""
+        config = world.config(DAY)
+        params = config["model_list"][0]["litellm_params"]
+        config["model_list"].append(entry("nobody", {**params, "api_base": "http://127.0.0.1:1/v1"}))
+        config["model_list"].append(entry("full", {**params, "api_base": f"{full}/v1", "timeout": 0.3}))
+        params["max_parallel_requests"] = 1
+        config["router_settings"] = {"num_retries": 0}
+        world.openai.script(Gate("held"))
+        async with opened(world.folder, config) as konstruct:
+            with pytest.raises(AllFailedError, match="refused"):
+                await konstruct.complete(HELLO, model_group="nobody", tenant_id="nobody")
+            with pytest.raises(AllFailedError, match="no answer in time"):
+                await konstruct.complete(HELLO, model_group="full", tenant_id="full")
+            first = asyncio.ensure_future(konstruct.complete(HELLO, max_tokens=100))
+            await world.openai.until(lambda: world.openai.in_flight == 1)
+            with pytest.raises(DeadlineError):
+                await konstruct.complete(HELLO, tenant_id="second", timeout_s=0.2)
+            world.openai.release()
+            await first
+        assert [world.database.taken(tenant) for tenant in ("nobody", "full", "second")] == [0, 0, 0]
+        assert [row["cost_nusd"] for row in world.database.rows()] == [0, 0, 0, COST_NUSD]
+
+    async def test_cannot_be_broken_off_until_more_is_billed_than_the_budget(self, world: World) -> None:
+        """By a provider that bills what it has begun."""
+        billed = []
+
+        def begin(_: Any) -> Hang:
+            billed.append(4000 * OUTPUT_NUSD + 11 * INPUT_NUSD)
+            return Hang()
+
+        world.openai.script(begin)
+        config = world.config({"usd": 0.1, "per": "day"})
+        config["router_settings"] = {}
+        async with opened(world.folder, config) as konstruct:
+            await konstruct.complete(HELLO, model_group="free")
+            calls = [konstruct.complete(HELLO, max_tokens=4000, timeout_s=0.3) for _ in range(20)]
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            with pytest.raises(BudgetExceededError, match=r"held for tries of unknown cost \$0\.09"):
+                await konstruct.complete(HELLO, max_tokens=4000)
+        assert 10 * 4000 * OUTPUT_NUSD < sum(billed) <= 10**8
+        assert {type(error) for error in ended} == {DeadlineError, BudgetExceededError}
+
+    @pytest.mark.many_cases
+    @pytest.mark.parametrize("tokens", [(10**9, 10**9), (11, 200), (10_000, 1), (2**62, 1)])
+    async def test_is_never_charged_more_than_was_granted(self, world: World, tokens: tuple[int, int]) -> None:
+        """A count above that is none: the grant counts in its place, and the row says so."""
+        world.openai.script(Text("Hi", usage=tokens))
+        async with world.opened(DAY) as konstruct:
+            completion = await konstruct.complete(HELLO, max_tokens=100)
+            [state] = await konstruct.budgets("default")
+        [row] = world.database.rows()
+        assert (completion.content, completion.cost_usd, completion.usage.output_tokens) == ("Hi", None, 0)
+        assert completion.as_dict()["at_most_usd"] == usd(state.held_nusd)
+        assert (state.spent_nusd, row["cost_nusd"], row["uncounted"], row["input_tokens"]) == (0, None, 1, 0)
+        assert 100 * OUTPUT_NUSD < state.held_nusd == row["most_nusd"] < 10**6
 
     async def test_gets_the_max_tokens_that_the_budget_affords(self, world: World) -> None:
         async with world.opened({"usd": usd(1000 * OUTPUT_NUSD), "per": "day"}) as konstruct:
@@ -199,7 +336,9 @@ class TestACall:
         async with world.opened(DAY) as konstruct:
             assert (await konstruct.complete(HELLO, max_tokens=100)).cost_usd is None
 
-        assert world.database.spent("default") >= 100 * OUTPUT_NUSD
+        [row] = world.database.rows()
+        assert (row["cost_nusd"], row["uncounted"]) == (None, 1)
+        assert row["most_nusd"] == world.database.held("default") >= 100 * OUTPUT_NUSD
 
     async def test_that_is_answered_uselessly_is_charged_all_the_same(self, world: World) -> None:
         body = {"id": "m", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn"}
@@ -534,6 +673,34 @@ class TestABudget:
                 await call
         database.engine.dispose()
 
+    async def test_on_a_group_counts_what_was_spent_under_its_former_name(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        used_up = {"usd": usd(COST_NUSD + 100 * OUTPUT_NUSD), "per": "day"}
+
+        def named(name: str, **settings: Any) -> dict[str, Any]:
+            config = world.config({**used_up, "groups": [name]}, groups={name: settings}, default_group=name)
+            config["model_list"][0]["model_name"] = name
+            config["router_settings"] = {}
+            return config
+
+        async with opened(world.folder, named("paid")) as konstruct:
+            await konstruct.complete(HELLO, max_tokens=60)
+            assert await konstruct.spent_under_former_names() == []
+            replace(world.folder / "konstruct.yaml", named("premium"))
+            assert await konstruct.reload()
+            [line] = await konstruct.spent_under_former_names()
+            assert line.startswith('$0.000025 was spent on the group "paid", which the config does not name any more')
+            assert line.endswith("konstruct.groups.<its name>.formerly")
+            assert (await konstruct.budgets("default"))[0].spent_nusd == 0
+            replace(world.folder / "konstruct.yaml", named("premium", formerly=["paid"]))
+            assert await konstruct.reload()
+            assert await konstruct.spent_under_former_names() == []
+            [state] = await konstruct.budgets("default")
+            assert (state.spent_nusd, state.groups) == (COST_NUSD, ("premium",))
+            with pytest.raises(BudgetExceededError, match=r"spent \$0.000025"):
+                await konstruct.complete(HELLO, max_tokens=100)
+
     async def test_that_cannot_be_checked_refuses(self, world: World) -> None:
         async with world.opened(DAY) as konstruct:
             await konstruct.complete(HELLO)
@@ -629,7 +796,7 @@ def test_200_calls_at_once_from_four_processes_never_exceed_it(
     assert database.reserved("default") == 0
 
 
-async def test_the_reservation_of_a_dead_process_lapses(
+async def test_what_a_dead_process_had_reserved_stays_on_the_budget(
     tmp_path: Path,
     database: Database,
     nursery: Nursery | None,
@@ -637,7 +804,7 @@ async def test_the_reservation_of_a_dead_process_lapses(
     priced: Accounted,
 ) -> None:
     openai.script(Gate("held"))
-    limit = {"usd": usd(300 * OUTPUT_NUSD), "per": "day"}
+    limit = {"usd": usd(500 * OUTPUT_NUSD), "per": "day"}
     config = priced(budgets=[limit])
     with Process(write(tmp_path, config), nursery=nursery) as server:
         server.initialize()
@@ -646,10 +813,41 @@ async def test_the_reservation_of_a_dead_process_lapses(
         server.process.kill()
         server.wait()
     openai.script(Text("Hi"))
+    reserved = database.reserved("default")
+    # Two minutes later.
+    database.run("UPDATE konstruct_reservations SET lapses_at = lapses_at - 121")
     async with opened(tmp_path, config) as konstruct:
-        with pytest.raises(BudgetExceededError):
-            await konstruct.complete(HELLO, max_tokens=200)
-        # Two minutes later.
+        [state] = await konstruct.budgets("default")
+        assert (state.held_nusd, state.reserved_nusd) == (reserved, 0)
+        with pytest.raises(BudgetExceededError, match="held for tries of unknown cost"):
+            await konstruct.complete(HELLO, max_tokens=300)
+        assert (await konstruct.complete(HELLO, max_tokens=20)).content
+        lines = {line["model"]: line for line in (await konstruct.usage()).by("model")}
+    [lost] = database.rows("SELECT * FROM konstruct_calls WHERE outcome = 'lost'")
+    assert (lost["cost_nusd"], lost["most_nusd"]) == (None, reserved)
+    assert (lines["openai/paid"]["unpriced"], lines["openai/paid"]["cost_usd"]) == (1, usd(COST_NUSD))
+    assert lines["openai/paid"]["at_most_usd"] == usd(COST_NUSD + reserved)
+    assert (database.reserved("default"), database.held("default")) == (0, reserved)
+
+
+@pytest.mark.many_cases
+async def test_the_row_of_a_call_that_was_taken_for_lost_takes_that_ones_place(
+    tmp_path: Path, database: Database, openai: Provider, priced: Accounted
+) -> None:
+    """Its machine has slept, and another server has looked after what had lapsed."""
+    openai.script(Gate("held"))
+    config = priced(budgets=[{"usd": 1, "per": "day"}])
+    async with opened(tmp_path, config) as sleeper, opened(tmp_path, config) as other:
+        call = asyncio.ensure_future(sleeper.complete(HELLO, max_tokens=200))
+        await openai.until(lambda: openai.in_flight == 1)
         database.run("UPDATE konstruct_reservations SET lapses_at = lapses_at - 121")
-        assert (await konstruct.complete(HELLO, max_tokens=200)).content
-    assert database.reserved("default") == 0
+        openai.script(Text("Hi"))
+        await other.complete(HELLO, max_tokens=200)
+        assert database.held("default") > 200 * OUTPUT_NUSD
+        openai.release()
+        await call
+        report = (await other.usage()).as_dict()["total"]
+    assert [row["outcome"] for row in database.rows()] == ["ok", "ok"]
+    assert (report["calls"], report["failed"], report["unpriced"]) == (2, 0, 0)
+    assert (database.held("default"), database.taken("default")) == (0, 2 * COST_NUSD)
+    assert database.rows("SELECT * FROM konstruct_reservations") == []

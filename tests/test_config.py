@@ -432,6 +432,10 @@ def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
         ({"konstruct": {"xyzzy": None}}, "konstruct.xyzzy: unknown key"),
         ({"konstruct": {"default_group": "fats"}}, 'konstruct.default_group: no group "fats"; groups: g'),
         ({"konstruct": {"groups": {"fats": {}}}}, "konstruct.groups.fats: no such group; groups: g"),
+        (
+            {"konstruct": {"groups": {"g": {"formerly": ["old", "g"]}}}},
+            'konstruct.groups.g.formerly[1]: "g" is still a group of this config',
+        ),
         ({"konstruct": {"groups": {"g": "x"}}}, "konstruct.groups.g: should be an object"),
         (
             {"konstruct": {"groups": {"g": {"descripton": "x"}}}},

@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from accounts import COST_NUSD, OUTPUT_NUSD, Accounted, accounted
 from databases import Database, sqlite
 from forked import Nursery
@@ -29,7 +30,7 @@ from lines import SERVER, Process
 from mounts import fill, inside, is_mounting, needs_mounts, read_only, small, with_mounts
 from processes import WAIT_S, wait_for
 from providers import Gate, Provider
-from test_cli import Ran
+from test_cli import Ran, run
 from worlds import HELLO, opened, write
 
 from konstruct_mcp import BudgetExceededError, Konstruct
@@ -457,22 +458,36 @@ def test_a_process_that_may_open_no_more_files_still_writes_its_ledger(
     assert len(server.errors.splitlines()) <= 1  # at most that it cannot be read
 
 
-def test_a_ledger_that_is_removed_while_it_is_open_is_made_again(
-    tmp_path: Path, config: Path, nursery: Nursery | None
+@pytest.mark.parametrize("has_budgets", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_a_ledger_that_is_removed_while_it_is_open_is_missed_where_there_are_budgets(
+    tmp_path: Path, config: Path, nursery: Nursery | None, has_budgets: bool
 ) -> None:
-    """What is written to a file without a name, nobody finds."""
-    with Process(config, environ={"XDG_DATA_HOME": str(tmp_path)}, nursery=nursery) as server:
+    """What is written to a file without a name, nobody finds. What was spent of a budget is not known any more, until
+    somebody says that it is to count no more."""
+    environ = {"XDG_DATA_HOME": str(tmp_path)}
+    if not has_budgets:
+        write(tmp_path, {**yaml.safe_load(config.read_text()), "konstruct": {"default_group": "paid"}})
+    with Process(config, environ=environ, nursery=nursery) as server:
         server.initialize()
         assert not server.complete("paid", tenant_id="limited")["isError"]
         shutil.rmtree(tmp_path / "konstruct-mcp")
-        for tenant in ("acme", "limited"):
-            assert not server.complete("paid", tenant_id=tenant)["isError"]
-        shutil.rmtree(tmp_path / "konstruct-mcp")
-        assert total(server) == 0
-        assert not server.complete("paid")["isError"]
-    assert rows(tmp_path / "konstruct-mcp") == ["default"]
-    moved, again = spooling(f"FOLDER/{LEDGER}", "its file was moved or removed"), "WARNING: the ledger is written again"
-    assert complaints(server, tmp_path) == [moved, again] * 2
+        assert not server.complete("paid", tenant_id="acme")["isError"]
+        limited = server.complete("paid", tenant_id="limited")
+        if has_budgets:
+            assert limited["content"][0]["text"].startswith("ledger: the ledger that was here is gone")
+            assert not (tmp_path / LEDGER).exists()
+            ran = run("--config", config, "ledger", "accept-new", env=environ)
+            assert (ran.code, ran.err) == (0, "")
+            assert ran.out.startswith(f"{tmp_path / LEDGER} is the ledger now, with 2 calls in it; ")
+            wait_for(lambda: not server.complete("paid", tenant_id="limited")["isError"])
+        else:
+            assert not limited["isError"]
+    how_on = "; put it back, or run `konstruct-mcp ledger accept-new` to begin with what is there now"
+    why = "its file was moved or removed" + (how_on if has_budgets else "")
+    said, again = complaints(server, tmp_path)
+    assert said == spooling(f"FOLDER/{LEDGER}", why)
+    assert again.startswith("WARNING: the ledger is written again")
+    assert "acme" in rows(tmp_path / "konstruct-mcp")
 
 
 def test_what_lies_in_the_spool_and_cannot_be_moved_is_told_once(
@@ -559,8 +574,9 @@ class TestAClockThatWasAhead:
             with pytest.raises(BudgetExceededError):
                 await konstruct.complete(HELLO, max_tokens=200)
             database.run("UPDATE konstruct_reservations SET lapses_at = lapses_at - 121")  # two minutes later
-            assert (await konstruct.budgets("default"))[0].reserved_nusd == 0
-            assert (await konstruct.complete(HELLO, max_tokens=200)).content
+            [state] = await konstruct.budgets("default")
+            assert (state.reserved_nusd, state.held_nusd) == (0, 200 * OUTPUT_NUSD)
+            assert (await konstruct.complete(HELLO, max_tokens=1)).content
 
     async def test_takes_no_reservation_from_a_server_that_is_still_there(
         self,

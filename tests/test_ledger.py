@@ -78,6 +78,8 @@ class TestARow:
             "cost_nusd": COST_NUSD,
             "outcome": "ok",
             "attempts": 1,
+            "most_nusd": None,
+            "uncounted": 0,
         }
 
     async def test_holds_no_word_of_prompt_or_answer(self, ledger: World, database: Database, openai: Provider) -> None:
@@ -128,6 +130,20 @@ class TestARow:
                 await konstruct.complete(HELLO)
                 await until(lambda: synced == [(tmp_path / "ledger.sqlite3-wal").stat().st_ino] * count)  # noqa: B023
 
+    async def test_is_found_where_the_database_s_own_log_was_removed(
+        self, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
+    ) -> None:
+        """What is written to a file without a name, nobody finds."""
+        database = sqlite(tmp_path)
+        async with opened(tmp_path, accounted(database, openai, anthropic, ollama)) as konstruct:
+            await konstruct.opened()
+            for _ in range(2):
+                await konstruct.complete(HELLO)
+                for name in ("wal", "shm"):
+                    os.unlink(f"{tmp_path}/ledger.sqlite3-{name}")  # noqa: PTH108  a Path's is not for coroutines
+            await konstruct.complete(HELLO)
+            assert database.value("SELECT count(*) FROM konstruct_calls") == 3
+
     async def test_of_what_costs_nothing(self, ledger: World, database: Database) -> None:
         async with ledger() as konstruct:
             await konstruct.complete(HELLO, model_group="free")
@@ -157,10 +173,14 @@ class TestARow:
         body = {"id": "x", "object": "chat.completion", "created": 0, "model": "paid", "choices": [choice]}
         openai.script(Raw(json.dumps(body).encode()))
         async with ledger() as konstruct:
-            assert (await konstruct.complete(HELLO)).cost_usd is None
+            assert (await konstruct.complete(HELLO, max_tokens=100)).cost_usd is None
+            [line] = (await konstruct.usage()).by("model")
 
         row = only(database)
-        assert (row["cost_nusd"], row["outcome"]) == (None, "ok")
+        assert (row["cost_nusd"], row["outcome"], row["uncounted"]) == (None, "ok", 1)
+        # What the request can have cost, though nobody's budget wants to know it.
+        assert 100 * OUTPUT_NUSD < row["most_nusd"] < 200 * OUTPUT_NUSD
+        assert (line["cost_usd"], line["at_most_usd"], line["unpriced"]) == (None, row["most_nusd"] / 1e9, 1)
 
     async def test_of_a_provider_that_counts_absurdly(
         self, ledger: World, database: Database, openai: Provider
@@ -234,6 +254,7 @@ class TestARow:
 
         row = only(database)
         assert (row["outcome"], row["cost_nusd"], row["group_served"], row["model"]) == (outcome, cost, None, None)
+        assert row["most_nusd"] is None  # of a model without a price nobody can say
 
     async def test_of_a_call_that_its_client_cancels(self, ledger: World, database: Database, openai: Provider) -> None:
         openai.script(Gate("late"))
@@ -359,7 +380,7 @@ class TestAVersion:
         old = "'1', '2020-01-01T00:00:00.000000Z', 'acme', 'paid', 'paid', 'openai/paid', 1, 2, 0, 300, 10, 'ok', 1"
         database.run(
             f"INSERT INTO konstruct_calls VALUES ({old})",
-            "INSERT INTO konstruct_spend VALUES ('acme', '2020-01-01', 'paid', 'openai/paid', 1, 0, 0, 1, 2, 0, 300)",
+            "INSERT INTO konstruct_spend VALUES ('acme', '2020-01-01', 'paid', 'openai/paid', 2, 0, 1, 1, 2, 0, 300)",
         )
 
         async with ledger() as konstruct:
@@ -367,6 +388,8 @@ class TestAVersion:
             report = await konstruct.usage("acme")
 
         assert sum(line.cost_nusd for line in report.lines) == 300 + COST_NUSD
+        assert report.lines[0].cost == "≥ <$0.000001"
+        assert report.as_dict()["total"]["at_most_usd"] is None  # nobody knows the bound of what was unpriced before
         assert database.value("SELECT version_num FROM konstruct_version") == HEAD
         assert database.rows("SELECT id FROM konstruct_tenants") == [{"id": "acme"}]
 
@@ -539,6 +562,9 @@ class TestTheSpool:
                 [row] = spooled(tmp_path)
                 kept = tmp_path / "kept"
                 shutil.copy(row, kept)
+        of_old = json.loads(kept.read_bytes())  # as the version before wrote it
+        del of_old["most_nusd"], of_old["charges"][0]["most_nusd"], of_old["charges"][0]["uncounted"]
+        kept.write_text(json.dumps(of_old))
         for _ in range(2):
             # As after a crash between writing the row and removing the file.
             shutil.copy(kept, row)

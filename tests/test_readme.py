@@ -192,7 +192,7 @@ class Reader:
         with engine.begin() as connection:
             today = datetime.now(UTC).date().isoformat()
             values = ", ".join(repr(value) for value in ("default", today, *figures))
-            connection.exec_driver_sql(f"INSERT INTO konstruct_spend VALUES ({values})")
+            connection.exec_driver_sql(f"INSERT INTO konstruct_spend VALUES ({values}, 0, 0)")
         engine.dispose()
 
     def starts(self, *command: str, cwd: Path | None = None) -> Ran:

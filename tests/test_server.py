@@ -61,7 +61,7 @@ class TestTools:
         assert set(message["properties"]) == set(Message.model_fields) - {"name"}  # taken, and seldom worth its tokens
         assert set(complete["outputSchema"]["properties"]) == {*Completion.__dataclass_fields__, "truncated"}
         required = set(complete["outputSchema"]["required"])
-        assert set(Completion.__dataclass_fields__) - required == {"attempts", "notes"}
+        assert set(Completion.__dataclass_fields__) - required == {"attempts", "notes", "at_most_usd"}
 
     async def test_each_group_is_in_the_enum_and_described_in_a_line(self) -> None:
         complete, listing = await self.tools()

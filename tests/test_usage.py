@@ -14,6 +14,7 @@ import pytest
 from accounts import accounted
 from databases import sqlite
 from forked import Nursery
+from processes import wait_for
 from providers import Provider
 from test_cli import Ran, Terminal, ended, run, started
 from worlds import write
@@ -53,11 +54,12 @@ def config(tmp_path: Path, openai: Provider, anthropic: Provider, ollama: Provid
     ask(path, "usage")  # makes the tables
     for (days, *rest), figures in SPENT:
         values = ", ".join(repr(value) for value in (rest[0], ago(days), *rest[1:], *figures))
-        database.run(f"INSERT INTO konstruct_spend VALUES ({values})")
+        database.run(f"INSERT INTO konstruct_spend VALUES ({values}, 0, {figures[2]})")
     for tenant in ("acme", "globex"):
         database.run(f"INSERT INTO konstruct_tenants VALUES ('{tenant}')")
     lapses = int(datetime.now(UTC).timestamp()) + 10_000
-    database.run(f"INSERT INTO konstruct_reservations VALUES ('c', 1, 'o', 'acme', 'paid', 250000000, {lapses})")
+    reservation = f"'c', 1, 'o', 'acme', 'paid', 250000000, {lapses}, 'openai/paid', NULL"
+    database.run(f"INSERT INTO konstruct_reservations VALUES ({reservation})")
     return path
 
 
@@ -135,6 +137,21 @@ class TestUsage:
         assert json.loads(ran.out)["total"]["calls"] == calls
         assert ("no calls" in ask(config, "usage", *arguments).out.splitlines()) is (calls == 0)
 
+    def test_says_what_unknown_costs_can_be_at_most(self, config: Path, tmp_path: Path) -> None:
+        held = "held_nusd = 1000000000, unbounded = 0"
+        sqlite(tmp_path).run(f"UPDATE konstruct_spend SET {held} WHERE model IN ('openai/unpriced', '')")
+        [header, *lines] = cells(ask(config, "usage", "--since", "30d"))
+        assert header[-1] == "at most"
+        assert [line[-2:] for line in lines[:3]] == [
+            ["≥ $1.708701", "$2.708701"],
+            ["unknown", "$1"],
+            ["≥ $1.708701", "$3.708701"],
+        ]
+        header, line, said = cells(ask(config, "budgets", "--tenant", "globex"))
+        assert header == ["tenant", "budget", "spent", "held", "reserved", "left", "renews"]
+        assert line == ["globex", "$0.50 in total", "<$0.000001", "$2", "$0", "$0", "never"]
+        assert said == ["held: the most that tries of unknown cost can have cost, such as those that were broken off"]
+
     def test_as_json_is_all_of_it(self, config: Path) -> None:
         told = json.loads(ask(config, "usage", "--json", "--since", ago(30)).out)
         assert (told["tenant"], told["since"], told["until"]) == (None, ago(30), None)
@@ -142,7 +159,7 @@ class TestUsage:
         for by in ("group", "model", "day", "tenant"):
             for figure in FIGURES:
                 assert sum(line[figure] for line in told[f"by_{by}"]) == told["total"][figure]
-        assert told["total"]["cost_usd"] == 1.708701016
+        assert (told["total"]["cost_usd"], told["total"]["at_most_usd"]) == (1.708701016, None)
         costs = {line["group"]: line["cost_usd"] for line in told["by_group"]}
         assert costs == {"paid": 1.708701016, "unpriced": None}  # what is unknown is not 0
         assert [
@@ -159,7 +176,7 @@ class TestUsage:
     def test_as_csv_is_for_a_spreadsheet(self, config: Path) -> None:
         ran = ask(config, "usage", "--csv", "--by", "tenant")
         [acme, globex] = csv.DictReader(io.StringIO(ran.out))
-        assert list(acme) == ["tenant", *FIGURES, "cost_usd"]
+        assert list(acme) == ["tenant", *FIGURES, "cost_usd", "at_most_usd"]
         assert (acme["calls"], acme["cost_usd"]) == ("1137", "1.708701")
         assert globex["cost_usd"] == "0.000000016"  # no 1.6e-08
         [unknown] = csv.DictReader(io.StringIO(ask(config, "usage", "--csv", "--group", "unpriced").out))
@@ -285,6 +302,7 @@ class TestBudgets:
                     "per": "total",
                     "groups": [],
                     "spent_usd": 0.000000016,
+                    "held_usd": 0.0,
                     "reserved_usd": 0.0,
                     "left_usd": 0.499999984,
                     "renews_at": None,
@@ -308,7 +326,14 @@ class TestBudgets:
         assert renews["total"] is None
 
 
+LOST = '$1.25 was spent on the group "gone", which the config does not name any more, so that no budget on groups'
+
+
 class TestCheck:
+    def test_says_what_was_spent_on_groups_of_another_name(self, config: Path, tmp_path: Path) -> None:
+        sqlite(tmp_path).run("UPDATE konstruct_spend SET cost_nusd = 1250000000 WHERE model = 'openai/gone'")
+        assert f"\n{LOST}" in ask(config, "check").out
+
     def test_says_where_the_ledger_is(self, config: Path, tmp_path: Path) -> None:
         assert f"\nledger: {tmp_path}/ledger.sqlite3\n" in ask(config, "check").out
 
@@ -327,11 +352,16 @@ class TestCheck:
         assert "hunter2" not in ran.out + ran.err
 
 
-def test_every_number_of_the_resource_is_that_of_the_command(config: Path, nursery: Nursery | None) -> None:
+def test_every_number_of_the_resource_is_that_of_the_command(
+    config: Path, tmp_path: Path, nursery: Nursery | None
+) -> None:
+    """And the log of the server says what the command `check` does."""
     from lines import Process
 
+    sqlite(tmp_path).run("UPDATE konstruct_spend SET cost_nusd = 1250000000 WHERE model = 'openai/gone'")
     with Process(config, nursery=nursery) as server:
         server.initialize()
+        wait_for(lambda: f"WARNING: {LOST}".encode() in server.errors)
         [contents] = server.ask("resources/read", {"uri": "konstruct://usage"})["contents"]
     told: dict[str, Any] = json.loads(contents["text"])
     assert told == json.loads(ask(config, "usage", "--json", "--since", "29d").out)
