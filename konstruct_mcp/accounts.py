@@ -150,7 +150,6 @@ class Call:
     most_nusd: int | None = None
 
 
-_MOST = 10**15  # of anything that a row counts: far beyond what one call can come to, and their sums fit 64 bits
 _LONGEST_TIME = 32  # characters: microseconds, and an offset in numbers
 
 
@@ -167,7 +166,7 @@ def read_call(row: bytes) -> Call:
     """
     call = _rows().validate_json(row, strict=True, extra="forbid")
     for figures in (asdict(call), *map(asdict, call.charges)):
-        if any(isinstance(value, int) and not 0 <= value <= _MOST for value in figures.values()):
+        if any(isinstance(value, int) and not 0 <= value <= MOST_NUSD for value in figures.values()):
             raise ValueError("a figure that no call comes to")
         if any(isinstance(value, str) and "\0" in value for value in figures.values()):
             raise ValueError("a name that not every database takes")
