@@ -142,7 +142,7 @@ class TestARow:
                 for name in ("wal", "shm"):
                     os.unlink(f"{tmp_path}/ledger.sqlite3-{name}")  # noqa: PTH108  a Path's is not for coroutines
             await konstruct.complete(HELLO)
-            assert database.value("SELECT count(*) FROM konstruct_calls") == 3
+            await until(lambda: database.value("SELECT count(*) FROM konstruct_calls") == 3)
 
     async def test_of_what_costs_nothing(self, ledger: World, database: Database) -> None:
         async with ledger() as konstruct:
