@@ -485,3 +485,53 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 def _objects(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+# -- how much it is ----------------------------------------------------------------------------------------------------
+
+# Far above what models do, of whom none makes more than 128 calls at once, and far below what takes LiteLLM long: half
+# a millisecond for a call.
+_MOST_PIECES = 256  # of an answer: choices, calls, and what is output beside text
+_MOST_OBJECTS = 3_000  # blocks of text, sources
+_MOST_VALUES = 20_000  # the arguments of a call included
+_DEEPEST = 100
+# Lists of pieces, in all formats; what is a piece by itself; what holds a call's arguments, which are handed on; and
+# what is said of each token, for which LiteLLM takes a second and nobody reads it.
+_OF_PIECES = ("choices", "candidates", "output", "tool_calls")
+_ONE_PIECE = ("functionCall", "toolUse")
+_ARGUMENTS = ("input", "args", "arguments")
+_OF_TOKENS = ("logprobs", "prompt_logprobs", "logprobsResult", "token_ids", "prompt_token_ids")
+
+
+def lightened(content: bytes) -> bytes | None:
+    """A body of many parts, without what is said of its tokens. None where it has more to it than any answer, or is
+    nested deeper; one that is no JSON is itself."""
+    try:
+        answer = json.loads(content)
+    except RecursionError:
+        return None
+    except ValueError:
+        return content
+    pieces = objects = values = 0
+    is_changed = False
+    # With its depth, and whether it is of a call's arguments.
+    waiting: list[tuple[Any, int, bool]] = [(answer, 1, False)] if isinstance(answer, dict | list) else []
+    while waiting:
+        value, depth, is_argument = waiting.pop()
+        if depth > _DEEPEST:
+            return None
+        if isinstance(value, dict):
+            if not is_argument:
+                objects += 1
+                pieces += any(name in value for name in _ONE_PIECE) or _text(value.get("type")).endswith("tool_use")
+                for name in _OF_TOKENS:
+                    is_changed |= value.pop(name, None) is not None
+                pieces += sum(len(_objects(value.get(name))) for name in _OF_PIECES)
+            inner = [(item, depth + 1, is_argument or name in _ARGUMENTS) for name, item in value.items()]
+        else:
+            inner = [(item, depth + 1, is_argument) for item in value]
+        waiting += [one for one in inner if isinstance(one[0], dict | list)]
+        values += len(value)
+        if pieces > _MOST_PIECES or objects > _MOST_OBJECTS or values > _MOST_VALUES:
+            return None
+    return json.dumps(answer).encode() if is_changed else content

@@ -223,6 +223,7 @@ class Config:
         max_concurrency: calls under way at once.
         max_queue: calls that may wait for their turn; more are refused.
         max_result_chars: characters of an answer that an assistant is given at once.
+        max_response_bytes: that are read of a provider's answer.
         allowed_fails: failed tries within a minute that a deployment may have before it cools down.
         routing_strategy: how to choose among deployments of equal order.
         variables: those that the file sets in the environment for LiteLLM and the clouds' own clients: without those
@@ -250,6 +251,7 @@ class Config:
     max_concurrency: int
     max_queue: int
     max_result_chars: int
+    max_response_bytes: int
     allowed_fails: int
     routing_strategy: RoutingStrategy
     warnings: tuple[str, ...]
@@ -465,6 +467,7 @@ _Cooldown = Annotated[float, _Number, Field(ge=0, le=86400)]
 # More than a hundred are a slip: each waits longer than the one before.
 _Retries = Annotated[int, _Number, Field(ge=0), AfterValidator(lambda retries: min(retries, 100))]
 _Count = Annotated[int, _Number, Field(ge=1, le=2**53)]  # what JSON readers keep exact
+_Bytes = Annotated[int, _Number, Field(ge=10_000, le=2**53)]  # fewer hold no answer
 _Characters = Annotated[int, _Number, Field(ge=100, le=2**53)]  # fewer hold no sentence
 _CountOrNone = Annotated[int, _Number, Field(ge=0, le=2**53)]
 _MOST_DOLLARS = 1000  # per token: what the ledger's integers hold, times a million tokens
@@ -560,6 +563,7 @@ class _KonstructSettings(_Section):
     max_concurrency: _Count = 200  # more than any one assistant has; a call under way holds its request in memory
     max_queue: _CountOrNone = 1000
     max_result_chars: _Characters = 100_000  # some 25,000 tokens, what several clients take in one result
+    max_response_bytes: _Bytes = 64_000_000  # several large images, which come as text
     default_tenant: str | None = None
     tenants: dict[str, Any] | None = None
     allow_unknown: bool | None = None
@@ -936,6 +940,7 @@ class _Reading:
                 "max_concurrency": konstruct.max_concurrency,
                 "max_queue": konstruct.max_queue,
                 "max_result_chars": konstruct.max_result_chars,
+                "max_response_bytes": konstruct.max_response_bytes,
                 "allow_unknown": allow_unknown,
                 "pin_tenant": pin_tenant,
                 "tenants": {
@@ -981,6 +986,7 @@ class _Reading:
             max_concurrency=konstruct.max_concurrency,
             max_queue=konstruct.max_queue,
             max_result_chars=konstruct.max_result_chars,
+            max_response_bytes=konstruct.max_response_bytes,
             allowed_fails=setting("allowed_fails", 2),
             routing_strategy=strategy,
             warnings=self.warnings,

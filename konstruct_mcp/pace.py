@@ -19,6 +19,7 @@ import threading
 class Step(enum.IntEnum):
     """What a call is about to do."""
 
+    TAKE = -1  # a piece of a large answer is taken in, which is to keep nobody else waiting
     BEGIN = 0  # its request is looked at, and its budget asked
     ASK = 1  # a provider's request is made and sent
     READ = 2  # a provider's answer is read

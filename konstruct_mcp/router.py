@@ -65,6 +65,8 @@ _log = logging.getLogger(__name__)
 _loading = threading.Lock()
 
 _HEAD_START_S = 0.25  # of a server before LiteLLM is loaded, in which most clients have `initialize` and `tools/list`
+# After a failure to load it, until that is tried again: an import that fails takes seconds of the processor too.
+_LOAD_AGAIN_S, _LOAD_AGAIN_TIMES = 1.0, 4
 _MOST_ASKED = 4  # times in one try, each with less of what was refused: providers name one parameter at a time
 _RENEWERS = 8  # logins that are renewed at once
 _CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
@@ -83,6 +85,7 @@ class ModelRouter:
         self._earlier = earlier
         self._kept: Kept = Kept() if earlier is None else earlier._kept
         self._engine: Future[_Engine] = Future()
+        self._load_again_at = 0.0  # a reading of `time.monotonic`, where it has failed
         self._started = self._wanted = False
         self._is_urgent = threading.Event()
         self._renewing: dict[str, asyncio.Future[Fault | None]] = {}  # logins, by the deployment's id
@@ -248,7 +251,7 @@ class ModelRouter:
             )
         except UnsupportedError as error:
             return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
-        call = Exchange()
+        call = Exchange(self._config.max_response_bytes)
         if max_tokens is not None:
             call.most, call.images = most_tokens(deployment, request, recalled.bytes), request.images
         patience = asyncio.timeout(attempt.limit_s)
@@ -369,9 +372,10 @@ class ModelRouter:
         if not self._started:
             self._started = True
             # A daemon, so that a process told to end does not wait for an import.
-            threading.Thread(target=self._load, name="litellm", daemon=True).start()
+            threading.Thread(target=self._load, args=(self._engine,), name="litellm", daemon=True).start()
 
-    def _load(self) -> None:
+    def _load(self, loaded: Future[_Engine]) -> None:
+        began = time.monotonic()
         # What a client asks at the start, it is waiting for: an import beside that takes turns with it.
         self._is_urgent.wait(_HEAD_START_S)
         try:
@@ -392,9 +396,11 @@ class ModelRouter:
                 gc.freeze()  # as a server does with all that it has imported; to look through it takes 0.1 s
         except BaseException as error:
             self._complain(logging.ERROR, "LiteLLM cannot be loaded: %r", error)
-            self._engine.set_exception(error)
+            took = time.monotonic() - began
+            self._load_again_at = time.monotonic() + max(_LOAD_AGAIN_S, _LOAD_AGAIN_TIMES * took)
+            loaded.set_exception(error)
             return
-        self._engine.set_result(engine)
+        loaded.set_result(engine)
         if not self._wanted:  # closed meanwhile, when there was nothing to close
             take_back(self._lender)
             engine.forget()
@@ -407,6 +413,8 @@ class ModelRouter:
     async def _loaded(self) -> _Engine:
         if self._engine.done() and self._engine.exception() is None:
             return self._engine.result()
+        if self._engine.done() and time.monotonic() >= self._load_again_at:  # what was missing may be there by now
+            self._engine, self._started = Future(), False
         self.start()
         self._is_urgent.set()
         try:
@@ -415,7 +423,7 @@ class ModelRouter:
         except (asyncio.CancelledError, KonstructError):
             raise
         except BaseException:
-            raise InternalError("LiteLLM cannot be loaded; the log says why") from None
+            raise InternalError("LiteLLM cannot be loaded; the log says why; try again in a moment") from None
 
     def take_over(self, earlier: ModelRouter) -> None:
         """Make the provider connections of an earlier one, which is asked no more, one's own. Both are `ready`."""

@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
@@ -27,9 +27,11 @@ from weakref import WeakSet
 from .access import installed
 from .config import Deployment, is_price
 from .forms import SHAPED
+from .intake import ENCODINGS, Intake
 from .items import items_of, with_its_tools
 from .models import entry
 from .pace import Step, turn
+from .pools import Connections
 from .routing import Fault, FaultError, FaultKind
 from .schemas import set_apart
 from .transport import TRANSPORT, Transport
@@ -51,6 +53,8 @@ _OF_ENTRA = (
 )
 _MOST_LOGINS = 256  # that are kept
 _HTTP_CLIENTS = ("async_httpx_client", "httpx_client")  # begin the keys by which LiteLLM keeps those
+_PIECES_AT_ONCE = 64  # of an answer that are taken in
+_MOST_OF_A_LOGIN = 2**20  # bytes of what a token comes in, which are a few thousand
 # Of the call, and of no provider's body. With `extra_headers` goes the header that has the key.
 _NO_BODY = frozenset(("extra_headers", "max_retries", "token", "watsonx_token"))
 _OF_THE_CLIENT = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
@@ -114,11 +118,14 @@ class Exchange:
         outputs: what the Responses API is to see of its own earlier output, by the id of a call in it.
         most: how many bytes its body may have, but for those of `images`, where a budget pays for no more.
         images: the base64 of those in the request, in their order.
+        most_bytes: that are read of an answer.
         left: whether a request was handed to an HTTP client.
         waits: whether that one has no connection for it yet, as far as it lets us know.
         is_over: whether nobody waits for the call any more, which then sends nothing.
         answer: the HTTP answer that came last, as httpx has it.
     """
+
+    most_bytes: int
 
     shape: Shape | None = None
     outputs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
@@ -179,6 +186,7 @@ def spare() -> None:
 
     module: Any = main
     if isinstance(module.asyncio, ModuleType):  # else another Konstruct was here before
+        _take_in_so_much()
         _take_note_of_requests()
         _send_once()
         _look_up_no_passwords()
@@ -216,6 +224,154 @@ def _but_for(
 
 def _any(_: Manner) -> bool:
     return True
+
+
+def _take_in_so_much() -> None:
+    """Have of each answer to us no more taken in than `intake` lets pass, in steps between which the loop goes on:
+    httpx reads all that comes, and unpacks each piece at once, whatever it may become.
+
+    Its answers are streams, in whose place others are put. Those of LiteLLM's own aiohttp client are one of them.
+    """
+    import httpx
+
+    class Later(httpx.AsyncByteStream):
+        def __init__(self, inner: Any, intake: Intake, give_back: Callable[[], None]) -> None:
+            self._inner, self._intake, self._give_back = inner, intake, give_back
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            pieces = 0
+            async with contextlib.aclosing(self._inner.__aiter__()) as coming:
+                async for raw in coming:
+                    for piece in self._intake.take(raw):
+                        yield piece
+                        await turn(Step.TAKE)
+                    if self._intake.is_full:
+                        break
+                    if (pieces := pieces + 1) % _PIECES_AT_ONCE == 0:  # which may have come in one, a byte each
+                        await turn(Step.TAKE)
+            for index, piece in enumerate(self._intake.end()):
+                if index:  # not a small one
+                    await turn(Step.TAKE)
+                yield piece
+
+        async def aclose(self) -> None:
+            try:
+                await self._inner.aclose()
+            finally:
+                self._give_back()
+
+    class AtOnce(httpx.SyncByteStream):
+        """In a thread."""
+
+        def __init__(self, inner: Any, intake: Intake) -> None:
+            self._inner, self._intake = inner, intake
+
+        def __iter__(self) -> Iterator[bytes]:
+            for raw in self._inner:
+                yield from self._intake.take(raw)
+                if self._intake.is_full:
+                    break
+            yield from self._intake.end()
+
+        def close(self) -> None:
+            self._inner.close()
+
+    def bounded(response: Any, stream: Callable[[Any, Intake], Any], *, is_stream: bool) -> None:
+        call = exchange.get()
+        packed = response.headers.get("content-encoding")
+        response.stream = stream(
+            response.stream,
+            Intake(
+                _MOST_OF_A_LOGIN if call is None else call.most_bytes,
+                () if packed is None else [name.strip().lower() for name in packed.split(",")],
+                is_error=not response.is_success,
+                is_stream=is_stream and response.is_success,
+            ),
+        )
+        if packed is not None:
+            del response.headers["content-encoding"]  # of what is unpacked by then
+        response.encoding = "utf-8"  # what JSON is in; of the others that Python knows, some take it hours to read
+
+    def asking(send: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(send)
+        def sent(self: Any, request: Any, *, stream: bool = False, **kwargs: Any) -> Any:
+            if ours.get() is None:
+                return send(self, request, stream=stream, **kwargs)
+            request.headers["accept-encoding"] = ENCODINGS
+            # Where it points to is not where the operator has sent it; and all of that answer would be read.
+            response = send(self, request, stream=True, **kwargs | {"follow_redirects": False})
+            try:
+                bounded(response, AtOnce, is_stream=stream)
+                if not stream:
+                    response.read()
+            except BaseException:
+                response.close()
+                raise
+            return response
+
+        return sent
+
+    def asking_later(send: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        @functools.wraps(send)
+        async def sent(self: Any, request: Any, *, stream: bool = False, **kwargs: Any) -> Any:
+            if ours.get() is None:
+                return await send(self, request, stream=stream, **kwargs)
+            request.headers["accept-encoding"] = ENCODINGS
+            give_back = await Connections.here().take(self)
+            try:
+                response = await send(self, request, stream=True, **kwargs | {"follow_redirects": False})
+                try:
+                    bounded(response, functools.partial(Later, give_back=give_back), is_stream=stream)
+                    if not stream:
+                        await response.aread()
+                except BaseException:
+                    await response.aclose()
+                    raise
+            except BaseException:
+                give_back()
+                raise
+            return response
+
+        return sent
+
+    clients: list[Any] = [httpx.Client, httpx.AsyncClient]
+    sync, on_loop = clients
+    sync.send, on_loop.send = asking(sync.send), asking_later(on_loop.send)
+
+    from litellm.llms.vertex_ai.vertex_llm_base import VertexBase
+
+    loose: Any = VertexBase
+    refresh = loose.refresh_auth
+
+    @functools.wraps(refresh)
+    def refreshed(*args: Any, **kwargs: Any) -> Any:
+        _take_in_so_much_of_tokens()
+        return refresh(*args, **kwargs)
+
+    loose.refresh_auth = refreshed
+
+
+@functools.cache
+def _take_in_so_much_of_tokens() -> None:
+    """The same for what Google's and Microsoft's libraries fetch tokens with, which nobody else here needs."""
+    import requests
+
+    loose: Any = requests.Session
+    send = loose.send
+
+    @functools.wraps(send)
+    def sent(self: Any, request: Any, **kwargs: Any) -> Any:
+        if ours.get() is None:
+            return send(self, request, **kwargs)
+        response = send(self, request, **kwargs | {"stream": True})
+        packed = response.headers.get("content-encoding", "").lower().split(",")
+        intake = Intake(_MOST_OF_A_LOGIN, [name.strip() for name in packed], is_error=not response.ok)
+        with response:
+            content = [piece for raw in response.raw.stream(2**16, decode_content=False) for piece in intake.take(raw)]
+            response._content, response._content_consumed = b"".join((*content, *intake.end())), True
+        return response
+
+    loose.send = sent
 
 
 def _take_note_of_requests() -> None:
@@ -777,6 +933,7 @@ def renew_token(params: Mapping[str, Any]) -> None:
     from litellm.llms.azure.common_utils import get_azure_ad_token
     from litellm.types.router import GenericLiteLLMParams
 
+    _take_in_so_much_of_tokens()
     get_azure_ad_token(GenericLiteLLMParams(**{key: params[key] for key in _OF_ENTRA if key in params}))
 
 

@@ -366,6 +366,21 @@ class Raw:
 
 
 @dataclass(frozen=True)
+class Endless:
+    """A body that begins so and goes on with the same piece until the client has had enough."""
+
+    begin: bytes
+    piece: bytes
+    status: int = 200
+
+    async def give(self, received: Received, connection: _Connection) -> None:
+        await connection.open(self.status, 2**60)
+        await connection.write(self.begin)
+        while True:
+            await connection.write(self.piece)
+
+
+@dataclass(frozen=True)
 class Truncated:
     """Half of the bytes that Content-Length announces, then the end of the connection."""
 

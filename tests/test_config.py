@@ -455,6 +455,10 @@ def test_null_counts_as_not_given(load: Callable[..., Config]) -> None:
         ({"konstruct": {"max_queue": -1}}, "konstruct.max_queue: should be greater than or equal to 0"),
         ({"konstruct": {"max_result_chars": 99}}, "konstruct.max_result_chars: should be greater than or equal to 100"),
         (
+            {"konstruct": {"max_response_bytes": 9}},
+            "konstruct.max_response_bytes: should be greater than or equal to 10000",
+        ),
+        (
             {"konstruct": {"default_tenant": "a b"}},
             "konstruct.default_tenant: should be 1 to 128 letters, digits or any of . _ : @ -",
         ),
@@ -1335,6 +1339,7 @@ def test_the_public_form_shows_what_is_known_to_be_harmless_and_masks_the_rest(l
             "max_concurrency": 200,
             "max_queue": 1000,
             "max_result_chars": 100_000,
+            "max_response_bytes": 64_000_000,
             "allow_unknown": True,
             "pin_tenant": False,
             "tenants": {},

@@ -54,6 +54,7 @@ def conf(groups: Sequence[Group], **fields: object) -> Config:
         max_concurrency=200,
         max_queue=1000,
         max_result_chars=100_000,
+        max_response_bytes=64_000_000,
         allowed_fails=2,
         routing_strategy="latency-based-routing",
         warnings=(),

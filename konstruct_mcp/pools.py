@@ -1,0 +1,106 @@
+"""How many connections to providers the process has open at once: as many as it may have files, but for those of the
+ledger and of everything else.
+
+LiteLLM keeps a pool for each client, which knows nothing of the others, and each keeps what it has opened for minutes.
+So they are counted here over all clients of an event loop; before there are too many the idle ones are closed, those
+first that have been idle longest, and where all are in use the next request waits for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary, WeakSet
+
+_OTHERS = 64  # files that are not for this: the ledger's, the transport's, and what libraries read
+_LEAST = 4
+_UNLIMITED = 2**20
+
+
+def most_connections() -> int:
+    """Half of what else may be open: beside each may be one to a name server, and one that is about to be closed."""
+    try:
+        resource = importlib.import_module("resource")
+    except ImportError:  # on Windows, where sockets are no files
+        return _UNLIMITED
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _UNLIMITED if limit == resource.RLIM_INFINITY else max(_LEAST, (limit - _OTHERS) // 2)
+
+
+class Connections:
+    """Those of one event loop."""
+
+    _of_loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Connections]] = WeakKeyDictionary()
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._free = asyncio.Semaphore(most)
+        self._in_use = 0
+        self._clients: WeakSet[Any] = WeakSet()
+        self._room = 0  # how many may be opened before they are counted again
+
+    @classmethod
+    def here(cls) -> Connections:
+        loop = asyncio.get_running_loop()
+        if (found := cls._of_loops.get(loop)) is None:
+            found = cls._of_loops[loop] = cls(most_connections())
+        return found
+
+    async def take(self, client: Any) -> Callable[[], None]:
+        """The right to use one of this client's, which is httpx's; what is returned gives it back, once."""
+        await self._free.acquire()
+        self._in_use += 1
+        self._clients.add(client)
+        if self._room <= 0:
+            self._make_room()
+        self._room -= 1
+        is_taken = True
+
+        def give_back() -> None:
+            nonlocal is_taken
+            if is_taken:
+                is_taken = False
+                self._in_use -= 1
+                self._free.release()
+
+        return give_back
+
+    def _make_room(self) -> None:
+        """A quarter at a time, so that it is done seldom."""
+        idle = sorted((one for client in self._clients for one in _idle(client)), key=lambda one: one[0])
+        too_many = self._in_use + len(idle) - self._most
+        if too_many > 0:
+            closing = idle[: max(too_many, self._most // 4)]
+            for _, close in closing:
+                close()
+            too_many -= len(closing)
+        self._room = max(1, -too_many)
+
+
+def _idle(client: Any) -> Iterator[tuple[float, Callable[[], Any]]]:
+    """Since when the idle connections of a client of httpx's are that, and what closes each."""
+    for transport in (client._transport, *client._mounts.values()):
+        connector = getattr(getattr(transport, "client", None), "connector", None)  # of aiohttp's session
+        for waiting in getattr(connector, "_conns", {}).values():
+            yield from ((since, protocol.abort) for protocol, since in waiting if protocol.is_connected())
+        pool = getattr(transport, "_pool", None)  # of httpcore's, which closes its own after seconds
+        yield from ((0.0, _closing(one)) for one in getattr(pool, "connections", ()) if one.is_idle())
+
+
+_closings: set[asyncio.Task[None]] = set()  # a task that nobody keeps may be lost
+
+
+def _closing(connection: Any) -> Callable[[], None]:
+    async def close() -> None:
+        with contextlib.suppress(Exception):
+            await connection.aclose()
+
+    def begin() -> None:
+        closing = asyncio.ensure_future(close())
+        _closings.add(closing)
+        closing.add_done_callback(_closings.discard)
+
+    return begin
