@@ -20,7 +20,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import MappingProxyType
@@ -55,6 +55,7 @@ from .environment import (
     variables_of,
 )
 from .errors import LONGEST_NAME, ConfigError, EmbeddedError, cut, get_extra, quoted
+from .jsontext import MOST_VALUES
 from .litellm_keys import (
     KNOWN_LITELLM_SETTINGS,
     KNOWN_PARAMS,
@@ -68,7 +69,7 @@ from .models import Models, embeds, is_mode, merged, read_file, sound
 from .models import is_price as is_price  # of litellm_params, too
 from .source import Source, data_folder, read_source
 from .spending import PERIODS, limits, warning
-from .types import NUSD, TENANT_ID, TENANT_ID_RULE, Per, flaws
+from .types import NUSD, TENANT_ID, TENANT_ID_RULE, Limits, Per, flaws
 from .wildcards import is_pattern, match, model_of
 
 RoutingStrategy = Literal[
@@ -221,6 +222,7 @@ class Config:
         max_concurrency: calls under way at once.
         max_queue: calls that may wait for their turn; more are refused.
         max_result_chars: characters of an answer that an assistant is given at once.
+        limits: what one request may hold.
         allowed_fails: failed tries within a minute that a deployment may have before it cools down.
         routing_strategy: how to choose among deployments of equal order.
         variables: those that the file sets in the environment for LiteLLM and the clouds' own clients: without those
@@ -259,6 +261,7 @@ class Config:
     wildcards: tuple[Wildcard, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     on_demand: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
     make: Callable[[str], Group | None] = field(default=lambda _: None, repr=False, compare=False)
 
     def matching(self, name: str) -> Group | None:
@@ -535,6 +538,9 @@ _GENERAL = ("api_base", "api_key", "api_version", "organization")  # for provide
 _VERTEX = ("vertex_project", "vertex_location")
 
 
+_OF_A_REQUEST = Limits()
+
+
 class _KonstructSettings(_Section):
     model_config = ConfigDict(extra="forbid")
 
@@ -544,6 +550,12 @@ class _KonstructSettings(_Section):
     max_concurrency: _Count = 200  # more than any one assistant has; a call under way holds its request in memory
     max_queue: _CountOrNone = 1000
     max_result_chars: _Characters = 100_000  # some 25,000 tokens, what several clients take in one result
+    max_messages: _Count = _OF_A_REQUEST.max_messages
+    max_parts: _Count = _OF_A_REQUEST.max_parts
+    max_tool_calls: _Count = _OF_A_REQUEST.max_tool_calls
+    max_tools: _Count = _OF_A_REQUEST.max_tools
+    max_values: Annotated[_Count, Field(le=MOST_VALUES)] = _OF_A_REQUEST.max_values
+    max_request_chars: _Characters = _OF_A_REQUEST.max_request_chars
     default_tenant: str | None = None
     tenants: dict[str, Any] | None = None
     allow_unknown: bool | None = None
@@ -888,6 +900,7 @@ class _Reading:
         }
         listed = [name for name in visible if groups[name].is_listed]
         defaults = self._defaults
+        limits = Limits(**{limit.name: getattr(konstruct, limit.name) for limit in fields(Limits)})
         public = {
             "source": source.origin,
             "model_list": [masked(entry) for entry in self._shown if entry["model_name"] in seen],
@@ -907,6 +920,7 @@ class _Reading:
                 "max_concurrency": konstruct.max_concurrency,
                 "max_queue": konstruct.max_queue,
                 "max_result_chars": konstruct.max_result_chars,
+                **asdict(limits),
                 "allow_unknown": allow_unknown,
                 "tenants": {
                     tenant.id: _shown_tenant(tenant, visible, with_note=known_tenant is None)
@@ -944,6 +958,7 @@ class _Reading:
             max_concurrency=konstruct.max_concurrency,
             max_queue=konstruct.max_queue,
             max_result_chars=konstruct.max_result_chars,
+            limits=limits,
             allowed_fails=setting("allowed_fails", 2),
             routing_strategy=strategy,
             warnings=self.warnings,

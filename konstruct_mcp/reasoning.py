@@ -26,8 +26,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from cachetools import TTLCache
-
+from .aside import Shared
 from .config import Deployment
 from .types import Message, ToolCall
 
@@ -75,8 +74,10 @@ def answer_in(text: str) -> tuple[str, tuple[str, ...]]:
         return (final[-1].strip() if final else ""), ()
     if flat := _FLAT_HARMONY.match(text):
         return text[flat.end() :], ()
-    while match := _LEADING.match(text):
-        text = text[match.end() :]
+    at = 0
+    while match := _LEADING.match(text, at):
+        at = match.end()
+    text = text[at:]
     if any(last in text for first, last in _PAIRS):
         code = [found.span() for found in _CODE.finditer(text)]
         for closing in islice(_CLOSING.finditer(text), _MOST_TAGS):
@@ -102,9 +103,7 @@ class Kept:
     oldest make room, and two million of one answer."""
 
     def __init__(self) -> None:
-        self._thoughts: TTLCache[bytes, _Thought] = TTLCache(
-            _MOST_CHARS, _KEPT_S, getsizeof=lambda thought: thought.chars
-        )
+        self._thoughts: Shared[bytes, _Thought] = Shared(_MOST_CHARS, _KEPT_S, getsizeof=lambda thought: thought.chars)
 
     def keep(
         self,

@@ -99,12 +99,14 @@ class Exchange:
         outputs: what the Responses API is to see of its own earlier output, by the id of a call in it.
         left: whether a request was handed to an HTTP client.
         answer: the HTTP answer that came last, as httpx has it.
+        turn: the turn whose results are written, and its calls by their ids.
     """
 
     shape: Shape | None = None
     outputs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     left: bool = False
     answer: Any = None
+    turn: tuple[Any, dict[str, Any]] = (None, {})
 
     def begin(self, shape: Shape | None, outputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Nothing has left, and nothing come."""
@@ -112,7 +114,7 @@ class Exchange:
 
     def end(self) -> None:
         """Let go of what was asked and answered, whoever may still hold this."""
-        self.shape, self.outputs, self.answer = None, {}, None
+        self.shape, self.outputs, self.answer, self.turn = None, {}, None, (None, {})
 
     @property
     def content(self) -> bytes | None:
@@ -133,6 +135,7 @@ def spare() -> None:
         _take_note_of_requests()
         _send_once()
         _shape_bodies()
+        _write_each_call_once()
         _send_no_settings()
         _log_nothing()
         _write_no_tracebacks()
@@ -349,6 +352,28 @@ def _shape_bodies() -> None:
         return knows_system(*args, **kwargs) if manner is None else manner.has_system
 
     loose.get_supports_system_message = has_system
+
+
+def _write_each_call_once() -> None:
+    """Keep LiteLLM from comparing each call that a turn of Gemini's has made with all others of it, in which it leaves
+    out one that is equal to another, and from looking through all of them for that which a result answers."""
+    from litellm.llms.vertex_ai.gemini import transformation
+
+    loose: Any = transformation
+    loose.check_if_part_exists_in_parts = _but_for(_any, loose.check_if_part_exists_in_parts, lambda: False)
+    write_result = loose.convert_to_gemini_tool_call_result
+
+    @functools.wraps(write_result)
+    def result(message: Any, turn: Any, *args: Any, **kwargs: Any) -> Any:
+        if (call := exchange.get()) is None or not turn:
+            return write_result(message, turn, *args, **kwargs)
+        made = call.turn  # once: the call may end while a thread of LiteLLM's goes on
+        if made[0] is not turn:
+            call.turn = made = turn, {one["id"]: one for one in turn.get("tool_calls") or ()}
+        answered = made[1].get(message.get("tool_call_id"))
+        return write_result(message, {"tool_calls": [] if answered is None else [answered]}, *args, **kwargs)
+
+    loose.convert_to_gemini_tool_call_result = result
 
 
 def _send_no_settings() -> None:
