@@ -23,6 +23,7 @@ import anyio
 
 from .accounts import Budget, Call, Charge, Grant, Quote, Reserve, to_nusd
 from .admission import Admission
+from .aside import beside, done
 from .config import Config, Deployment, Group, Tenant, default_among, load_config
 from .embedded import EmbeddedServer, find_model
 from .errors import (
@@ -58,6 +59,7 @@ from .types import (
     BudgetState,
     Completion,
     GroupStatus,
+    Limits,
     ModelTable,
     ModelUpdate,
     Request,
@@ -65,6 +67,7 @@ from .types import (
     UsageReport,
     dollars,
     is_day,
+    is_large,
 )
 
 _log = logging.getLogger(__name__)
@@ -474,12 +477,31 @@ class Konstruct:
             "temperature": temperature,
             "timeout_s": timeout_s,
         }
-        return await self.answer(Request.parse(arguments), on_wait)
+        arrived = time.monotonic()
+        return await self.answer(await self.request(arguments), on_wait, arrived=arrived)
 
-    async def answer(self, request: Request, on_wait: Callable[[str], None] | None = None) -> Completion:
-        """The same for a request that is parsed already."""
+    async def request(self, arguments: Mapping[str, Any]) -> Request:
+        """What is asked for by arguments that have come as they are.
+
+        Raises:
+            InvalidArgumentError: naming each that is missing, unknown or ill-typed, or what there is too much of.
+        """
+        config = None if self._in_use is None else self._in_use.config
+        limits = Limits() if config is None else config.limits
+        if not is_large(arguments):
+            return Request.parse(arguments, limits)
+        patience_s = None if config is None else config.timeout_s
+        with anyio.move_on_after(patience_s):
+            return await beside(_parsed, arguments, limits)
+        raise DeadlineError(f"no answer within {patience_s:g} s, waiting for the arguments to be read; ask for less")
+
+    async def answer(
+        self, request: Request, on_wait: Callable[[str], None] | None = None, *, arrived: float | None = None
+    ) -> Completion:
+        """The same for a request that is parsed already. `arrived` is when it came, a reading of `time.monotonic`; now,
+        if None."""
         timeout_s = request.timeout_s or self.config.timeout_s
-        deadline = time.monotonic() + timeout_s
+        deadline = (time.monotonic() if arrived is None else arrived) + timeout_s
         tenant = _tenant(self.config, request.tenant_id)
         group = _group_name(self.config, request.model_group, tenant)
         async with self._account(tenant, group, deadline) as account:
@@ -569,7 +591,7 @@ class Konstruct:
         wait_for(f"its turn at {deployment.name}")
         async with router.turn(deployment, account.tenant.id):
             wait_for(f"the ledger, before {deployment.name} is asked")
-            recalled = router.recall(deployment, request, account.tenant.id)
+            recalled = await done(router.recall, deployment, request, account.tenant.id, is_large=request.is_large)
             try:
                 grant = await self._reserve(attempt, request, account, terms, recalled)
             except UnpricedError as error:
@@ -604,7 +626,9 @@ class Konstruct:
         """What is set aside for a try; None where no budget applies or it costs nothing; else what the budgets say."""
         min_tokens = terms.config.min_answer_tokens
         budgets = tuple(budget for budget in account.tenant.budgets if budget.covers(attempt.group))
-        quote = terms.router.quote(attempt.deployment, request, recalled) if budgets else None
+        if not budgets:
+            return None
+        quote = await done(terms.router.quote, attempt.deployment, request, recalled, is_large=request.is_large)
         if quote is None:
             return None
         granted = await self._ledger.reserve(account.wants(attempt, quote, budgets, min_tokens))
@@ -1048,7 +1072,7 @@ def _has_budgets(config: Config) -> bool:
 def _no_group(name: str, groups: Iterable[str], patterns: Sequence[str] = ()) -> UnknownGroupError:
     there_are = [f"groups: {', '.join(sorted(groups))}"] if (groups := list(groups)) else []
     there_are += [f"or a chat model's name that matches {' or '.join(patterns)}"] if patterns else []
-    close = get_close_matches(name.lower(), groups, n=1, cutoff=0.7)
+    close = get_close_matches(cut(name).lower(), groups, n=1, cutoff=0.7)
     meant = [f"did you mean {close[0]}?"] if close else []
     return UnknownGroupError(f"no group {quoted(name)}; {' '.join([*meant, ', '.join(there_are)])}")
 
@@ -1056,6 +1080,13 @@ def _no_group(name: str, groups: Iterable[str], patterns: Sequence[str] = ()) ->
 def _check_tenant_id(tenant_id: str | None) -> None:
     if tenant_id is not None and not TENANT_ID.match(tenant_id):
         raise InvalidArgumentError(f"tenant_id: {TENANT_ID_RULE}")
+
+
+def _parsed(arguments: Mapping[str, Any], limits: Limits) -> Request:
+    """The request, with all known of it that takes long to find out."""
+    request = Request.parse(arguments, limits)
+    _ = request.chars, request.has_images, request.is_large
+    return request
 
 
 def _outcome(asking: asyncio.Future[Tried]) -> Tried | None:

@@ -20,7 +20,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import MappingProxyType
@@ -55,6 +55,7 @@ from .environment import (
     variables_of,
 )
 from .errors import LONGEST_NAME, ConfigError, EmbeddedError, cut, get_extra, quoted
+from .jsontext import MOST_VALUES
 from .litellm_keys import (
     KNOWN_LITELLM_SETTINGS,
     KNOWN_PARAMS,
@@ -68,7 +69,7 @@ from .models import Models, embeds, is_mode, merged, read_file, sound
 from .models import is_price as is_price  # of litellm_params, too
 from .source import Source, data_folder, read_source
 from .spending import PERIODS, limits, warning
-from .types import NUSD, TENANT_ID, TENANT_ID_RULE, Per, flaws
+from .types import NUSD, TENANT_ID, TENANT_ID_RULE, Limits, Per, flaws
 from .wildcards import is_pattern, match, model_of
 
 RoutingStrategy = Literal[
@@ -224,6 +225,7 @@ class Config:
         max_queue: calls that may wait for their turn; more are refused.
         max_result_chars: characters of an answer that an assistant is given at once.
         max_response_bytes: that are read of a provider's answer.
+        limits: what one request may hold.
         allowed_fails: failed tries within a minute that a deployment may have before it cools down.
         routing_strategy: how to choose among deployments of equal order.
         variables: those that the file sets in the environment for LiteLLM and the clouds' own clients: without those
@@ -265,6 +267,7 @@ class Config:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     former_groups: frozenset[str] = frozenset()
     on_demand: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
     make: Callable[[str], Group | None] = field(default=lambda _: None, repr=False, compare=False)
 
     @property
@@ -554,6 +557,9 @@ _GENERAL = ("api_base", "api_key", "api_version", "organization")  # for provide
 _VERTEX = ("vertex_project", "vertex_location")
 
 
+_OF_A_REQUEST = Limits()
+
+
 class _KonstructSettings(_Section):
     model_config = ConfigDict(extra="forbid")
 
@@ -564,6 +570,12 @@ class _KonstructSettings(_Section):
     max_queue: _CountOrNone = 1000
     max_result_chars: _Characters = 100_000  # some 25,000 tokens, what several clients take in one result
     max_response_bytes: _Bytes = 64_000_000  # several large images, which come as text
+    max_messages: _Count = _OF_A_REQUEST.max_messages
+    max_parts: _Count = _OF_A_REQUEST.max_parts
+    max_tool_calls: _Count = _OF_A_REQUEST.max_tool_calls
+    max_tools: _Count = _OF_A_REQUEST.max_tools
+    max_values: Annotated[_Count, Field(le=MOST_VALUES)] = _OF_A_REQUEST.max_values
+    max_request_chars: _Characters = _OF_A_REQUEST.max_request_chars
     default_tenant: str | None = None
     tenants: dict[str, Any] | None = None
     allow_unknown: bool | None = None
@@ -921,6 +933,7 @@ class _Reading:
         }
         listed = [name for name in visible if groups[name].is_listed]
         defaults = self._defaults
+        limits = Limits(**{limit.name: getattr(konstruct, limit.name) for limit in fields(Limits)})
         public = {
             "source": source.origin,
             "model_list": [masked(entry) for entry in self._shown if entry["model_name"] in seen],
@@ -941,6 +954,7 @@ class _Reading:
                 "max_queue": konstruct.max_queue,
                 "max_result_chars": konstruct.max_result_chars,
                 "max_response_bytes": konstruct.max_response_bytes,
+                **asdict(limits),
                 "allow_unknown": allow_unknown,
                 "pin_tenant": pin_tenant,
                 "tenants": {
@@ -987,6 +1001,7 @@ class _Reading:
             max_queue=konstruct.max_queue,
             max_result_chars=konstruct.max_result_chars,
             max_response_bytes=konstruct.max_response_bytes,
+            limits=limits,
             allowed_fails=setting("allowed_fails", 2),
             routing_strategy=strategy,
             warnings=self.warnings,

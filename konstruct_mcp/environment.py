@@ -18,7 +18,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _UNEXPANDED = re.compile(r"\$\{[^}]*\}\Z|\$[A-Za-z_][A-Za-z0-9_]*\Z|%[A-Za-z_][A-Za-z0-9_]*%\Z")
 # Anywhere in a value that is to be a name, an address or a key: what a template, a person or LiteLLM was to put
 # something else in place of.
-_PLACEHOLDER = re.compile(r"\$\{[^}]*\}|\{\{.*\}\}|<[^<>]+>|os\.env|\Aenv(iron)?/")
+_PLACEHOLDER = re.compile(r"<[^<>]+>|os\.env|\Aenv(iron)?/")
+_BRACES = (("${", "}"), ("{{", "}}"))
 _OLLAMA_PORT = {"": 11434, "http": 80, "https": 443}  # as Ollama reads OLLAMA_HOST: that of a scheme where it has one
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  where Ollama listens; a client asks this machine
 # Whose server this is, where its files are: that is for whoever starts the process to say, not for what it reads.
@@ -44,7 +45,8 @@ def is_unexpanded(value: str) -> bool:
 
 def is_placeholder(value: str) -> bool:
     """Whether something of it was to be filled in: `openai/${MODEL}`, `<your key>`, `{{ key }}`, `env/NAME`."""
-    return is_unexpanded(value) or _PLACEHOLDER.search(value) is not None
+    in_braces = any(closing in value.partition(opening)[2] for opening, closing in _BRACES)
+    return in_braces or is_unexpanded(value) or _PLACEHOLDER.search(value) is not None
 
 
 def value_of(name: str, environ: Mapping[str, str]) -> str | None:

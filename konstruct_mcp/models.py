@@ -12,7 +12,6 @@ import functools
 import hashlib
 import importlib.util
 import json
-import math
 import os
 import re
 import stat
@@ -62,9 +61,12 @@ def is_price(key: str) -> bool:
     return _PRICE.search(key) is not None
 
 
+_MOST = 1e300  # what fits a float, which not every integer of JSON does
+
+
 def is_number(value: Any) -> bool:
     """Whether it is one that can be reckoned with."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
 
 
 def _is_table(value: Any) -> bool:
@@ -393,7 +395,7 @@ def _litellms_own() -> Table:
 # What tables call a provider where LiteLLM's models have another prefix.
 _ALSO = {"cohere_chat": "cohere", "vertex_ai_beta": "vertex_ai", "bedrock_converse": "bedrock", "azure_text": "azure"}
 _ROUTES = re.compile(r"(responses|converse|converse_like|invoke|chat_completions|mantle|openai|nova|nova-2)/")
-_REGION = re.compile(r"([a-z]{2}(-[a-z]+)+-\d)/")
+_REGION = re.compile(r"(?<![a-z-])([a-z]{2}(?:-[a-z]+)++-\d)/")
 _GEOGRAPHY = re.compile(r"([a-z]{2}(?:-gov)?|apac|emea|global)\.(?=[a-z0-9]+\.)")
 _GEOGRAPHIES = ("us", "us-gov", "eu", "apac", "jp", "au", "in", "ca", "global")  # that tables have
 _GOV_REGIONS = "us-gov-"  # whose models are dearer than those of the same name elsewhere

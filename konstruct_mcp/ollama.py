@@ -20,8 +20,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cachetools import TTLCache
-
+from .aside import Shared
 from .bodies import count_of, miscounted
 from .config import Deployment, is_price
 from .forms import not_taken, without_limits
@@ -33,6 +32,7 @@ Ask = Callable[[str, Mapping[str, Any] | None], Awaitable[Any]]
 raises for a status that is no success."""
 
 _LOADED_TOKENS = 4096  # what a server loads a model with, at the least, where nobody has told it another number
+_STEP = 1 << 18  # characters that are gone through at once, which keeps every other thread waiting
 _STEP_TOKENS = 8192  # a conversation that grows has the model loaded again only after so many more
 _ANSWER_TOKENS = 1024  # room for an answer whose length nobody has limited
 _BYTES_PER_TOKEN = 3  # fewer than in any common language, so that the estimate errs on the long side
@@ -238,9 +238,9 @@ class Servers:
     """Asks them, and keeps what it has learnt of their models for a while."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._models: TTLCache[_Key, _Model] = TTLCache(_MOST_MODELS, _KNOWN_S, clock)
-        self._silent: TTLCache[_Key, _Model] = TTLCache(_MOST_MODELS, _UNKNOWN_S, clock)
-        self._enlarged: TTLCache[_Key, int] = TTLCache(_MOST_MODELS, _STAYS_S, clock)
+        self._models: Shared[_Key, _Model] = Shared(_MOST_MODELS, _KNOWN_S, clock)
+        self._silent: Shared[_Key, _Model] = Shared(_MOST_MODELS, _UNKNOWN_S, clock)
+        self._enlarged: Shared[_Key, int] = Shared(_MOST_MODELS, _STAYS_S, clock)
 
     async def chat(
         self, base: str, headers: Mapping[str, str], body: Mapping[str, Any], ask: Ask
@@ -317,7 +317,7 @@ class Servers:
         return min(most, _in_steps(2 * max(window or 0, length.estimate)))
 
     async def _model(self, key: _Key, ask: Ask) -> _Model:
-        known = self._models.get(key) or self._silent.get(key)
+        known: _Model | None = self._models.get(key) or self._silent.get(key)
         if known is None:
             shown = await _ask(ask, "/api/show", {"model": key.model})
             known = _as_shown(shown)
@@ -358,8 +358,13 @@ class _Length:
     @property
     def at_least(self) -> int:
         """Tokens that it surely has: no tokenizer makes one of two words."""
-        words = [word for text in self.texts for word in text.split()]
-        return max(len(words), sum(map(len, words)) // _CHARS_PER_TOKEN)
+        words = chars = 0
+        for text in self.texts:
+            for at in range(0, len(text), _STEP):
+                found = text[at : at + _STEP].split()
+                words += len(found) - (at > 0)  # one may go on from the step before
+                chars += sum(map(len, found))
+        return max(words, chars // _CHARS_PER_TOKEN)
 
 
 def _in_steps(tokens: int) -> int:

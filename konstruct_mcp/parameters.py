@@ -9,6 +9,7 @@ Pure code: what was passed, and the words of whoever refused it.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 from collections import OrderedDict
@@ -129,7 +130,7 @@ _V = TypeVar("_V")
 
 
 def _recalled(table: OrderedDict[_K, tuple[_V, ...]], key: _K) -> tuple[_V, ...]:
-    if key in table:
+    with contextlib.suppress(KeyError):  # by now, or by what another thread has added
         table.move_to_end(key)
     return table.get(key, ())
 

@@ -74,8 +74,10 @@ def answer_in(text: str) -> tuple[str, tuple[str, ...]]:
         return (final[-1].strip() if final else ""), ()
     if flat := _FLAT_HARMONY.match(text):
         return text[flat.end() :], ()
-    while match := _LEADING.match(text):
-        text = text[match.end() :]
+    at = 0
+    while match := _LEADING.match(text, at):
+        at = match.end()
+    text = text[at:]
     if any(last in text for first, last in _PAIRS):
         code = [found.span() for found in _CODE.finditer(text)]
         for closing in islice(_CLOSING.finditer(text), _MOST_TAGS):

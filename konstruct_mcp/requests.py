@@ -53,7 +53,7 @@ _PROJECTS = {
 JSON_TOOL = "json_tool_call"  # the name by which LiteLLM knows its answer for a text
 _SPEAKER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # a name that OpenAI takes
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
-_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
+_FENCE = "```"
 
 
 class UnsupportedError(Exception):
@@ -108,8 +108,11 @@ class Prepared:
 
     def read(self, content: str) -> str:
         """What the answer says, without the code fence around JSON that was asked for in words."""
-        fenced = _FENCED.fullmatch(content) if self.in_words else None
-        return content if fenced is None else fenced[1]
+        text = content.strip()
+        if not (self.in_words and text.startswith(_FENCE) and text.endswith(_FENCE)):
+            return content
+        language, ended, within = text.removeprefix(_FENCE).removesuffix(_FENCE).partition("\n")
+        return within.strip() if ended and language.strip().lower() in ("", "json") else content
 
 
 def _laid_over(body: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from . import ollama
 from .access import wants_login, wants_token
 from .accounts import MOST_NUSD, Quote
 from .admission import Admission
+from .aside import Aside, done
 from .bodies import body_of
 from .config import Config, Deployment, Tenant
 from .embedded import EmbeddedServer
@@ -68,6 +69,7 @@ _HEAD_START_S = 0.25  # of a server before LiteLLM is loaded, in which most clie
 # After a failure to load it, until that is tried again: an import that fails takes seconds of the processor too.
 _LOAD_AGAIN_S, _LOAD_AGAIN_TIMES = 1.0, 4
 _MOST_ASKED = 4  # times in one try, each with less of what was refused: providers name one parameter at a time
+_PATIENCE_ASIDE_S = 1.0  # for what is asked aside to close its connections
 _RENEWERS = 8  # logins that are renewed at once
 _CHARS_PER_TOKEN = 3  # fewer than in any common language, so that the rough count errs on the long side
 
@@ -161,7 +163,7 @@ class ModelRouter:
     ) -> Walk:
         """Open the walk of a tenant's request. `deadline` is a reading of `time.monotonic`; `tell` is told what is
         being waited for."""
-        input_tokens = sum(message.chars for message in request.messages) // _CHARS_PER_TOKEN
+        input_tokens = request.text_chars // _CHARS_PER_TOKEN
         needs = Needs(
             tools=bool(request.tools),
             vision=request.has_images,
@@ -233,24 +235,6 @@ class ModelRouter:
         began = time.monotonic()
         tried: Tried | None = None
         noted: tuple[str, ...] = ()
-        try:
-            asking = _Asking(
-                deployment,
-                request,
-                lambda refusal: prepare(
-                    deployment,
-                    self._forms[deployment.id],
-                    request,
-                    recalled,
-                    max_tokens,
-                    refusal,
-                    speaks_openais=engine.speaks_openais(deployment),
-                ),
-                self._refusals.to(tenant),
-                lambda: self._kept.forget(tenant, deployment, request.messages),
-            )
-        except UnsupportedError as error:
-            return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
         call = Exchange(self._config.max_response_bytes)
         if max_tokens is not None:
             call.most, call.images = most_tokens(deployment, request, recalled.bytes), request.images
@@ -261,21 +245,43 @@ class ModelRouter:
                 address = await self._address(deployment)
                 if lacking := await self._login(deployment):
                     return Tried(lacking)
-                response = await engine.answer(asking, tenant, address, call)
+                asking = await done(
+                    _Asking,
+                    deployment,
+                    request,
+                    lambda refusal: prepare(
+                        deployment,
+                        self._forms[deployment.id],
+                        request,
+                        recalled,
+                        max_tokens,
+                        refusal,
+                        speaks_openais=engine.speaks_openais(deployment),
+                    ),
+                    self._refusals.to(tenant),
+                    lambda: self._kept.forget(tenant, deployment, request.messages),
+                    is_large=request.is_large,
+                )
+                answering = engine.answer(asking, tenant, address, call)
+                response = await (engine.aside.run(answering) if request.is_large else answering)
             tried = self._read(response, call, deployment, request, time.monotonic() - began)
             noted = ollama.noted(response)
         except TimeoutError:
-            fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.sent)
+            fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.give_up())
+        except UnsupportedError as error:
+            return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
         except EmbeddedError as error:
             fault = Fault(FaultKind.UNREADY, error.message)
         except asyncio.CancelledError:  # by whoever asked, or a provider client's own, gone astray
-            fault = Fault(FaultKind.CONNECTION, "call broken off", sent=call.sent)
+            fault = Fault(FaultKind.CONNECTION, "call broken off", sent=call.give_up())
         except Exception as error:
-            fault = fault_of(
-                error, deployment, self._secrets(call), left=call.left, answer=call.answer, request=request
+            of_call = {"left": call.left, "answer": call.answer, "request": request}
+            fault = await done(
+                functools.partial(fault_of, error, deployment, self._secrets(call), **of_call),
+                is_large=request.is_large,
             )
             if patience.expired():  # which LiteLLM's client of Azure makes an error of its own of
-                fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.sent)
+                fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.give_up())
             elif call.content is not None:  # an answer came, which LiteLLM does not understand
                 tried = self._read(None, call, deployment, request, time.monotonic() - began, otherwise=fault)
         finally:
@@ -286,7 +292,9 @@ class ModelRouter:
             return replace(tried, outcome=billed(tried.outcome, deployment))
         assert tried.reply is not None  # noqa: S101  or its outcome is a fault
         asking.passed.remember()
-        self._kept.keep(tenant, deployment, request.messages, tried.reply.tool_calls, tried.reply.reasoning)
+        if tried.reply.tool_calls and tried.reply.reasoning:
+            thought = tenant, deployment, request.messages, tried.reply.tool_calls, tried.reply.reasoning
+            await done(self._kept.keep, *thought, is_large=request.is_large)
         return _told(tried, tried.reply, asking.prepared, (*asking.passed.notes, *noted))
 
     def _read(
@@ -495,6 +503,7 @@ class _Engine:
 
     # Those that have asked somebody and are not closed since: the last of them closes what they share.
     _open: ClassVar[set[_Engine]] = set()
+    aside: ClassVar[Aside] = Aside()  # where what is large is asked
 
     def __init__(self, deployments: list[Deployment], servers: ollama.Servers, variables: Mapping[str, str]) -> None:
         self.is_first = "litellm" not in sys.modules
@@ -610,7 +619,7 @@ class _Engine:
         exchange.set(call)
         if deployment.model.startswith("ollama/"):
             _register_ollama(self._litellm)
-            options: dict[str, Any] = {"body": prepared.body, "servers": self._ollama}
+            options: dict[str, Any] = {"body": _Unwritten(prepared.body), "servers": self._ollama}
         else:
             options = prepared.options | passed.litellm()
         return await self._router.acompletion(
@@ -645,14 +654,36 @@ class _Engine:
         self._open.discard(self)
         if self._open:
             return
+        if self.aside.is_running:
+            with anyio.move_on_after(_PATIENCE_ASIDE_S):
+                await self.aside.run(self._close_clients(of_loop=True))
+            self.aside.stop()
+        await self._close_clients()
+        self._litellm.in_memory_llm_clients_cache.flush_cache()  # else a closed one is handed to the next on this loop
+
+    async def _close_clients(self, *, of_loop: bool = False) -> None:
+        """Close LiteLLM's connections, or those alone that were opened on the running loop."""
         import openai
 
-        clients = self._litellm.in_memory_llm_clients_cache
-        for client in list(clients.cache_dict.values()):
-            if isinstance(client, openai.AsyncOpenAI):  # which LiteLLM's own clean-up does not close
-                await client.close()
-        await self._litellm.close_litellm_async_clients()
-        clients.flush_cache()  # else a closed client is handed to the next user on this loop
+        clients = self._litellm.in_memory_llm_clients_cache.cache_dict
+        loop = str(id(asyncio.get_running_loop()))  # as it is in LiteLLM's keys
+        for key, client in list(clients.items()):
+            if isinstance(client, openai.AsyncOpenAI) and (not of_loop or loop in key):
+                await client.close()  # which LiteLLM's own clean-up does not
+            if of_loop and loop in key:
+                if (close := getattr(getattr(client, "client", None), "aclose", None)) is not None:
+                    with contextlib.suppress(Exception):
+                        await close()
+                clients.pop(key, None)
+        if not of_loop:
+            await self._litellm.close_litellm_async_clients()
+
+
+class _Unwritten(dict[str, Any]):
+    """A body that is not written out in what LiteLLM says to its log, where nobody reads it."""
+
+    def __repr__(self) -> str:
+        return "{…}"
 
 
 def _speaks_openais(litellm: Any, deployment: Deployment) -> bool:

@@ -8,17 +8,18 @@ type, ignores unknown arguments and answers bad ones with raw validation text.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 import anyio
@@ -38,6 +39,7 @@ from mcp.server.subscriptions import (
 )
 from mcp.shared.exceptions import MCPError
 
+from .aside import done
 from .completions import Konstruct
 from .errors import (
     ConfigError,
@@ -50,8 +52,9 @@ from .errors import (
     quoted,
 )
 from .shares import Shares
-from .types import Completion, Request, scrubbed
+from .types import is_large, scrubbed
 
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 _GROUPS_URI = "konstruct://groups"
@@ -239,11 +242,11 @@ class _Face:
         try:
             match params.name:
                 case "complete":
-                    return await self._complete(Request.parse(arguments), ctx)
+                    return await self._complete(arguments, ctx)
                 case "list_groups":
                     if arguments:
                         raise InvalidArgumentError(f"{min(arguments)}: unknown field; list_groups takes none")
-                    return _result(self._groups())
+                    return await _in_time(_result, self._groups())
         except KonstructError as error:
             return _error(error)
         except Exception:
@@ -251,41 +254,53 @@ class _Face:
             return _error(InternalError("a defect in konstruct_mcp; its log has the details"))
         raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {cut(params.name, 100)}; tools: complete, list_groups")
 
-    async def _complete(self, request: Request, ctx: _Context) -> types.CallToolResult:
-        config = self._konstruct.config
+    async def _complete(self, arguments: Mapping[str, Any], ctx: _Context) -> types.CallToolResult:
+        arrived = time.monotonic()
         async with _progress(ctx) as tell:
-            completion = await self._konstruct.answer(request, tell)
+            request = await self._konstruct.request(arguments)
+            config = self._konstruct.config
+            completion = await self._konstruct.answer(request, tell, arrived=arrived)
         answer = completion.as_dict()
-        if (chars := len(completion.content)) <= config.max_result_chars:
-            return _result(answer)
-        uri = self._keep(completion, request.tenant_id or config.default_tenant)
-        answer["content"] = _cut(completion.content, config.max_result_chars)
-        answer["truncated"] = {"shown_chars": len(answer["content"]), "chars": chars, "uri": uri}
-        result = _result(answer)
+        content, calls = answer["content"], answer["tool_calls"]
+        sizes = await _in_time(_sizes, calls)
+        if len(content) + sum(sizes) <= config.max_result_chars:
+            return await _in_time(_result, answer)
+        # Half of it is the text's, where the calls want more than the other half.
+        shown = _fitting(sizes, config.max_result_chars - min(len(content), config.max_result_chars // 2))
+        answer["tool_calls"] = calls[:shown]
+        answer["content"] = _cut(content, config.max_result_chars - sum(sizes[:shown]))
+        told: dict[str, Any] = {"shown_chars": len(answer["content"]), "chars": len(content)}
+        whole = _Kept(request.tenant_id or config.default_tenant, content)
+        if shown < len(calls):
+            told |= {"shown_tool_calls": shown, "tool_calls": len(calls)}
+            text = await _in_time(_json, {"content": content, "tool_calls": calls})
+            whole = replace(whole, content=text, mime_type="application/json")
+        uri = self._keep(whole)
+        answer["truncated"] = told | {"uri": uri}
+        result = await _in_time(_result, answer)
         if uri is not None:
             name = uri.removeprefix("konstruct://")
-            result.content.append(types.ResourceLink(uri=uri, name=name, mime_type="text/plain"))
+            result.content.append(types.ResourceLink(uri=uri, name=name, mime_type=whole.mime_type))
         return result
 
     def _shows(self, tenant: str) -> bool:
         """Whether this tenant's affairs may be read here: not on another tenant's server."""
         return self._konstruct.config.known_tenant in (None, tenant)
 
-    def _keep(self, completion: Completion, tenant: str) -> str | None:
+    def _keep(self, whole: _Kept) -> str | None:
         """Where the whole of an answer can be read; None if it cannot be: where this is another tenant's server, and if
         it is larger than all that is kept together."""
-        if not self._shows(tenant):
+        if not self._shows(whole.tenant):
             return None
         kept = str(uuid.uuid4())
-        content = completion.content
-        fits = self._kept.keep(tenant, kept, _Kept(tenant, content), len(content))
+        fits = self._kept.keep(whole.tenant, kept, whole, len(whole.content))
         return f"{_COMPLETIONS_URI}/{kept}" if fits else None
 
-    def _completion(self, kept_id: str) -> str:
+    def _completion(self, kept_id: str) -> _Kept:
         kept = self._kept.get(kept_id)
         if kept is None or not self._shows(kept.tenant):
             raise InvalidArgumentError("no such answer; one that was cut is kept for an hour, if there is room")
-        return kept.content
+        return kept
 
     def _groups(self) -> dict[str, Any]:
         return {
@@ -349,17 +364,18 @@ class _Face:
         uri = str(params.uri)
         try:
             if uri == _GROUPS_URI:
-                return _document(uri, "application/json", _json(self._groups()))
+                return _document(_json(self._groups()), uri, "application/json")
             if uri == _CONFIG_URI:
-                return _document(uri, "application/yaml", _yaml(self._config()))
+                return _document(await _in_time(_yaml, self._config()), uri, "application/yaml")
             if uri.startswith(f"{_GROUPS_URI}/"):
                 group = self._konstruct.group(unquote(uri.removeprefix(f"{_GROUPS_URI}/")))
-                return _document(uri, "application/json", _json(group.as_dict()))
+                return _document(_json(group.as_dict()), uri, "application/json")
             if uri == _USAGE_URI or uri.startswith(f"{_USAGE_URI}/"):
                 tenant = unquote(uri.removeprefix(_USAGE_URI).removeprefix("/"))
-                return _document(uri, "application/json", _json(await self._usage(tenant or None)))
+                return _document(_json(await self._usage(tenant or None)), uri, "application/json")
             if uri.startswith(f"{_COMPLETIONS_URI}/"):
-                return _document(uri, "text/plain", self._completion(uri.removeprefix(f"{_COMPLETIONS_URI}/")))
+                kept = self._completion(uri.removeprefix(f"{_COMPLETIONS_URI}/"))
+                return await _in_time(_document, kept.content, uri, kept.mime_type)
         except RequestError as error:
             raise MCPError(types.INVALID_PARAMS, str(error)) from None
         except KonstructError as error:
@@ -406,10 +422,11 @@ class _Face:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """An answer that was cut, and whose it is."""
+    """The whole of an answer that was cut, and whose it is."""
 
     tenant: str
     content: str
+    mime_type: str = "text/plain"
 
 
 @asynccontextmanager
@@ -439,6 +456,21 @@ async def _progress(ctx: _Context) -> AsyncIterator[Callable[[str], None]]:
             task.cancel()
 
 
+async def _in_time(function: Callable[..., _T], value: Any, *args: Any) -> _T:
+    """What a function makes of a value; beside the event loop, if that is large."""
+    return await done(function, value, *args, is_large=is_large(value))
+
+
+def _sizes(calls: Sequence[Mapping[str, Any]]) -> list[int]:
+    """How many characters each call takes of a result."""
+    return [len(_json(call)) for call in calls]
+
+
+def _fitting(sizes: Sequence[int], most: int) -> int:
+    """How many of the first ones fit together."""
+    return sum(size <= most for size in itertools.accumulate(sizes))
+
+
 def _cut(text: str, most: int) -> str:
     """The beginning of a text, up to the end of a sentence, or of a word where the last sentence is a very long one."""
     head = text[: most + 1]  # with what follows the last character that fits: it may be the end of a word
@@ -457,7 +489,7 @@ def _error(error: KonstructError) -> types.CallToolResult:
     return types.CallToolResult(content=[types.TextContent(type="text", text=str(error))], is_error=True)
 
 
-def _document(uri: str, mime_type: str, text: str) -> types.ReadResourceResult:
+def _document(text: str, uri: str, mime_type: str) -> types.ReadResourceResult:
     return types.ReadResourceResult(
         contents=[types.TextResourceContents(uri=uri, mime_type=mime_type, text=scrubbed(text))]
     )
@@ -548,7 +580,7 @@ def _complete_tool(konstruct: Konstruct) -> types.Tool:
                 "at_most_usd": {"type": "number"},
                 "duration_ms": {"type": "integer"},
                 "notes": {"type": "array", "items": {"type": "string"}, "description": "what was left out or changed"},
-                "truncated": {"type": "object", "description": "content was cut; read uri for the whole"},
+                "truncated": {"type": "object", "description": "what was cut; read uri for the whole"},
             },
             "required": [
                 *("content", "tool_calls", "finish_reason", "model_group", "served_group", "model"),

@@ -247,8 +247,12 @@ _LONG_TEXT = 100  # characters that weigh as much as one more value, so that ali
 _MAX_DEPTH = 50  # aliases expanded; every step that walks the data recurses, and LiteLLM's files are six deep
 _MAX_NUMBER = 1e300  # what fits a float; also keeps out infinities and integers that Python refuses to print
 _MOST_REPEATED = 20  # keys that are told: nobody reads more
+_LONGEST_NUMBER = 100  # characters: YAML's numbers of base sixty (`1:30:00`) take ever longer with each of their parts
+_LONGEST_KEY = 1000  # characters
 _YAML = "tag:yaml.org,2002:"
 _TAGS = frozenset(_YAML + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge"))
+
+_NUMBERS = (_YAML + "int", _YAML + "float")
 
 
 class _Loader(yaml.SafeLoader):
@@ -283,6 +287,8 @@ class _Loader(yaml.SafeLoader):
             raise _refusal("an alias inside what it stands for", event)
         if node.tag not in _TAGS:
             raise _refusal("a tag; only plain YAML is read", event)
+        if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
+            raise _refusal(f"a number of more than {_LONGEST_NUMBER} characters", event)
         match node:
             case yaml.MappingNode():
                 below = [self._extents[child] for pair in node.value for child in pair]
@@ -305,6 +311,8 @@ class _Loader(yaml.SafeLoader):
         for position, (key, value) in enumerate(node.value):
             if not isinstance(key, yaml.ScalarNode):
                 raise _refusal("a key that is not plain text", key)
+            if len(key.value) > _LONGEST_KEY:
+                raise _refusal(f"a key of more than {_LONGEST_KEY:,} characters", key)
             if key.value in seen and key.tag != _YAML + "merge" and len(self.repeated) < _MOST_REPEATED:
                 place = f"line {key.start_mark.line + 1}, column {key.start_mark.column + 1}"
                 self.repeated.append(f"{place}: the key {quoted(key.value)} is there twice; the last one counts")

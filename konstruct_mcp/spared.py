@@ -123,6 +123,7 @@ class Exchange:
         waits: whether that one has no connection for it yet, as far as it lets us know.
         is_over: whether nobody waits for the call any more, which then sends nothing.
         answer: the HTTP answer that came last, as httpx has it.
+        turn: the turn whose results are written, and its calls by their ids.
     """
 
     most_bytes: int
@@ -135,6 +136,7 @@ class Exchange:
     waits: bool = False
     is_over: bool = False
     answer: Any = None
+    turn: tuple[Any, dict[str, Any]] = (None, {})
 
     def begin(self, shape: Shape | None, outputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Nothing has left, and nothing come."""
@@ -142,7 +144,8 @@ class Exchange:
 
     def end(self) -> None:
         """Let go of what was asked and answered, whoever may still hold this."""
-        self.shape, self.outputs, self.images, self.answer, self.is_over = None, {}, (), None, True
+        self.give_up()
+        self.shape, self.outputs, self.images, self.answer, self.turn = None, {}, (), None, (None, {})
 
     def leave(self, body: bytes = b"") -> None:
         """Take note that a request is handed to an HTTP client.
@@ -154,6 +157,20 @@ class Exchange:
             reason = f"its request grew to {size:,} bytes on the way, and what is reserved pays for {self.most:,}"
             raise FaultError(Fault(FaultKind.UNFIT, reason=reason, sent=False))
         self.left, self.answer = True, None  # one before may have been for a token
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Raises:
+        FaultError: nobody waits for the call any more: nothing of it is to be sent. Looked at after it is noted what is
+            about to be sent, as whoever gives up notes that first: one of two threads sees the other.
+        """
+        if self.is_over:
+            raise FaultError(Fault(FaultKind.CONNECTION, "call broken off", sent=False))
+
+    def give_up(self) -> bool:
+        """Have nothing more leave; whether anything may have reached the provider."""
+        self.is_over = True
+        return self.left and not self.waits
 
     def _size(self, body: bytes) -> int:
         """Of what is said in it, with no letter escaped that need not be; images are paid for by their number."""
@@ -164,11 +181,6 @@ class Exchange:
         with contextlib.suppress(ValueError, RecursionError):
             body = json.dumps(json.loads(body), ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
         return len(body)
-
-    @property
-    def sent(self) -> bool:
-        """Whether anything of it may have reached the provider."""
-        return self.left and not self.waits
 
     @property
     def content(self) -> bytes | None:
@@ -191,6 +203,7 @@ def spare() -> None:
         _send_once()
         _look_up_no_passwords()
         _shape_bodies()
+        _write_each_call_once()
         _send_no_settings()
         _log_nothing()
         _write_no_tracebacks()
@@ -390,8 +403,6 @@ def _take_note_of_requests() -> None:
         def sent(*args: Any, **kwargs: Any) -> Any:
             if (call := exchange.get()) is None:
                 return send(*args, **kwargs)
-            if call.is_over:  # in a thread, which nobody can cancel
-                raise httpx.RequestError("its call has ended")
             call.leave(_body_of(*args, **kwargs))
             call.answer = response = send(*args, **kwargs)
             return response
@@ -429,6 +440,11 @@ def _take_note_of_requests() -> None:
             connection = await connect(*args, **kwargs)
             if (call := exchange.get()) is not None:
                 call.waits = False
+                try:
+                    call.go_on()
+                except FaultError:
+                    connection.close()
+                    raise
             return connection
 
         return connected
@@ -619,6 +635,28 @@ def _shape_bodies() -> None:
         return knows_system(*args, **kwargs) if manner is None else manner.has_system
 
     loose.get_supports_system_message = has_system
+
+
+def _write_each_call_once() -> None:
+    """Keep LiteLLM from comparing each call that a turn of Gemini's has made with all others of it, in which it leaves
+    out one that is equal to another, and from looking through all of them for that which a result answers."""
+    from litellm.llms.vertex_ai.gemini import transformation
+
+    loose: Any = transformation
+    loose.check_if_part_exists_in_parts = _but_for(_any, loose.check_if_part_exists_in_parts, lambda: False)
+    write_result = loose.convert_to_gemini_tool_call_result
+
+    @functools.wraps(write_result)
+    def result(message: Any, turn: Any, *args: Any, **kwargs: Any) -> Any:
+        if (call := exchange.get()) is None or not turn:
+            return write_result(message, turn, *args, **kwargs)
+        made = call.turn  # once: the call may end while a thread of LiteLLM's goes on
+        if made[0] is not turn:
+            call.turn = made = turn, {one["id"]: one for one in turn.get("tool_calls") or ()}
+        answered = made[1].get(message.get("tool_call_id"))
+        return write_result(message, {"tool_calls": [] if answered is None else [answered]}, *args, **kwargs)
+
+    loose.convert_to_gemini_tool_call_result = result
 
 
 def _send_no_settings() -> None:

@@ -4,6 +4,7 @@ It stands where the SDK's `stdio_server` would. What comes in:
 
 - A line is a message. One that is none is answered with an error, under its id if it has one: dropped, as by the SDK,
   it would leave the client waiting for ever. What can be mended is mended.
+- A long one is read beside the loop, while shorter ones behind it are taken.
 - `server/discover` is answered here until another request has come: the SDK takes the first request as the choice of
   the protocol era, and some clients probe first and then `initialize`.
 
@@ -25,10 +26,10 @@ How it ends:
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import os
-import re
 import select
 import signal
 import stat
@@ -49,7 +50,9 @@ from mcp.shared.message import SessionMessage
 from mcp.types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from .types import scrubbed
+from . import jsontext
+from .aside import beside
+from .types import extent, is_large, scrubbed
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +63,12 @@ _CHUNK = 1 << 16  # bytes, what a pipe holds
 _AT_ONCE = 4096  # bytes: a pipe that takes anything takes so many without waiting (PIPE_BUF, pipe(7))
 _READABLE, _HUNG_UP = getattr(select, "POLLIN", 0), getattr(select, "POLLHUP", 0)  # 0 where there is no `poll`
 _LONGEST_LINE = 100_000_000  # bytes: more than any provider accepts; a line that never ends must not fill the memory
+_LONG_LINE = 250_000  # bytes: it takes some milliseconds to read
+_LONGEST_OTHER = 1_000_000  # bytes, of a message without the arguments of a tool: an icon, a path, a token
+_LONGEST_ID = 100_000  # characters: it is written into each answer and each report of progress
+_MOST_READ = 200_000_000  # bytes of long lines that are being read
+_DEEPEST = 256  # levels of a message: what is made of it is gone through by recursion
+_STEP = 1 << 20  # bytes that are decoded at once
 _MOST_UNSENT = 64_000_000  # bytes: ten thousand lists of groups, asked for before the first is read
 _MOST_CALLS, _MOST_HELD = 1000, 16_000_000  # calls of tools that wait until what has come with them is handed over
 _MOST_UNDER_WAY = 100  # requests: they end within milliseconds, or wait for the database, which would not serve more
@@ -182,13 +191,20 @@ class _Outbox:
 
     async def send(self, item: SessionMessage) -> None:
         """Hand over a message, and wait while there are too many: in this order, so that none overtakes another."""
-        self.put(item.message)
+        message = item.message
+        if isinstance(message, types.JSONRPCResponse) and is_large(message.result):
+            self._put(await beside(_encoded, message))
+        else:
+            self.put(message)
         while len(self._unsent) > _MOST_UNSENT and not self._is_ending:
             await self._moved.wait()
 
     def put(self, message: types.JSONRPCMessage) -> None:
         """Hand over a message, and do not wait."""
-        self._unsent += _encoded(message)
+        self._put(_encoded(message))
+
+    def _put(self, line: bytes) -> None:
+        self._unsent += line
         if not self._write_at_once():
             self._handed_over.set()
 
@@ -298,7 +314,14 @@ def _encoded(message: types.JSONRPCMessage) -> bytes:
 
 
 def _line(message: types.JSONRPCMessage) -> bytes:
+    if isinstance(message, types.JSONRPCResponse) and is_large(message.result):
+        # In steps, between which the loop can go on.
+        text = "".join(_encoder.iterencode(message.model_dump(by_alias=True, exclude_unset=True)))
+        return text.encode() + b"\n"
     return message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 # -- in --------------------------------------------------------------------------------------------------------------
@@ -322,13 +345,19 @@ class _Relay:
         self._era_is_open = True
         self._calls: deque[tuple[types.JSONRPCRequest, int]] = deque()  # with the bytes of their lines
         self._held = 0  # bytes, of them all
+        self._read = 0  # bytes of long lines that are being read
+        self._read_on = anyio.Event()
+        self._taken_back: set[str] = set()  # what has been cancelled meanwhile
 
     async def run(self) -> None:
         with suppress(anyio.BrokenResourceError):  # the server has ended
-            async with self._to_server:
+            async with self._to_server, anyio.create_task_group() as reading:
                 async for line in _lines(self._incoming):
-                    if line is not None:
-                        await self._take(line)
+                    if line is not None and len(line) > _LONG_LINE:
+                        self._read += len(line)
+                        reading.start_soon(self._take_long, line)
+                    elif line is not None:
+                        await self._take(_read(line), len(line))
                     is_idle = line is None and not _is_ready(self._incoming)
                     while self._calls and (is_idle or self._is_full() or not self._outbox.is_open):
                         await self._hand_over_call()
@@ -339,17 +368,27 @@ class _Relay:
                     await self._hand_over_call()
         self._outbox.end()
 
-    async def _take(self, line: bytes) -> None:
-        item: types.JSONRPCMessage | None = _read(line)
+    async def _take_long(self, line: bytes) -> None:
+        item = await beside(_read, line)
+        if not (isinstance(item, types.JSONRPCRequest) and str(item.id) in self._taken_back):
+            with suppress(anyio.BrokenResourceError):
+                await self._take(item, len(line), is_late=True)
+        self._read -= len(line)
+        if not self._read:
+            self._taken_back.clear()
+        self._read_on.set()
+        self._read_on = anyio.Event()
+
+    async def _take(self, item: types.JSONRPCMessage | None, size: int, *, is_late: bool = False) -> None:
         is_first = isinstance(item, types.JSONRPCRequest) and self._era_is_open
         if isinstance(item, types.JSONRPCRequest) and is_first:
             if item.method == "server/discover":
                 item = _discovered(self._server, item)
             else:
                 self._era_is_open = False
-        if isinstance(item, types.JSONRPCRequest) and item.method == "tools/call" and not is_first:
-            self._calls.append((item, len(line)))
-            self._held += len(line)
+        if isinstance(item, types.JSONRPCRequest) and item.method == "tools/call" and not (is_first or is_late):
+            self._calls.append((item, size))
+            self._held += size
         elif isinstance(item, types.JSONRPCRequest | types.JSONRPCNotification):
             if item.method == "notifications/cancelled":
                 self._take_back(str((item.params or {}).get("requestId")))
@@ -364,6 +403,8 @@ class _Relay:
 
     def _take_back(self, request_id: str) -> None:
         """A call that is cancelled before it was handed over never is, and is owed no answer."""
+        if self._read:
+            self._taken_back.add(request_id)
         for index, (call, size) in enumerate(self._calls):
             if str(call.id) == request_id:
                 del self._calls[index]
@@ -375,6 +416,8 @@ class _Relay:
 
     async def _may_go_on(self) -> bool:
         """Wait until there is room for more; False if the input has ended, behind lines that nobody waits for."""
+        while self._read > _MOST_READ:
+            await self._read_on.wait()
         while not await self._outbox.has_room():
             if _is_closed(self._incoming):
                 return False
@@ -447,17 +490,12 @@ def _read(line: bytes) -> types.JSONRPCRequest | types.JSONRPCNotification | typ
     """
     if len(line) > _LONGEST_LINE:
         return _refusal(types.PARSE_ERROR, f"Parse error: the line is longer than {_LONGEST_LINE:,} bytes")
-    text = line.decode(errors="replace").lstrip("\ufeff").strip()
+    text = _decoded(line).lstrip("\ufeff").strip()
     if not text:
         return None
-    is_whole = True
     try:
-        try:
-            value = _parsed(text)
-        except RecursionError:
-            value = _parsed(_outermost(text))
-            is_whole = False
-    except (ValueError, RecursionError):  # the latter where what is nested never ends
+        value, excess = _parsed(text)
+    except ValueError:
         return _refusal(types.PARSE_ERROR, "Parse error: the line is not JSON")
     if isinstance(value, list):
         return _refusal(types.INVALID_REQUEST, "Invalid request: batches are not supported, send one message a line")
@@ -468,8 +506,13 @@ def _read(line: bytes) -> types.JSONRPCRequest | types.JSONRPCNotification | typ
     request_id = value.get("id")
     if not isinstance(request_id, str | int) or isinstance(request_id, bool):
         request_id = None
-    if not is_whole:
-        return _refusal(types.INVALID_REQUEST, "Invalid request: nested too deeply", request_id)
+    if isinstance(request_id, str) and len(request_id) > _LONGEST_ID:
+        return _refusal(types.INVALID_REQUEST, f"Invalid request: the id is longer than {_LONGEST_ID:,} characters")
+    if excess:
+        return _refusal(types.INVALID_REQUEST, f"Invalid request: {excess}", request_id)
+    if len(line) > _LONGEST_OTHER and _long_beside(value) > _LONGEST_OTHER:
+        what = f"more than {_LONGEST_OTHER:,} characters beside the arguments of a tool"
+        return _refusal(types.INVALID_REQUEST, f"Invalid request: {what}", request_id)
     try:
         if "id" in value:
             return types.JSONRPCRequest.model_validate(value)
@@ -478,39 +521,31 @@ def _read(line: bytes) -> types.JSONRPCRequest | types.JSONRPCNotification | typ
         return _refusal(types.INVALID_REQUEST, "Invalid request: not a JSON-RPC 2.0 message", request_id)
 
 
-def _parsed(text: str) -> Any:
-    value = _decoder.decode(text)
-    return scrubbed(value) if "\\u" in text else value  # nothing else can stand for a lone surrogate
+def _decoded(line: bytes) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    pieces = [decoder.decode(line[at : at + _STEP]) for at in range(0, len(line), _STEP)]
+    return "".join((*pieces, decoder.decode(b"", final=True)))
 
 
-def _number(digits: str) -> int | float:
-    """An integer of more digits than Python reads becomes a float, as it does in most other languages."""
+def _parsed(text: str) -> tuple[Any, str]:
+    """What the text says, and what there is too much of in it: then only its outermost object is whole."""
+    excess = ""
     try:
-        return int(digits)
-    except ValueError:
-        return float(digits)
+        if len(text) > _LONG_LINE:
+            value, excess = jsontext.read(text, jsontext.MOST_VALUES, _DEEPEST)
+        else:
+            value = jsontext.read_at_once(text)
+        return (scrubbed(value) if "\\u" in text else value), excess  # nothing else can stand for a lone surrogate
+    except RecursionError:
+        return jsontext.read(text, jsontext.MOST_VALUES, _DEEPEST)
 
 
-_decoder = json.JSONDecoder(parse_int=_number)  # made once: that takes longer than a line
-
-# Possessive, so that a long text is not kept as one way back for each of its characters.
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]')
-
-
-def _outermost(text: str) -> str:
-    """JSON with null for each list or object within the outermost one, where the id is."""
-    kept, depth, begin = [], 0, 0
-    for token in _STRING_OR_BRACKET.finditer(text):
-        if token[0] in "[{":
-            depth += 1
-            if depth == 2:
-                kept.append(text[begin : token.start()])
-        elif token[0] in "]}":
-            if depth == 2:
-                kept.append("null")
-                begin = token.end()
-            depth -= 1
-    return "".join((*kept, text[begin:]))
+def _long_beside(message: dict[str, Any]) -> int:
+    """How many characters a message has beside the arguments of the tool that it calls."""
+    params = message.get("params")
+    if message.get("method") == "tools/call" and isinstance(params, dict):
+        message = message | {"params": {**params, "arguments": None}}
+    return extent(message)[1]
 
 
 def _refusal(code: int, message: str, request_id: str | int | None = None) -> types.JSONRPCError:

@@ -10,8 +10,9 @@ import base64
 import binascii
 import functools
 import json
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from decimal import Decimal
@@ -30,7 +31,7 @@ from pydantic import (
     model_validator,
 )
 
-from . import schemas
+from . import jsontext, schemas
 from .errors import InvalidArgumentError, cut
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -91,12 +92,7 @@ def is_day(text: str) -> bool:
 def scrubbed(value: Any) -> Any:
     """The same value as plain JSON, with every lone surrogate replaced by U+FFFD."""
     if isinstance(value, str):
-        if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return value
+        return value if value.isascii() else _scrubbed_text(value)
     if isinstance(value, list | tuple):
         return [scrubbed(item) for item in value]
     if value is None or isinstance(value, int | float):  # before a question that takes longer
@@ -104,6 +100,26 @@ def scrubbed(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {scrubbed(key): scrubbed(item) for key, item in value.items()}
     return value
+
+
+_PAIR, _HALF = re.compile("[\ud800-\udbff][\udc00-\udfff]"), re.compile("[\ud800-\udfff]")
+_STEP = 1 << 18  # characters that are gone through at once, which keeps every other thread waiting
+
+
+def _scrubbed_text(text: str) -> str:
+    pieces, begin = [], 0
+    while begin < len(text):
+        end = begin + _STEP
+        end += _PAIR.match(text, end - 1) is not None
+        piece = text[begin:end]
+        try:
+            piece.encode()
+        except UnicodeEncodeError:
+            piece = _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), piece)
+            piece = _HALF.sub("\ufffd", piece)
+        pieces.append(piece)
+        begin = end
+    return "".join(pieces)
 
 
 class _Value(BaseModel):
@@ -133,6 +149,18 @@ class _Replayed(_Value):
         }
 
 
+def _is_base64(text: str, begin: int) -> bool:
+    for at in range(begin, len(text), _STEP):  # which is a multiple of four
+        piece = text[at : at + _STEP]
+        try:
+            base64.b64decode(piece, validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        if piece.endswith("=") and at + _STEP < len(text):
+            return False
+    return True
+
+
 class ImageURL(_Value):
     """An image, carried in the request itself: a `data:` URL of a png, jpeg, gif or webp."""
 
@@ -146,10 +174,8 @@ class ImageURL(_Value):
         match = _DATA_URL.match(url[:64])
         if match is None:
             raise ValueError("only data: URLs are accepted (data:image/png;base64,…; png, jpeg, gif or webp)")
-        try:
-            base64.b64decode(url[match.end() :], validate=True)
-        except (binascii.Error, ValueError):
-            raise ValueError("is not valid base64") from None
+        if not _is_base64(url, match.end()):
+            raise ValueError("is not valid base64")
         return url
 
 
@@ -337,24 +363,121 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may hold: far more than any model reads and any provider takes, and no more than one caller's
+    share of a server that others use too. Its fields are keys of the config's section `konstruct`.
+
+    Attributes:
+        max_messages: a window of a million tokens holds some thousand turns of an agent; Anthropic takes 100,000.
+        max_parts: texts and images in the messages. Gemini takes 3,600 images, OpenAI 1,500, Anthropic 600.
+        max_tool_calls: in the messages.
+        max_tools: OpenAI takes 128 of them, Gemini 512.
+        max_values: of JSON, in all arguments; an agent's longest histories and five hundred tools have 100,000.
+        max_request_chars: of texts, in all arguments, images included. Anthropic takes 32 MB, Bedrock 25, OpenAI 50.
+    """
+
+    max_messages: int = 20_000
+    max_parts: int = 20_000
+    max_tool_calls: int = 20_000
+    max_tools: int = 2_000
+    max_values: int = 500_000
+    max_request_chars: int = 32_000_000
+
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """Count what is in them, before anything else is made of it.
+
+        Raises:
+            InvalidArgumentError: naming what there is too much of.
+        """
+        messages, tools = _items(arguments, "messages"), _items(arguments, "tools")
+        self._hold("messages", len(messages), "max_messages")
+        for place, fields in (("", arguments), *((f"messages[{n}]: ", one) for n, one in enumerate(messages))):
+            if isinstance(fields, Mapping) and len(fields) > _MOST_FIELDS:  # each unknown one would be an error
+                raise InvalidArgumentError(f"{place}{len(fields):,} fields, of which most are unknown")
+        self._hold("messages: content", _sum_of(messages, "content"), "max_parts")
+        self._hold("messages: tool_calls", _sum_of(messages, "tool_calls"), "max_tool_calls")
+        self._hold("tools", len(tools), "max_tools")
+        self._hold_all(arguments, 0, "values of JSON", "max_values")
+        self._hold_all(arguments, 1, "characters", "max_request_chars")
+
+    def _hold(self, place: str, found: int, key: str) -> None:
+        if found > (most := getattr(self, key)):
+            raise InvalidArgumentError(f"{place}: {found:,} of them are more than {most:,} (konstruct.{key})")
+
+    def _hold_all(self, arguments: Mapping[str, Any], figure: int, of: str, key: str) -> None:
+        """The same for all arguments together; the largest is to blame."""
+        if (found := extent(arguments)[figure]) > (most := getattr(self, key)):
+            largest = max(arguments, key=lambda place: extent({place: arguments[place]})[figure])
+            raise InvalidArgumentError(
+                f"{cut(str(largest))}: too much: {found:,} {of} in all are more than {most:,} (konstruct.{key})"
+            )
+
+
+_LARGE_VALUES, _LARGE_CHARS = 4_000, 250_000  # what takes some ten milliseconds, from the line to the provider's body
+_MOST_FIELDS = 100  # of the arguments and of a message, in any dialect
+_DEEPEST = 1000  # levels of lists and objects in a JSON text
+
+
+def is_large(value: Any) -> bool:
+    """Whether what is done with it takes so long that it is better done beside the event loop."""
+    values, chars = extent(value, _LARGE_VALUES, _LARGE_CHARS)
+    return values > _LARGE_VALUES or chars > _LARGE_CHARS
+
+
+def extent(value: Any, most_values: float = math.inf, most_chars: float = math.inf) -> tuple[int, int]:
+    """How many values there are in one, and how many characters; counted no further than that."""
+    values, chars, ahead = 0, 0, [value]
+    while ahead and values <= most_values and chars <= most_chars:
+        item = ahead.pop()
+        values += 1
+        if isinstance(item, str):
+            chars += len(item)
+        elif isinstance(item, list | tuple):
+            ahead.extend(item)
+        elif isinstance(item, Mapping):
+            chars += sum(len(key) for key in item if isinstance(key, str))
+            ahead.extend(item.values())
+    return values, chars
+
+
+def _items(arguments: Mapping[str, Any], key: str) -> Sequence[Any]:
+    found = arguments.get(key)
+    return found if isinstance(found, list | tuple) else ()
+
+
+def _sum_of(messages: Sequence[Any], key: str) -> int:
+    return sum(len(_items(message, key)) for message in messages if isinstance(message, Mapping))
+
+
 # Arguments that some clients send as JSON text instead, and those that some send empty instead of leaving them out.
 _STRUCTURED = ("messages", "tools", "tool_choice", "response_format")
 _OPTIONAL = ("model_group", "tenant_id", *_STRUCTURED[1:], "max_tokens", "temperature", "timeout_s")
 
 
-def _as_meant(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _as_meant(arguments: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """The arguments, with JSON text read and empty texts left out, where that is all that they can mean."""
     meant = {key: value for key, value in arguments.items() if value != "" or key not in _OPTIONAL}
     for key in _STRUCTURED:
         value = meant.get(key)
         if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
             try:
-                meant[key] = json.loads(value)
+                meant[key] = _json_in(key, value, limits)
             except (ValueError, RecursionError):
                 raise InvalidArgumentError(f"{key}: came as a text that is no valid JSON; send it as JSON") from None
     return meant
 
 
+def _json_in(key: str, text: str, limits: Limits) -> Any:
+    if len(text) <= _LARGE_CHARS:
+        return json.loads(text)
+    value, excess = jsontext.read(text, limits.max_values, _DEEPEST)
+    if excess:
+        raise InvalidArgumentError(f"{key}: {excess}")
+    return value
+
+
+_LONGEST_GROUP = 512  # characters: of a name that a wildcard matches, the provider and its model's
 _NO_MESSAGES = 'should be a list of messages: [{"role": "user", "content": "…"}]'
 
 
@@ -365,12 +488,13 @@ class Request(_Value):
     """
 
     messages: list[Message] = Field(min_length=1)
-    model_group: str | None = None
+    model_group: str | None = Field(default=None, max_length=_LONGEST_GROUP)
     tenant_id: str | None = None
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
     response_format: ResponseFormat | None = None
-    max_tokens: Annotated[int, BeforeValidator(_whole)] | None = Field(default=None, ge=1)
+    # An integer that fits a float: what it costs is reckoned with.
+    max_tokens: Annotated[int, BeforeValidator(_whole)] | None = Field(default=None, ge=1, le=10**30)
     temperature: float | None = Field(default=None, ge=0, le=2)
     # A day: longer than any completion, short enough for every clock and timer.
     timeout_s: float | None = Field(default=None, gt=0, le=86400, allow_inf_nan=False)
@@ -422,15 +546,16 @@ class Request(_Value):
         return sum(schemas.growth(places).values())
 
     @classmethod
-    def parse(cls, arguments: Mapping[str, Any]) -> Self:
+    def parse(cls, arguments: Mapping[str, Any], limits: Limits = Limits()) -> Self:
         """The request that these arguments ask for; a lone surrogate, which no provider takes, becomes U+FFFD.
 
         Raises:
-            InvalidArgumentError: naming each field that is missing, unknown or ill-typed.
+            InvalidArgumentError: naming each field that is missing, unknown or ill-typed, or what there is too much of.
         """
-        meant = _as_meant(arguments)
+        meant = _as_meant(arguments, limits)
         if (place := schemas.too_deep(meant)) is not None:
             raise InvalidArgumentError(f"{place}: is nested more than {schemas.MOST_LEVELS} levels deep")
+        limits.check(meant)
         try:
             return cls.model_validate(scrubbed(meant))
         except ValidationError as error:
@@ -439,17 +564,22 @@ class Request(_Value):
                 lines[_MOST_FLAWS:] = [f"and {more} more"]
             raise InvalidArgumentError("; ".join(lines)) from None
 
-    @property
+    @functools.cached_property
     def chars(self) -> int:
         """Its length, in characters of what can be long: what keeping it costs."""
         schemas = {"tools", "response_format"} & self.model_fields_set
         return (
-            sum(message.chars for message in self.messages)
+            self.text_chars
             + sum(len(image.url) for image in self._images())
             + (len(self.model_dump_json(include=schemas)) if schemas else 0)
         )
 
-    @property
+    @functools.cached_property
+    def text_chars(self) -> int:
+        """Characters of its messages that cost tokens."""
+        return sum(message.chars for message in self.messages)
+
+    @functools.cached_property
     def has_images(self) -> bool:
         return any(True for _ in self._images())
 
@@ -457,6 +587,14 @@ class Request(_Value):
     def images(self) -> tuple[str, ...]:
         """Their base64, in their order."""
         return tuple(image.url.partition(",")[2] for image in self._images())
+
+    @functools.cached_property
+    def is_large(self) -> bool:
+        """Whether what is done with it is better done beside the event loop."""
+        parts = sum(len(message.content) for message in self.messages if isinstance(message.content, list))
+        calls = sum(len(message.tool_calls or ()) for message in self.messages)
+        values = 4 * (len(self.messages) + parts) + 6 * calls + 40 * len(self.tools or ())  # about
+        return self.chars > _LARGE_CHARS or values > _LARGE_VALUES
 
     def _images(self) -> Iterator[ImageURL]:
         for message in self.messages:

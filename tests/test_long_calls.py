@@ -147,6 +147,7 @@ def text(result: types.CallToolResult) -> str:
     return block.text
 
 
+LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 BOOK = "".join(f"This is sentence number {n}. " for n in range(100))
 
 
@@ -202,6 +203,28 @@ class TestLongAnswers:
         assert answer is not None
         assert answer["content"] == shown
         assert ("truncated" in answer) is (len(whole) > 100)
+
+    async def test_what_is_cut_are_whole_calls_too(
+        self, config: dict[str, Any], tmp_path: Path, ollama: Provider
+    ) -> None:
+        config["konstruct"]["max_result_chars"] = 1000
+        made = [(f"call_{n}", "look", json.dumps({"text": "x" * size})) for n, size in enumerate((200, 2000, 10))]
+        ollama.script(Text(BOOK, tool_calls=made))
+        async with opened(tmp_path, config) as konstruct, connected(konstruct) as client:
+            result = await client.call_tool("complete", {"messages": HELLO, "tools": [LOOK]})
+            answer = result.structured_content
+            assert answer is not None
+            assert answer["finish_reason"] == "tool_calls"
+            assert [len(call["function"]["arguments"]) for call in answer["tool_calls"]] == [212]
+            assert 600 < len(answer["content"]) + len(json.dumps(answer["tool_calls"])) <= 1010
+            cut = answer["truncated"]
+            assert (cut["shown_tool_calls"], cut["tool_calls"], cut["chars"]) == (1, 3, len(BOOK))
+            (contents,) = (await client.read_resource(cut["uri"])).contents
+        assert isinstance(contents, types.TextResourceContents)
+        assert contents.mime_type == "application/json"
+        whole = json.loads(contents.text)
+        assert whole["content"] == BOOK
+        assert [len(call["function"]["arguments"]) for call in whole["tool_calls"]] == [212, 2012, 22]
 
     async def test_it_is_kept_for_an_hour(self, config: dict[str, Any], tmp_path: Path, ollama: Provider) -> None:
         config["konstruct"]["max_result_chars"] = 500

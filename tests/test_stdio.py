@@ -119,6 +119,10 @@ UNPARSABLE = [
     ),
     (b'{"jsonrpc": "2.0", "id": 1' + 5000 * b"0" + b', "method": "ping"}', -32600, None),
     (b'{"jsonrpc": "1.0", "id": "a", "method": "ping"}', -32600, "a"),
+    (b"[" * 2000 + b'"' + b'\\"' * 40_000, -32700, None),
+    (b'{"jsonrpc": "2.0", "id": "' + b"i" * 100_001 + b'", "method": "ping"}', -32600, None),
+    (b'{"jsonrpc": "2.0", "method": "ping", "params": {"a": "' + b"x" * 1_000_001 + b'"}, "id": 80}', -32600, 80),
+    (b'{"jsonrpc": "2.0", "method": "ping", "params": ' + b'{"a":' * 60_000 + b"1" + b"}" * 60_001, -32600, None),
 ]
 
 
@@ -193,6 +197,21 @@ class TestTexts:
         result = lasting.complete("fast", messages=[{"role": "user", "content": "x" * 10_000_000}])
         assert len(content(result)) == 10_000_000
         assert len(long_ollama.requests[-1].body["messages"][0]["content"]) == 10_000_000
+
+    def test_what_comes_behind_a_long_call_does_not_wait_for_it(self, lasting: Process, long_ollama: Provider) -> None:
+        long_ollama.script(Text("read"))
+        asked = long_ollama.calls
+        words = [{"type": "text", "text": '"'}] * 10_000
+        lasting.send_call("fast", messages=[{"role": "user", "content": words}], tenant_id="taken-back")
+        taken_back = lasting.send_call("fast", messages=[{"role": "user", "content": words}])
+        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": taken_back}}
+        lasting.send_raw(json.dumps(cancelled).encode())
+        assert lasting.ask("ping") == {}
+        assert not lasting.has_answer(taken_back - 1)
+        assert content(lasting.answer(taken_back - 1)["result"]) == "read"
+        assert content(lasting.complete("fast")) == "read"
+        assert not lasting.has_answer(taken_back)
+        assert long_ollama.calls == asked + 2
 
     def test_a_line_of_more_than_a_hundred_megabytes_is_refused(self, lasting: Process) -> None:
         for _ in range(101):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from konstruct_mcp import Attempt, Completion, InvalidArgumentError, ToolCall, Usage
-from konstruct_mcp.types import FunctionCall, Request
+from konstruct_mcp.types import FunctionCall, Limits, Request
 
 PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
 USER = {"role": "user", "content": "Hi"}
@@ -573,3 +573,68 @@ def test_a_refusal_is_what_the_assistant_said(fields: dict[str, Any]) -> None:
 def test_who_speaks_may_be_named() -> None:
     assert parsed({**USER, "name": "Bob"}).messages[0].name == "Bob"
     assert parsed({"role": "developer", "content": "Be brief."}, USER).messages[0].role == "developer"
+
+
+class TestLimits:
+    """Of what one request may hold, whoever asks."""
+
+    LIMITS = Limits(max_messages=3, max_parts=3, max_tool_calls=3, max_tools=3, max_values=60, max_request_chars=900)
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ({"messages": [USER] * 4}, "messages: 4 of them are more than 3 (konstruct.max_messages)"),
+            ({"messages": json.dumps([USER] * 4)}, "messages: 4 of them are more than 3 (konstruct.max_messages)"),
+            (
+                {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 2}] * 2},
+                "messages: content: 4 of them are more than 3 (konstruct.max_parts)",
+            ),
+            (
+                {"messages": [USER, {"role": "assistant", "tool_calls": [{}] * 4}]},
+                "messages: tool_calls: 4 of them are more than 3 (konstruct.max_tool_calls)",
+            ),
+            ({"messages": [USER], "tools": [{}] * 4}, "tools: 4 of them are more than 3 (konstruct.max_tools)"),
+            (
+                {"messages": [USER], "tools": [{"type": "function", "function": {"parameters": {"enum": [1] * 60}}}]},
+                "tools: too much: 71 values of JSON in all are more than 60 (konstruct.max_values)",
+            ),
+            (
+                {"messages": [USER], "whatever": {str(n): n for n in range(60)}},
+                "whatever: too much: 66 values of JSON in all are more than 60 (konstruct.max_values)",
+            ),
+            (
+                {"messages": [{"role": "user", "content": "x" * 900}]},
+                "messages: too much: 923 characters in all are more than 900 (konstruct.max_request_chars)",
+            ),
+            ({f"k{n}": 1 for n in range(101)}, "101 fields, of which most are unknown"),
+            ({"messages": [{f"k{n}": 1 for n in range(101)}]}, "messages[0]: 101 fields, of which most are unknown"),
+            (
+                {"messages": [USER], "k" * 900: 1},
+                "…: too much: 925 characters in all are more than 900 (konstruct.max_request_chars)",
+            ),
+        ],
+    )
+    def test_what_there_is_too_much_of_is_named(self, arguments: dict[str, Any], said: str) -> None:
+        with pytest.raises(InvalidArgumentError) as caught:
+            Request.parse(arguments, self.LIMITS)
+        assert caught.value.message.endswith(said)
+        assert len(caught.value.message) < 250
+
+    def test_what_agents_send_with_a_window_of_a_million_tokens_is_taken(self) -> None:
+        called = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+        turn = [
+            {"role": "assistant", "content": None, "tool_calls": [called, called]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "found"},
+            {"role": "tool", "tool_call_id": "call_1", "content": "found"},
+        ]
+        assert len(Request.parse({"messages": [USER, *turn * 1000]}).messages) == 3001
+
+    @pytest.mark.parametrize("most", [10**31, 10**400])
+    def test_an_answer_is_no_longer_than_anybody_counts(self, most: int) -> None:
+        assert refusal({"messages": [USER], "max_tokens": most}).startswith("max_tokens: should be less than")
+
+    @pytest.mark.parametrize("halves", ["a\ud800", "\ud800", "\ud83d\ude00", "\ud83d\ude00\ud800"])
+    def test_halves_of_characters_are_gone_through_in_one_pass(self, halves: str) -> None:
+        text = halves * 2 + "x" * (2**18 - 3) + halves * 20_000
+        read = Request.parse({"messages": [{"role": "user", "content": text}]}).messages[0].content
+        assert read == text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
