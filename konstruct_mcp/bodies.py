@@ -19,6 +19,7 @@ from .routing import FaultKind
 from .types import FinishReason, FunctionCall, ToolCall
 
 MOST_TOKENS = 10**8  # of one try: more is no count
+_MOST_OF_AN_ERROR = 8_000  # characters: more than is looked at
 MOST_USD = 10**6  # of one try: no price that anybody would pay
 Form = str  # of an answer: a key of `_READERS`, or "error"
 
@@ -434,11 +435,13 @@ def _call(id_: Any, name: Any, arguments: Any) -> ToolCall:
 def _error(error: Any) -> tuple[str, str] | None:
     """The code and the message of an error; None where it is none. Some servers have an empty one in every answer."""
     if isinstance(error, str):
-        return ("", error) if error else None
+        return ("", error[:_MOST_OF_AN_ERROR]) if error else None
     if not isinstance(error, dict) or str(error.get("code")) in ("0", "200"):  # which is none
         return None
     code, message = error.get("code") or error.get("type") or "", error.get("message") or ""
-    return (str(code), str(message)) if code or message else None
+    if not (code or message):
+        return None
+    return str(code)[:_MOST_OF_AN_ERROR], str(message)[:_MOST_OF_AN_ERROR]
 
 
 def _error_of_another_form(answer: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -504,8 +507,8 @@ _OF_TOKENS = ("logprobs", "prompt_logprobs", "logprobsResult", "token_ids", "pro
 
 
 def lightened(content: bytes) -> bytes | None:
-    """A body of many parts, without what is said of its tokens. None where it has more to it than any answer, or is
-    nested deeper; one that is no JSON is itself."""
+    """A long body, without what is said of its tokens, and with no more of an error in it than is looked at. None where
+    it has more to it than any answer, or is nested deeper; one that is no JSON is itself."""
     try:
         answer = json.loads(content)
     except RecursionError:
@@ -534,4 +537,16 @@ def lightened(content: bytes) -> bytes | None:
         values += len(value)
         if pieces > _MOST_PIECES or objects > _MOST_OBJECTS or values > _MOST_VALUES:
             return None
+    for one in answer if isinstance(answer, list) else [answer]:
+        if isinstance(one, dict) and isinstance(one.get("error"), str | dict | list):
+            one["error"] = _shortened(one["error"])
+            is_changed = True
     return json.dumps(answer).encode() if is_changed else content
+
+
+def _shortened(error: Any) -> Any:
+    if isinstance(error, str):
+        return error[:_MOST_OF_AN_ERROR]
+    if isinstance(error, dict):
+        return {key: _shortened(value) for key, value in error.items()}
+    return [_shortened(value) for value in error] if isinstance(error, list) else error

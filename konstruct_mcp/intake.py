@@ -26,11 +26,12 @@ from .routing import Fault, FaultError, FaultKind
 ENCODINGS = "gzip, deflate"  # that are asked for: those which can be unpacked in steps
 _STEP = 2**16  # bytes that are worked on at once
 _MOST_DECODERS = 3  # one within another: nobody packs twice
-_MOST_KEPT = 2**22  # bytes that are handed on of an answer
+_MOST_KEPT = 12_000_000  # bytes that are handed on of an answer: each of them is looked at some ten times
 _MOST_KEPT_OF_ERROR = 100_000
 _MOST_OF_A_STRING = 8_000  # bytes, in an error: some echo the request, images and all
 _MOST_PARTS = 100_000  # of an answer's JSON: what is in brackets, or between commas
 _FEW_PARTS = 200  # which are no freeze and no overflow, however they are put together
+_MOST_ESCAPES = 10**6  # in its strings: each takes as long as a hundred letters
 _LEAST_SPARED = 2**16  # bytes of a string that may be an image
 
 
@@ -96,7 +97,7 @@ class Intake:
                 return
         sieve = self._sift(is_end=True)
         content = sieve.kept()
-        if sieve.parts > _FEW_PARTS and not self._is_error:
+        if not self._is_error:
             yield b""
             if (light := _lightened(content) if self._is_events else lightened(content)) is None:
                 raise _no_answer("of more parts than any answer")
@@ -213,8 +214,10 @@ def _decoder(name: str) -> _Decoder | None:
 
 # Possessive, so that nothing is looked at twice.
 _IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-_BASE64 = re.compile(rb"(?:data:[\w.+;=/-]{1,99},)?+(?:[A-Za-z0-9+/=_-]++|\\/|\\n)*+", re.DOTALL)
+_IMAGE = re.compile(rb"data:[\w.+;=/-]{1,99},(?:[A-Za-z0-9+/=_-]++|\\/|\\n)*+", re.DOTALL)
+_REST_OF_IMAGE = re.compile(rb"(?:[A-Za-z0-9+/=_-]++|\\/|\\n)*+", re.DOTALL)
 _QUOTE, _ESCAPE = b'"\\'
+_BACKSLASH = b"\\"
 
 
 class _Sieve:
@@ -230,6 +233,7 @@ class _Sieve:
         self._most = _MOST_KEPT_OF_ERROR if is_error else _MOST_KEPT
         self._pieces: list[bytes] = []
         self._bytes = 0  # of them
+        self._escapes = 0
         self._images: list[tuple[int, int]] = []  # a heap of minus their lengths, and where they are
         self._is_in_string = False
         self._string: list[bytes] = []  # what is kept of the one that is being read
@@ -277,14 +281,17 @@ class _Sieve:
     def _add_to_string(self, data: bytes) -> None:
         if self._is_error:
             data = data[: max(0, _MOST_OF_A_STRING - self._string_bytes)]
+        self._escapes += data.count(_BACKSLASH)
+        if self._escapes > _MOST_ESCAPES:
+            raise _no_answer("of more escapes than any answer")
         self._string_bytes += len(data)
         if self._is_image:
-            if not _is_base64(data):
+            if not _REST_OF_IMAGE.fullmatch(data):
                 raise self._too_long()
             return
         self._string.append(data)
         if self._string_bytes > _MOST_KEPT:
-            if not _is_base64(b"".join(self._string)):
+            if not _IMAGE.fullmatch(b"".join(self._string)):
                 raise self._too_long()
             self._is_image = True
             self._string.clear()
@@ -293,7 +300,7 @@ class _Sieve:
         text = b"".join(self._string)
         if self._is_error and self._string_bytes >= _MOST_OF_A_STRING:
             text = _whole_characters(text)
-        if not self._is_error and len(text) >= _LEAST_SPARED and _is_base64(text):
+        if not self._is_error and len(text) >= _LEAST_SPARED and _IMAGE.fullmatch(text):
             heapq.heappush(self._images, (-len(text), len(self._pieces)))
         self._string.clear()
         self._string_bytes = 0
@@ -315,17 +322,13 @@ class _Sieve:
 
     @staticmethod
     def _too_long() -> FaultError:
-        return _no_answer(f"of more than {_MOST_KEPT / 10**6:.2g} MB of text")
+        return _no_answer(f"of more than {_MOST_KEPT / 10**6:g} MB of text")
 
 
 def _in_string(data: bytes, at: int) -> bytes:
     """What is left of a string from there on, as far as it has come."""
     found = _IN_STRING.match(data, at)
     return b"" if found is None else found[0]
-
-
-def _is_base64(text: bytes) -> bool:
-    return _BASE64.fullmatch(text) is not None
 
 
 def _whole_characters(text: bytes) -> bytes:

@@ -513,6 +513,7 @@ def providers() -> Iterator[Attack]:
         yield long("a gzip bomb of 1 GB", comes_back=FAILED, answer=partial(_bomb, 1024, "gzip"))
         yield long("a gzip bomb in gzip", comes_back=FAILED, answer=partial(_bomb, 1024, "gzip, gzip"))
         yield attack("a deflate bomb of 200 MB", comes_back=FAILED, answer=partial(_bomb, 200, "deflate"))
+        yield long("an error message of 10 MB under 200", comes_back=REFUSING, answer=partial(_told, 10, 200))
         for status in (200, 400, 429, 500):
             yield long(
                 f"an error message of 60 MB under {status}", comes_back=REFUSING, answer=partial(_told, 60, status)
@@ -523,7 +524,8 @@ def providers() -> Iterator[Attack]:
         yield attack("500 tool calls", comes_back=FAILED, answer=_calling(500))
         yield attack("128 tool calls", comes_back=("ok",), answer=_calling(128))
         yield long("50 MB of text", comes_back=FAILED, answer=partial(_saying, "word ", 10 * MB))
-        yield long("3 MB of text", comes_back=("ok",), answer=partial(_saying, "word ", MB // 2))
+        yield long("11 MB of letters", comes_back=("ok",), answer=partial(_saying, "x", 11 * MB))
+        yield long("10 MB of thought", comes_back=("ok",), answer=partial(_saying, "<think>hm ", MB))
         yield long("3 MB of escapes", comes_back=("ok",), answer=partial(_saying, "\u00e9\n", MB // 3))
         yield attack("3 MB of lone surrogates", comes_back=("ok", *FAILED), answer=partial(_saying, "\ud800", MB // 2))
         yield attack("100,000 brackets", comes_back=FAILED, answer=Raw(b"[" * 100_000))

@@ -193,7 +193,7 @@ async def test_many_answers_in_one_are_none(tmp_path: Path, key: str) -> None:
 async def test_a_text_that_no_model_writes_is_no_answer(tmp_path: Path) -> None:
     completion = await answered(tmp_path, "openai", grown("openai", "a word " * 700_000), most_bytes=64_000_000)
 
-    assert said(completion) == "unusable answer (of more than 4.2 MB of text)"
+    assert said(completion) == "unusable answer (of more than 12 MB of text)"
 
 
 @pytest.mark.parametrize("charset", ["utf-16", "utf-32"])
