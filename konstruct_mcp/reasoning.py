@@ -89,8 +89,8 @@ def answer_in(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _behind_thought(text: str, at: int) -> int | None:
-    """Where the thought ends that begins there; None where none does. By `find`: a pattern takes twenty times as long for
-    a long text."""
+    """Where the thought ends that begins there; None where none does. By `find`: a pattern takes twenty times as long
+    for a long text."""
     at = _behind_spaces(text, at)
     for first, (last, may_be_all) in _LEADING.items():
         if text.startswith(first, at):
