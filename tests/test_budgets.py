@@ -148,7 +148,7 @@ class TestACall:
             **{f"http-{status}": (Status(status), True) for status in (408, 499, 502, 504, 520, 524)},
             **{f"http-{status}": (Status(status), False) for status in (302, 400, 401, 404, 429, 500, 503, 529)},
         }
-        config = world.config(DAY)
+        config = world.config(DAY, allow_unknown=True)
         config["router_settings"] = {"num_retries": 0, "allowed_fails": 1000}
         async with opened(world.folder, config) as konstruct:
             await konstruct.complete(HELLO, tenant_id="first", max_tokens=100)  # LiteLLM is loaded
@@ -198,7 +198,7 @@ class TestACall:
 
     async def test_that_nothing_has_left_for_costs_nothing(self, world: World, full: str) -> None:
         """Nobody listens, or nobody takes the connection, or it was given up while it waited for its turn."""
-        config = world.config(DAY)
+        config = world.config(DAY, allow_unknown=True)
         params = config["model_list"][0]["litellm_params"]
         config["model_list"].append(entry("nobody", {**params, "api_base": "http://127.0.0.1:1/v1"}))
         config["model_list"].append(entry("full", {**params, "api_base": f"{full}/v1", "timeout": 0.3}))
@@ -682,7 +682,7 @@ class TestABudget:
     async def test_on_a_group_counts_what_was_spent_under_its_former_name(
         self, world: World, caplog: pytest.LogCaptureFixture
     ) -> None:
-        used_up = {"usd": usd(COST_NUSD + 100 * OUTPUT_NUSD), "per": "day"}
+        used_up = {"usd": usd(COST_NUSD + 200 * OUTPUT_NUSD), "per": "day"}
 
         def named(name: str, **settings: Any) -> dict[str, Any]:
             config = world.config({**used_up, "groups": [name]}, groups={name: settings}, default_group=name)
@@ -705,7 +705,7 @@ class TestABudget:
             [state] = await konstruct.budgets("default")
             assert (state.spent_nusd, state.groups) == (COST_NUSD, ("premium",))
             with pytest.raises(BudgetExceededError, match=r"spent \$0.000025"):
-                await konstruct.complete(HELLO, max_tokens=100)
+                await konstruct.complete(HELLO, max_tokens=110)
 
     async def test_that_cannot_be_checked_refuses(self, world: World) -> None:
         async with world.opened(DAY) as konstruct:

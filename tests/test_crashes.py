@@ -360,7 +360,7 @@ class Accounts(RuleBasedStateMachine):
 
     @staticmethod
     def most(max_tokens: int) -> int:
-        return 100 * INPUT_NUSD + max_tokens * OUTPUT_NUSD
+        return 200 * INPUT_NUSD + max_tokens * OUTPUT_NUSD
 
     @rule(which=st.integers(0, 99), end=st.sampled_from(["answered", *ENDS_BILLED]))
     def settle(self, which: int, end: str) -> None:

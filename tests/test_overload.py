@@ -96,7 +96,7 @@ async def test_what_waits_is_bounded_in_size_too(ollama: Provider, tmp_path: Pat
     ollama.script(Gate("done"))
     ollama.also["/api/show"] = {"model_info": {"general.architecture": "long", "long.context_length": 10**9}}
     large = saying("x" * 40 * 2**20)
-    async with opened(tmp_path, config(ollama, max_concurrency=1)) as konstruct:
+    async with opened(tmp_path, config(ollama, max_concurrency=1, max_request_chars=50_000_000)) as konstruct:
         [running] = await under_way(konstruct, ollama, 1, 1)
         waits = asyncio.Event()
         waiting = asyncio.create_task(konstruct.complete(large, on_wait=lambda _: waits.set()))

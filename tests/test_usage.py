@@ -188,7 +188,7 @@ class TestUsage:
         names |= {"\x1b[2J\u202e\r\n=1": "?[2J???=1", 'a;=1,"': 'a;=1,"', "＝1": "'＝1", "plain/x": "plain/x"}
         with sqlite(tmp_path).engine.begin() as connection:
             for name in names:
-                row = ("t", ago(0), "paid", name, *(0 for _ in FIGURES), 0)
+                row = ("t", ago(0), "paid", name, *(0 for _ in FIGURES), 0, 0, 0)
                 connection.exec_driver_sql(f"INSERT INTO konstruct_spend VALUES ({', '.join('?' for _ in row)})", row)
         ran = ask(config, "usage", "--csv", "--by", "model", "--tenant", "t")
         lines = list(csv.DictReader(io.StringIO(ran.out)))
