@@ -547,7 +547,7 @@ class TestAClockThatWasAhead:
     @pytest.fixture
     def limit(self) -> dict[str, Any]:
         """Affords one call at a time."""
-        return {"usd": 300 * OUTPUT_NUSD / 1e9, "per": "day"}
+        return {"usd": 320 * OUTPUT_NUSD / 1e9, "per": "day"}
 
     @staticmethod
     def stands_for_s(database: Database) -> float:
