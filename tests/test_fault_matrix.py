@@ -54,7 +54,7 @@ FAULTS = (
     *("407", "413, tokens per minute", "200 that holds an error"),
     *("500", "502", "503", "504", "529", "redirect", "HTML with 200", "truncated JSON", "wrong content type"),
     *("empty body", "empty choices", "null content", "negative usage", "huge usage", "usage in words"),
-    *("10 MB answer", "50 MB answer", "invalid UTF-8", "lone surrogates", "duplicate tool-call ids", "tool arguments not JSON"),
+    *("10 MB answer", "13 MB answer", "invalid UTF-8", "lone surrogates", "duplicate tool-call ids", "tool arguments not JSON"),
     *("unverifiable certificate", "DNS that fails"),
 )
 WIRES: tuple[Wire, ...] = get_args(Wire)
@@ -229,7 +229,7 @@ MATRIX = (
     served("huge usage",                ALL,    usage(10**30, 10**30),     "Hello", None),
     served("usage in words",            ALL,    usage("eleven", BODY),     "Hello", None),
     served("10 MB answer",              ALL,    big,                       "x" * HEAD, COST),
-    fails("50 MB answer",               ALL,    Text("x" * 50_000_000),    TOO_BIG, 1, None),
+    fails("13 MB answer",               ALL,    Text("x" * 13_000_000),    TOO_BIG, 1, None),
     fails("invalid UTF-8",              ALL,    raw(latin_1),              "unusable answer", 1, None),
     served("lone surrogates",           ALL,    Text("\ud83d!"),           "\ufffd!", COST),
     served("duplicate tool-call ids",   ALL,    tools("{}", "{}"),         "", COST, ("1", "{}"), (NEW, "{}")),

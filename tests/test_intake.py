@@ -191,7 +191,7 @@ async def test_many_answers_in_one_are_none(tmp_path: Path, key: str) -> None:
 
 
 async def test_a_text_that_no_model_writes_is_no_answer(tmp_path: Path) -> None:
-    completion = await answered(tmp_path, "openai", grown("openai", "a word " * 700_000), most_bytes=64_000_000)
+    completion = await answered(tmp_path, "openai", grown("openai", "a word " * 1_800_000), most_bytes=64_000_000)
 
     assert said(completion) == "unusable answer (of more than 12 MB of text)"
 
