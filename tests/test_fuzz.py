@@ -159,7 +159,7 @@ def test_any_answer_is_one_or_an_error(
 @pytest.mark.parametrize("group", MODELS)
 @many
 @given(change=changes(), status=STATUSES)
-def test_any_answer_is_one_or_an_error_in_its_long_form(
+def test_any_answer_is_one_or_an_error_for_minutes(
     answers: Answers, group: str, change: Callable[[bytes], bytes], status: int
 ) -> None:
     _try_answer(answers, group, change, status)
@@ -184,7 +184,7 @@ def test_any_valid_request_is_made_or_refused(answers: Answers, group: str, aske
 @pytest.mark.parametrize("group", MODELS)
 @many
 @given(asked=requests())
-def test_any_valid_request_is_made_or_refused_in_its_long_form(
+def test_any_valid_request_is_made_or_refused_for_minutes(
     answers: Answers, group: str, asked: Mapping[str, Any]
 ) -> None:
     _try_request(answers, group, asked)
@@ -250,7 +250,7 @@ def test_whatever_lies_in_the_spool_the_ledger_goes_on(
 @pytest.mark.timeout(900)
 @many
 @given(change=changes(), name=st.uuids(version=4).map(str))
-def test_whatever_lies_in_the_spool_the_ledger_goes_on_in_its_long_form(
+def test_whatever_lies_in_the_spool_the_ledger_goes_on_for_minutes(
     tmp_path_factory: pytest.TempPathFactory, change: Callable[[bytes], bytes], name: str
 ) -> None:
     _try_row(tmp_path_factory.mktemp("spool"), change, name)
