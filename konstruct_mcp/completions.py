@@ -744,6 +744,7 @@ class Konstruct:
         Raises:
             LedgerError: none has disappeared, or it is out of reach.
         """
+        self._ledger.has_budgets = True  # else one that is missed by a server with another config is not missed here
         await self._ledger.opened()
         await self._ledger.accept_new()
         return sum(line.calls for line in await self._ledger.lines())
