@@ -78,8 +78,8 @@ def nowhere(ledger: str, why: str, spool: str = "") -> str:
     )
 
 
-def spooling(ledger: str, why: str) -> str:
-    return f"WARNING: the ledger cannot be written ({why}: {ledger}); calls go to its spool until it can"
+def spooling(ledger: str, why: str, cure: str = "") -> str:
+    return f"WARNING: the ledger cannot be written ({why}: {ledger}{cure}); calls go to its spool until it can"
 
 
 def no_spool(ledger: str, why: str) -> str:
@@ -483,9 +483,8 @@ def test_a_ledger_that_is_removed_while_it_is_open_is_missed_where_there_are_bud
         else:
             assert not limited["isError"]
     how_on = "; put it back, or run `konstruct-mcp ledger accept-new` to begin with what is there now"
-    why = "its file was moved or removed" + (how_on if has_budgets else "")
     said, again = complaints(server, tmp_path)
-    assert said == spooling(f"FOLDER/{LEDGER}", why)
+    assert said == spooling(f"FOLDER/{LEDGER}", "its file was moved or removed", how_on if has_budgets else "")
     assert again.startswith("WARNING: the ledger is written again")
     assert "acme" in rows(tmp_path / "konstruct-mcp")
 
