@@ -703,7 +703,7 @@ def _bound(line: Spend) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
 @click.pass_obj
 def budgets(path: Path | None, tenant: str | None, as_json: bool) -> None:
-    """List the budgets: what is spent, reserved and left."""
+    """List the budgets: what is spent, held, reserved and left."""
     konstruct = _open(path)
     states = _from_ledger(konstruct, lambda: konstruct.budgets(tenant))
     if as_json:
@@ -731,13 +731,13 @@ def _print_budgets(states: Sequence[BudgetState]) -> None:
 
 @cli.group()
 def ledger() -> None:
-    """The accounts' database itself."""
+    """Act on the accounts' database itself."""
 
 
 @ledger.command()
 @click.pass_obj
 def accept_new(path: Path | None) -> None:
-    """Begin with another ledger, after the one before has disappeared.
+    """Begin with another ledger after one is gone.
 
     While there are budgets, no other ledger takes the place of one that was moved, removed or replaced: calls with a
     budget are refused, since nobody knows what is left. Put it back, and all is as it was. Else this takes what is

@@ -744,6 +744,7 @@ class Konstruct:
         Raises:
             LedgerError: none has disappeared, or it is out of reach.
         """
+        self._ledger.has_budgets = True  # else one that is missed by a server with another config is not missed here
         await self._ledger.opened()
         await self._ledger.accept_new()
         return sum(line.calls for line in await self._ledger.lines())
@@ -963,6 +964,9 @@ class _Account:
         """The call's answer."""
         charge = self._charges[-1]
         is_bounded = charge.cost_nusd is None and charge.most_nusd is not None
+        notes = tried.notes
+        if charge.uncounted and tried.usage is not None:
+            notes = (*notes, f"usage unknown: {attempt.deployment.model} has counted more than was reserved for it")
         return Completion(
             content=reply.content,
             tool_calls=reply.tool_calls,
@@ -974,7 +978,7 @@ class _Account:
             usage=Usage(charge.input_tokens, charge.output_tokens, charge.cached_tokens),
             cost_usd=None if charge.cost_nusd is None else tried.cost_usd,
             duration_ms=_ms_since(self._started),
-            notes=tried.notes,
+            notes=notes,
             at_most_usd=charge.most_nusd / NUSD if is_bounded and charge.most_nusd is not None else None,
         )
 
@@ -1040,7 +1044,7 @@ def _tenant(config: Config, claimed: str | None) -> Tenant:
     advice = ", which calls without a tenant_id are on; pass the one you were given"
     if claimed is not None:
         is_alone = config.pin_tenant or list(config.tenants) == [config.default_tenant]
-        advice = " here; leave tenant_id out" if is_alone else ""
+        advice = " here; leave tenant_id out" if is_alone else "; pass the one you were given"
     raise UnknownTenantError(f"no tenant {quoted(name)}{advice}")
 
 

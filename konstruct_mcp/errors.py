@@ -118,7 +118,8 @@ class EmbeddedError(KonstructError):
 
 
 class LedgerError(KonstructError):
-    """The ledger cannot be used: a newer version wrote it, or a budget cannot be checked while it is out of reach."""
+    """The ledger cannot be used: a newer version wrote it, it has disappeared, or it is out of reach, so that a budget
+    cannot be checked."""
 
     code = "ledger"
 

@@ -94,6 +94,7 @@ class Ledger:
         self._busy_since: float | None = None  # while the thread works
         self._broken = False  # whether the last failure was of the connection, so that a new one may do
         self._fault: str | None = None  # why no call could be written, until one is
+        self._cure = ""  # what helps against that, as the end of a sentence
         self._spool_fault: OSError | None = None
         self._spooled = False  # since the spool was last folded in
         self._unwritten: dict[str, Call] = {}  # handed over to the thread
@@ -328,7 +329,7 @@ class Ledger:
                 self._is_gone = True
                 if marked is None and self._keeps and known is not None:
                     self._spool.mark(known)  # the folder has gone with it, and who accepts another is to see that
-                raise _GoneError(f"it is gone, or another one is in its place; {_HOW_ON}")
+                raise _GoneError("it is gone, or another one is in its place")
             if self._keeps or self._tries_out:
                 store.try_out()
             self._spool_fault = self._spool.prepare()
@@ -496,8 +497,8 @@ class Ledger:
     def _lost(self, error: Exception) -> None:
         self._broken = bool(getattr(error, "connection_invalidated", False))
         self._fault = self._reason(error)
-        if self.has_budgets and self._store is not None and not self._has_file():
-            self._fault += f"; {_HOW_ON}"
+        has_gone = self.has_budgets and self._store is not None and not self._has_file()
+        self._cure = f"; {_HOW_ON}" if has_gone or isinstance(error, _GoneError) else ""
         self._spool_fault = self._spool.prepare()
         self._tell()
         if self._store is not None:
@@ -566,7 +567,7 @@ class Ledger:
             return  # as after every call
         with self._telling:
             fault, spool_fault = self._fault, self._spool_fault
-            ledger = f"{fault}{self._place}"
+            ledger = f"{fault}{self._place}{self._cure}"
             spool = "" if spool_fault is None else f"{self._reason(spool_fault)}: {self._spool.folder}"
             if fault is not None and not self._told:
                 if spool_fault is None:

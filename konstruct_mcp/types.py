@@ -403,14 +403,15 @@ class Limits:
 
     def _hold(self, place: str, found: int, key: str) -> None:
         if found > (most := getattr(self, key)):
-            raise InvalidArgumentError(f"{place}: {found:,} of them are more than {most:,} (konstruct.{key})")
+            raise InvalidArgumentError(f"{place}: {found:,} are more than {most:,} (konstruct.{key}); send fewer")
 
     def _hold_all(self, arguments: Mapping[str, Any], figure: int, of: str, key: str) -> None:
         """The same for all arguments together; the largest is to blame."""
         if (found := extent(arguments)[figure]) > (most := getattr(self, key)):
             largest = max(arguments, key=lambda place: extent({place: arguments[place]})[figure])
             raise InvalidArgumentError(
-                f"{cut(str(largest))}: too much: {found:,} {of} in all are more than {most:,} (konstruct.{key})"
+                f"{cut(str(largest))}: the {found:,} {of} of all arguments are more than {most:,} (konstruct.{key}); "
+                "send less here"
             )
 
 

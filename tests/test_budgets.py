@@ -256,6 +256,7 @@ class TestACall:
         [row] = world.database.rows()
         assert (completion.content, completion.cost_usd, completion.usage.output_tokens) == ("Hi", None, 0)
         assert completion.as_dict()["at_most_usd"] == usd(state.held_nusd)
+        assert [note.partition(":")[0] for note in completion.notes] == ["usage unknown"]
         assert (state.spent_nusd, row["cost_nusd"], row["uncounted"], row["input_tokens"]) == (0, None, 1, 0)
         assert 100 * OUTPUT_NUSD < state.held_nusd == row["most_nusd"] < 10**6
 

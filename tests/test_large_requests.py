@@ -94,6 +94,6 @@ async def test_its_deadline_and_its_cancellation_reach_the_provider(
 
 
 async def test_the_config_says_how_much_is_too_much(konstruct: Konstruct) -> None:
-    said = r"messages: 5,001 of them are more than 5,000 \(konstruct.max_messages\)"
+    said = r"messages: 5,001 are more than 5,000 \(konstruct.max_messages\)"
     with pytest.raises(InvalidArgumentError, match=said):
         await konstruct.complete([{"role": "user", "content": "Hi"}] * 5001)

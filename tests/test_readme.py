@@ -6,6 +6,7 @@ names of the product lists exactly those there are.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -673,18 +674,47 @@ def test_every_argument_of_the_tool_is_one_in_python() -> None:
     assert "`on_wait`" in section_of("From Python")
 
 
-def test_the_modules_are_told() -> None:
+def test_the_modules_are_told_in_the_order_of_their_imports() -> None:
     folder = REPOSITORY / "konstruct_mcp"
+    told = [Path(name).stem for name in names("module")]
 
-    assert set(names("module")) == {
-        f"konstruct_mcp/{path.name}" for path in folder.glob("*.py") if not path.name.startswith("__")
-    }
+    assert sorted(told) == sorted(path.stem for path in folder.glob("*.py") if not path.name.startswith("__"))
+    for position, module in enumerate(told):
+        assert imported_by(folder / f"{module}.py").isdisjoint(told[:position])
 
 
-def test_every_link_leads_somewhere() -> None:
-    anchors = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", README, re.M)}
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        if target.startswith("#"):
-            assert target[1:] in anchors
-        elif not target.startswith("https://"):
-            assert (REPOSITORY / target).is_file()
+def imported_by(file: Path) -> set[str]:
+    """The modules of ours that a module imports, but those that only its types are of."""
+    found: set[str] = set()
+    ahead: list[ast.AST] = [ast.parse(file.read_text("utf-8"))]
+    while ahead:
+        node = ahead.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and node.level:
+            found |= {node.module} if node.module else {alias.name for alias in node.names}
+        ahead += ast.iter_child_nodes(node)
+    return found
+
+
+def anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CHANGELOG.md", *(f"docs/{p.name}" for p in (REPOSITORY / "docs").glob("*"))]
+)
+def test_every_link_leads_somewhere(page: str) -> None:
+    file = REPOSITORY / page
+    for target in re.findall(r"\]\(([^)]+)\)", file.read_text("utf-8")):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        there = file.parent / path if path else file
+        assert there.is_file()
+        assert not anchor or anchor in anchors(there.read_text("utf-8"))
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    assert all(f"](docs/{page.name})" in README for page in (REPOSITORY / "docs").glob("*.md"))

@@ -109,7 +109,7 @@ class TestTheTenant:
         async with world.opened() as konstruct:
             with pytest.raises(UnknownTenantError) as refused:
                 await konstruct.complete(HELLO, tenant_id="initech")
-        assert str(refused.value) == 'unknown_tenant: no tenant "initech"'
+        assert str(refused.value) == 'unknown_tenant: no tenant "initech"; pass the one you were given'
         assert world.asked == 0
 
     async def test_has_to_be_named_where_the_default_one_is_not(self, world: World) -> None:
