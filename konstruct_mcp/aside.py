@@ -39,13 +39,21 @@ async def beside(function: Callable[..., _T], *args: Any) -> _T:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(turns.release_on_behalf_of, job)
 
+    taken = threading.Lock()  # by the thread that does it, or by whoever gives it up before that
+
     def work() -> _T:
+        if not taken.acquire(blocking=False):
+            raise RuntimeError("nobody waits for it any more")
         try:
             return function(*args)
         finally:
             done()
 
-    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=threads)
+    try:
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=threads)
+    finally:
+        if taken.acquire(blocking=False):
+            turns.release_on_behalf_of(job)
 
 
 def _limiters() -> tuple[anyio.CapacityLimiter, anyio.CapacityLimiter]:

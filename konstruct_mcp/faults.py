@@ -85,8 +85,9 @@ _PER_TIME = _words(
 _LIMIT = _words(r"limit|quota|exceed|reached|too many|throttl")
 _KEY = _words(r"api.?key.{0,20}(not valid|invalid|expired)|(invalid|incorrect).{0,5}api.?key|API_KEY_INVALID")
 _OF_A_KEY = _words(r"api.?key")
-# A limit that this very request is beyond, so that waiting does not help.
+# A limit that this very request is beyond, so that waiting does not help, and another request may be within it.
 _TOO_LARGE = _words(r"(request )?too large .{0,200}\b(per (min|day)|TPM)", r"\(TPM\): Limit \d+, Requested")
+_TOO_DEAR = _words(r"fewer max_tokens|can only afford")
 _ACCOUNT = _words(
     r"(organi[sz]ation|account|workspace|project|team)\b[^.:;=()]{0,60}\b(is|are|was|were|been|currently)( \w+)? "
     r"(disabled|deactivated|suspended|blocked|not active)",
@@ -484,7 +485,8 @@ def _http_fault(
     if status < 400:
         return fault_of_body(status, said.number or said.codes, said.message, secrets)
     found = _fault_of_status(status, said, litellm_says, headers, secrets)
-    return replace(found, only_said=status not in _SPEAK_FOR_THEMSELVES)
+    is_of_its_size = said.says(_TOO_LARGE) or said.says(_TOO_DEAR)
+    return replace(found, only_said=is_of_its_size or status not in _SPEAK_FOR_THEMSELVES)
 
 
 def _fault_of_status(

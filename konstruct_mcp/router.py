@@ -237,7 +237,8 @@ class ModelRouter:
         noted: tuple[str, ...] = ()
         call = Exchange(self._config.max_response_bytes)
         if max_tokens is not None:
-            call.most, call.images = most_tokens(deployment, request, recalled.bytes), request.images
+            most = await done(most_tokens, deployment, request, recalled.bytes, is_large=request.is_large)
+            call.most, call.images = most, request.images
         patience = asyncio.timeout(attempt.limit_s)
         late = f"within {attempt.limit_s:.3g} s"
         try:

@@ -102,10 +102,10 @@ _NOT_TAKEN = _PASSED_ON | {FaultKind.CONTEXT_OVERFLOW}
 _REQUEST_FAULTS = (
     _UNASKED | _PASSED_ON | frozenset({FaultKind.CONTEXT_OVERFLOW, FaultKind.CONTENT_POLICY, FaultKind.BAD_REQUEST})
 )
-# What lasts until an operator sees to it.
 # What a request may have brought about, by its length, its patience or what it has the model write: until another
 # tenant has met with a failure too, it is known to whoever sent it and to nobody else.
 _MAYBE_OWN = frozenset({FaultKind.SERVER_ERROR, FaultKind.TIMEOUT, FaultKind.BAD_ANSWER})
+# What lasts until an operator sees to it.
 _SET_UP = frozenset({FaultKind.AUTH, FaultKind.QUOTA, FaultKind.NOT_FOUND, FaultKind.ACCOUNT, FaultKind.UNMADE})
 # Parameters of a deployment that say on whose account, or where, it is called.
 _ACCOUNT = re.compile(
@@ -147,8 +147,8 @@ class Fault:
 
     @property
     def may_be_the_requests(self) -> bool:
-        """Whether the request may have brought it about."""
-        return self.only_said or self.kind in _MAYBE_OWN
+        """Whether the request may have brought it about: what breaks a connection that stood is what was sent on it."""
+        return self.only_said or self.kind in _MAYBE_OWN or (self.kind is FaultKind.CONNECTION and self.sent)
 
     @property
     def may_be_billed(self) -> bool:

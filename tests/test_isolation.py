@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from providers import (
     ContentPolicy,
     ContextOverflow,
+    Drop,
     OtherWire,
     Provider,
     Raw,
@@ -321,7 +322,20 @@ UNMADE: list[dict[str, Any]] = [
 ANSWERED: list[dict[str, Any]] = [
     *(
         saying(f"ANSWER {how}", **more)
-        for how in ("500", "nothing", "html", "policy", "overflow", "echo", "rate", "413", "422")
+        for how in (
+            "500",
+            "nothing",
+            "html",
+            "policy",
+            "overflow",
+            "echo",
+            "rate",
+            "413",
+            "422",
+            "drop",
+            "large",
+            "dear",
+        )
         for more in ({}, {"temperature": 0.2}, {"max_tokens": 1}, {"tools": [TOOL]})
     ),
     saying("and this", PICTURE, temperature=0.2),
@@ -350,6 +364,9 @@ def answer(asked: Received) -> Any:
         "rate": Status(400, "not understood: rate limit reached, try again in 3600s"),
         "413": Status(413, "the request is too large"),
         "422": Status(422, "messages: field required"),
+        "drop": Drop(),
+        "large": Status(429, "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 40000"),
+        "dear": Status(402, "This request requires more credits, or fewer max_tokens. You can only afford 10"),
     }
     for how, refusal in refusals.items():
         if f"ANSWER {how}" in said:
@@ -424,7 +441,12 @@ def test_no_sequence_of_requests_by_one_tenant_changes_what_another_tenant_gets(
         suppress_health_check=list(HealthCheck),
     )
     @example([(group, saying("and this", PICTURE, temperature=0.2)) for group in MODELS])
-    @example([(group, saying(f"ANSWER {how}")) for group in MODELS for how in ("html", "500", "rate")])
+    @example(
+        [
+            *((group, saying(f"ANSWER {how}")) for group in MODELS for how in ("html", "500", "rate")),
+            *(("gpt", saying(f"ANSWER {how}")) for how in ("drop", "large", "dear")),
+        ]
+    )
     @given(ASKED)
     def ask(before: list[tuple[str, dict[str, Any]]]) -> None:
         assert asyncio.run(pair.gets(before)) == expected

@@ -97,3 +97,14 @@ async def test_the_config_says_how_much_is_too_much(konstruct: Konstruct) -> Non
     said = r"messages: 5,001 are more than 5,000 \(konstruct.max_messages\)"
     with pytest.raises(InvalidArgumentError, match=said):
         await konstruct.complete([{"role": "user", "content": "Hi"}] * 5001)
+
+
+async def test_one_that_is_given_up_at_any_moment_is_in_nobodys_way(konstruct: Konstruct) -> None:
+    for steps in range(6):  # of the loop, before the thread that reads it begins, and after that
+        reading = asyncio.ensure_future(konstruct.request({"messages": one_turn(CALLS)}))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait({reading})
+    async with asyncio.timeout(20):
+        assert (await konstruct.request({"messages": one_turn(CALLS)})).is_large

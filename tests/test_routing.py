@@ -864,6 +864,7 @@ class TestAFailureOfOneTenants:
         Fault(K.BAD_ANSWER, "nothing in it"),
         Fault(K.TIMEOUT, "within 6 s", waited_s=6),
         Fault(K.TIMEOUT, "within 120 s", waited_s=120),
+        Fault(K.CONNECTION, "dropped"),
     )
 
     @pytest.mark.parametrize("fault", OWN, ids=str)
@@ -893,7 +894,7 @@ class TestAFailureOfOneTenants:
     def test_is_everybodys_at_once_where_it_is_the_providers_for_sure(self, kind: FaultKind) -> None:
         world = World(quality_and_fast())
         for _ in range(4):
-            world.walk("quality", {"quality/1": Fault(kind)}, tenant="one")
+            world.walk("quality", {"quality/1": Fault(kind, sent=kind is not K.CONNECTION)}, tenant="one")
         world.walk("quality", {}, tenant="other")
         assert world.asked == ["quality/2"]
 
