@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 import psutil
 import pytest
 from accounts import COST_NUSD as COST
-from accounts import INPUT_NUSD, OUTPUT_NUSD, PRICES
+from accounts import PRICES
 from certificates import self_signed
 from databases import sqlite
 from forked import Nursery
@@ -54,7 +54,14 @@ FAULTS = (
     *("407", "413, tokens per minute", "200 that holds an error"),
     *("500", "502", "503", "504", "529", "redirect", "HTML with 200", "truncated JSON", "wrong content type"),
     *("empty body", "empty choices", "null content", "negative usage", "huge usage", "usage in words"),
-    *("10 MB answer", "13 MB answer", "invalid UTF-8", "lone surrogates", "duplicate tool-call ids", "tool arguments not JSON"),
+    *(
+        "10 MB answer",
+        "13 MB answer",
+        "invalid UTF-8",
+        "lone surrogates",
+        "duplicate tool-call ids",
+        "tool arguments not JSON",
+    ),
     *("unverifiable certificate", "DNS that fails"),
 )
 WIRES: tuple[Wire, ...] = get_args(Wire)

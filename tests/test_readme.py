@@ -282,6 +282,10 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
             ran = reader.starts(sys.executable, str(REPOSITORY / benchmark), "--short", "--only", "sizes")
             assert ran.status == 0, ran
             assert "| an answer beyond its text " in ran.out
+        case ["python3", "-m", "uv", "run", "--group", "dev", "python", "benchmarks/attacks.py" as benchmark]:
+            ran = reader.starts(sys.executable, str(REPOSITORY / benchmark), "--only", "the tenant")
+            assert ran.status == 0, ran
+            assert ", 0 of them not withstood; longest pause " in ran.out
         case ["python3", "-m", "uv", "run", "--group", "dev", "python", benchmark]:
             ran = reader.starts(
                 sys.executable, str(REPOSITORY / benchmark), "--calls", "4", "--answer", "0.2", "--rounds", "2"
