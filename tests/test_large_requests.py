@@ -73,6 +73,23 @@ async def test_what_is_done_for_one_is_done_beside_the_loop(
         assert sent.count("{'at': 'it'}") + sent.count('{"at": "it"}') == CALLS, wire
 
 
+async def test_values_that_take_few_letters_count_too(
+    konstruct: Konstruct, providers: dict[Wire | OtherWire, Provider]
+) -> None:
+    schema = {"type": "object", "properties": {"at": {"anyOf": [{}] * 60_000}}}
+    look = [{"type": "function", "function": {"name": "look", "parameters": schema}}]
+    for wire in MODELS:
+        of_all, of_loop = time.process_time(), time.thread_time()
+        await konstruct.complete("Look.", tools=look, model_group=wire)
+        of_all, of_loop = time.process_time() - of_all, time.thread_time() - of_loop
+        assert of_loop < of_all / 4, f"{wire}: {of_loop} of {of_all} s"
+
+
+async def test_its_deadline_holds_while_it_is_read(konstruct: Konstruct) -> None:
+    with pytest.raises(DeadlineError, match=r"within 0.001 s, waiting for the arguments to be read"):
+        await konstruct.complete([{"role": "user", "content": "Hi"}] * 5000, timeout_s=0.001)
+
+
 @pytest.mark.parametrize("wire", MODELS)
 async def test_its_deadline_and_its_cancellation_reach_the_provider(
     konstruct: Konstruct, providers: dict[Wire | OtherWire, Provider], wire: Wire | OtherWire
