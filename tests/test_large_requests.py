@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from providers import Gate, OtherWire, Provider, Text, Wire
-from worlds import opened, reaching
+from worlds import entry, opened, reaching
 
 from konstruct_mcp import DeadlineError, InvalidArgumentError, Konstruct
 
@@ -114,3 +115,15 @@ async def test_the_config_says_how_much_is_too_much(konstruct: Konstruct) -> Non
     said = r"messages: 5,001 of them are more than 5,000 \(konstruct.max_messages\)"
     with pytest.raises(InvalidArgumentError, match=said):
         await konstruct.complete([{"role": "user", "content": "Hi"}] * 5001)
+
+
+async def test_nothing_is_said_of_a_call_that_litellm_drops(
+    providers: dict[Wire | OtherWire, Provider], tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """As it is when one to Gemini is cancelled while LiteLLM makes its coroutine in a thread."""
+    config = {"model_list": [entry("it", reaching(providers["gemini"], MODELS["gemini"]))]}
+    async with opened(tmp_path, config) as konstruct:
+        await konstruct.complete("Hi")
+        for name in ("VertexLLM.async_completion", "AzureChatCompletion.acompletion"):
+            warnings.warn(f"coroutine '{name}' was never awaited", RuntimeWarning, stacklevel=1)
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
