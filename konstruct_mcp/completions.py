@@ -68,6 +68,7 @@ from .types import (
     dollars,
     is_day,
     is_large,
+    is_timeout,
 )
 
 _log = logging.getLogger(__name__)
@@ -490,7 +491,8 @@ class Konstruct:
         limits = Limits() if config is None else config.limits
         if not is_large(arguments):
             return Request.parse(arguments, limits)
-        patience_s = None if config is None else config.timeout_s
+        asked_s = arguments.get("timeout_s")
+        patience_s = asked_s if is_timeout(asked_s) else None if config is None else config.timeout_s
         with anyio.move_on_after(patience_s):
             return await beside(_parsed, arguments, limits)
         raise DeadlineError(f"no answer within {patience_s:g} s, waiting for the arguments to be read; ask for less")

@@ -99,8 +99,8 @@ class Refusals:
     def of_these(self, ids: Collection[str]) -> Refusals:
         """What these deployments have refused, for the next config."""
         made = Refusals()
-        made._known.update((key, refused) for key, refused in self._known.items() if key[0] in ids)
-        made._ways.update((key, ways) for key, ways in self._ways.items() if key[0] in ids)
+        made._known.update((key, refused) for key, refused in list(self._known.items()) if key[0] in ids)
+        made._ways.update((key, ways) for key, ways in list(self._ways.items()) if key[0] in ids)
         return made
 
     def of(self, deployment: Deployment, passed: Mapping[str, Any]) -> tuple[str, ...]:

@@ -16,18 +16,20 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
 _OTHERS = 64  # files that are not for this: the ledger's, the transport's, and what libraries read
+_PARTS = 4  # halves of the parts of two loops
 _LEAST = 4
 _UNLIMITED = 2**20
 
 
 def most_connections() -> int:
-    """Half of what else may be open: beside each may be one to a name server, and one that is about to be closed."""
+    """On one of the two loops that providers are asked on, the main one and that of `aside`: half of its part, since
+    beside each connection may be one to a name server, and one that is about to be closed."""
     try:
         resource = importlib.import_module("resource")
     except ImportError:  # on Windows, where sockets are no files
         return _UNLIMITED
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _UNLIMITED if limit == resource.RLIM_INFINITY else max(_LEAST, (limit - _OTHERS) // 2)
+    return _UNLIMITED if limit == resource.RLIM_INFINITY else max(_LEAST, (limit - _OTHERS) // _PARTS)
 
 
 class Connections:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeGuard
 
 from pydantic import (
     AfterValidator,
@@ -478,8 +478,15 @@ def _json_in(key: str, text: str, limits: Limits) -> Any:
     return value
 
 
+# A day: longer than any completion, short enough for every clock and timer.
+_LONGEST_TIMEOUT_S = 86400
 _LONGEST_GROUP = 512  # characters: of a name that a wildcard matches, the provider and its model's
 _NO_MESSAGES = 'should be a list of messages: [{"role": "user", "content": "…"}]'
+
+
+def is_timeout(value: Any) -> TypeGuard[float]:
+    """Whether it is a `timeout_s` that a request can have."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LONGEST_TIMEOUT_S
 
 
 class Request(_Value):
@@ -497,8 +504,7 @@ class Request(_Value):
     # An integer that fits a float: what it costs is reckoned with.
     max_tokens: Annotated[int, BeforeValidator(_whole)] | None = Field(default=None, ge=1, le=10**30)
     temperature: float | None = Field(default=None, ge=0, le=2)
-    # A day: longer than any completion, short enough for every clock and timer.
-    timeout_s: float | None = Field(default=None, gt=0, le=86400, allow_inf_nan=False)
+    timeout_s: float | None = Field(default=None, gt=0, le=_LONGEST_TIMEOUT_S, allow_inf_nan=False)
 
     @field_validator("messages", mode="before")
     @classmethod
@@ -538,13 +544,7 @@ class Request(_Value):
     @functools.cached_property
     def growth(self) -> int:
         """How many bytes longer it becomes where each reference in its schemas is written out."""
-        places = {
-            f"tools[{index}].function.parameters": tool.function.parameters or {}
-            for index, tool in enumerate(self.tools or ())
-        }
-        if self.response_format is not None and self.response_format.json_schema is not None:
-            places["response_format.json_schema.schema"] = self.response_format.json_schema.schema_
-        return sum(schemas.growth(places).values())
+        return sum(schemas.growth(self._schemas()).values())
 
     @classmethod
     def parse(cls, arguments: Mapping[str, Any], limits: Limits = Limits()) -> Self:
@@ -594,8 +594,19 @@ class Request(_Value):
         """Whether what is done with it is better done beside the event loop."""
         parts = sum(len(message.content) for message in self.messages if isinstance(message.content, list))
         calls = sum(len(message.tool_calls or ()) for message in self.messages)
-        values = 4 * (len(self.messages) + parts) + 6 * calls + 40 * len(self.tools or ())  # about
+        in_schemas, _ = extent([*self._schemas().values()], _LARGE_VALUES)
+        values = 4 * (len(self.messages) + parts) + 6 * calls + 5 * len(self.tools or ()) + in_schemas  # about
         return self.chars > _LARGE_CHARS or values > _LARGE_VALUES
+
+    def _schemas(self) -> dict[str, dict[str, Any]]:
+        """Those in it, by their places."""
+        places = {
+            f"tools[{index}].function.parameters": tool.function.parameters or {}
+            for index, tool in enumerate(self.tools or ())
+        }
+        if self.response_format is not None and self.response_format.json_schema is not None:
+            places["response_format.json_schema.schema"] = self.response_format.json_schema.schema_
+        return places
 
     def _images(self) -> Iterator[ImageURL]:
         for message in self.messages:

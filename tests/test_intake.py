@@ -314,6 +314,9 @@ async def test_so_much_is_no_token(tmp_path: Path) -> None:
 # -- connections -------------------------------------------------------------------------------------------------------
 
 
+LARGE = "x" * 300_000
+
+
 def files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
@@ -330,15 +333,16 @@ async def test_idle_connections_leave_files_for_others(tmp_path: Path) -> None:
                 entry(str(index), reaching(provider, "openai/gpt-4o")) for index, provider in enumerate(providers)
             ]
         }
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64 + 2 * at_once, limits[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64 + 4 * at_once, limits[1]))
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
         async with AsyncExitStack() as opening:
             konstruct = await opening.enter_async_context(opened(tmp_path, config))
             for index in range(hosts):
-                calls = [konstruct.complete(HELLO, model_group=str(index)) for _ in range(at_once)]
-                answers = await asyncio.gather(*calls)
-                assert [answer.content for answer in answers] == ["Hello from openai"] * at_once
-            assert files() < open_before + 3 * at_once + hosts
+                for messages in (HELLO, LARGE):  # which is asked on another loop
+                    calls = [konstruct.complete(messages, model_group=str(index)) for _ in range(at_once)]
+                    answers = await asyncio.gather(*calls)
+                    assert [answer.content for answer in answers] == ["Hello from openai"] * at_once
+            assert files() < open_before + 2 * 3 * at_once + hosts
 
 
 # -- LiteLLM itself ----------------------------------------------------------------------------------------------------

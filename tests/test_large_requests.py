@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from providers import Gate, OtherWire, Provider, Text, Wire
-from worlds import opened, reaching
+from worlds import entry, opened, reaching
 
 from konstruct_mcp import DeadlineError, InvalidArgumentError, Konstruct
 
@@ -73,6 +74,23 @@ async def test_what_is_done_for_one_is_done_beside_the_loop(
         assert sent.count("{'at': 'it'}") + sent.count('{"at": "it"}') == CALLS, wire
 
 
+async def test_values_that_take_few_letters_count_too(
+    konstruct: Konstruct, providers: dict[Wire | OtherWire, Provider]
+) -> None:
+    schema = {"type": "object", "properties": {"at": {"anyOf": [{}] * 60_000}}}
+    look = [{"type": "function", "function": {"name": "look", "parameters": schema}}]
+    for wire in MODELS:
+        of_all, of_loop = time.process_time(), time.thread_time()
+        await konstruct.complete("Look.", tools=look, model_group=wire)
+        of_all, of_loop = time.process_time() - of_all, time.thread_time() - of_loop
+        assert of_loop < of_all / 4, f"{wire}: {of_loop} of {of_all} s"
+
+
+async def test_its_deadline_holds_while_it_is_read(konstruct: Konstruct) -> None:
+    with pytest.raises(DeadlineError, match=r"within 0.001 s, waiting for the arguments to be read"):
+        await konstruct.complete([{"role": "user", "content": "Hi"}] * 5000, timeout_s=0.001)
+
+
 @pytest.mark.parametrize("wire", MODELS)
 async def test_its_deadline_and_its_cancellation_reach_the_provider(
     konstruct: Konstruct, providers: dict[Wire | OtherWire, Provider], wire: Wire | OtherWire
@@ -108,3 +126,15 @@ async def test_one_that_is_given_up_at_any_moment_is_in_nobodys_way(konstruct: K
         await asyncio.wait({reading})
     async with asyncio.timeout(20):
         assert (await konstruct.request({"messages": one_turn(CALLS)})).is_large
+
+
+async def test_nothing_is_said_of_a_call_that_litellm_drops(
+    providers: dict[Wire | OtherWire, Provider], tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """As it is when one to Gemini is cancelled while LiteLLM makes its coroutine in a thread."""
+    config = {"model_list": [entry("it", reaching(providers["gemini"], MODELS["gemini"]))]}
+    async with opened(tmp_path, config) as konstruct:
+        await konstruct.complete("Hi")
+        for name in ("VertexLLM.async_completion", "AzureChatCompletion.acompletion"):
+            warnings.warn(f"coroutine '{name}' was never awaited", RuntimeWarning, stacklevel=1)
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]

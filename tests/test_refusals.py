@@ -984,3 +984,18 @@ def test_no_more_is_remembered_of_refusals_than_a_process_has_room_for() -> None
         refusals.add(deployment, {"seed": 7}, ["seed"], ["system first"])
     known = [(refusals.of(one, {"seed": 7}), refusals.ways(one)) for one in (deployments[0], deployments[-1])]
     assert known == [((), ()), (("seed",), ("system first",))]
+
+
+def test_a_refusal_that_comes_while_the_config_changes_breaks_nothing() -> None:
+    """The next config's are taken over in a thread."""
+    one = Deployment(id="only/0", group="only", name="openai/x", model="openai/x", params={})
+    refusals = Refusals()
+
+    class Meanwhile(set[str]):
+        def __contains__(self, id_: object) -> bool:
+            refusals.add(one, {"seed": 8}, ["seed"])
+            return super().__contains__(id_)
+
+    for seed in (6, 7):
+        refusals.add(one, {"seed": seed}, ["seed"])
+    assert refusals.of_these(Meanwhile([one.id])).of(one, {"seed": 7}) == ("seed",)
