@@ -227,7 +227,7 @@ class Siege:
         return [(float(at), float(pause)) for at, pause in pairs]
 
     def _on_budget(self, tenant: str) -> int:
-        return self.database.spent(tenant) + self.database.reserved(tenant)
+        return self.database.taken(tenant)
 
     def _memory(self, *, reset: bool = False) -> int | None:
         """The most that the server has had in memory since it was last reset."""
