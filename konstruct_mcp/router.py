@@ -521,7 +521,7 @@ class _Engine:
         # Of an answer with a field of the wrong type. It quotes the field, on stderr.
         warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
         # It makes most providers' coroutines in a thread, and drops one whose call has been cancelled meanwhile.
-        warnings.filterwarnings("ignore", r"coroutine '[\w.<>]+\.acompletion\w*' was never awaited", RuntimeWarning)
+        warnings.filterwarnings("ignore", r"coroutine '[\w.<>]+completion\w*' was never awaited", RuntimeWarning)
         self._ollama = servers
         self._manners = {deployment.id: Manner.of(deployment, variables) for deployment in deployments}
         # In a thread that does nothing else: to look up a provider is enough for LiteLLM to ask for a login.
