@@ -45,9 +45,12 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of a test with many cases, one in so many is its short form and the others are its long one. Which ones, does not
-    go by their order, by which all of them may have the same of some parameter."""
+    go by their order, by which all of them may have the same of some parameter. Of one on two databases, that on the
+    second is the long form."""
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
+        if item.get_closest_marker("two_databases") and "postgresql" in item.nodeid.partition("[")[2]:
+            item.add_marker("long")
         if item.get_closest_marker("many_cases") and not item.get_closest_marker("long"):
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for of_one in cases.values():

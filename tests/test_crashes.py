@@ -44,6 +44,7 @@ def said(received: Received) -> str:
 # -- killed at any moment --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.two_databases
 @pytest.mark.parametrize("kills", [8, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_a_kill_loses_no_answered_call_and_counts_none_twice(
     kills: int,
@@ -198,6 +199,7 @@ class Calls:
         under_way.discard(line["id"])
 
 
+@pytest.mark.two_databases
 @pytest.mark.parametrize("lives", [3, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_two_servers_that_come_and_go_lose_nothing_and_count_nothing_twice(
     lives: int,
@@ -459,6 +461,7 @@ class World:
             server.close()
 
 
+@pytest.mark.two_databases
 @pytest.mark.parametrize("examples", [5, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
 def test_no_interleaving_has_more_billed_than_a_budget_or_loses_a_charge(
     examples: int,

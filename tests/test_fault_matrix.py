@@ -451,7 +451,7 @@ def test_a_fault_has_the_consequences_that_the_matrix_says(
     assert CASES[-1].name in world.readable["ledger"]
     assert "site-packages" not in world.readable["stderr"]
     with subtests.test("answers of 50 MB leave no pile of copies behind"):
-        assert world.grown_by < 8 * BIG  # what the allocator has not given back
+        assert world.grown_by < 12 * BIG  # what the allocator has not given back
 
 
 def assert_as_the_row_says(row: Row, case: Case, seen: Seen) -> None:

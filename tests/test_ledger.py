@@ -536,6 +536,7 @@ class TestTheSpool:
     def _own_data_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
 
+    @pytest.mark.two_databases
     async def test_takes_the_rows_of_a_locked_database(
         self, ledger: World, database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -552,6 +553,7 @@ class TestTheSpool:
             await until(lambda: not spooled(tmp_path))
         assert caplog.text.count("cannot be written") == 1
 
+    @pytest.mark.two_databases
     async def test_is_folded_in_by_whoever_comes_next_and_once(
         self, ledger: World, database: Database, tmp_path: Path
     ) -> None:
@@ -671,6 +673,7 @@ class TestTheSpool:
                 place.unlink()
                 assert (await konstruct.usage()).as_dict()["total"]["calls"] == 1  # the spool's
 
+    @pytest.mark.long
     async def test_takes_the_row_of_a_database_that_hangs(
         self, postgresql: PostgreSQL, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
     ) -> None:

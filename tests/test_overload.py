@@ -122,10 +122,11 @@ async def test_a_change_of_the_config_lets_more_in(ollama: Provider, tmp_path: P
         await asyncio.gather(*calls)
 
 
+@pytest.mark.parametrize("calls", [3000, pytest.param(10_000, marks=pytest.mark.long)])
 def test_ten_thousand_calls_at_once_are_all_answered_in_little_memory(
-    ollama: Provider, tmp_path: Path, nursery: Nursery | None
+    ollama: Provider, tmp_path: Path, nursery: Nursery | None, calls: int
 ) -> None:
-    calls, at_once, queue = 10_000, 50, 200
+    at_once, queue = 50, 200
     gate = threading.Event()
 
     def answer(received: Received) -> Any:
