@@ -516,7 +516,7 @@ def lightened(content: bytes) -> bytes | None:
     except ValueError:
         return content
     pieces = objects = values = 0
-    is_changed = False
+    is_changed = _without_echo(answer)
     # With its depth, and whether it is of a call's arguments.
     waiting: list[tuple[Any, int, bool]] = [(answer, 1, False)] if isinstance(answer, dict | list) else []
     while waiting:
@@ -542,6 +542,15 @@ def lightened(content: bytes) -> bytes | None:
             one["error"] = _shortened(one["error"])
             is_changed = True
     return json.dumps(answer).encode() if is_changed else content
+
+
+def _without_echo(answer: Any) -> bool:
+    """Take out what the Responses API repeats of the request: its tools, which may be many. Whether there was any."""
+    whole = answer.get("response", answer) if isinstance(answer, dict) else None
+    if not isinstance(whole, dict) or not isinstance(whole.get("output"), list) or not whole.get("tools"):
+        return False
+    whole["tools"] = []
+    return True
 
 
 def _shortened(error: Any) -> Any:

@@ -371,7 +371,7 @@ def callers() -> Iterator[Attack]:
         yield _caller("5,000 calls in one turn", group, ANY, lambda: at_once(5000), **large)
         yield _caller("100,000 messages", group, ANY, lambda: {"messages": HELLO * 100_000}, **large)
         yield _caller("18 MB of text", group, ANY, lambda: said("word " * (18 * MB // 5)), **large)
-        yield _caller("2,000 tools", group, ANY, lambda: as_tool(nested(3), 2000), **large)
+        yield _caller("2,000 tools", group, ("ok",), lambda: as_tool(nested(3), 2000), **large)
         yield _caller("300 images", group, ANY, lambda: said([IMAGE] * 300), **large)
         yield _caller("20,000 images", group, ANY, lambda: said([IMAGE] * 20_000), **large)
         yield _caller("100,000 parts", group, ANY, lambda: said([{"type": "text", "text": "a"}] * 100_000), **large)

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from formats import Finish, OtherWire, Wire
 from loop import watched_loop
-from providers import Answer, Endless, Provider, Raw, Received, Text
+from providers import Answer, Changed, Endless, Provider, Raw, Received, Text
 from worlds import HELLO, entry, opened, reaching
 
 from konstruct_mcp.errors import InternalError
@@ -230,6 +230,16 @@ async def test_as_many_calls_as_models_make_are_delivered(tmp_path: Path, wire: 
     completion = await answered(tmp_path, wire, grown(wire, calls=128))
 
     assert [json.loads(call.function.arguments) for call in completion.tool_calls] == [{"city": "Oslo"}] * 128
+
+
+async def test_what_the_responses_api_repeats_of_a_request_does_not_count(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {f"p{n}": {"enum": [1]} for n in range(20)}}
+    tools = [{"type": "function", "name": f"f{n}", "parameters": schema, "strict": False} for n in range(300)]
+    with Provider("openai") as openai:
+        openai.script(Changed(Text("Hello"), lambda body: body.update(tools=tools)))
+        config = {"model_list": [entry("it", reaching(openai, "openai/responses/gpt-4o"))]}
+        async with opened(tmp_path, config) as konstruct:
+            assert (await konstruct.complete("Hi")).content == "Hello"
 
 
 async def test_images_do_not_keep_a_text_from_being_read(tmp_path: Path) -> None:
