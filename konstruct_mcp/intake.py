@@ -24,7 +24,7 @@ from .bodies import lightened
 from .routing import Fault, FaultError, FaultKind
 
 ENCODINGS = "gzip, deflate"  # that are asked for: those which can be unpacked in steps
-_STEP = 2**16  # bytes that are worked on at once
+_STEP = 2**14  # bytes that are worked on at once
 _MOST_DECODERS = 3  # one within another: nobody packs twice
 _MOST_KEPT = 12_000_000  # bytes that are handed on of an answer: each of them is looked at some ten times
 _MOST_KEPT_OF_ERROR = 100_000

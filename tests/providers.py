@@ -20,6 +20,7 @@ Error bodies follow the providers in shape, type, code and wording, because clie
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import json
 import socket
@@ -98,7 +99,7 @@ class Provider:
 
     def __init__(self, wire: Wire | OtherWire, tls: ssl.SSLContext | None = None) -> None:
         self.wire: Wire | OtherWire = wire
-        self.also: dict[str, Any] = dict(FORMATS[wire].also)
+        self.also: dict[str, Any] = copy.deepcopy(dict(FORMATS[wire].also))  # since a test may change it
         self._tls = tls
         self.requests: list[Received] = []
         self.calls = self.in_flight = self.most_in_flight = self.disconnected = 0
