@@ -77,12 +77,14 @@ class Quote:
     """The most that a call can cost at one deployment.
 
     Attributes:
-        input_nusd: for the request itself, however the provider counts its tokens.
+        input_tokens: the most that the request itself can be, and the most bytes of the body that it is sent in.
+        input_nusd: for these, however the provider counts them.
         token_nusd: for each token of the answer, at the highest price that can apply.
         max_tokens: how long the answer may be.
         fixed: whether `max_tokens` is the caller's word; if not, a shorter answer will do.
     """
 
+    input_tokens: int
     input_nusd: Fraction
     token_nusd: Fraction
     max_tokens: int
@@ -200,10 +202,12 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """It is reserved: the amount, and how many tokens of an answer that pays for."""
+    """It is reserved: the amount, how many tokens of an answer that pays for, and how many of the request itself, which
+    are bytes of its body too."""
 
     amount_nusd: int
     max_tokens: int
+    input_tokens: int
 
 
 @functools.lru_cache(1024)  # the same few prices, at each call

@@ -601,8 +601,7 @@ class Konstruct:
             if isinstance(grant, Fault):
                 return Tried(grant)
             wait_for(deployment.name, trying=True)
-            max_tokens = None if grant is None else grant.max_tokens
-            asking = asyncio.ensure_future(router.ask(attempt, request, account.tenant.id, recalled, max_tokens))
+            asking = asyncio.ensure_future(router.ask(attempt, request, account.tenant.id, recalled, grant))
             try:
                 await asyncio.wait({asking})
             finally:

@@ -438,7 +438,7 @@ _FOR_TOOLS, _FOR_FORMAT, _PER_IMAGE = 1024, 1024, 50_000
 _UNKNOWN_LONGEST = 4096  # tokens of an answer where nobody says how long the model's can be
 
 
-def most_tokens(deployment: Deployment, request: Request, beside: int = 0) -> int:
+def _most_tokens(deployment: Deployment, request: Request, beside: int = 0) -> int:
     """The most tokens that this request can be there, and the most bytes of the body that it is sent in, but for those
     of images. `beside` is how many of these are not in it.
 
@@ -461,7 +461,7 @@ def most_tokens(deployment: Deployment, request: Request, beside: int = 0) -> in
 def quote(deployment: Deployment, request: Request, beside: int = 0) -> Quote:
     """The most that this request can cost there, at a deployment whose prices are known. `beside` is how many bytes go
     out with it that are not in it."""
-    tokens = most_tokens(deployment, request, beside)
+    tokens = _most_tokens(deployment, request, beside)
     longest = limit(deployment, entry(deployment), request.max_tokens)
     if longest is None:
         longest = longest_answer(deployment) or _UNKNOWN_LONGEST
@@ -469,6 +469,7 @@ def quote(deployment: Deployment, request: Request, beside: int = 0) -> Quote:
     factors = _most_factors(deployment, rates)
     ways = _possible_ways(deployment, rates)
     return Quote(
+        input_tokens=tokens,
         input_nusd=rates.most(_INPUT, ways, tokens) * tokens * factors["input"],
         token_nusd=rates.most(_OUTPUT, ways, tokens) * factors["output"],
         max_tokens=int(longest),

@@ -31,7 +31,7 @@ import anyio.to_thread
 
 from . import ollama
 from .access import wants_login, wants_token
-from .accounts import MOST_NUSD, Quote
+from .accounts import MOST_NUSD, Grant, Quote
 from .admission import Admission
 from .aside import Aside, done
 from .bodies import body_of
@@ -54,7 +54,7 @@ from .faults import (
 from .forms import Form, limit
 from .models import entry
 from .parameters import Passed, Refusals
-from .prices import facts_of, longest_answer, most_tokens, quote
+from .prices import facts_of, longest_answer, quote
 from .reasoning import Kept, Recalled, misses
 from .requests import JSON_TOOL, OLLAMA, Prepared, UnsupportedError, litellm_params, prepare
 from .responses import Reply, Tried, read
@@ -223,10 +223,10 @@ class ModelRouter:
         return self._routes.facts(deployment).why_no_budget
 
     async def ask(
-        self, attempt: Try, request: Request, tenant: str, recalled: Recalled, max_tokens: int | None = None
+        self, attempt: Try, request: Request, tenant: str, recalled: Recalled, grant: Grant | None = None
     ) -> Tried:
-        """Ask one deployment once, for at most `max_tokens` where the request leaves that open. Where it refuses a
-        parameter that can be left out, it is asked again without that, and the result says so.
+        """Ask one deployment once, within what is granted, where anything has to be. Where it refuses a parameter that
+        can be left out, it is asked again without that, and the result says so.
 
         Raises nothing but cancellation before it has begun: a try that is broken off says how far it had come.
         """
@@ -236,9 +236,8 @@ class ModelRouter:
         tried: Tried | None = None
         noted: tuple[str, ...] = ()
         call = Exchange(self._config.max_response_bytes)
-        if max_tokens is not None:
-            most = await done(most_tokens, deployment, request, recalled.bytes, is_large=request.is_large)
-            call.most, call.images = most, request.images
+        if grant is not None:
+            call.most, call.images = grant.input_tokens, request.images
         patience = asyncio.timeout(attempt.limit_s)
         late = f"within {attempt.limit_s:.3g} s"
         try:
@@ -255,7 +254,7 @@ class ModelRouter:
                         self._forms[deployment.id],
                         request,
                         recalled,
-                        max_tokens,
+                        None if grant is None else grant.max_tokens,
                         refusal,
                         speaks_openais=engine.speaks_openais(deployment),
                     ),

@@ -193,7 +193,7 @@ class _Outbox:
         """Hand over a message, and wait while there are too many: in this order, so that none overtakes another."""
         message = item.message
         if isinstance(message, types.JSONRPCResponse) and is_large(message.result):
-            self._put(await beside(_encoded, message))
+            self._put(await beside(_encoded, message, True))
         else:
             self.put(message)
         while len(self._unsent) > _MOST_UNSENT and not self._is_ending:
@@ -298,14 +298,14 @@ class _Outbox:
         await self.aclose()
 
 
-def _encoded(message: types.JSONRPCMessage) -> bytes:
+def _encoded(message: types.JSONRPCMessage, is_long: bool = False) -> bytes:
     """The line of a message. A lone surrogate in it is mended; an answer that is no JSON at all becomes an error."""
     try:
-        return _line(message)
+        return _line(message, is_long)
     except ValueError:
         pass
     try:
-        return _line(type(message).model_validate(scrubbed(message.model_dump(exclude_unset=True))))
+        return _line(type(message).model_validate(scrubbed(message.model_dump(exclude_unset=True))), is_long)
     except (ValueError, RecursionError):
         _log.exception("a message that cannot be written as JSON")
     if isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
@@ -313,8 +313,8 @@ def _encoded(message: types.JSONRPCMessage) -> bytes:
     return b""
 
 
-def _line(message: types.JSONRPCMessage) -> bytes:
-    if isinstance(message, types.JSONRPCResponse) and is_large(message.result):
+def _line(message: types.JSONRPCMessage, is_long: bool = False) -> bytes:
+    if is_long:
         # In steps, between which the loop can go on.
         text = "".join(_encoder.iterencode(message.model_dump(by_alias=True, exclude_unset=True)))
         return text.encode() + b"\n"

@@ -265,7 +265,8 @@ def _values_of(budget: Budget, now: datetime, suffix: str = "") -> dict[str, Any
     return {f"first{suffix}": first, f"last{suffix}": last, f"limit{suffix}": budget.limit_nusd, **groups}
 
 
-_NOBODYS_RESERVE = Reserve("", 1, (), "", "", "", "", Quote(Fraction(), Fraction(), 0, True), (Budget(0, "total"),), 0)
+_NO_QUOTE = Quote(0, Fraction(), Fraction(), 0, True)
+_NOBODYS_RESERVE = Reserve("", 1, (), "", "", "", "", _NO_QUOTE, (Budget(0, "total"),), 0)
 _NOBODYS_CALL = Call("", "", "", "", "", "", (Charge("", "", 0, 0, 0, 0),), 0, 0, "ok", 1, reserved=True)
 
 
@@ -781,7 +782,9 @@ def _grant(connection: sa.Connection, wanted: Reserve, tokens: int, now: datetim
     for number, budget in enumerate(wanted.budgets):
         values |= _values_of(budget, now, f"_of_{number}")
     reserving = _reserving(tuple(len(budget.counted) for budget in wanted.budgets))
-    return Grant(amount, tokens) if reserving.execute(connection, values) == 1 else None
+    if reserving.execute(connection, values) != 1:
+        return None
+    return Grant(amount, tokens, wanted.quote.input_tokens)
 
 
 def _state(connection: sa.Connection, tenant: str, budget: Budget, now: datetime, owner: str = "") -> BudgetState:

@@ -398,16 +398,17 @@ class Limits:
         self._hold("messages: content", _sum_of(messages, "content"), "max_parts")
         self._hold("messages: tool_calls", _sum_of(messages, "tool_calls"), "max_tool_calls")
         self._hold("tools", len(tools), "max_tools")
-        self._hold_all(arguments, 0, "values of JSON", "max_values")
-        self._hold_all(arguments, 1, "characters", "max_request_chars")
+        values, chars = extent(arguments)
+        self._hold_all(arguments, values, "values of JSON", "max_values", 0)
+        self._hold_all(arguments, chars, "characters", "max_request_chars", 1)
 
     def _hold(self, place: str, found: int, key: str) -> None:
         if found > (most := getattr(self, key)):
             raise InvalidArgumentError(f"{place}: {found:,} are more than {most:,} (konstruct.{key}); send fewer")
 
-    def _hold_all(self, arguments: Mapping[str, Any], figure: int, of: str, key: str) -> None:
-        """The same for all arguments together; the largest is to blame."""
-        if (found := extent(arguments)[figure]) > (most := getattr(self, key)):
+    def _hold_all(self, arguments: Mapping[str, Any], found: int, of: str, key: str, figure: int) -> None:
+        """The same for all arguments together; the largest, by that figure of its `extent`, is to blame."""
+        if found > (most := getattr(self, key)):
             largest = max(arguments, key=lambda place: extent({place: arguments[place]})[figure])
             raise InvalidArgumentError(
                 f"{cut(str(largest))}: the {found:,} {of} of all arguments are more than {most:,} (konstruct.{key}); "
