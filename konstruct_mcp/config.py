@@ -614,7 +614,7 @@ class _GroupSettings(_Section):
     model_config = ConfigDict(extra="forbid")
 
     description: Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_one_line)] | None = None
-    formerly: list[Annotated[str, Field(min_length=1)]] | None = None
+    formerly: list[Annotated[str, Field(min_length=1)]] = []
 
 
 class _Entry(_LiteLLMs):
@@ -880,7 +880,7 @@ class _Reading:
 
         described = self._described(konstruct.groups)
         descriptions = {name: settings.description for name, settings in described.items()}
-        self._formerly = {name: tuple(settings.formerly or ()) for name, settings in described.items()}
+        self._formerly = {name: tuple(settings.formerly) for name, settings in described.items()}
         default_group = konstruct.default_group
         if default_group is None:
             default_group = "balanced" if "balanced" in self._known else next(iter(self._known), "")
@@ -1210,7 +1210,7 @@ class _Reading:
             if settings is None:
                 continue
             found[name] = settings
-            for position, former in enumerate(settings.formerly or ()):
+            for position, former in enumerate(settings.formerly):
                 if former in self._known:
                     self._fault(f"{place}.formerly[{position}]", f"{quoted(former)} is still a group of this config")
         return found

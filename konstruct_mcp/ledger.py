@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import logging
 import queue
@@ -63,10 +64,6 @@ class _Job:
     done: asyncio.Future[Any] | None = None
 
 
-class _GoneError(Exception):
-    """There is none, or another one, where the ledger was."""
-
-
 class Ledger:
     """The accounts at one SQLAlchemy URL, with a spool beside them. `start` begins to open them, `aclose` ends.
 
@@ -77,7 +74,8 @@ class Ledger:
     """
 
     def __init__(self, url: str, spool: Path, *, most_in_memory: int = _MOST_IN_MEMORY) -> None:
-        self._url, self._place = url, _file(url)
+        self._url, self._file = url, _file(url)
+        self._place = f": {self._file}" if self._file else ""  # the end of a sentence
         self._spool = Spool(spool)
         self._owner = str(uuid.uuid4())
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -94,7 +92,6 @@ class Ledger:
         self._busy_since: float | None = None  # while the thread works
         self._broken = False  # whether the last failure was of the connection, so that a new one may do
         self._fault: str | None = None  # why no call could be written, until one is
-        self._cure = ""  # what helps against that, as the end of a sentence
         self._spool_fault: OSError | None = None
         self._spooled = False  # since the spool was last folded in
         self._unwritten: dict[str, Call] = {}  # handed over to the thread
@@ -315,21 +312,22 @@ class Ledger:
             return jobs, True
         return jobs, False
 
-    def _open(self) -> None:
-        """Open the database, and fold in what could not be written before."""
+    def _open(self, *, accepting: bool = False) -> None:
+        """Open the database, and fold in what could not be written before. `accepting` takes another one for it."""
+        is_missed = self.has_budgets and not accepting
         store = None
         try:
             from .store import Store
 
             marked = self._spool.ledger_id()
             known = marked or self._id
-            self._is_gone = known is not None and self.has_budgets and not self._has_file()
+            self._is_gone = known is not None and is_missed and not self._has_file()
             store = None if self._is_gone else Store(self._url, _PATIENCE_S)
-            if store is None or (known not in (None, store.id) and self.has_budgets):
+            if store is None or (known not in (None, store.id) and is_missed):
                 self._is_gone = True
                 if marked is None and self._keeps and known is not None:
                     self._spool.mark(known)  # the folder has gone with it, and who accepts another is to see that
-                raise _GoneError("it is gone, or another one is in its place")
+                raise FileNotFoundError(errno.ENOENT, "it is gone, or another one is in its place")
             if self._keeps or self._tries_out:
                 store.try_out()
             self._spool_fault = self._spool.prepare()
@@ -350,18 +348,16 @@ class Ledger:
 
     def _has_file(self) -> bool:
         """Whether the ledger's file is there; True for a database server."""
-        return not self._place or Path(self._place.removeprefix(": ")).exists()
+        return not self._file or Path(self._file).exists()
 
     def _accept(self) -> LedgerError | None:
         """Take what is there for the ledger; why not, where it cannot be."""
         if self._store is None:
             self._open()
-        if self._store is not None or not self._is_gone:
-            nothing = "nothing has disappeared: the ledger is the one that it was"
-            return LedgerError(nothing if self._store is not None else self._unusable())
-        had_budgets, self.has_budgets = self.has_budgets, False
-        self._open()
-        self.has_budgets = had_budgets
+        if self._store is not None:
+            return LedgerError("nothing has disappeared: the ledger is the one that it was")
+        if self._is_gone:
+            self._open(accepting=True)
         if self._store is None:
             return LedgerError(self._unusable())
         self._spool.mark(self._store.id)
@@ -497,8 +493,8 @@ class Ledger:
     def _lost(self, error: Exception) -> None:
         self._broken = bool(getattr(error, "connection_invalidated", False))
         self._fault = self._reason(error)
-        has_gone = self.has_budgets and self._store is not None and not self._has_file()
-        self._cure = f"; {_HOW_ON}" if has_gone or isinstance(error, _GoneError) else ""
+        if self._store is not None:
+            self._is_gone = self.has_budgets and not self._has_file()
         self._spool_fault = self._spool.prepare()
         self._tell()
         if self._store is not None:
@@ -567,7 +563,7 @@ class Ledger:
             return  # as after every call
         with self._telling:
             fault, spool_fault = self._fault, self._spool_fault
-            ledger = f"{fault}{self._place}{self._cure}"
+            ledger = f"{fault}{self._place}{f'; {_HOW_ON}' if self._is_gone else ''}"
             spool = "" if spool_fault is None else f"{self._reason(spool_fault)}: {self._spool.folder}"
             if fault is not None and not self._told:
                 if spool_fault is None:
@@ -595,9 +591,9 @@ def _counted(calls: int) -> str:
 
 
 def _file(url: str) -> str:
-    """The end of a sentence: which file it is. A database server's driver says where that is."""
+    """Which file it is; empty for a database server, whose driver says where that is."""
     scheme, _, rest = url.partition("://")
-    return f": {rest.partition('?')[0][1:]}" if scheme.startswith("sqlite") and rest.startswith("/") else ""
+    return rest.partition("?")[0][1:] if scheme.startswith("sqlite") and rest.startswith("/") else ""
 
 
 async def _beside(act: Callable[[], _T]) -> _T:

@@ -7,8 +7,6 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,15 +38,13 @@ def make_folder(folder: Path) -> None:
             raise
 
 
-@contextmanager
-def new_file(file: Path, mode: int = stat.S_IRUSR | stat.S_IWUSR) -> Iterator[BinaryIO]:
+def new_file(file: Path, mode: int = stat.S_IRUSR | stat.S_IWUSR) -> BinaryIO:
     """A file that was not there, open to be written; `mode` is the most that anybody may do with it.
 
     Raises:
         OSError: it cannot be made, or something is there.
     """
-    with open(file, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as stream:
-        yield stream
+    return open(file, "xb", opener=lambda path, flags: os.open(path, flags, mode))
 
 
 def keep_folder(folder: Path, *, is_shared: bool = False) -> None:

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import cut
 from .ownership import keep_folder, make_folder, new_file, read_kept
@@ -52,10 +52,8 @@ class Spool:
         """Note beside which ledger this folder is, as far as it can be written."""
         with contextlib.suppress(OSError):
             self._enter()
-            with self._part() as part:
-                with new_file(part) as file:
-                    file.write(ledger_id.encode())
-                part.replace(self._mark)
+            with self._replacing(self._mark) as file:
+                file.write(ledger_id.encode())
 
     def prepare(self) -> OSError | None:
         """Make the folder, and in it a file that only takes up room, which a full disk would not give us.
@@ -83,19 +81,20 @@ class Spool:
         keep_folder(self.folder)
 
     def _try_out(self, size: int, keep_as: Path | None = None) -> None:
-        with self._part() as part:
-            with new_file(part) as file:
-                # Random, since a file system may compress or leave out what is all the same.
-                file.write(os.urandom(size))
-            if keep_as is not None:
-                part.replace(keep_as)
+        with self._replacing(keep_as) as file:
+            # Random, since a file system may compress or leave out what is all the same.
+            file.write(os.urandom(size))
 
     @contextlib.contextmanager
-    def _part(self) -> Iterator[Path]:
-        """A name that nobody has, nor can foresee, for a file that is gone in the end unless it was renamed."""
+    def _replacing(self, place: Path | None) -> Iterator[BinaryIO]:
+        """A file to write, under a name that nobody has, nor can foresee: once it is written it takes the place of
+        another, or for None is gone."""
         part = self.folder / f"{uuid.uuid4()}.part"
         try:
-            yield part
+            with new_file(part) as file:
+                yield file
+            if place is not None:
+                part.replace(place)
         finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
@@ -116,13 +115,11 @@ class Spool:
 
     def _write(self, row_id: str, row: dict[str, Any]) -> None:
         self._enter()
-        with self._part() as part:  # two threads may bring the same row
-            with new_file(part) as file:
-                file.write(json.dumps(row).encode())
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.folder / f"{row_id}.json")
-            self._sync_folder()
+        with self._replacing(self.folder / f"{row_id}.json") as file:  # two threads may bring the same row
+            file.write(json.dumps(row).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self._sync_folder()
 
     def _sync_folder(self) -> None:
         if os.name == "posix":  # elsewhere a folder cannot be opened, nor need it be

@@ -40,7 +40,7 @@ from .accounts import MOST_NUSD, Budget, Call, Charge, Grant, Quote, Reserve
 from .errors import LedgerError
 from .masking import with_whole_password
 from .ownership import keep_file, keep_folder, make_folder
-from .types import BudgetState, Spend
+from .types import SPEND_SUMS, BudgetState, Spend
 
 HEAD = "0003"  # the newest migration: what this version reads and writes
 _VERSION_TABLE = "konstruct_version"
@@ -110,12 +110,8 @@ reservations = sa.Table(
     sa.Column("model", _name),
     sa.Column("held_on", sa.String(10)),  # since it has lapsed, and is in the sums of that day
 )
-_FIGURES = (
-    *("calls", "failed", "unpriced", "input_tokens", "output_tokens", "cached_tokens", "cost_nusd", "held_nusd"),
-    "unbounded",
-)
 _KEY = tuple(column.name for column in spend.primary_key.columns)
-_OF, _MORE = [f"of_{name}" for name in _KEY], [f"more_{name}" for name in _FIGURES]
+_OF, _MORE = [f"of_{name}" for name in _KEY], [f"more_{name}" for name in SPEND_SUMS]
 
 
 class _Ready:
@@ -148,7 +144,7 @@ _INSERT_SPEND = sa.insert(spend)
 _ADD_SPEND = _Ready(
     sa.update(spend)
     .where(*(spend.c[name] == sa.bindparam(of) for name, of in zip(_KEY, _OF, strict=True)))
-    .values({name: spend.c[name] + sa.bindparam(more) for name, more in zip(_FIGURES, _MORE, strict=True)})
+    .values({name: spend.c[name] + sa.bindparam(more) for name, more in zip(SPEND_SUMS, _MORE, strict=True)})
 )
 _FIND_CALLS = sa.select(calls.c.id, calls.c.outcome, calls.c.time).where(
     calls.c.id.in_(sa.bindparam("ids", expanding=True))
@@ -540,7 +536,7 @@ class Store:
         self, tenant: str | None = None, group: str | None = None, since: str | None = None, until: str | None = None
     ) -> list[Spend]:
         """What was spent, of one tenant or all, on one group or all, between two days (both included)."""
-        query = sa.select(*(spend.c[name] for name in ("day", "tenant", "group", "model", *_FIGURES)))
+        query = sa.select(*(spend.c[name] for name in ("day", "tenant", "group", "model", *SPEND_SUMS)))
         if tenant is not None:
             query = query.where(spend.c.tenant == tenant)
         if group is not None:
@@ -629,23 +625,24 @@ def _record(connection: sa.Connection, recorded: Sequence[Call], *, again: bool)
         if not recorded:
             return
         if lost := [row.id for row in found if row.outcome == LOST]:
-            no_more = _lost(connection.execute(_HELD, {"ids": lost}).mappings().all())
+            held = connection.execute(_HELD, {"ids": lost}).mappings().all()
+            no_more = [_lost(rows, rows[-1]["held_on"]) for rows in _by_call(held)]
             connection.execute(_TAKE_BACK, {"ids": lost})
     _INSERT_CALL.execute(connection, *map(_row, recorded))
-    if held := [call.id for call in recorded if call.reserved]:
-        connection.execute(_GIVE_UP, {"ids": held})
+    if reserved := [call.id for call in recorded if call.reserved]:
+        connection.execute(_GIVE_UP, {"ids": reserved})
     taken_back = ((key, [-figure for figure in figures]) for call in no_more for key, figures in _entries(call))
     _add(connection, [*taken_back, *(entry for call in recorded for entry in _entries(call))])
 
 
 def _add(connection: sa.Connection, entries: Iterable[tuple[_Key, list[int]]]) -> None:
-    sums: defaultdict[_Key, list[int]] = defaultdict(lambda: [0] * len(_FIGURES))
+    sums: defaultdict[_Key, list[int]] = defaultdict(lambda: [0] * len(SPEND_SUMS))
     for key, figures in entries:
         sums[key] = [a + b for a, b in zip(sums[key], figures, strict=True)]
     for key in sorted(sums):
         values = dict(zip((*_OF, *_MORE), (*key, *sums[key]), strict=True))
         if not _ADD_SPEND.execute(connection, values):
-            connection.execute(_INSERT_SPEND, dict(zip((*_KEY, *_FIGURES), (*key, *sums[key]), strict=True)))
+            connection.execute(_INSERT_SPEND, dict(zip((*_KEY, *SPEND_SUMS), (*key, *sums[key]), strict=True)))
 
 
 def _row(call: Call) -> dict[str, Any]:
@@ -676,20 +673,31 @@ def _entries(call: Call) -> Iterator[tuple[_Key, list[int]]]:
     unknown where the first is that makes it so."""
     day = call.time[:10]
     own = call.tenant, day, call.group_served or call.group_asked, call.model or ""
-    yield own, [1, int(call.outcome != "ok"), *[0] * 7]
+    yield own, _figures(calls=1, failed=int(call.outcome != "ok"))
     if call.cost_nusd is None:
         charge = next((charge for charge in call.charges if charge.cost_nusd is None), None)
         where = own if charge is None else (call.tenant, day, charge.group, charge.model)
-        yield where, [0, 0, 1, *[0] * 5, int(call.most_nusd is None)]
+        yield where, _figures(unpriced=1, unbounded=int(call.most_nusd is None))
     yield from _charged(call)
 
 
 def _charged(call: Call) -> Iterator[tuple[_Key, list[int]]]:
     for charge in call.charges:
-        tokens = [charge.input_tokens, charge.output_tokens, charge.cached_tokens]
         held = charge.most_nusd if charge.cost_nusd is None else 0
-        amounts = [min(charge.cost_nusd or 0, MOST_NUSD), min(held or 0, MOST_NUSD)]
-        yield (call.tenant, call.time[:10], charge.group, charge.model), [0, 0, 0, *tokens, *amounts, 0]
+        yield (
+            (call.tenant, call.time[:10], charge.group, charge.model),
+            _figures(
+                input_tokens=charge.input_tokens,
+                output_tokens=charge.output_tokens,
+                cached_tokens=charge.cached_tokens,
+                cost_nusd=min(charge.cost_nusd or 0, MOST_NUSD),
+                held_nusd=min(held or 0, MOST_NUSD),
+            ),
+        )
+
+
+def _figures(**figures: int) -> list[int]:
+    return [*(dict.fromkeys(SPEND_SUMS, 0) | figures).values()]
 
 
 _Reserved = Mapping[Any, Any]  # a row of the reservations, by its columns' names
@@ -699,10 +707,10 @@ def _lose(connection: sa.Connection, lapsed: Sequence[_Reserved]) -> None:
     """Make lost calls of reservations that have lapsed."""
     ids = sorted({row["call_id"] for row in lapsed})
     found = {row.id: row for row in connection.execute(_FIND_CALLS, {"ids": ids})}
-    new: list[_Reserved] = []
-    more: list[_Reserved] = []
-    for id_, of_one in itertools.groupby(lapsed, lambda row: str(row["call_id"])):
-        rows, known = list(of_one), found.get(id_)
+    new: list[Call] = []
+    for rows in _by_call(lapsed):
+        id_ = rows[0]["call_id"]
+        known = found.get(id_)
         if known is not None and known.outcome != LOST:  # granted after its end, and spent by nobody
             connection.execute(_GIVE_UP, {"ids": [id_]})
             continue
@@ -710,38 +718,39 @@ def _lose(connection: sa.Connection, lapsed: Sequence[_Reserved]) -> None:
         day = latest.date().isoformat() if known is None else known.time[:10]
         for row in rows:
             connection.execute(_HOLD, {"id": id_, "of_attempt": row["attempt"], "day": day})
-        (new if known is None else more).extend({**row, "held_on": day} for row in rows)
+        call = _lost(rows, day)
+        if known is None:
+            new.append(call)
+        else:  # its process was back, and has gone again
+            _add(connection, _charged(call))
     if new:
-        _record(connection, _lost(new), again=False)
-    for call in _lost(more):  # its process was back, and has gone again
-        _add(connection, _charged(call))
+        _record(connection, new, again=False)
 
 
-def _lost(held: Sequence[_Reserved]) -> list[Call]:
-    """The calls that these reservations were made for, as far as they tell; those of one call stand together."""
-    found = []
-    for id_, of_one in itertools.groupby(held, lambda row: str(row["call_id"])):
-        rows = list(of_one)
-        charges = tuple(
-            Charge(row["group"], row["model"] or "", 0, 0, 0, None, most_nusd=int(row["amount_nusd"])) for row in rows
-        )
-        found.append(
-            Call(
-                id=id_,
-                time=f"{rows[-1]['held_on']}T00:00:00.000000Z",
-                tenant=rows[0]["tenant"],
-                group_asked=rows[0]["group"],
-                group_served=None,
-                model=None,
-                charges=charges,
-                cost_nusd=None,
-                duration_ms=0,
-                outcome=LOST,
-                attempts=len(rows),
-                most_nusd=sum(charge.most_nusd or 0 for charge in charges),
-            )
-        )
-    return found
+def _by_call(held: Iterable[_Reserved]) -> Iterator[list[_Reserved]]:
+    """Those of one call together, where they stand so."""
+    return (list(rows) for _, rows in itertools.groupby(held, lambda row: row["call_id"]))
+
+
+def _lost(held: Sequence[_Reserved], day: str) -> Call:
+    """The call that these reservations were made for, as far as they tell."""
+    charges = tuple(
+        Charge(row["group"], row["model"] or "", 0, 0, 0, None, most_nusd=int(row["amount_nusd"])) for row in held
+    )
+    return Call(
+        id=held[0]["call_id"],
+        time=f"{day}T00:00:00.000000Z",
+        tenant=held[0]["tenant"],
+        group_asked=held[0]["group"],
+        group_served=None,
+        model=None,
+        charges=charges,
+        cost_nusd=None,
+        duration_ms=0,
+        outcome=LOST,
+        attempts=len(held),
+        most_nusd=sum(charge.most_nusd or 0 for charge in charges),
+    )
 
 
 def _shorten(connection: sa.Connection, now: datetime) -> None:

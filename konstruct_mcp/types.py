@@ -834,7 +834,7 @@ class Spend:
 
 
 _SPEND_FIGURES = ("calls", "failed", "unpriced", "input_tokens", "output_tokens", "cached_tokens")
-_SUMS = (*_SPEND_FIGURES, "cost_nusd", "held_nusd", "unbounded")
+SPEND_SUMS = (*_SPEND_FIGURES, "cost_nusd", "held_nusd", "unbounded")
 
 
 def summed(lines: Iterable[Spend], by: Dimension | None = None) -> list[Spend]:
@@ -844,7 +844,7 @@ def summed(lines: Iterable[Spend], by: Dimension | None = None) -> list[Spend]:
         sums.setdefault(getattr(line, by) if by else "", []).append(line)
     total = []
     for value, of_value in sums.items():
-        figures = {name: sum(getattr(line, name) for line in of_value) for name in _SUMS}
+        figures = {name: sum(getattr(line, name) for line in of_value) for name in SPEND_SUMS}
         kept = {by: value} if by else {}
         total.append(Spend(**{"day": "", "tenant": "", "group": "", "model": "", **kept}, **figures))  # type: ignore[arg-type]
     if by == "day":
