@@ -81,12 +81,8 @@ def is_provider(name: str) -> bool:
 
 @functools.cache
 def _words_of_addresses() -> frozenset[str]:
-    addresses = (
-        "//" + address.partition("://")[2] if "://" in address else f"//{address}" for address in _data()["endpoints"]
-    )
-    return frozenset(part for address in addresses for part in urlsplit(address).path.split("/")) | {
-        *_data()["providers"]
-    }
+    paths = (urlsplit("//" + address.rpartition("://")[2]).path for address in _data()["endpoints"])
+    return frozenset(part for path in paths for part in path.split("/")).union(_data()["providers"])
 
 
 def is_word_of_an_address(part: str) -> bool:

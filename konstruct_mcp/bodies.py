@@ -18,7 +18,7 @@ from .prices import Served, Tokens
 from .routing import FaultKind
 from .types import FinishReason, FunctionCall, ToolCall
 
-MOST_TOKENS = 10**8  # of one try: more is no count
+_MOST_TOKENS = 10**8  # of one try: more is no count
 _MOST_OF_AN_ERROR = 8_000  # characters: more than is looked at
 MOST_USD = 10**6  # of one try: no price that anybody would pay
 Form = str  # of an answer: a key of `_READERS`, or "error"
@@ -421,7 +421,7 @@ def count_of(value: Any) -> int | None:
     """The tokens that a provider says; None where it is no number of them."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
     return value if is_count else None
 
 

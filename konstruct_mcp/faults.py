@@ -484,17 +484,17 @@ def _http_fault(
 ) -> Fault:
     if status < 400:
         return fault_of_body(status, said.number or said.codes, said.message, secrets)
-    found = _fault_of_status(status, said, litellm_says, headers, secrets)
-    is_of_its_size = said.says(_TOO_LARGE) or said.says(_TOO_DEAR)
-    return replace(found, only_said=is_of_its_size or status not in _SPEAK_FOR_THEMSELVES)
+    found = _fault_of_status(status, said, litellm_says, headers)
+    reason = (_one_line(said.message, secrets) or found.detail) if found.reason else ""
+    only_said = status not in _SPEAK_FOR_THEMSELVES or said.says(_TOO_LARGE) or said.says(_TOO_DEAR)
+    return replace(found, reason=reason, only_said=only_said)
 
 
-def _fault_of_status(
-    status: int, said: _Said, litellm_says: Collection[str], headers: Mapping[str, str], secrets: Collection[str]
-) -> Fault:
+def _fault_of_status(status: int, said: _Said, litellm_says: Collection[str], headers: Mapping[str, str]) -> Fault:
+    """Its reason is the provider's words as they are."""
     detail = f"HTTP {status}"
     retry_after_s = said.wait_s if (told := _retry_after(headers)) is None else told
-    reason = _one_line(said.message, secrets) or detail
+    reason = said.message or detail
     if status == 407:
         return Fault(FaultKind.CONNECTION, detail, sent=False, lasting=True)
     if status in (400, 422) and _ANSWER_LIMIT.search(said.message):
@@ -789,7 +789,10 @@ def _one_line(text: str, secrets: Collection[str]) -> str:
 def _without_beginning(text: str, secrets: Collection[str]) -> str:
     """A text that does not end in the beginning of a secret."""
     for secret in secrets:
-        for length in range(len(secret) - 1, _LEAST_BEGINNING - 1, -1):
+        longest = min(len(secret) - 1, len(text))
+        if longest < _LEAST_BEGINNING or secret[:_LEAST_BEGINNING] not in text[-longest:]:
+            continue
+        for length in range(longest, _LEAST_BEGINNING - 1, -1):
             if text.endswith(secret[:length]):
                 return f"{text[:-length]}{MASK}"
     return text

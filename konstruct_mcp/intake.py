@@ -18,7 +18,7 @@ import heapq
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from .bodies import lightened
 from .routing import Fault, FaultError, FaultKind
@@ -38,12 +38,12 @@ _LEAST_SPARED = 2**16  # bytes of a string that may be an image
 class Intake:
     """Of one HTTP answer. `take` what comes, then `end`: both yield after each step what is to be handed on by then."""
 
-    def __init__(self, most_bytes: int, encodings: Sequence[str], *, is_error: bool, is_stream: bool = False) -> None:
+    def __init__(self, most_bytes: int, encoding: str, *, is_error: bool, is_stream: bool = False) -> None:
         """A stream is handed on as it comes, since whoever reads it does so in steps.
 
         Args:
             most_bytes: that are read, packed as well as unpacked.
-            encodings: of the body, in the order in which they were applied.
+            encoding: of the body, in the words of its header; empty for none.
 
         Raises:
             FaultError: it is in one that cannot be unpacked.
@@ -55,7 +55,8 @@ class Intake:
         self._sieve: _Sieve | None = None
         self._is_events = False
         self._line = b""  # of an event, as far as it has come
-        found = [_decoder(name) for name in reversed(encodings) if name not in ("", "identity")][: _MOST_DECODERS + 1]
+        names = [name.strip() for name in reversed(encoding.lower().split(","))]
+        found = [_decoder(name) for name in names if name not in ("", "identity")][: _MOST_DECODERS + 1]
         self._decoders = [decoder for decoder in found if decoder is not None]
         if not len(self._decoders) == len(found) <= _MOST_DECODERS:
             self._refuse("packed in a way that was not asked for")
@@ -86,13 +87,25 @@ class Intake:
             if self.is_full:
                 return
 
+    def all_of(self, coming: Iterable[bytes]) -> Iterator[bytes]:
+        """What is handed on of all that comes, of which no more is taken than that.
+
+        Raises:
+            FaultError: as `take`.
+        """
+        for raw in coming:
+            yield from self.take(raw)
+            if self.is_full:
+                break
+        yield from self.end()
+
     def end(self) -> Iterator[bytes]:
         """Raises:
         FaultError: as `take`.
         """
         if self._sieve is None:
             content = b"".join(self._held)
-            if content.count(b",") + content.count(b"{") + content.count(b"[") <= _FEW_PARTS:
+            if _parts_of(content) <= _FEW_PARTS:
                 yield content
                 return
         sieve = self._sift(is_end=True)
@@ -224,7 +237,6 @@ class _Sieve:
     """Reads JSON as far as to know what is a string and what is not; lets pass what is not too much.
 
     Attributes:
-        parts: of the JSON.
         is_full: whether of an error there is enough.
     """
 
@@ -240,7 +252,7 @@ class _Sieve:
         self._string_bytes = 0
         self._is_image = False  # whether that is nothing else, and already too long to be kept
         self._broken_off = b""  # an escape of which the rest has not come
-        self.parts = 0
+        self._parts = 0
         self.is_full = False
 
     def sift(self, data: bytes) -> None:
@@ -267,10 +279,10 @@ class _Sieve:
                 stop = data.find(b'"', at) + 1 or end
                 self._is_in_string = data[stop - 1] == _QUOTE
             outside = data[at:stop]
-            self.parts += outside.count(b",") + outside.count(b"{") + outside.count(b"[")
+            self._parts += _parts_of(outside)
             self._keep(outside)
             at = stop
-        if self.parts > _MOST_PARTS:
+        if self._parts > _MOST_PARTS:
             if not self._is_error:
                 raise _no_answer("of more parts than any answer")
             self.is_full = True
@@ -323,6 +335,11 @@ class _Sieve:
     @staticmethod
     def _too_long() -> FaultError:
         return _no_answer(f"of more than {_MOST_KEPT / 10**6:g} MB of text")
+
+
+def _parts_of(outside: bytes) -> int:
+    """How many there are in what stands outside of strings."""
+    return outside.count(b",") + outside.count(b"{") + outside.count(b"[")
 
 
 def _in_string(data: bytes, at: int) -> bytes:

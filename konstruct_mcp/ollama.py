@@ -117,7 +117,9 @@ def prepare(
     if (temperature := asked.get("temperature")) is not None:
         options["temperature"] = temperature
     if limit is None:  # -1 and -2 are words for none
-        options |= {key: value for key, value in deployment.params.items() if key == "num_predict"}
+        for said in (deployment.params, deployment.params.get("options")):
+            if isinstance(said, Mapping) and "num_predict" in said:
+                options["num_predict"] = _option("num_predict", said["num_predict"])
     else:
         options["num_predict"] = limit
         places["max_tokens"] = ("options", "num_predict")

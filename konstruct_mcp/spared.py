@@ -174,10 +174,12 @@ class Exchange:
 
     def _size(self, body: bytes) -> int:
         """Of what is said in it, with no letter escaped that need not be; images are paid for by their number."""
-        place = 0
+        parts, place = [], 0
         for image in self.images:
             if (found := body.find(image.encode(), place)) >= 0:
-                body, place = body[:found] + body[found + len(image) :], found
+                parts.append(body[place:found])
+                place = found + len(image)
+        body = b"".join((*parts, body[place:]))
         with contextlib.suppress(ValueError, RecursionError):
             body = json.dumps(json.loads(body), ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
         return len(body)
@@ -280,11 +282,7 @@ def _take_in_so_much() -> None:
             self._inner, self._intake = inner, intake
 
         def __iter__(self) -> Iterator[bytes]:
-            for raw in self._inner:
-                yield from self._intake.take(raw)
-                if self._intake.is_full:
-                    break
-            yield from self._intake.end()
+            return self._intake.all_of(self._inner)
 
         def close(self) -> None:
             self._inner.close()
@@ -296,7 +294,7 @@ def _take_in_so_much() -> None:
             response.stream,
             Intake(
                 _MOST_OF_A_LOGIN if call is None else call.most_bytes,
-                () if packed is None else [name.strip().lower() for name in packed.split(",")],
+                packed or "",
                 is_error=not response.is_success,
                 is_stream=is_stream and response.is_success,
             ),
@@ -367,21 +365,20 @@ def _take_in_so_much() -> None:
 @functools.cache
 def _take_in_so_much_of_tokens() -> None:
     """The same for what Google's and Microsoft's libraries fetch tokens with, which nobody else here needs."""
-    import requests
+    from requests.adapters import HTTPAdapter  # where each answer comes by, that which points elsewhere too
 
-    loose: Any = requests.Session
+    loose: Any = HTTPAdapter
     send = loose.send
 
     @functools.wraps(send)
-    def sent(self: Any, request: Any, **kwargs: Any) -> Any:
+    def sent(self: Any, request: Any, stream: bool = False, *args: Any, **kwargs: Any) -> Any:
         if ours.get() is None:
-            return send(self, request, **kwargs)
-        response = send(self, request, **kwargs | {"stream": True})
-        packed = response.headers.get("content-encoding", "").lower().split(",")
-        intake = Intake(_MOST_OF_A_LOGIN, [name.strip() for name in packed], is_error=not response.ok)
+            return send(self, request, stream, *args, **kwargs)
+        response = send(self, request, True, *args, **kwargs)
+        intake = Intake(_MOST_OF_A_LOGIN, response.headers.get("content-encoding", ""), is_error=not response.ok)
         with response:
-            content = [piece for raw in response.raw.stream(2**16, decode_content=False) for piece in intake.take(raw)]
-            response._content, response._content_consumed = b"".join((*content, *intake.end())), True
+            coming = response.raw.stream(2**16, decode_content=False)
+            response._content, response._content_consumed = b"".join(intake.all_of(coming)), True
         return response
 
     loose.send = sent
@@ -426,7 +423,8 @@ def _take_note_of_requests() -> None:
             if (call := exchange.get()) is not None:
                 data, value = kwargs.get("data"), kwargs.get("json")
                 body = data if value is None else json.dumps(value)
-                # One that comes piece by piece comes from httpx, and has been looked at.
+                if isinstance(kwargs.get("headers"), httpx.Headers):
+                    body = None  # it comes from httpx, and has been looked at
                 call.leave(body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else b"")
                 call.waits = True
                 session._trust_env = False  # LiteLLM says by which proxy; what is left of it is a `.netrc`

@@ -89,7 +89,8 @@ class Provider:
     `tls` makes it speak HTTPS, which is asked for nothing where its certificate is not trusted.
 
     requests      every request in order, also those for something else (they are answered as `also` says, or 404)
-    also          by path, what is answered to those, as JSON: Ollama's `/api/show`; or what makes that of the request
+    also          by path, what is answered to those, as JSON: Ollama's `/api/show`; or a `Raw` or `Endless` answer, or
+                  what makes one of these of the request
     calls         how many completion requests came in
     in_flight     how many of them are being answered now; `most_in_flight` is the highest that this ever was
     disconnected  how many clients went away before their answer was complete
@@ -224,7 +225,8 @@ class Provider:
                 self.requests.append(received)
             if (known := self.also.get(received.path)) is not None:
                 known = known(received) if callable(known) else known
-                await connection.send(200, json.dumps(known).encode())
+                whole = known if isinstance(known, Raw | Endless) else Raw(json.dumps(known).encode())
+                await connection.unless_gone(whole.give(received, connection))
             else:
                 await connection.send(404, b'{"error": "the fake has no such endpoint"}')
             return

@@ -277,7 +277,7 @@ async def test_a_long_answer_in_events_is_read_to_its_end(tmp_path: Path) -> Non
     whole = {"type": "response.completed", "response": {"status": "completed", "output": [item]}}
     body = piece * 20_000 + f"event: response.completed\ndata: {json.dumps(whole)}\n\n"
 
-    intake, content = Intake(64_000_000, (), is_error=False), b""
+    intake, content = Intake(64_000_000, "", is_error=False), b""
     for at in range(0, len(body), 999):
         content += b"".join(intake.take(body[at : at + 999].encode()))
     content += b"".join(intake.end())
@@ -320,6 +320,30 @@ async def test_so_much_is_no_token(tmp_path: Path) -> None:
         }
         async with opened(tmp_path, config) as konstruct:
             assert said(await konstruct.complete(HELLO)) == "unusable answer (of more than 1.05 MB)"
+
+
+async def test_a_token_is_fetched_from_where_its_address_points(tmp_path: Path) -> None:
+    with Provider("vertex") as provider:
+        provider.also["/elsewhere"] = provider.also["/token"]
+        provider.also["/token"] = Raw(b"moved", status=307, headers={"location": f"{provider.root}/elsewhere"})
+        config = {"model_list": [entry("it", reaching(provider, "vertex_ai/gemini-2.5-pro"))]}
+        async with opened(tmp_path, config) as konstruct:
+            assert (await konstruct.complete(HELLO)).content == "Hello from vertex"
+
+
+async def test_a_refusal_of_a_token_that_does_not_end_is_left(tmp_path: Path) -> None:
+    with Provider("vertex") as provider, Provider("openai") as behind:
+        provider.also["/token"] = Endless(b'{"error": "', b"a" * 2**16, status=400)
+        behind.script(Text(BEHIND))
+        config = {
+            "model_list": [
+                entry("it", reaching(provider, "vertex_ai/gemini-2.5-pro"), order=1),
+                entry("it", reaching(behind, "openai/gpt-4o"), order=2),
+            ]
+        }
+        async with opened(tmp_path, config) as konstruct:
+            why = said(await konstruct.complete(HELLO))
+        assert why == "not asked: LiteLLM cannot make its request; check its settings"
 
 
 # -- connections -------------------------------------------------------------------------------------------------------

@@ -73,6 +73,7 @@ class TestSettings:
             ({"max_tokens": 50}, {"num_predict": 50}),
             ({"max_completion_tokens": 50}, {"num_predict": 50}),
             ({"num_predict": -1}, {"num_predict": -1}),
+            ({"options": {"num_predict": -1}}, {"num_predict": -1}),
             ({"top_k": 20, "top_p": 0.9, "min_p": 0.1}, {"top_k": 20, "top_p": 0.9, "min_p": 0.1}),
             ({"repeat_penalty": 1.1, "mirostat": 2}, {"repeat_penalty": 1.1, "mirostat": 2}),
             ({"num_gpu": 0, "num_thread": 4, "use_mmap": False}, {"num_gpu": 0, "num_thread": 4, "use_mmap": False}),
