@@ -90,6 +90,7 @@ class Attack:
             f"${seen.on_budget_nusd / 1e9:.6f} on the budget": seen.on_budget_nusd > USD * 1e9,
             f"said {len(seen.said)} characters": len(seen.said) > MOST_SAID,
             "showed a traceback": "Traceback" in seen.said,
+            "asked nobody": self.side == "many" and not seen.billed,
         }
         return [what for what, is_so in wrong.items() if is_so]
 
@@ -346,8 +347,7 @@ def line(arguments: bytes) -> bytes:
 
 
 REFUSED = ("invalid_argument",)
-OR_BROKE = ("invalid_argument", "budget_exceeded", "context_overflow")
-ANY = ("ok", *OR_BROKE, "unsupported", "all_failed", "bad_request", "deadline_exceeded")
+ANY = ("ok", *REFUSED, "budget_exceeded", "context_overflow", "unsupported", "all_failed", "bad_request")
 
 
 def _caller(name: str, group: str, comes_back: tuple[str, ...], arguments: Any, **more: Any) -> Attack:
@@ -431,7 +431,7 @@ def lines() -> Iterator[Attack]:
     yield Attack(
         "brackets, a quote, and escaped quotes", "line", "openai", bad, lambda: line(quoted + b'"' + b"]" * 2000)
     )
-    yield Attack("the same, never closed", "line", "openai", (*bad, "None"), lambda: line(quoted), is_short=False)
+    yield Attack("the same, never closed", "line", "openai", bad, lambda: line(quoted), is_short=False)
     yield Attack(
         "a line nested 100,000 levels", "line", "openai", bad, lambda: line(b'{"a":' * 100_000 + b"1" + b"}" * 100_001)
     )
@@ -623,7 +623,7 @@ ABSURD: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def many() -> Iterator[Attack]:
-    """At a provider that bills once it has begun: 4,000 tokens of an answer, twenty times, and no count of them."""
+    """At a provider that bills once it has begun: the budget affords some of twenty answers, and none has a count."""
     broken: dict[str, tuple[Answer, dict[str, Any]]] = {
         "20 calls with half a second": (Hang(), {"timeout_s": 0.5}),
         "20 unreadable answers": (Raw(b"{"), {}),
@@ -634,8 +634,8 @@ def many() -> Iterator[Attack]:
     came = ("timeout", *REFUSING, "budget_exceeded")
     for name, (answer, arguments) in broken.items():
         for group in ("openai", "anthropic"):
-            asked = {"max_tokens": 4000, **arguments}
-            is_short = group == "anthropic"
+            asked = {"max_tokens": 4000 if group == "openai" else 400, **arguments}
+            is_short = group == "anthropic" and "timeout_s" not in arguments
             yield Attack(name, "many", group, came, asked, answer, times=20, is_short=is_short)
 
 
