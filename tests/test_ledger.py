@@ -23,7 +23,7 @@ from typing import Any
 import anyio
 import pytest
 import sqlalchemy as sa
-from accounts import COST_NUSD, OUTPUT_NUSD, accounted
+from accounts import COST_NUSD, OUTPUT_NUSD, WAITING, accounted
 from databases import Database, PostgreSQL, sqlite
 from lines import SERVER, Process
 from processes import WAIT_S, wait_for
@@ -31,7 +31,6 @@ from providers import Drop, Gate, Hang, Provider, Raw, Status, Text
 from worlds import HELLO, connected, opened, write
 
 from konstruct_mcp import Konstruct, KonstructError
-from konstruct_mcp.accounts import Call, Charge
 from konstruct_mcp.store import HEAD
 
 World = Callable[..., Any]
@@ -515,10 +514,6 @@ def spooled(folder: Path, kind: str = "json") -> list[Path]:
     return sorted(folder.glob(f"**/*.spool/*.{kind}"))
 
 
-WAITING = Call(
-    *("waiting", "2026-01-01T00:00:00.000000Z", "acme", "paid", "paid", "openai/paid"),
-    *((Charge("paid", "openai/paid", 11, 7, 0, COST_NUSD),), COST_NUSD, 1, "ok", 1),
-)
 WRONG: tuple[dict[str, Any], ...] = (
     *({"id": None}, {"id": 7}, {"tenant": ""}, {"tenant": "a\0b"}, {"tenant": "\x1b[2J"}, {"tenant": "\ud800"}),
     *({"tenant": ["acme"]}, {"group_asked": {}}, {"model": ["x"]}, {"outcome": None}, {"reserved": "yes"}, {"more": 1}),

@@ -123,7 +123,7 @@ async def test_a_change_of_the_config_lets_more_in(ollama: Provider, tmp_path: P
 
 
 @pytest.mark.parametrize("calls", [3000, pytest.param(10_000, marks=pytest.mark.long)])
-def test_ten_thousand_calls_at_once_are_all_answered_in_little_memory(
+def test_very_many_calls_at_once_are_all_answered_in_little_memory(
     ollama: Provider, tmp_path: Path, nursery: Nursery | None, calls: int
 ) -> None:
     at_once, queue = 50, 200
@@ -156,7 +156,7 @@ def test_ten_thousand_calls_at_once_are_all_answered_in_little_memory(
         sending.join()
     assert len(texts) == calls
     assert sum('"content":"answered"' in text for text in texts) == at_once + queue
-    assert grown < 64 * 2**20  # a task and a request each would be some 20 KB: 200 MB
+    assert grown < min(64 * 2**20, calls * 10_000)  # a task and a request each would be some 20 KB
 
 
 async def test_one_tenants_flood_keeps_another_neither_waiting_nor_out(ollama: Provider, tmp_path: Path) -> None:
