@@ -154,7 +154,7 @@ class TestACall:
             await konstruct.complete(HELLO, tenant_id="first", max_tokens=100)  # LiteLLM is loaded
             for tenant, (answer, held) in ends.items():
                 world.openai.script(answer)
-                timeout_s = 0.3 if "timed-out" in tenant else None
+                timeout_s = 1 if "timed-out" in tenant else None
                 call = konstruct.complete(HELLO, tenant_id=tenant, max_tokens=100, timeout_s=timeout_s)
                 asking = asyncio.ensure_future(call)
                 if tenant == "cancelled":
@@ -235,7 +235,8 @@ class TestACall:
             affords = 10**8 // (4000 * OUTPUT_NUSD + 60 * INPUT_NUSD)
             pending = set(calls)
             while len(pending) > affords:
-                _, pending = await asyncio.wait(pending, timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+                done, pending = await asyncio.wait(pending, timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+                assert done
             await world.openai.until(lambda: len(billed) == affords)
             for call in calls:
                 call.cancel()

@@ -375,5 +375,7 @@ async def test_a_failed_load_of_litellm_is_tried_again(tmp_path: Path, monkeypat
                     completion = await konstruct.complete(HELLO)
                     break
                 except InternalError:
-                    continue
+                    await asyncio.sleep(0.05)
+            else:
+                pytest.fail("not loaded again")
             assert completion.content == "Hello from openai"
