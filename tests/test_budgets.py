@@ -681,9 +681,7 @@ class TestABudget:
                 await call
         database.engine.dispose()
 
-    async def test_on_a_group_counts_what_was_spent_under_its_former_name(
-        self, world: World, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    async def test_on_a_group_counts_what_was_spent_under_its_former_name(self, world: World) -> None:
         used_up = {"usd": usd(COST_NUSD + 200 * OUTPUT_NUSD), "per": "day"}
 
         def named(name: str, **settings: Any) -> dict[str, Any]:
