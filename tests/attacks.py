@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 from databases import sqlite
 from lines import Process, call
 from providers import Answer, Changed, Hang, Provider, Raw, Status, Text
-from worlds import entry, reaching, write
+from worlds import HELLO, IMAGE, by, entry, reaching, write
 
 USD = 0.05  # the budget of each tenant; each attack has its own
 MB = 2**20
@@ -261,8 +261,6 @@ def _outcome(answer: dict[str, Any]) -> tuple[str, str]:
 
 # -- callers -----------------------------------------------------------------------------------------------------------
 
-HELLO = [{"role": "user", "content": "Hello"}]
-
 
 def doubling(levels: int) -> dict[str, Any]:
     """A schema whose definitions each name the next one twice."""
@@ -298,7 +296,7 @@ CYCLE = {
 
 
 def as_format(schema: Any) -> dict[str, Any]:
-    return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}}
+    return {"response_format": by(schema)}
 
 
 def as_tool(schema: Any, times: int = 1) -> dict[str, Any]:
@@ -330,11 +328,7 @@ def said(content: Any, **more: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content, **more}]}
 
 
-PIXEL = (
-    "data:image/png;base64,"
-    + "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
-IMAGE = {"type": "image_url", "image_url": {"url": PIXEL}}
+PICTURE = {"type": "image_url", "image_url": {"url": IMAGE}}
 
 
 def line(arguments: bytes) -> bytes:
@@ -370,8 +364,8 @@ def callers() -> Iterator[Attack]:
         yield _caller("100,000 messages", group, ANY, lambda: {"messages": HELLO * 100_000}, **large)
         yield _caller("18 MB of text", group, ANY, lambda: said("word " * (18 * MB // 5)), **large)
         yield _caller("2,000 tools", group, ("ok",), lambda: as_tool(nested(3), 2000), **large)
-        yield _caller("300 images", group, ANY, lambda: said([IMAGE] * 300), **large)
-        yield _caller("20,000 images", group, ANY, lambda: said([IMAGE] * 20_000), **large)
+        yield _caller("300 images", group, ANY, lambda: said([PICTURE] * 300), **large)
+        yield _caller("20,000 images", group, ANY, lambda: said([PICTURE] * 20_000), **large)
         yield _caller("100,000 parts", group, ANY, lambda: said([{"type": "text", "text": "a"}] * 100_000), **large)
         yield _caller(
             "9 MB of calls' arguments",

@@ -210,12 +210,11 @@ async def test_whose_turn_it_is_at_a_deployment_does_not_go_by_who_has_most_call
 
 
 async def test_one_tenant_by_itself_has_all_places(ollama: Provider, tmp_path: Path) -> None:
-    ollama.script(Gate("done"))
     for environ in ({}, {"KONSTRUCT_TENANT_ID": "many"}):
+        ollama.script(Gate("done"))
         settings = config(ollama, max_concurrency=2, **({"tenants": {"many": {}, "few": {}}} if environ else {}))
         async with opened(tmp_path, settings, environ) as konstruct:
             calls = [asyncio.create_task(konstruct.complete(saying("Hello"))) for _ in range(2)]
             await ollama.until(lambda: ollama.in_flight == 2)
             ollama.release()
             await asyncio.gather(*calls)
-        ollama.script(Gate("done"))
