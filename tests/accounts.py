@@ -9,10 +9,16 @@ from databases import Database
 from providers import Provider
 from worlds import entry
 
+from konstruct_mcp.accounts import Call, Charge
+
 INPUT_NUSD, OUTPUT_NUSD = 1_000, 2_000  # nano-dollars per token
 Accounted = Callable[..., dict[str, Any]]
 COST_NUSD = 11 * INPUT_NUSD + 7 * OUTPUT_NUSD
 PRICES = {"input_cost_per_token": INPUT_NUSD / 1e9, "output_cost_per_token": OUTPUT_NUSD / 1e9}
+WAITING = Call(  # as its row is in the spool
+    *("waiting", "2026-01-01T00:00:00.000000Z", "acme", "paid", "paid", "openai/paid"),
+    *((Charge("paid", "openai/paid", 11, 7, 0, COST_NUSD),), COST_NUSD, 1, "ok", 1),
+)
 
 
 def accounted(

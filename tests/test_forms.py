@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import pytest
 from formats import FORMATS
 from providers import Changed, OtherWire, Provider, Received, Status, Text, Wire
-from worlds import HELLO, entry, opened, reaching
+from worlds import HELLO, by, entry, opened, reaching
 
 from konstruct_mcp import Completion
 from konstruct_mcp.errors import KonstructError
@@ -56,10 +56,6 @@ CALLED = [
     },
     {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
 ]
-
-
-def by(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema)}}
 
 
 def wire_of(model: str) -> Wire | OtherWire:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from accounts import PRICES, WAITING
 from attacks import MODELS, WIRES
 from databases import sqlite
 from hypothesis import HealthCheck, given, settings
@@ -26,7 +28,6 @@ from worlds import entry, opened, reaching
 
 from konstruct_mcp import InternalError, Konstruct, KonstructError
 
-PRICES = {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}
 MOST_NUSD = 5_000_000  # that HELLO can be reserved: 20 tokens of an answer, and some 1,200 of a request
 HELLO: dict[str, Any] = {
     "messages": "Hello",
@@ -83,12 +84,12 @@ def _spoilt(value: Any, luck: Random) -> Any:
 class Answers:
     """One Konstruct that asks a provider of each format, all on one event loop."""
 
-    def __init__(self, folder: Path, runner: asyncio.Runner) -> None:
-        self.runner = runner
-        self.providers = {wire: Provider(wire) for wire in sorted({WIRES.get(group, group) for group in MODELS})}
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        wires = sorted({WIRES.get(group, group) for group in MODELS})
+        self.providers = {wire: stack.enter_context(Provider(wire)) for wire in wires}
         self.database = sqlite(folder)
-        for provider in self.providers.values():
-            provider.start()
+        stack.callback(self.database.engine.dispose)
+        self.runner = stack.enter_context(asyncio.Runner())
         config = {
             "model_list": [
                 entry(group, reaching(self.provider(group), model), **PRICES) for group, model in MODELS.items()
@@ -96,19 +97,13 @@ class Answers:
             "router_settings": {"num_retries": 0, "allowed_fails": 10**6, "cooldown_time": 0.1},
             "konstruct": {"ledger_url": self.database.url, "budgets": [{"usd": 10**6, "per": "total"}]},
         }
-        self._opening = opened(folder, config)
-        self.refusals: Counter[str] = Counter()
-        self.konstruct: Konstruct = runner.run(self._opening.__aenter__())
+        opening = AsyncExitStack()
+        stack.callback(lambda: self.runner.run(opening.aclose()))
+        self.konstruct: Konstruct = self.runner.run(opening.enter_async_context(opened(folder, config)))
         self.ask("ollama", HELLO)  # or the ledger has no tables yet
 
     def provider(self, group: str) -> Provider:
         return self.providers[WIRES.get(group, group)]
-
-    def close(self) -> None:
-        self.runner.run(self._opening.__aexit__(None, None, None))
-        self.database.engine.dispose()
-        for provider in self.providers.values():
-            provider.__exit__(None, None, None)
 
     def ask(self, group: str, asked: Mapping[str, Any]) -> None:
         """Whatever comes back, it is a completion or an error that is no defect."""
@@ -116,8 +111,7 @@ class Answers:
             completion = self.runner.run(self.konstruct.complete(**{**asked, "model_group": group}))
         except InternalError:
             raise
-        except KonstructError as error:
-            self.refusals[error.code] += 1
+        except KonstructError:
             return
         json.dumps(completion.as_dict(), allow_nan=False).encode()
         assert completion.cost_usd is None or completion.cost_usd >= 0
@@ -126,10 +120,8 @@ class Answers:
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
-    with asyncio.Runner() as runner:
-        asking = Answers(tmp_path_factory.mktemp("answers"), runner)
-        yield asking
-        asking.close()
+    with ExitStack() as stack:
+        yield Answers(tmp_path_factory.mktemp("answers"), stack)
 
 
 def _try_answer(answers: Answers, group: str, change: Callable[[bytes], bytes], status: int) -> None:
@@ -192,29 +184,7 @@ def test_any_valid_request_is_made_or_refused_for_minutes(
 
 # -- the spool ---------------------------------------------------------------------------------------------------------
 
-ROW: dict[str, Any] = {
-    "id": "7f0c1b9e-0000-4000-8000-000000000000",
-    "time": "2026-01-31T12:00:00.000000Z",
-    "tenant": "default",
-    "group_asked": "paid",
-    "group_served": "paid",
-    "model": "openai/paid",
-    "charges": [
-        {
-            "group": "paid",
-            "model": "openai/paid",
-            "input_tokens": 11,
-            "output_tokens": 7,
-            "cached_tokens": 0,
-            "cost_nusd": 25_000,
-        }
-    ],
-    "cost_nusd": 25_000,
-    "duration_ms": 5,
-    "outcome": "ok",
-    "attempts": 1,
-    "reserved": False,
-}
+ROW: dict[str, Any] = json.loads(json.dumps(asdict(WAITING)))
 
 
 def _try_row(folder: Path, change: Callable[[bytes], bytes], name: str) -> None:
@@ -230,7 +200,7 @@ def _try_row(folder: Path, change: Callable[[bytes], bytes], name: str) -> None:
             "konstruct": {"ledger_url": f"sqlite:///{folder / 'ledger.db'}"},
         }
         async with opened(folder, config) as konstruct:
-            report = await konstruct.usage("default")
+            report = await konstruct.usage(WAITING.tenant)
             return sum(line.calls for line in report.lines), await konstruct.ledger_fault()
 
     calls, fault = asyncio.run(used())

@@ -1,4 +1,4 @@
-"""Whatever one provider answers, the event loop goes round, memory stays, and the next deployment is asked.
+"""Whatever one provider answers, the event loop goes round, and the next deployment is asked.
 
 A fake on one side, `Konstruct` on the other, as in `test_answers`; the loop between them is watched. What it has worked
 at most is looked at, which a busy machine does not change; benchmarks look at the pause itself.
@@ -399,5 +399,7 @@ async def test_a_failed_load_of_litellm_is_tried_again(tmp_path: Path, monkeypat
                     completion = await konstruct.complete(HELLO)
                     break
                 except InternalError:
-                    continue
+                    await asyncio.sleep(0.05)
+            else:
+                pytest.fail("not loaded again")
             assert completion.content == "Hello from openai"

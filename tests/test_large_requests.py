@@ -49,9 +49,7 @@ def providers() -> Iterator[dict[Wire | OtherWire, Provider]]:
 @pytest_asyncio.fixture
 async def konstruct(providers: dict[Wire | OtherWire, Provider], tmp_path: Path) -> AsyncIterator[Konstruct]:
     config = {
-        "model_list": [
-            {"model_name": wire, "litellm_params": reaching(providers[wire], model)} for wire, model in MODELS.items()
-        ],
+        "model_list": [entry(wire, reaching(providers[wire], model)) for wire, model in MODELS.items()],
         "konstruct": {"max_messages": 5000},
     }
     async with opened(tmp_path, config) as konstruct:
@@ -100,11 +98,11 @@ async def test_its_deadline_and_its_cancellation_reach_the_provider(
     provider.script(gate)
     calls = provider.calls
     asking = asyncio.ensure_future(konstruct.complete("x" * 300_000, model_group=wire))
-    await asyncio.to_thread(provider.wait_for, lambda: provider.calls == calls + 1)
+    await provider.until(lambda: provider.calls == calls + 1)
     asking.cancel()
     await asyncio.wait({asking})
     assert asking.cancelled()
-    await asyncio.to_thread(provider.wait_for, lambda: provider.disconnected == 1)
+    await provider.until(lambda: provider.disconnected == 1)
     with pytest.raises(DeadlineError):
         await konstruct.complete("x" * 300_000, model_group=wire, timeout_s=0.5)
     provider.script(Text("Hello"))

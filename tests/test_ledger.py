@@ -14,8 +14,8 @@ import shutil
 import signal
 import stat
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,14 @@ from typing import Any
 import anyio
 import pytest
 import sqlalchemy as sa
-from accounts import COST_NUSD, OUTPUT_NUSD, accounted
+from accounts import COST_NUSD, OUTPUT_NUSD, WAITING, accounted
 from databases import Database, PostgreSQL, sqlite
 from lines import SERVER, Process
 from processes import WAIT_S, wait_for
 from providers import Drop, Gate, Hang, Provider, Raw, Status, Text
 from worlds import HELLO, connected, opened, write
 
-from konstruct_mcp import Konstruct, KonstructError
-from konstruct_mcp.accounts import Call, Charge
+from konstruct_mcp import KonstructError
 from konstruct_mcp.store import HEAD
 
 World = Callable[..., Any]
@@ -515,10 +514,6 @@ def spooled(folder: Path, kind: str = "json") -> list[Path]:
     return sorted(folder.glob(f"**/*.spool/*.{kind}"))
 
 
-WAITING = Call(
-    *("waiting", "2026-01-01T00:00:00.000000Z", "acme", "paid", "paid", "openai/paid"),
-    *((Charge("paid", "openai/paid", 11, 7, 0, COST_NUSD),), COST_NUSD, 1, "ok", 1),
-)
 WRONG: tuple[dict[str, Any], ...] = (
     *({"id": None}, {"id": 7}, {"tenant": ""}, {"tenant": "a\0b"}, {"tenant": "\x1b[2J"}, {"tenant": "\ud800"}),
     *({"tenant": ["acme"]}, {"group_asked": {}}, {"model": ["x"]}, {"outcome": None}, {"reserved": "yes"}, {"more": 1}),
@@ -729,11 +724,11 @@ class TestTheFolder:
     def _is_open(place: Path) -> bool:
         return place.exists() and bool(place.stat().st_mode & 0o022)
 
-    @asynccontextmanager
-    async def _opened(self, file: Path, *providers: Provider) -> AsyncIterator[Konstruct]:
+    @pytest.fixture
+    def ledger(self, file: Path, openai: Provider, anthropic: Provider, ollama: Provider) -> Callable[[], Any]:
         budget = {"usd": 1, "per": "day"}
-        async with opened(file.parents[1], accounted(sqlite(file.parent), *providers, budgets=[budget])) as konstruct:
-            yield konstruct
+        config = accounted(sqlite(file.parent), openai, anthropic, ollama, budgets=[budget])
+        return lambda: opened(file.parents[1], config)
 
     @pytest.mark.parametrize(
         ("name", "mode", "what"),
@@ -747,30 +742,20 @@ class TestTheFolder:
         ],
     )
     async def test_is_put_right_with_a_word(
-        self,
-        name: str,
-        mode: int,
-        what: str,
-        file: Path,
-        openai: Provider,
-        anthropic: Provider,
-        ollama: Provider,
-        caplog: pytest.LogCaptureFixture,
+        self, name: str, mode: int, what: str, ledger: World, file: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         place = self._place(file, name, mode)
-        async with self._opened(file, openai, anthropic, ollama) as konstruct:
+        async with ledger() as konstruct:
             assert (await konstruct.complete(HELLO)).content
         assert not self._is_open(place)
         assert caplog.messages == [f"others could write this {what}, and only this user can now: {place}"]
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
     @pytest.mark.parametrize("name", ["", "-wal", "its folder"])
-    async def test_that_is_another_users_is_not_used(
-        self, name: str, file: Path, openai: Provider, anthropic: Provider, ollama: Provider
-    ) -> None:
+    async def test_that_is_another_users_is_not_used(self, name: str, ledger: World, file: Path) -> None:
         place = self._place(file, name)
         os.chown(place, OTHER, OTHER)
-        async with self._opened(file, openai, anthropic, ollama) as konstruct:
+        async with ledger() as konstruct:
             with pytest.raises(KonstructError, match="ledger: the ledger is out of reach"):
                 await konstruct.complete(HELLO)
             assert (await konstruct.complete(HELLO, model_group="free")).content
@@ -780,24 +765,19 @@ class TestTheFolder:
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
     async def test_lets_nobody_else_bring_a_row(
-        self,
-        file: Path,
-        openai: Provider,
-        anthropic: Provider,
-        ollama: Provider,
-        caplog: pytest.LogCaptureFixture,
+        self, ledger: World, file: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         spool = file.with_name(f"{file.name}.spool")
         for name in ("other", "open", "mine"):
             (spool / f"{name}.json").write_text(json.dumps(asdict(replace(WAITING, id=name))))
         os.chown(spool / "other.json", OTHER, OTHER)
         (spool / "open.json").chmod(0o666)
-        async with self._opened(file, openai, anthropic, ollama) as konstruct:
+        async with ledger() as konstruct:
             assert (await konstruct.usage()).as_dict()["total"]["calls"] == 1
         assert sorted(path.name for path in spooled(file.parent, "bad")) == ["open.bad", "other.bad"]
         os.chown(spool, OTHER, OTHER)
         (spool / "later.json").write_text(json.dumps(asdict(replace(WAITING, id="later"))))
-        async with self._opened(file, openai, anthropic, ollama) as konstruct:
+        async with ledger() as konstruct:
             assert (await konstruct.usage()).as_dict()["total"]["calls"] == 1
         assert caplog.messages == [
             "a row of the spool can be written by others and is put aside: open.json",
@@ -810,12 +790,12 @@ class TestTheFolder:
     @pytest.mark.parametrize("make", [os.mkfifo, lambda place: place.symlink_to("/dev/null")], ids=["fifo", "device"])
     @pytest.mark.parametrize("name", ["", "-wal"])
     async def test_in_which_something_else_is_in_a_files_place_keeps_no_call_waiting(
-        self, name: str, make: Any, file: Path, openai: Provider, anthropic: Provider, ollama: Provider
+        self, name: str, make: Any, ledger: World, file: Path
     ) -> None:
         place = file.with_name(f"{file.name}{name}")
         place.unlink(missing_ok=True)
         make(place)
-        async with asyncio.timeout(WAIT_S), self._opened(file, openai, anthropic, ollama) as konstruct:
+        async with asyncio.timeout(WAIT_S), ledger() as konstruct:
             assert (await konstruct.complete(HELLO, model_group="free")).content
             place.unlink()
             assert (await konstruct.usage()).as_dict()["total"]["calls"] >= 1  # which has it looked at again

@@ -123,7 +123,7 @@ async def test_a_change_of_the_config_lets_more_in(ollama: Provider, tmp_path: P
 
 
 @pytest.mark.parametrize("calls", [3000, pytest.param(10_000, marks=pytest.mark.long)])
-def test_ten_thousand_calls_at_once_are_all_answered_in_little_memory(
+def test_very_many_calls_at_once_are_all_answered_in_little_memory(
     ollama: Provider, tmp_path: Path, nursery: Nursery | None, calls: int
 ) -> None:
     at_once, queue = 50, 200
@@ -156,7 +156,7 @@ def test_ten_thousand_calls_at_once_are_all_answered_in_little_memory(
         sending.join()
     assert len(texts) == calls
     assert sum('"content":"answered"' in text for text in texts) == at_once + queue
-    assert grown < 64 * 2**20  # a task and a request each would be some 20 KB: 200 MB
+    assert grown < min(64 * 2**20, calls * 10_000)  # a task and a request each would be some 20 KB
 
 
 async def test_one_tenants_flood_keeps_another_neither_waiting_nor_out(ollama: Provider, tmp_path: Path) -> None:
@@ -210,12 +210,11 @@ async def test_whose_turn_it_is_at_a_deployment_does_not_go_by_who_has_most_call
 
 
 async def test_one_tenant_by_itself_has_all_places(ollama: Provider, tmp_path: Path) -> None:
-    ollama.script(Gate("done"))
     for environ in ({}, {"KONSTRUCT_TENANT_ID": "many"}):
+        ollama.script(Gate("done"))
         settings = config(ollama, max_concurrency=2, **({"tenants": {"many": {}, "few": {}}} if environ else {}))
         async with opened(tmp_path, settings, environ) as konstruct:
             calls = [asyncio.create_task(konstruct.complete(saying("Hello"))) for _ in range(2)]
             await ollama.until(lambda: ollama.in_flight == 2)
             ollama.release()
             await asyncio.gather(*calls)
-        ollama.script(Gate("done"))

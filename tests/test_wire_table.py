@@ -32,10 +32,9 @@ from cells import (
     table,
 )
 from providers import Hang, Text
+from worlds import IMAGE, PNG
 
 TIMEOUT_S = 3.0  # enough that a request has gone out, on a machine that is busy with much else
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-IMAGE = f"data:image/png;base64,{PNG}"
 PARAMETERS = {
     "type": "object",
     "properties": {"city": {"type": "string", "description": "Where"}},

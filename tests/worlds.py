@@ -21,6 +21,8 @@ from konstruct_mcp.server import KonstructServer
 ANTHROPIC_KEY, OPENAI_KEY = "sk-ant-test-7f3a9c", "sk-openai-test-5b2e8d"
 KEYS = {"ANTHROPIC_API_KEY": ANTHROPIC_KEY, "OPENAI_API_KEY": OPENAI_KEY}
 HELLO = [{"role": "user", "content": "Hello"}]
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+IMAGE = f"data:image/png;base64,{PNG}"
 
 
 def default_groups(anthropic: Provider, openai: Provider, ollama: Provider) -> dict[str, Any]:
@@ -69,6 +71,11 @@ def reaching(provider: Provider, model: str) -> dict[str, Any]:
         case wire:
             at = {"api_base": provider.url, "api_key": f"sk-{wire}-test-7f3a9c"}
     return {"model": model, **at}
+
+
+def by(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The `response_format` of an answer by this schema."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema)}}
 
 
 def service_account(token_uri: str) -> str:
