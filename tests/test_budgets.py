@@ -155,6 +155,7 @@ class TestACall:
             for tenant, (answer, held) in ends.items():
                 world.openai.script(answer)
                 timeout_s = 1 if "timed-out" in tenant else None
+                await world.openai.until(lambda: world.openai.in_flight == 0)  # that of the call before
                 call = konstruct.complete(HELLO, tenant_id=tenant, max_tokens=100, timeout_s=timeout_s)
                 asking = asyncio.ensure_future(call)
                 if tenant == "cancelled":
