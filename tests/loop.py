@@ -12,11 +12,13 @@ other processes do on a busy machine.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+SLOWED = 1 if sys.gettrace() is None else 10  # how much longer work takes where coverage counts each line
 _TICK_S = 0.005
 
 

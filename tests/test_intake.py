@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from formats import Finish, OtherWire, Wire
-from loop import watched_loop
+from loop import SLOWED, watched_loop
 from providers import Answer, Changed, Endless, Provider, Raw, Received, Text
 from worlds import HELLO, entry, opened, reaching
 
@@ -31,8 +31,7 @@ from konstruct_mcp.types import Completion
 pytestmark = pytest.mark.many_cases
 
 BEHIND = "From behind"
-# In one turn of the loop: ten times what is usual, for a slow machine; and again where each line is counted.
-MOST_WORK_S = 0.5 if sys.gettrace() is None else 5.0
+MOST_WORK_S = 0.5 * SLOWED  # in one turn of the loop: ten times what is usual, for a slow machine
 MOST_BYTES = 2_000_000  # so that what is too much is soon there
 MODELS: dict[Wire | OtherWire, str] = {
     "openai": "openai/gpt-4o",
