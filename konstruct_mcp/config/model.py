@@ -2,7 +2,7 @@
 
 Whatever the file holds, the outcome is a `Config` or one `ConfigError`. It is full of secrets, and any value may be
 one. So what is said about it names places, keys, groups and environment variables, and never quotes another value;
-and what is shown of it (`Config.public`) is by permission, key by key.
+and what is shown of it (`public.public_config`) is by permission, key by key.
 
 Three steps, each of which sees only what the one before let through: `source` reads YAML into plain data; the pydantic
 models parse section by section; `_Reading` crosses them with the environment and with each other. Faults are
@@ -20,7 +20,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import MappingProxyType
@@ -199,6 +199,33 @@ class LedgerPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """What a config shows of its file beside what it means: plain data, every secret masked.
+
+    Attributes:
+        source: where it came from, without a path.
+        model_list: the entries for chat models, in the file's order.
+        num_retries, timeout_s, cooldown_s: of deployments that have none of their own.
+        aliases: alias → the group that it is another name of.
+        unlisted_aliases: those of them that are not listed.
+        former_names: group → the names that it had before.
+        names_models_file: whether `konstruct.models_file` is given.
+        secrets: the sections that hold little else (`environment_variables`, `credential_list`), with names alone.
+    """
+
+    source: str = ""
+    model_list: tuple[Mapping[str, Any], ...] = ()
+    num_retries: int = 2
+    timeout_s: float = 120.0
+    cooldown_s: float = 30.0
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    unlisted_aliases: frozenset[str] = frozenset()
+    former_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    names_models_file: bool = False
+    secrets: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The effective configuration.
 
@@ -231,7 +258,7 @@ class Config:
         variables: those that the file sets in the environment for LiteLLM and the clouds' own clients: without those
             whose values are in `params` and that nobody else needs. Holds secrets.
         warnings: what of the file is lost or has no effect here, one line each.
-        public: the effective config as plain data, every secret masked.
+        written: what is shown of the file as it is written, every secret masked.
         models: what is known of models.
         models_file: the user's own table of them, which need not exist; None for a user without a data folder.
         broken_table: whether it is there and cannot be used, in a config that is loaded to replace it.
@@ -257,7 +284,7 @@ class Config:
     allowed_fails: int
     routing_strategy: RoutingStrategy
     warnings: tuple[str, ...]
-    public: Mapping[str, Any]
+    written: Written = field(default_factory=Written)
     pin_tenant: bool = False
     models: Models = field(default_factory=Models, repr=False, compare=False)  # what is used is in the deployments
     models_file: Path | None = None
@@ -289,8 +316,7 @@ class Config:
 
     def with_ledger_of(self, other: Config) -> Config:
         """The same, but for the ledger."""
-        shown = {**self.public["konstruct"], "ledger_url": other.public["konstruct"]["ledger_url"]}
-        return replace(self, ledger=other.ledger, public={**self.public, "konstruct": shown})
+        return replace(self, ledger=other.ledger)
 
 
 def default_among(default_group: str, allowed: Sequence[str]) -> str:
@@ -921,63 +947,19 @@ class _Reading:
             return None
 
         groups = {name: self._group(name, descriptions.get(name)) for name in self._known}
-        # One tenant never sees another's: where this is a tenant's server, its own entry and groups are all there is.
-        own = tenants.get(known_tenant or "")
-        visible = [name for name, group in groups.items() if own is None or own.may_use(group)]
-        seen = {*visible, *(self._wild if own is None else own.patterns)}
-        fallbacks = {
-            kind: [
-                {name: to} for name in visible if (to := [one for one in getattr(groups[name], kind) if one in visible])
-            ]
-            for kind in self._lists
-        }
-        listed = [name for name in visible if groups[name].is_listed]
         defaults = self._defaults
-        limits = Limits(**{limit.name: getattr(konstruct, limit.name) for limit in fields(Limits)})
-        public = {
-            "source": source.origin,
-            "model_list": [masked(entry) for entry in self._shown if entry["model_name"] in seen],
-            "router_settings": {
-                "routing_strategy": strategy,
-                "num_retries": defaults.num_retries,
-                "timeout": defaults.timeout_s,
-                "cooldown_time": defaults.cooldown_s,
-                "allowed_fails": setting("allowed_fails", 2),
-                **fallbacks,
-                **self._shown_aliases(visible),
-            },
-            "konstruct": {
-                "default_group": default_among(default_group, visible),
-                "default_tenant": default_tenant,
-                "timeout_s": konstruct.timeout_s,
-                "max_concurrency": konstruct.max_concurrency,
-                "max_queue": konstruct.max_queue,
-                "max_result_chars": konstruct.max_result_chars,
-                "max_response_bytes": konstruct.max_response_bytes,
-                **asdict(limits),
-                "allow_unknown": allow_unknown,
-                "pin_tenant": pin_tenant,
-                "tenants": {
-                    tenant.id: _shown_tenant(tenant, visible, with_note=known_tenant is None)
-                    for tenant in tenants.values()
-                    if known_tenant in (None, tenant.id)
-                },
-                "budgets": _shown_budgets(budgets, visible),
-                "budget_fallback": fallback if fallback in visible else None,
-                "min_answer_tokens": konstruct.min_answer_tokens,
-                "ledger_url": masked_url(ledger.url),
-                "models_file": None if konstruct.models_file is None else "***",
-                "groups": {
-                    name: {
-                        "description": groups[name].description,
-                        **({"formerly": list(former)} if (former := self._formerly.get(name)) else {}),
-                    }
-                    for name in listed
-                },
-            },
-        }
-        if own is None:
-            public |= self._shown_secrets(document)
+        written = Written(
+            source=source.origin,
+            model_list=tuple(map(masked, self._shown)),
+            num_retries=defaults.num_retries,
+            timeout_s=defaults.timeout_s,
+            cooldown_s=defaults.cooldown_s,
+            aliases=MappingProxyType(self._aliases),
+            unlisted_aliases=frozenset(self._hidden),
+            former_names=MappingProxyType(self._formerly),
+            names_models_file=konstruct.models_file is not None,
+            secrets=MappingProxyType(self._shown_secrets(document)),
+        )
         return Config(
             source=source.path or source.origin,
             file=None if source.path is None else Path(source.path),
@@ -1001,11 +983,11 @@ class _Reading:
             max_queue=konstruct.max_queue,
             max_result_chars=konstruct.max_result_chars,
             max_response_bytes=konstruct.max_response_bytes,
-            limits=limits,
+            limits=Limits(**{limit.name: getattr(konstruct, limit.name) for limit in fields(Limits)}),
             allowed_fails=setting("allowed_fails", 2),
             routing_strategy=strategy,
             warnings=self.warnings,
-            public=public,
+            written=written,
             wildcards=tuple(Wildcard(pattern, tuple(made)) for pattern, made in self._templates.items()),
             variables=MappingProxyType(
                 {n: v for n, v in variables.items() if n in self._needed or n not in self._used}
@@ -1486,14 +1468,6 @@ class _Reading:
             if target in self._embedded:
                 self._embedded[alias] = self._embedded[target]
         self._listing = _listed(self._known)
-
-    def _shown_aliases(self, visible: Collection[str]) -> dict[str, Any]:
-        shown = {
-            alias: {"model": target, "hidden": True} if alias in self._hidden else target
-            for alias, target in self._aliases.items()
-            if alias in visible and target in visible
-        }
-        return {"model_group_alias": shown} if shown else {}
 
     def _group(self, name: str, description: str | None) -> Group:
         deployments = self._groups[name]
@@ -1999,21 +1973,6 @@ def _bare(name: str) -> str:
 def _said(notes: Mapping[str, Any]) -> dict[str, Any]:
     """What `model_info` says of the model. Its prices are among the params, where they are reckoned with."""
     return {key: value for key, value in sound(notes).items() if value is not None and not is_price(key)}
-
-
-def _shown_budgets(budgets: Iterable[Budget], seen: Collection[str]) -> list[dict[str, Any]]:
-    """Those that are on a group that is seen."""
-    shown = []
-    for budget in budgets:
-        groups = [name for name in budget.groups if name in seen]
-        if groups or not budget.groups:
-            shown.append({"usd": budget.limit_nusd / NUSD, "per": budget.per, **({"groups": groups} if groups else {})})
-    return shown
-
-
-def _shown_tenant(tenant: Tenant, seen: Collection[str], *, with_note: bool) -> dict[str, Any]:
-    shown = {"groups": [*tenant.groups, *tenant.patterns], "budgets": _shown_budgets(tenant.budgets, seen)}
-    return shown | ({"note": tenant.note} if tenant.note and with_note else {})
 
 
 def _describe(deployments: Iterable[Deployment]) -> str:

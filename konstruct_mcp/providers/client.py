@@ -351,22 +351,22 @@ class ModelRouter:
 
     # -- what users see of the groups --------------------------------------------------------------------------------
 
-    def statuses(self) -> list[GroupStatus]:
-        """Every group and the state of its deployments now; asks nobody."""
+    def statuses(self, tenant: str | None) -> list[GroupStatus]:
+        """Every group and the state of its deployments now, as a tenant sees it, or, for None, the operator."""
         return [
             GroupStatus(
                 name=group.name,
                 description=group.description,
                 fallbacks=group.fallbacks,
-                deployments=tuple(map(self._status, group.deployments)),
+                deployments=tuple(self._status(deployment, tenant) for deployment in group.deployments),
                 alias_of=group.alias_of,
             )
             for group in self._config.groups.values()
         ]
 
-    def _status(self, deployment: Deployment) -> DeploymentStatus:
+    def _status(self, deployment: Deployment, tenant: str | None) -> DeploymentStatus:
         facts = self._routes.facts(deployment)
-        state, reason = self._routes.state(deployment, self._config.known_tenant)
+        state, reason = self._routes.state(deployment, tenant)
         return DeploymentStatus(
             model=deployment.model,
             state=state,

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from konstruct_mcp.config import embedded
 from konstruct_mcp.config.model import Config, Deployment, load_config
+from konstruct_mcp.config.public import public_config
 from konstruct_mcp.core.errors import ConfigError
 from konstruct_mcp.core.types import TENANT_ID_RULE
 
@@ -84,7 +85,7 @@ def test_the_built_in_config_serves_where_there_is_no_other(tmp_path: Path) -> N
     config = load_config(None, {"XDG_CONFIG_HOME": str(tmp_path)})
     assert config.source == "the built-in config"
     assert list(config.groups) == BUILT_IN + (["embedded"] if embedded.installed() else [])
-    assert list(config.public["konstruct"]["groups"]) == list(config.groups)
+    assert list(public_config(config)["konstruct"]["groups"]) == list(config.groups)
     assert config.default_group == "balanced"
     assert config.warnings == ()
     assert (config.timeout_s, config.allowed_fails, config.default_tenant) == (300.0, 2, "default")
@@ -1294,7 +1295,7 @@ def test_the_public_form_shows_what_is_known_to_be_harmless_and_masks_the_rest(l
         },
         {"V": SECRET, "GROQ_API_KEY": SECRET},
     )
-    assert config.public == {
+    assert public_config(config) == {
         "source": 'the config file "config.yaml"',
         "model_list": [
             {
@@ -1410,8 +1411,8 @@ def test_groups_without_one_that_can_be_asked_are_a_fault(
 )
 def test_where_the_ledger_is_is_shown_without_a_secret(load: Callable[..., Config], url: str, shown: str) -> None:
     config = load({"model_list": [entry("g")], "konstruct": {"ledger_url": url}})
-    assert config.public["konstruct"]["ledger_url"] == shown
-    assert "ter2" not in str(config.public)
+    assert public_config(config)["konstruct"]["ledger_url"] == shown
+    assert "ter2" not in str(public_config(config))
 
 
 def test_a_new_password_leads_to_the_same_spool(load: Callable[..., Config]) -> None:
@@ -1426,7 +1427,7 @@ def test_a_new_password_leads_to_the_same_spool(load: Callable[..., Config]) -> 
 
 def test_the_public_form_loads_again_to_the_same_routing(load: Callable[..., Config]) -> None:
     config = load_config(None, {"XDG_CONFIG_HOME": "/nonexistent"} | KEYS)
-    again = load({key: value for key, value in config.public.items() if key != "source"})
+    again = load({key: value for key, value in public_config(config).items() if key != "source"})
     assert again.groups == config.groups
 
 
@@ -1484,7 +1485,8 @@ def outcome(file: Path, text: bytes, environ: Mapping[str, str]) -> str:
     except ConfigError as error:
         return f"{error}{error!r}{error.faults}{error.__cause__}{error.__context__}"
     assert config.default_group in config.groups
-    return f"{config}{config!r}{json.dumps(config.public)}{yaml.safe_dump(dict(config.public))}{config.warnings}"
+    public = public_config(config)
+    return f"{config}{config!r}{json.dumps(public)}{yaml.safe_dump(public)}{config.warnings}"
 
 
 # Half of the default: each example reads a file with PyYAML's own parser, which is slow.
@@ -1596,4 +1598,4 @@ def test_a_token_in_the_path_of_an_address_is_not_shown(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     address = "https://gateway.example/v1/tok-SECRET/openai"
     path.write_text(f"model_list: [{{model_name: a, litellm_params: {{model: ollama/x, api_base: {address}}}}}]\n")
-    assert "SECRET" not in str(load_config(path, {}).public)
+    assert "SECRET" not in str(public_config(load_config(path, {})))

@@ -22,6 +22,7 @@ from support.providers import Provider, Status, Text
 from konstruct_mcp import AllFailedError, BudgetExceededError, InvalidArgumentError, Konstruct, UnknownGroupError
 from konstruct_mcp.config.litellm_keys import KNOWN_LITELLM_SETTINGS, KNOWN_PARAMS, KNOWN_ROUTER_SETTINGS, meant
 from konstruct_mcp.config.model import Config, load_config
+from konstruct_mcp.config.public import public_config
 from konstruct_mcp.core.errors import ConfigError
 from konstruct_mcp.protocol.server import KonstructServer
 
@@ -695,7 +696,7 @@ def test_a_file_in_the_shapes_that_people_write_loads_and_means_the_same(tmp_pat
         assert line.startswith(beginning)
     assert {path: found(config, path) for path in case.fields} == dict(case.fields)
     for secret in {*case.environ.values(), "sk-from-file"} - {"house", "gpt-4o", "7", "4", "33"}:
-        assert secret not in f"{config!r}{config.public}{config.warnings}"
+        assert secret not in f"{config!r}{public_config(config)}{config.warnings}"
 
 
 def test_there_are_forty_of_them() -> None:
@@ -1014,7 +1015,7 @@ async def test_variables_of_the_file_are_there_for_litellm_and_for_nobody_to_see
     }
     async with opened(tmp_path, config, {}) as konstruct:
         await konstruct.complete(HELLO)
-        public = dict(konstruct.config.public)
+        public = dict(public_config(konstruct.config))
         assert public["environment_variables"] == dict.fromkeys(variables, "***")
         assert public["credential_list"] == [{"credential_name": "mine", "credential_values": {"api_key": "***"}}]
         assert "hidden" not in f"{konstruct.config!r}{public}"

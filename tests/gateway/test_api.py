@@ -36,6 +36,7 @@ from konstruct_mcp import (
     UnsupportedError,
     Usage,
 )
+from konstruct_mcp.config.public import public_config
 
 CLAUDE, GPT, QWEN = "anthropic/claude-sonnet-4-6", "openai/gpt-4o", "ollama/qwen3:32b"
 CODES = {
@@ -400,7 +401,7 @@ async def test_no_repr_holds_a_key(
             caught.value,
             vars(caught.value),
         ]
-    text = "".join(f"{thing!r}{thing!s}" for thing in shown) + json.dumps(konstruct.config.public, default=dict)
+    text = "".join(f"{thing!r}{thing!s}" for thing in shown) + json.dumps(public_config(konstruct.config), default=dict)
     assert ANTHROPIC_KEY not in text
     assert OPENAI_KEY not in text
 

@@ -19,6 +19,7 @@ from support.providers import Gate, Provider, Status, Text
 from support.stdio_lines import Process
 
 from konstruct_mcp import ConfigError, Konstruct, UnknownGroupError
+from konstruct_mcp.config.public import public_config
 
 NOTICES = ("notifications/tools/list_changed", "notifications/resources/list_changed")
 
@@ -324,12 +325,12 @@ class TestInPython:
         self, path: Path, config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         async with Konstruct.from_config(path, environ=KEYS) as konstruct:
-            before = konstruct.config.public["konstruct"]["ledger_url"]
+            before = public_config(konstruct.config)["konstruct"]["ledger_url"]
             config["konstruct"] |= {"ledger_url": f"sqlite:///{tmp_path}/other.sqlite3", "timeout_s": 7}
             replace(path, config)
             assert await konstruct.reload()
             assert konstruct.config.timeout_s == 7
-            assert konstruct.config.public["konstruct"]["ledger_url"] == before
+            assert public_config(konstruct.config)["konstruct"]["ledger_url"] == before
             await konstruct.complete(HELLO, model_group="fast")
         assert "konstruct.ledger_url has changed, which takes effect at the next start" in caplog.text
         assert not (tmp_path / "other.sqlite3").exists()

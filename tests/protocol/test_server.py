@@ -30,6 +30,7 @@ from syrupy.extensions.json import JSONSnapshotExtension
 
 from konstruct_mcp import GroupStatus, Konstruct
 from konstruct_mcp.core.types import Completion, Message, Request
+from konstruct_mcp.gateway.caller import Caller
 
 
 @pytest.fixture(params=["2026", "2025"])
@@ -303,7 +304,7 @@ class TestDefects:
 
     async def failing(self, era: str, path: Path, error: BaseException) -> Any:
         class Failing(Konstruct):
-            def groups(self) -> list[GroupStatus]:
+            def groups(self, *, caller: Caller | None = None) -> list[GroupStatus]:
                 raise error
 
         async with Failing.from_config(path, environ=KEYS) as konstruct, connected(konstruct, era) as client:

@@ -58,7 +58,6 @@ def conf(groups: Sequence[Group], **fields: object) -> Config:
         allowed_fails=2,
         routing_strategy="latency-based-routing",
         warnings=(),
-        public={},
     )
     return replace(made, **fields)  # type: ignore[arg-type]
 

@@ -37,6 +37,7 @@ from konstruct_mcp import Config, Konstruct, KonstructError
 from konstruct_mcp.cli import main as cli
 from konstruct_mcp.config import model as config
 from konstruct_mcp.config.model import load_config
+from konstruct_mcp.config.public import public_config
 from konstruct_mcp.core.types import Completion, DeploymentState, FinishReason, Request
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -598,7 +599,7 @@ def test_every_key_of_the_config_is_told_and_in_the_example() -> None:
 
 
 def test_the_defaults_are_told() -> None:
-    public = built_in().public
+    public = public_config(built_in())
     for section in ("konstruct", "router_settings"):
         for name, told, *_ in table("key", "default", after=f"**`{section}:`**"):
             value = public[section].get(code(name)[0])

@@ -1,0 +1,86 @@
+"""What metrics and traces are made of: one frozen event for each thing that happened.
+
+`Konstruct(…, hooks=[…])` calls each hook with each event, in the event loop, while a caller waits: a hook must return
+at once. An event holds names, codes and figures of the operator's own config and ledger. It holds no text of a request
+or an answer, no provider's words and no secret, and of what a caller made up only a tenant's id where the config allows
+any (`allow_unknown`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TryEnded:
+    """One try of one deployment ended: with an answer, with a fault, or because its call was given up.
+
+    Attributes:
+        tenant: on whose account.
+        group_asked: the model group that the call asked for.
+        group: the one in whose name the deployment was tried: another one after a fallback.
+        deployment: its id in the config, `group/position`.
+        model: `provider/model` as the config names it.
+        outcome: `ok`, `cancelled`, or the kind of fault: `rate_limited`, `timeout`, `budget`, …
+        duration_s: seconds from the wait for its turn at the deployment to its end.
+        input_tokens, output_tokens, cached_tokens: as far as the provider counted them, else 0.
+        cost_nusd: nano-dollars; 0 where nothing is billed, None where the cost is unknown.
+    """
+
+    tenant: str
+    group_asked: str
+    group: str
+    deployment: str
+    model: str
+    outcome: str
+    duration_s: float
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost_nusd: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallClosed:
+    """One call ended, and its row goes to the ledger.
+
+    Attributes:
+        tenant: on whose account.
+        group_asked: the model group that the call asked for.
+        group_served, model: who answered; None where nobody did.
+        outcome: `ok`, an error's code, or `cancelled`.
+        duration_s: seconds from its arrival at the account to its end, waits included.
+        attempts: how many tries were made, the answer's included.
+        input_tokens, output_tokens, cached_tokens: of all its tries together.
+        cost_nusd: nano-dollars of all its tries together; None where the cost of one is unknown.
+    """
+
+    tenant: str
+    group_asked: str
+    group_served: str | None
+    model: str | None
+    outcome: str
+    duration_s: float
+    attempts: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost_nusd: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A call was turned away at the door: no provider was asked, and it has no row in the ledger.
+
+    Attributes:
+        tenant: on whose account it would have been; None where it is nobody's (`unknown_tenant`).
+        group_asked: the model group that it asked for; None where there is no such group for this tenant.
+        code: the error's: `unknown_tenant`, `unknown_group`, `invalid_argument`, `overloaded`.
+    """
+
+    tenant: str | None
+    group_asked: str | None
+    code: str
+
+
+Event = TryEnded | CallClosed | Refused

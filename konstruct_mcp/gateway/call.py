@@ -1,0 +1,325 @@
+"""One completion, from the moment it comes to its answer. Read from top to bottom:
+
+read_request       the arguments, as a request
+answer             who calls, which group they ask, and the account that is open until the call has ended
+_in_time           the one deadline, around all that follows
+_first_answer      its turn among all calls; then the deployments, in the order in which routing gives them
+Tries.once         one deployment: its turn there, what is set aside for it, the provider, the account
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from konstruct_mcp.config.model import Config
+from konstruct_mcp.core.accounts import Charge, Grant
+from konstruct_mcp.core.admission import Admission
+from konstruct_mcp.core.errors import (
+    DeadlineError,
+    InternalError,
+    KonstructError,
+    RequestError,
+    UnpricedError,
+    quoted,
+)
+from konstruct_mcp.core.events import Event, Refused, TryEnded
+from konstruct_mcp.core.fairness import Step, turn
+from konstruct_mcp.core.threads import beside, done
+from konstruct_mcp.core.types import Attempt, Completion, Limits, Request, dollars, is_large, is_timeout
+from konstruct_mcp.gateway.account import Account, budget_refusal, ms_since, open_account
+from konstruct_mcp.gateway.caller import Caller, group_of
+from konstruct_mcp.gateway.reload import Generation, Generations
+from konstruct_mcp.ledger.ledger import Ledger
+from konstruct_mcp.providers.litellm.reasoning import Recalled
+from konstruct_mcp.providers.litellm.responses import Tried
+from konstruct_mcp.routing.walk import Answer, Fault, FaultKind, Hold, Try, Walk
+
+_log = logging.getLogger(__name__)
+
+# A cancelled try that is just reading its answer gets this long, so that the answer is counted. It is too short for a
+# provider that is still at work.
+_GRACE_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all calls share."""
+
+    generations: Generations
+    admission: Admission
+    ledger: Ledger
+    emit: Callable[[Event], None]
+
+
+async def read_request(arguments: Mapping[str, Any], config: Config | None) -> Request:
+    """The request that arguments ask for; large ones are read beside the event loop.
+
+    Raises:
+        InvalidArgumentError: naming each that is missing, unknown or ill-typed, or what there is too much of.
+        DeadlineError: others' large arguments were in front of these for too long.
+    """
+    limits = Limits() if config is None else config.limits
+    if not is_large(arguments):
+        return Request.parse(arguments, limits)
+    asked_s = arguments.get("timeout_s")
+    patience_s = asked_s if is_timeout(asked_s) else None if config is None else config.timeout_s
+    with anyio.move_on_after(patience_s):
+        return await beside(_parsed, arguments, limits)
+    raise DeadlineError(f"no answer within {patience_s:g} s, waiting for the arguments to be read; ask for less")
+
+
+def _parsed(arguments: Mapping[str, Any], limits: Limits) -> Request:
+    """The request, with those of its properties computed that take long."""
+    request = Request.parse(arguments, limits)
+    _ = request.chars, request.has_images, request.is_large
+    return request
+
+
+class CompletionCall:
+    """One call for a completion."""
+
+    def __init__(
+        self, shared: Shared, request: Request, caller: Caller, on_wait: Callable[[str], None], arrived: float
+    ) -> None:
+        """`on_wait` is called with one line whenever what is waited for changes; `arrived` is when the request came, a
+        reading of `time.monotonic`."""
+        self._shared, self._request, self._caller, self._on_wait = shared, request, caller, on_wait
+        self._timeout_s = request.timeout_s or self._config.timeout_s
+        self._deadline = arrived + self._timeout_s
+
+    @property
+    def _config(self) -> Config:
+        """The one in use now, which may be another after each wait."""
+        return self._shared.generations.in_use().config
+
+    async def answer(self) -> Completion:
+        """The answer.
+
+        Raises:
+            RequestError, CompletionError, LedgerError, InternalError: as `Konstruct.complete` says.
+        """
+        shared, request = self._shared, self._request
+        try:
+            caller = self._caller.naming(request.tenant_id)
+            tenant = caller.account(self._config)
+        except RequestError as error:
+            shared.emit(Refused(None, None, error.code))
+            raise
+        try:
+            group = group_of(self._config, request.model_group, tenant)
+        except RequestError as error:
+            shared.emit(Refused(tenant.id, None, error.code))
+            raise
+        async with open_account(tenant, group, self._deadline, shared.ledger, shared.emit) as account:
+            if group not in self._config.groups:
+                await self._make_group(group, tenant.id)
+                account.tenant = caller.account(self._config)  # the config may be another by now
+                group_of(self._config, group, account.tenant)
+            with shared.generations.call() as generation:
+                return await self._in_time(account, generation)
+
+    async def _make_group(self, name: str, tenant: str) -> None:
+        """Have the group of a name that a wildcard matches made one of the config's."""
+        with anyio.move_on_after(self._left_s):
+            async with self._shared.admission.turn(self._request.chars, tenant):
+                await self._shared.generations.make_group(name, tenant)
+                return
+        raise DeadlineError(
+            f"no answer within {self._timeout_s:g} s, waiting for {quoted(name)} to be set up; raise timeout_s, or "
+            "try again"
+        )
+
+    async def _in_time(self, account: Account, generation: Generation) -> Completion:
+        """The answer, if it comes before the deadline."""
+        walk = generation.router.walk(self._request, account.group, self._deadline, account.tenant, self._on_wait)
+        with anyio.move_on_after(self._left_s):
+            try:
+                return await self._first_answer(walk, account, generation)
+            except KonstructError:
+                raise
+            except Exception:
+                _log.exception("a completion failed in konstruct_mcp itself")
+                raise InternalError("a defect in konstruct_mcp; its log has the details") from None
+        failed = "".join(f"; {attempt.deployment}: {attempt.error}" for attempt in walk.attempts[-3:])
+        raise DeadlineError(
+            f"no answer within {self._timeout_s:g} s, waiting for {walk.waiting_for}{failed}; "
+            "raise timeout_s, ask for less, or use a faster group",
+            walk.attempts,
+        )
+
+    async def _first_answer(self, walk: Walk, account: Account, generation: Generation) -> Completion:
+        """Ask one deployment after another, in the walk's order, until one answers."""
+        shared = self._shared
+        walk.wait_for(f"its turn, {shared.admission.waiting} calls before it")
+        async with shared.admission.turn(self._request.chars, account.tenant.id):
+            await turn(Step.BEGIN)
+            walk.wait_for("LiteLLM to load")
+            await generation.router.ready()
+            walk.wait_for("the ledger to open")
+            await shared.ledger.opened()
+            tries = Tries(shared, self._request, account, generation)
+            # Closed however this ends: a walk may hold the one probe of a deployment that is cooling down.
+            with contextlib.closing(walk.tries()) as steps:
+                step = next(steps, None)
+                while step is not None:
+                    outcome: Answer | Fault | None = None
+                    if isinstance(step, Hold):
+                        with anyio.move_on_after(step.wait_s):
+                            await (step.ended or asyncio.Event()).wait()
+                    else:
+                        await anyio.sleep(step.wait_s)
+                        began = time.monotonic()
+                        tried = await tries.once(step, walk.wait_for)
+                        outcome = tried.outcome
+                        if tried.reply is not None:
+                            with contextlib.suppress(StopIteration):
+                                steps.send(outcome)
+                            walk.wait_for("the ledger to take note of the answer")
+                            return account.completion(tried.reply, tried, step, walk.attempts)
+                        walk.attempts.append(Attempt(step.deployment.name, str(outcome), ms_since(began)))
+                        _log.info("%s: %s", step.deployment.name, outcome)
+                    try:
+                        step = steps.send(outcome)
+                    except StopIteration:
+                        step = None
+            raise walk.failure()
+
+    @property
+    def _left_s(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+
+class Tries:
+    """The tries of one call."""
+
+    def __init__(self, shared: Shared, request: Request, account: Account, generation: Generation) -> None:
+        self._shared, self._request, self._account, self._generation = shared, request, account, generation
+
+    async def once(self, attempt: Try, wait_for: Callable[..., None]) -> Tried:
+        """Ask one deployment once, if the budgets afford it, and put what it costs on the account.
+
+        Args:
+            wait_for: is called with what is waited for; with `trying=True` where that is the deployment itself.
+        """
+        began, charged = time.monotonic(), len(self._account.charges)
+        outcome = "cancelled"
+        try:
+            tried = await self._once(attempt, wait_for)
+            outcome = "ok" if isinstance(tried.outcome, Answer) else tried.outcome.kind.name.lower()
+            return tried
+        except KonstructError as error:
+            outcome = error.code
+            raise
+        finally:
+            charges = self._account.charges[charged:]
+            self._shared.emit(_ended(attempt, self._account, outcome, charges, time.monotonic() - began))
+
+    async def _once(self, attempt: Try, wait_for: Callable[..., None]) -> Tried:
+        router, deployment, request = self._generation.router, attempt.deployment, self._request
+        tenant = self._account.tenant.id
+        wait_for(f"its turn at {deployment.name}")
+        async with router.turn(deployment, tenant):
+            wait_for(f"the ledger, before {deployment.name} is asked")
+            recalled = await done(router.recall, deployment, request, tenant, is_large=request.is_large)
+            try:
+                grant = await self._reserve(attempt, recalled)
+            except UnpricedError as error:
+                return Tried(Fault(FaultKind.UNPRICED, reason=error.message, sent=False))
+            if isinstance(grant, Fault):
+                return Tried(grant)
+            wait_for(deployment.name, trying=True)
+            asking = asyncio.ensure_future(router.ask(attempt, request, tenant, recalled, grant))
+            try:
+                await asyncio.wait({asking})
+            finally:
+                if not asking.done():
+                    await _until_done(asking, within_s=_GRACE_S)
+                    asking.cancel()
+                    await _until_done(asking)
+                tried = _result(asking)
+                self._account.add(
+                    attempt,
+                    tried,
+                    free=router.free(deployment),
+                    grant=grant,
+                    bound=lambda: router.most_nusd(deployment, request, recalled),
+                )
+            if tried is None:  # only a cancellation gets here without an outcome, and goes on by itself
+                raise asyncio.CancelledError
+            return tried
+
+    async def _reserve(self, attempt: Try, recalled: Recalled) -> Grant | Fault | None:
+        """Set aside what a try can cost at most; None where no budget applies or it costs nothing, and a fault where a
+        budget does not afford it.
+
+        Raises:
+            UnpricedError: a budget applies, and nobody can say what the try can cost.
+        """
+        account, deployment = self._account, attempt.deployment
+        min_tokens = self._generation.config.min_answer_tokens
+        budgets = tuple(budget for budget in account.tenant.budgets if budget.covers(attempt.group))
+        if not budgets:
+            return None
+        quote = await done(
+            self._generation.router.quote, deployment, self._request, recalled, is_large=self._request.is_large
+        )
+        if quote is None:
+            return None
+        granted = await self._shared.ledger.reserve(account.reservation(attempt, quote, budgets, min_tokens))
+        await turn(Step.ASK)
+        if isinstance(granted, Grant):
+            return granted
+        tightest = min(granted, key=lambda state: state.left_nusd)
+        detail = f"{tightest.name}: {dollars(tightest.left_nusd)} left"
+        reason = budget_refusal(deployment, quote, tightest, min_tokens)
+        return Fault(FaultKind.BUDGET, detail, reason, sent=False)
+
+
+def ignore(*_: object, **__: object) -> None:
+    """A callback that ignores its arguments."""
+
+
+def _ended(attempt: Try, account: Account, outcome: str, charges: Sequence[Charge], duration_s: float) -> TryEnded:
+    costs = [charge.cost_nusd for charge in charges]
+    known = [cost for cost in costs if cost is not None]
+    return TryEnded(
+        tenant=account.tenant.id,
+        group_asked=account.group,
+        group=attempt.group,
+        deployment=attempt.deployment.id,
+        model=attempt.deployment.model,
+        outcome=outcome,
+        duration_s=duration_s,
+        input_tokens=sum(charge.input_tokens for charge in charges),
+        output_tokens=sum(charge.output_tokens for charge in charges),
+        cached_tokens=sum(charge.cached_tokens for charge in charges),
+        cost_nusd=sum(known) if len(known) == len(costs) else None,
+    )
+
+
+def _result(asking: asyncio.Future[Tried]) -> Tried | None:
+    """How a try that has ended went; None for one that was broken off. One that failed by a defect of ours may have
+    been answered, and billed."""
+    if asking.cancelled():
+        return None
+    if (error := asking.exception()) is None:
+        return asking.result()
+    _log.error("a try failed in konstruct_mcp itself", exc_info=error)
+    return Tried(Fault(FaultKind.BAD_ANSWER, "an answer that is not understood"))
+
+
+async def _until_done(task: asyncio.Future[Any], within_s: float | None = None) -> None:
+    """Wait for a task although whoever waits is being cancelled, perhaps more than once: what it costs must be known.
+    Only for the way out of a cancellation, which goes on afterwards."""
+    waiting = asyncio.ensure_future(asyncio.wait({task}, timeout=within_s))
+    while not waiting.done():
+        with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(waiting)

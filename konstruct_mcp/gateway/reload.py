@@ -1,0 +1,246 @@
+"""The config in use, which may change while calls are under way.
+
+- Groups, tenants, budgets and limits change in one step. A call ends on the `Generation` that was in use when it came.
+- A config that cannot be used changes nothing: the one before stays in use, and the fault is kept to be shown.
+- A group that a wildcard stands for is made when a call first asks for it, which is a change of the config too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from konstruct_mcp.config.embedded import EmbeddedServer, find_model
+from konstruct_mcp.config.model import Config, load_config
+from konstruct_mcp.config.source import changes, located
+from konstruct_mcp.core.admission import Admission
+from konstruct_mcp.core.errors import ConfigError, KonstructError, quoted
+from konstruct_mcp.providers.client import ModelRouter
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Generation:
+    """A config as it was loaded, and the router over its deployments."""
+
+    config: Config
+    router: ModelRouter
+    calls: int = 0  # under way on it
+
+
+class Generations:
+    """The generation in use, and the earlier ones that calls are still under way on."""
+
+    def __init__(
+        self, first: Config | ConfigError, environ: Mapping[str, str], take_up: Callable[[Config], None]
+    ) -> None:
+        """`take_up` is called with each config when it comes into use. A ConfigError stands in for a config that cannot
+        be used yet: then `begin` is called by the first `reload` that finds one."""
+        self.path: Path | None = None  # of the config, where it was named
+        self.error: ConfigError | None = None  # why the file as it is now cannot be used
+        self._environ, self._take_up = environ, take_up
+        self._in_use: Generation | None = None
+        self._earlier: list[Generation] = []
+        self._embedded: EmbeddedServer | None = None
+        self._reloading = asyncio.Lock()
+        self._making: dict[str, asyncio.Future[None]] = {}  # groups that a wildcard stands for, by name
+        self._makers = Admission(1)  # one is made after another, and tenants take turns
+        if isinstance(first, ConfigError):
+            self.error = first
+        else:
+            self._begin(first)
+
+    def _begin(self, config: Config) -> None:
+        self._embedded = _embedded_server(config, self._environ)
+        self._in_use = Generation(config, ModelRouter(config, self._embedded))
+        self._take_up(config)
+
+    @property
+    def current(self) -> Generation | None:
+        """The one in use; None where there is no config that can be used yet."""
+        return self._in_use
+
+    def in_use(self, *, private: bool = False) -> Generation:
+        """The one in use.
+
+        Args:
+            private: whether whoever asks may learn nothing of what the file holds.
+
+        Raises:
+            ConfigError: there is none yet.
+        """
+        if self._in_use is not None:
+            return self._in_use
+        error = self.error or ConfigError(())
+        # A fault may name another tenant, or a group of one.
+        if private or error.is_private or self._environ.get("KONSTRUCT_TENANT_ID", "").strip():
+            raise ConfigError(["cannot be used; the server's log says why"], source=error.source)
+        raise ConfigError(error.faults, source=error.source, table=error.table, table_faults=error.table_faults)
+
+    @contextmanager
+    def call(self) -> Iterator[Generation]:
+        """The generation in use, which stays open until the block ends."""
+        generation = self.in_use()
+        generation.calls += 1
+        try:
+            yield generation
+        finally:
+            generation.calls -= 1
+            if generation is not self._in_use:
+                self._drop_earlier()
+
+    async def aclose(self) -> None:
+        """Close the embedded model and the provider connections; safe to call twice."""
+        for making in self._making.values():
+            making.cancel()
+        if self._making:
+            await asyncio.wait(list(self._making.values()))
+        if self._embedded is not None:
+            await self._embedded.aclose()
+        for generation in (*self._earlier, self._in_use):
+            if generation is not None:
+                await generation.router.aclose()
+
+    def kill(self) -> None:
+        """End the embedded model's process at once, without an event loop."""
+        if self._embedded is not None:
+            self._embedded.kill()
+
+    # -- a change of the file ------------------------------------------------------------------------------------------
+
+    async def reload(self) -> bool:
+        """Take up the config file as it is now; whether anything has changed.
+
+        The ledger stays where it was at the start.
+
+        Raises:
+            ConfigError: naming every fault of the config at once. Nothing has changed.
+        """
+        async with self._reloading:
+            try:
+                config = await self._read()
+            except ConfigError as error:
+                self.error = error
+                raise
+            changed = await self._use(config)
+            self.error = None
+            return changed
+
+    async def _read(self) -> Config:
+        config = await asyncio.to_thread(load_config, self.path, self._environ)
+        before = None if self._in_use is None else self._in_use.config.file
+        if before is not None and config.file != before:
+            raise ConfigError(["cannot be read: it is gone"], source=f"the config file {quoted(before.name)}")
+        return config
+
+    async def _use(self, config: Config) -> bool:
+        if self._in_use is None:
+            self._begin(config)
+            return True
+        before = self._in_use.config
+        if config.ledger != before.ledger:
+            _log.warning("konstruct.ledger_url has changed, which takes effect at the next start")
+            config = config.with_ledger_of(before)
+        for name in before.on_demand:
+            if name not in config.groups and (group := config.matching(name)) is not None:
+                config = config.with_group(group)
+        if config == before:
+            return False
+        if self._embedded is None:
+            self._embedded = _embedded_server(config, self._environ)
+        await self._change_to(config)
+        return True
+
+    async def _change_to(self, config: Config) -> None:
+        """Make this the config that calls are made on from now on."""
+        before = self.in_use()
+        # Before the step, so that no call waits for it, and in a thread: of many deployments it takes long.
+        await before.router.ready()
+        router = await asyncio.to_thread(ModelRouter.after, before.router, config, self._embedded)
+        await router.ready()
+        self._earlier.append(before)
+        self._in_use = Generation(config, router)
+        self._take_up(config)
+        self._drop_earlier()
+
+    def _drop_earlier(self) -> None:
+        """Let go of the generations that no call is under way on."""
+        current = self.in_use()
+        for generation in [generation for generation in self._earlier if not generation.calls]:
+            self._earlier.remove(generation)
+            current.router.take_over(generation.router)
+
+    async def follow(self, until: anyio.Event) -> AsyncIterator[bool]:
+        """Take up each change of the config's files, or of the user's table of models, until the event, and log it.
+        Yields True after each, and False where only `error` has changed. Where there is no config that can be used yet,
+        one is waited for."""
+        if not self._followed():
+            return
+        async for _ in changes(self._followed, until):
+            if (changed := await self._reload_and_log()) is not None:
+                yield changed
+
+    def _followed(self) -> list[Path]:
+        """The files that the config is made of, or would be."""
+        found: list[Path | None] = [] if self.error is None else [*self.error.files, self.error.table]
+        if self._in_use is None:
+            found.append(located(self.path, self._environ))
+        else:
+            found += [*self._in_use.config.files, self._in_use.config.models_file]
+        return list(dict.fromkeys(file for file in found if file is not None))
+
+    async def _reload_and_log(self) -> bool | None:
+        """True where the config has changed, False where only its faults have, None where nothing has."""
+        faults = () if self.error is None else self.error.faults
+        try:
+            changed = await self.reload()
+        except ConfigError as error:
+            if error.faults == faults:
+                return None
+            changes_nothing = "" if self._in_use is None else ", so nothing changes"
+            _log.error("the config has changed and cannot be used%s: %s", changes_nothing, error.message)
+            return False
+        except KonstructError as error:
+            _log.error("the config has changed and cannot be taken up: %s", error.message)
+            return None
+        if changed:
+            config = self.in_use().config
+            _log.warning("the config has changed and is in use now; groups: %s", ", ".join(config.groups))
+            for warning in config.warnings:
+                _log.warning("%s", warning)
+        elif faults:
+            _log.warning("the config can be used again, and is what is in use")
+        return changed if changed or faults else None
+
+    # -- groups that wildcards stand for -------------------------------------------------------------------------------
+
+    async def make_group(self, name: str, tenant: str) -> None:
+        """Have the group of a name that a wildcard matches made one of the config's, for a tenant that asks for it."""
+        # More than once where calls for many other names push it out again, or a reload takes its wildcard away.
+        while name not in (config := self.in_use().config).groups and config.matching(name) is not None:
+            # In a task of its own: another call may wait for it too, and this one may be cancelled.
+            if (making := self._making.get(name)) is None:
+                making = self._making[name] = asyncio.ensure_future(self._make_group(name, tenant))
+                making.add_done_callback(lambda _: self._making.pop(name, None))
+            await asyncio.shield(making)
+
+    async def _make_group(self, name: str, tenant: str) -> None:
+        async with self._makers.turn(0, tenant), self._reloading:
+            config = self.in_use().config
+            if name not in config.groups and (group := config.matching(name)) is not None:
+                await self._change_to(config.with_group(group))
+
+
+def _embedded_server(config: Config, environ: Mapping[str, str]) -> EmbeddedServer | None:
+    for group in config.groups.values():
+        for deployment in group.deployments:
+            if deployment.model.startswith("embedded/") and deployment.unavailable is None:
+                return EmbeddedServer(find_model(environ))
+    return None

@@ -1,0 +1,125 @@
+"""What a caller is shown: groups, the effective config, usage and budgets. Who may see what is `Caller`'s to decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from konstruct_mcp.config.model import Config, Group, default_among
+from konstruct_mcp.config.public import public_config
+from konstruct_mcp.core.accounts import Budget
+from konstruct_mcp.core.errors import ConfigError, InvalidArgumentError, UnknownTenantError, quoted
+from konstruct_mcp.core.types import BudgetState, GroupStatus, UsageReport, is_day
+from konstruct_mcp.gateway.caller import Caller, check_tenant_id, group_of
+from konstruct_mcp.gateway.reload import Generation
+from konstruct_mcp.ledger.ledger import Ledger
+
+_FAULTY = "the file has changed and cannot be used; the server's log says why"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a caller may ask for.
+
+    Attributes:
+        groups: as the config describes them, without a look at their state. What a wildcard stands for is not among
+            them.
+        default_group: of a call that names none; "" where it has to name one.
+        patterns: the wildcards that the name of a group may match beside.
+    """
+
+    groups: tuple[Group, ...]
+    default_group: str
+    patterns: tuple[str, ...]
+
+
+def choice(config: Config, caller: Caller) -> Choice:
+    """Raises UnknownTenantError where there is no tenant of a verified caller."""
+    tenant = caller.shown(config)
+    listed = tuple(config.groups[name] for name in tenant.groups if config.groups[name].is_listed)
+    return Choice(listed, default_among(config.default_group, tenant.groups), tenant.patterns)
+
+
+def group_statuses(generation: Generation, caller: Caller) -> list[GroupStatus]:
+    """The groups that a caller may ask for, their deployments and the state of each. Asks no provider."""
+    config = generation.config
+    shown = [group.name for group in choice(config, caller).groups]
+    return [
+        replace(
+            status,
+            fallbacks=tuple(name for name in status.fallbacks if name in shown),
+            alias_of=status.alias_of if status.alias_of in shown else None,
+        )
+        for status in generation.router.statuses(caller.only(config))
+        if status.name in shown
+    ]
+
+
+def effective_config(config: Config, error: ConfigError | None, caller: Caller) -> Mapping[str, Any]:
+    """The config in use as plain data, every secret masked; before it, what is wrong with its file, if that has changed
+    since and cannot be used."""
+    shown = public_config(config, caller.account(config) if caller.is_verified else None)
+    if error is None or not error.faults:
+        return shown
+    is_private = caller.only(config) is not None  # a fault may name another tenant, or a group of one
+    return {"faults": [_FAULTY] if is_private else list(error.faults), **shown}
+
+
+def _readable(config: Config, tenant_id: str | None, caller: Caller | None) -> str | None:
+    """The tenant whose account is read, None for all of them.
+
+    Raises:
+        InvalidArgumentError: the id is malformed.
+        UnknownTenantError: the caller may not read that account.
+    """
+    if tenant_id is not None:
+        check_tenant_id(tenant_id)
+    if caller is None:
+        return tenant_id
+    if tenant_id is not None and not caller.may_read(config, tenant_id):
+        raise UnknownTenantError(f"no account of {quoted(tenant_id)} here; leave tenant_id out")
+    return tenant_id or caller.only(config)
+
+
+async def usage(
+    config: Config,
+    ledger: Ledger,
+    caller: Caller | None,
+    tenant_id: str | None,
+    *,
+    group: str | None,
+    since: str | None,
+    until: str | None,
+) -> UsageReport:
+    """What was spent: see `Konstruct.usage`."""
+    tenant_id = _readable(config, tenant_id, caller)
+    for name, day in (("since", since), ("until", until)):
+        if day is not None and not is_day(day):
+            raise InvalidArgumentError(f"{name}: should be a date like 2026-01-31")
+    if since is not None and until is not None and since > until:
+        raise InvalidArgumentError(f"since: {since} is after until, {until}")
+    await ledger.opened()
+    lines = await ledger.lines(tenant=tenant_id, group=group, since=since, until=until)
+    if group is not None and not lines:  # a group that the config names no more may still have lines
+        group_of(config, group, caller.account(config) if caller is not None and caller.is_verified else None)
+    states = await budgets(config, ledger, caller, tenant_id)
+    return UsageReport(tenant_id, since, until, tuple(lines), tuple(states))
+
+
+async def budgets(config: Config, ledger: Ledger, caller: Caller | None, tenant_id: str | None) -> list[BudgetState]:
+    """Each budget and what is left of it: see `Konstruct.budgets`."""
+    tenant_id = _readable(config, tenant_id, caller)
+    await ledger.opened()
+    if tenant_id is not None:
+        names = [tenant_id]
+    else:
+        default = [config.default_tenant] if config.allow_unknown else []
+        names = list(dict.fromkeys([*config.tenants, *default, *(await ledger.tenants())]))
+    return await ledger.states([(name, budget) for name in names for budget in _budgets_of(config, name)])
+
+
+def _budgets_of(config: Config, name: str) -> tuple[Budget, ...]:
+    if (tenant := config.tenants.get(name)) is not None:
+        return tenant.budgets
+    return config.budgets if config.allow_unknown else ()

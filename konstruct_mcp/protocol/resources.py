@@ -1,0 +1,164 @@
+"""The resources and the completion of their arguments, for the caller of each request."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote, unquote
+
+from mcp import types
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+
+from konstruct_mcp.core.errors import ConfigError, InvalidArgumentError, UnknownTenantError, quoted
+from konstruct_mcp.gateway.caller import Caller
+from konstruct_mcp.gateway.konstruct import Konstruct
+from konstruct_mcp.protocol.callers import CallerOf
+from konstruct_mcp.protocol.kept_answers import KeptAnswers
+from konstruct_mcp.protocol.texts import as_json, as_yaml, beside_if_large, document
+from konstruct_mcp.protocol.wording import choice_of
+
+GROUPS_URI = "konstruct://groups"
+CONFIG_URI = "konstruct://config"
+USAGE_URI = "konstruct://usage"
+_GROUP_TEMPLATE = "konstruct://groups/{name}"
+_USAGE_TEMPLATE = "konstruct://usage/{tenant_id}"
+_COMPLETIONS_URI = "konstruct://completions"
+_COMPLETION_TEMPLATE = "konstruct://completions/{id}"
+_KNOWN = (GROUPS_URI, _GROUP_TEMPLATE, USAGE_URI, _USAGE_TEMPLATE, _COMPLETION_TEMPLATE, CONFIG_URI)
+_USAGE_DAYS = 30  # an assistant reads all of it
+_MOST_VALUES = 100  # in one answer to the completion of an argument, by the protocol
+
+_RESOURCES = [
+    types.Resource(
+        uri=GROUPS_URI,
+        name="groups",
+        description="The model groups, their deployments and the state of each.",
+        mime_type="application/json",
+    ),
+    types.Resource(
+        uri=USAGE_URI,
+        name="usage",
+        description=f"Spend, calls and tokens of the last {_USAGE_DAYS} days, and the budgets.",
+        mime_type="application/json",
+    ),
+    types.Resource(
+        uri=CONFIG_URI,
+        name="config",
+        description="The effective config, secrets masked.",
+        mime_type="application/yaml",
+    ),
+]
+_TEMPLATES = [
+    types.ResourceTemplate(
+        uri_template=_GROUP_TEMPLATE,
+        name="group",
+        description="One model group, its deployments and the state of each.",
+        mime_type="application/json",
+    ),
+    types.ResourceTemplate(
+        uri_template=_USAGE_TEMPLATE,
+        name="tenant_usage",
+        description="The same of one tenant.",
+        mime_type="application/json",
+    ),
+    types.ResourceTemplate(
+        uri_template=_COMPLETION_TEMPLATE,
+        name="completion",
+        description="The whole of an answer that was cut, for an hour.",
+        mime_type="text/plain",
+    ),
+]
+
+
+def answer_uri(answer_id: str) -> str:
+    """Where a kept answer is read."""
+    return f"{_COMPLETIONS_URI}/{answer_id}"
+
+
+def groups_document(konstruct: Konstruct, caller: Caller) -> dict[str, Any]:
+    """The groups as the tool `list_groups` and the resource show them."""
+    groups = konstruct.groups(caller=caller)
+    return {
+        "default_group": konstruct.choice(caller=caller).default_group,
+        "groups": [group.as_dict() for group in groups],
+    }
+
+
+class Resources:
+    """Handlers, each `(ctx, params) -> result` as the SDK calls it."""
+
+    def __init__(self, konstruct: Konstruct, caller_of: CallerOf, kept: KeptAnswers) -> None:
+        self._konstruct, self._caller_of, self._kept = konstruct, caller_of, kept
+
+    async def list_resources(
+        self, ctx: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
+        return types.ListResourcesResult(resources=_RESOURCES)
+
+    async def list_resource_templates(
+        self, ctx: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        return types.ListResourceTemplatesResult(resource_templates=_TEMPLATES)
+
+    async def read_resource(
+        self, ctx: ServerRequestContext[Any], params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
+        uri, caller = str(params.uri), self._caller_of(ctx)
+        if uri == GROUPS_URI:
+            return document(as_json(groups_document(self._konstruct, caller)), uri, "application/json")
+        if uri == CONFIG_URI:
+            shown = self._konstruct.effective_config(caller=caller)
+            return document(await beside_if_large(as_yaml, shown), uri, "application/yaml")
+        if uri.startswith(f"{GROUPS_URI}/"):
+            group = self._konstruct.group(unquote(uri.removeprefix(f"{GROUPS_URI}/")), caller=caller)
+            return document(as_json(group.as_dict()), uri, "application/json")
+        if uri == USAGE_URI or uri.startswith(f"{USAGE_URI}/"):
+            tenant = unquote(uri.removeprefix(USAGE_URI).removeprefix("/"))
+            return document(as_json(await self._usage(tenant or None, caller)), uri, "application/json")
+        if uri.startswith(f"{_COMPLETIONS_URI}/"):
+            return await self._answer(uri, caller)
+        raise MCPError(types.INVALID_PARAMS, f"Unknown resource; there are {', '.join(_KNOWN)}")
+
+    async def _usage(self, tenant: str | None, caller: Caller) -> dict[str, Any]:
+        """A tenant's, where the caller may read it; for None the caller's own, or everybody's to the operator."""
+        config = self._konstruct.config_for(caller)
+        if tenant is not None and not caller.may_read(config, tenant):
+            raise UnknownTenantError(f"no account of {quoted(tenant)} here; read {USAGE_URI}")
+        since = datetime.now(UTC).date() - timedelta(days=_USAGE_DAYS - 1)
+        report = await self._konstruct.usage(tenant, since=since.isoformat(), caller=caller)
+        return await asyncio.to_thread(report.as_dict)  # a long ledger is summed up beside the calls
+
+    async def _answer(self, uri: str, caller: Caller) -> types.ReadResourceResult:
+        kept = await self._kept.get(uri.removeprefix(f"{_COMPLETIONS_URI}/"))
+        if kept is None or not caller.may_read(self._konstruct.config_for(caller), kept.tenant):
+            raise InvalidArgumentError("no such answer; one that was cut is kept for an hour, if there is room")
+        return await beside_if_large(document, kept.content, uri, kept.mime_type)
+
+    async def complete_argument(
+        self, ctx: ServerRequestContext[Any], params: types.CompleteRequestParams
+    ) -> types.CompleteResult:
+        names: list[str] = []
+        if isinstance(params.ref, types.ResourceTemplateReference):
+            asked, caller = (params.ref.uri, params.argument.name), self._caller_of(ctx)
+            if asked == (_GROUP_TEMPLATE, "name"):
+                names = [group.name for group in choice_of(self._konstruct, caller).groups]
+            elif asked == (_USAGE_TEMPLATE, "tenant_id"):
+                names = self._tenants(caller)
+        typed = params.argument.value.casefold()
+        # Quoted, because the client puts the value into the URI as it is.
+        values = [quote(name, safe="") for name in names if name.casefold().startswith(typed)]
+        shown = values[:_MOST_VALUES]
+        return types.CompleteResult(
+            completion=types.Completion(values=shown, total=len(values), has_more=len(values) > len(shown))
+        )
+
+    def _tenants(self, caller: Caller) -> list[str]:
+        """Those whose usage a caller may read."""
+        try:
+            config = self._konstruct.config_for(caller)
+        except ConfigError:
+            return []
+        only = caller.only(config)
+        return [*config.tenants] if only is None else [only]

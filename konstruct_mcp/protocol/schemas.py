@@ -1,0 +1,102 @@
+"""The two tools, as they are listed.
+
+The schemas are written by hand and kept short, because every assistant carries them in its context: they tell a model
+how to call, while `Request` decides what is accepted. A test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from mcp import types
+
+from konstruct_mcp.gateway.views import Choice
+from konstruct_mcp.protocol.wording import group_argument
+
+
+def complete_tool(choice: Choice) -> types.Tool:
+    """The tool `complete`, with the groups that a caller may ask for."""
+    return types.Tool(
+        name="complete",
+        title="Ask another model",
+        description="Get a completion from another language model.",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "messages": {
+                    "type": "array",
+                    "minItems": 1,
+                    "description": "The whole conversation, in OpenAI's format",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "role": {"type": "string", "enum": ["system", "developer", "user", "assistant", "tool"]},
+                            "content": {
+                                "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}],
+                                "description": "text, or parts: {type: text, text} and, from the user, "
+                                "{type: image_url, image_url: {url: data:image/png;base64,...}}",
+                            },
+                            "tool_calls": {
+                                "type": "array",
+                                "items": {"type": "object"},
+                                "description": "of an assistant message, as complete returned them",
+                            },
+                            "tool_call_id": {"type": "string", "description": "of a tool message"},
+                        },
+                        "required": ["role"],
+                    },
+                },
+                "model_group": group_argument(choice),
+                "tools": {"type": "array", "items": {"type": "object"}, "description": "OpenAI function tools"},
+                "tool_choice": {
+                    "anyOf": [{"type": "string", "enum": ["auto", "none", "required"]}, {"type": "object"}],
+                    "description": "an object names one function (OpenAI format)",
+                },
+                "response_format": {"type": "object", "description": "OpenAI format: json_object or json_schema"},
+                "max_tokens": {"type": "integer", "minimum": 1},
+                "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+                "timeout_s": {"type": "number", "description": "seconds for the whole call"},
+                "tenant_id": {"type": "string", "description": "whose account; leave out unless told"},
+            },
+            "required": ["messages"],
+            "additionalProperties": False,
+        },
+        output_schema={
+            "type": "object",
+            "properties": {
+                "content": {"type": "string"},
+                "tool_calls": {"type": "array", "items": {"type": "object"}},
+                "finish_reason": {"type": "string"},
+                "model_group": {"type": "string"},
+                "served_group": {"type": "string", "description": "differs after a fallback"},
+                "model": {"type": "string"},
+                "attempts": {"type": "array", "items": {"type": "object"}, "description": "failed tries"},
+                "usage": {"type": "object"},
+                "cost_usd": {"anyOf": [{"type": "number"}, {"type": "null"}], "description": "null: unknown"},
+                "at_most_usd": {"type": "number"},
+                "duration_ms": {"type": "integer"},
+                "notes": {"type": "array", "items": {"type": "string"}, "description": "what was left out or changed"},
+                "truncated": {"type": "object", "description": "what was cut; read uri for the whole"},
+            },
+            "required": [
+                *("content", "tool_calls", "finish_reason", "model_group", "served_group", "model"),
+                *("usage", "cost_usd", "duration_ms"),
+            ],
+        },
+        annotations=types.ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=True),
+    )
+
+
+LIST_GROUPS_TOOL = types.Tool(
+    name="list_groups",
+    title="List model groups",
+    description="The model groups: deployments, prices, abilities, and what can be called now.",
+    input_schema={"type": "object", "properties": {}, "additionalProperties": False},
+    output_schema={
+        "type": "object",
+        "properties": {
+            "default_group": {"type": "string"},
+            "groups": {"type": "array", "items": {"type": "object"}},
+        },
+        "required": ["default_group", "groups"],
+    },
+    annotations=types.ToolAnnotations(read_only_hint=True, open_world_hint=False),
+)

@@ -1,0 +1,69 @@
+"""Values as the texts that go out.
+
+What goes out is scrubbed once, here or by the server's middleware: a lone surrogate, which a model's answer can hold,
+cannot be encoded. A large value is made a text beside the event loop.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import yaml
+from mcp import types
+
+from konstruct_mcp.core.errors import InternalError, KonstructError
+from konstruct_mcp.core.threads import done
+from konstruct_mcp.core.types import is_large, scrubbed
+
+_T = TypeVar("_T")
+
+
+async def beside_if_large(function: Callable[..., _T], value: Any, *args: Any) -> _T:
+    """What a function makes of a value; in a thread, if the value is large."""
+    return await done(function, value, *args, is_large=is_large(value))
+
+
+def result(answer: dict[str, Any]) -> types.CallToolResult:
+    """The same object twice: some clients show the model only the structure, others only the text."""
+    answer = scrubbed(answer)
+    return types.CallToolResult(
+        content=[types.TextContent(type="text", text=as_json(answer))], structured_content=answer
+    )
+
+
+def error_result(error: KonstructError) -> types.CallToolResult:
+    """A tool's error, in one line."""
+    return types.CallToolResult(content=[types.TextContent(type="text", text=str(error))], is_error=True)
+
+
+def defect() -> InternalError:
+    """What a client is told of an exception that nobody has foreseen, which is logged."""
+    return InternalError("a defect in konstruct_mcp; its log has the details")
+
+
+def document(text: str, uri: str, mime_type: str) -> types.ReadResourceResult:
+    """What a resource holds."""
+    return types.ReadResourceResult(
+        contents=[types.TextResourceContents(uri=uri, mime_type=mime_type, text=scrubbed(text))]
+    )
+
+
+def as_json(value: Any) -> str:
+    """Without spaces: an assistant pays for every byte."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def as_yaml(value: Any) -> str:
+    text: str = yaml.safe_dump(_with_plain_containers(value), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _with_plain_containers(value: Any) -> Any:
+    """Frozen mappings and tuples as the dicts and lists that a YAML writer knows."""
+    if isinstance(value, Mapping):
+        return {key: _with_plain_containers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_plain_containers(item) for item in value]
+    return value
