@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from mcp import Client, types
+from mcp.shared.exceptions import MCPError
+from support.default_groups import HELLO, entry, opened
+from support.providers import Provider, Text
+
+from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.protocol.kept_answers import InMemoryKeptAnswers, KeptAnswer
+from konstruct_mcp.protocol.server import KonstructServer
 
 MEGA = 2**20
 
@@ -50,3 +62,33 @@ async def test_one_tenant_pushes_out_no_answer_of_another() -> None:
     large = [str(await kept.keep(KeptAnswer("acme", "x" * 20 * MEGA))) for _ in range(5)]
     assert await kept.get(small) is not None
     assert [await kept.get(one) is not None for one in large] == [False, False, True, True, True]
+
+
+class TestSharedByServers:
+    """Two servers, as behind a load balancer: what one has kept the other gives to whoever may read it."""
+
+    @asynccontextmanager
+    async def clients(self, folder: Path, ollama: Provider) -> AsyncIterator[dict[str, Client]]:
+        local = {"model": "ollama/x", "api_base": ollama.url}
+        config = {"model_list": [entry("g", local)], "konstruct": {"max_result_chars": 100}}
+        kept = InMemoryKeptAnswers(Clock())
+        async with AsyncExitStack() as stack:
+            konstruct = await stack.enter_async_context(opened(folder, config))
+            found = {}
+            for name, tenant in (("first", "acme"), ("second", "acme"), ("globex", "globex")):
+                caller = Caller.verified(tenant)
+                server = KonstructServer(konstruct, caller_of=lambda _, caller=caller: caller, kept=kept)  # type: ignore[misc]
+                found[name] = await stack.enter_async_context(Client(server))
+            yield found
+
+    async def test_one_is_read_where_it_was_not_kept_and_by_nobody_else(self, tmp_path: Path, ollama: Provider) -> None:
+        ollama.script(Text("a long answer " * 100))
+        async with self.clients(tmp_path, ollama) as clients:
+            answer = (await clients["first"].call_tool("complete", {"messages": HELLO})).structured_content
+            assert answer is not None
+            uri = answer["truncated"]["uri"]
+            (contents,) = (await clients["second"].read_resource(uri)).contents
+            assert isinstance(contents, types.TextResourceContents)
+            assert contents.text == "a long answer " * 100
+            with pytest.raises(MCPError, match="no such answer"):
+                await clients["globex"].read_resource(uri)
