@@ -477,6 +477,27 @@ class TestWhoIsNoTenant:
         assert 'unknown_tenant: no tenant "carol" here, which your access token stands for' in said
         assert all(says_nothing_of(who, said) for who in WHO)
 
+    async def test_is_refused_each_request_by_itself(self, world: World) -> None:
+        usage = types.ResourceTemplateReference(uri="konstruct://usage/{tenant_id}")
+        async with (
+            world.opened() as konstruct,
+            served(server_of(konstruct), TOKENS) as url,
+            over_http(url, "token-of-carol", "2026 unasked") as carol,
+        ):
+            for ask in (
+                carol.list_tools,
+                carol.list_resources,
+                carol.list_resource_templates,
+                lambda: carol.complete(usage, {"name": "other", "value": ""}),
+                lambda: carol.read_resource("konstruct://config"),
+                lambda: carol.read_resource("konstruct://nope"),
+                lambda: called(carol),
+                lambda: carol.call_tool("list_groups", {}),
+            ):
+                with pytest.raises(MCPError, match='unknown_tenant: no tenant "carol" here'):
+                    await ask()
+        assert world.events == []
+
     async def test_is_one_where_the_config_allows_any(self, world: World, era: str) -> None:
         async with (
             world.opened(allow_unknown=True) as konstruct,

@@ -70,9 +70,10 @@ async def served(
 
 @asynccontextmanager
 async def over_http(url: str, token: str, era: str = "2026", **options: Any) -> AsyncIterator[Client]:
-    """An MCP client with a token: `2026` speaks 2026-07-28, any other era the handshake revision before it."""
+    """An MCP client with a token: `2026` speaks 2026-07-28, and `2026 unasked` without asking whether the server does;
+    any other era is the handshake revision before it."""
     async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=60) as http:
         transport = streamable_http_client(url, http_client=http)
-        mode: Any = "auto" if era == "2026" else "legacy"
+        mode: Any = {"2026": "auto", "2026 unasked": "2026-07-28"}.get(era, "legacy")
         async with Client(transport, mode=mode, **options) as client:
             yield client
