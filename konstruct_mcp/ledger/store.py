@@ -37,10 +37,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from konstruct_mcp.config.masking import with_whole_password
-from konstruct_mcp.core.accounts import MOST_NUSD, Budget, Call, Charge, Grant, Quote, Reserve
+from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Quote, Reserve
 from konstruct_mcp.core.errors import LedgerError
 from konstruct_mcp.core.files import keep_file, keep_folder, make_folder
-from konstruct_mcp.core.types import SPEND_SUMS, BudgetState, Spend
+from konstruct_mcp.core.money import MOST_NUSD
+from konstruct_mcp.core.spending import SPEND_SUMS, Call, Charge, Spend
 
 HEAD = "0003"  # the newest migration: what this version reads and writes
 _VERSION_TABLE = "konstruct_version"

@@ -34,11 +34,13 @@ from konstruct_mcp.config.embedded import EmbeddedServer
 from konstruct_mcp.config.environment import lend, take_back
 from konstruct_mcp.config.model import Config, Deployment, Tenant
 from konstruct_mcp.config.models import entry
-from konstruct_mcp.core.accounts import MOST_NUSD, Grant, Quote
-from konstruct_mcp.core.admission import Admission
+from konstruct_mcp.core.budgets import Grant, Quote
 from konstruct_mcp.core.errors import EmbeddedError, InternalError, KonstructError, UnpricedError
-from konstruct_mcp.core.threads import Aside, done
-from konstruct_mcp.core.types import DeploymentStatus, FinishReason, GroupStatus, Request
+from konstruct_mcp.core.fairness import Admission
+from konstruct_mcp.core.money import MOST_NUSD
+from konstruct_mcp.core.requests import Request
+from konstruct_mcp.core.results import DeploymentStatus, FinishReason, GroupStatus
+from konstruct_mcp.core.threads import LoopThread, in_thread_if_large
 from konstruct_mcp.providers.faults import (
     billed,
     blamed,
@@ -252,7 +254,7 @@ class ModelRouter:
                 address = await self._address(deployment)
                 if lacking := await self._login(deployment):
                     return Tried(lacking)
-                asking = await done(
+                asking = await in_thread_if_large(
                     _Asking,
                     deployment,
                     request,
@@ -283,7 +285,7 @@ class ModelRouter:
             fault = Fault(FaultKind.CONNECTION, "call broken off", sent=call.give_up())
         except Exception as error:
             of_call = {"left": call.left, "answer": call.answer, "request": request}
-            fault = await done(
+            fault = await in_thread_if_large(
                 functools.partial(fault_of, error, deployment, self._secrets(call), **of_call),
                 is_large=request.is_large,
             )
@@ -301,7 +303,7 @@ class ModelRouter:
         asking.passed.remember()
         if tried.reply.tool_calls and tried.reply.reasoning:
             thought = tenant, deployment, request.messages, tried.reply.tool_calls, tried.reply.reasoning
-            await done(self._kept.keep, *thought, is_large=request.is_large)
+            await in_thread_if_large(self._kept.keep, *thought, is_large=request.is_large)
         return _told(tried, tried.reply, asking.prepared, (*asking.passed.notes, *noted))
 
     def _read(
@@ -510,7 +512,7 @@ class _Engine:
 
     # Those that have asked somebody and are not closed since: the last of them closes what they share.
     _open: ClassVar[set[_Engine]] = set()
-    aside: ClassVar[Aside] = Aside()  # where what is large is asked
+    aside: ClassVar[LoopThread] = LoopThread()  # where what is large is asked
 
     def __init__(self, deployments: list[Deployment], servers: ollama.Servers, variables: Mapping[str, str]) -> None:
         self.is_first = "litellm" not in sys.modules

@@ -18,10 +18,12 @@ from weakref import WeakKeyDictionary
 
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.config.models import entry, is_number, is_price
-from konstruct_mcp.core.accounts import Quote, exact, to_nusd
-from konstruct_mcp.core.errors import quoted
+from konstruct_mcp.core.budgets import Quote
+from konstruct_mcp.core.messages import Message, ResponseFormat, Tool
+from konstruct_mcp.core.money import NUSD, exact, to_nusd
+from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.schemas import json_bytes
-from konstruct_mcp.core.types import NUSD, Message, Request, ResponseFormat, Tool
+from konstruct_mcp.core.text import quoted
 from konstruct_mcp.providers.litellm.forms import is_limit, limit
 from konstruct_mcp.providers.litellm.transport import TRANSPORT
 from konstruct_mcp.routing.walk import Facts

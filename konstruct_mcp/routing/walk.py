@@ -43,7 +43,7 @@ from konstruct_mcp.core.errors import (
     UnpricedError,
     UnsupportedError,
 )
-from konstruct_mcp.core.types import Attempt, DeploymentState
+from konstruct_mcp.core.results import Attempt, DeploymentState
 
 # Failures older than this say nothing about now. LiteLLM counts `allowed_fails` over the same minute.
 _FAILURE_WINDOW_S = 60.0

@@ -21,7 +21,7 @@ from support.provider_formats import OtherWire, Wire
 from support.providers import Changed, Provider, Raw, Text
 
 from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.core.types import Completion
+from konstruct_mcp.core.results import Completion
 from konstruct_mcp.providers.litellm.bodies import MOST_USD, body_of
 from konstruct_mcp.providers.litellm.responses import read
 from konstruct_mcp.providers.prices import facts_of

@@ -28,7 +28,7 @@ from konstruct_mcp import (
     UnsupportedError,
 )
 from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.core.types import Attempt
+from konstruct_mcp.core.results import Attempt
 from konstruct_mcp.providers.litellm.parameters import Refusals
 
 pytestmark = pytest.mark.many_cases

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from konstruct_mcp.config.model import Config, Deployment, Group, LedgerPlace, RoutingStrategy
 from konstruct_mcp.core import errors
-from konstruct_mcp.core.types import Attempt
+from konstruct_mcp.core.results import Attempt
 from konstruct_mcp.routing.walk import Answer, Facts, Fault, FaultKind, Hold, Needs, Routes, Try, Walk
 
 K = FaultKind

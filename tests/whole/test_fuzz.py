@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from core.test_types import requests
+from core.test_requests import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.attacks import MODELS, WIRES

@@ -37,7 +37,8 @@ from konstruct_mcp import Config, Konstruct, KonstructError
 from konstruct_mcp.cli import main as cli
 from konstruct_mcp.config import model as config
 from konstruct_mcp.config.model import load_config
-from konstruct_mcp.core.types import Completion, DeploymentState, FinishReason, Request
+from konstruct_mcp.core.requests import Request
+from konstruct_mcp.core.results import Completion, DeploymentState, FinishReason
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text("utf-8")

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from konstruct_mcp.core.types import FinishReason, FunctionCall, ToolCall
+from konstruct_mcp.core.messages import FunctionCall, ToolCall
+from konstruct_mcp.core.results import FinishReason
 from konstruct_mcp.providers.prices import Served, Tokens
 from konstruct_mcp.routing.walk import FaultKind
 

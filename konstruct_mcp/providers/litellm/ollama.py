@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from konstruct_mcp.config.model import Deployment, is_price
-from konstruct_mcp.core.threads import Shared
+from konstruct_mcp.core.threads import LockedTTLCache
 from konstruct_mcp.providers.litellm.bodies import count_of, miscounted
 from konstruct_mcp.providers.litellm.forms import not_taken, without_limits
 from konstruct_mcp.providers.litellm.transport import TRANSPORT
@@ -240,9 +240,9 @@ class Servers:
     """Asks them, and keeps what it has learnt of their models for a while."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._models: Shared[_Key, _Model] = Shared(_MOST_MODELS, _KNOWN_S, clock)
-        self._silent: Shared[_Key, _Model] = Shared(_MOST_MODELS, _UNKNOWN_S, clock)
-        self._enlarged: Shared[_Key, int] = Shared(_MOST_MODELS, _STAYS_S, clock)
+        self._models: LockedTTLCache[_Key, _Model] = LockedTTLCache(_MOST_MODELS, _KNOWN_S, clock)
+        self._silent: LockedTTLCache[_Key, _Model] = LockedTTLCache(_MOST_MODELS, _UNKNOWN_S, clock)
+        self._enlarged: LockedTTLCache[_Key, int] = LockedTTLCache(_MOST_MODELS, _STAYS_S, clock)
 
     async def chat(
         self, base: str, headers: Mapping[str, str], body: Mapping[str, Any], ask: Ask

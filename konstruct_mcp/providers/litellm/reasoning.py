@@ -27,8 +27,8 @@ from itertools import islice
 from typing import Any
 
 from konstruct_mcp.config.model import Deployment
+from konstruct_mcp.core.messages import Message, ToolCall
 from konstruct_mcp.core.shares import Shares
-from konstruct_mcp.core.types import Message, ToolCall
 
 # -- in the text -------------------------------------------------------------------------------------------------------
 

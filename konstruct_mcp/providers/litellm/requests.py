@@ -13,7 +13,8 @@ from itertools import dropwhile
 from typing import Any
 
 from konstruct_mcp.config.model import Deployment, is_price
-from konstruct_mcp.core.types import Message, NamedTool, Request, Tool
+from konstruct_mcp.core.messages import Message, NamedTool, Tool
+from konstruct_mcp.core.requests import Request
 from konstruct_mcp.providers.litellm import ollama
 from konstruct_mcp.providers.litellm.forms import (
     LEAST_BUDGET,

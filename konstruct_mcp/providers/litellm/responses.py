@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.core.types import FinishReason, FunctionCall, ToolCall, Usage
+from konstruct_mcp.core.messages import FunctionCall, ToolCall
+from konstruct_mcp.core.results import FinishReason, Usage
 from konstruct_mcp.providers.litellm.bodies import (
     MOST_USD,
     Body,

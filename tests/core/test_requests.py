@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from konstruct_mcp import Attempt, Completion, InvalidArgumentError, ToolCall, Usage
-from konstruct_mcp.core.types import FunctionCall, Limits, Request
+from konstruct_mcp.core.messages import FunctionCall
+from konstruct_mcp.core.requests import Limits, Request
 
 PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
 USER = {"role": "user", "content": "Hi"}
