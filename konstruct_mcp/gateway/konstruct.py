@@ -53,7 +53,8 @@ from konstruct_mcp.providers.client import ModelRouter
 from konstruct_mcp.providers.faults import is_cut_short
 from konstruct_mcp.providers.litellm.reasoning import Recalled
 from konstruct_mcp.providers.litellm.responses import Reply, Tried
-from konstruct_mcp.routing.walk import Answer, Fault, FaultKind, Hold, Try, Walk
+from konstruct_mcp.routing.outcomes import Fault, FaultKind, TryResult
+from konstruct_mcp.routing.walk import Hold, Try, Walk
 
 _log = logging.getLogger(__name__)
 
@@ -547,24 +548,24 @@ class Konstruct:
             with contextlib.closing(walk.tries()) as tries:
                 step = next(tries, None)
                 while step is not None:
-                    outcome: Answer | Fault | None = None
+                    result: TryResult | None = None
                     if isinstance(step, Hold):
-                        with anyio.move_on_after(step.wait_s):
-                            await (step.ended or asyncio.Event()).wait()
+                        over = asyncio.Event()
+                        with walk.watching(step, over.set), anyio.move_on_after(step.wait_s):
+                            await over.wait()
                     else:
                         await anyio.sleep(step.wait_s)
                         began = time.monotonic()
                         tried = await self._try(step, request, account, terms, walk.wait_for)
-                        outcome = tried.outcome
+                        result = TryResult(tried.outcome, time.monotonic() - began)
                         if tried.reply is not None:
                             with contextlib.suppress(StopIteration):
-                                tries.send(outcome)
+                                tries.send(result)
                             walk.wait_for("the ledger to take note of the answer")
                             return account.completion(tried.reply, tried, step, walk.attempts)
-                        walk.attempts.append(Attempt(step.deployment.name, str(outcome), _ms_since(began)))
-                        _log.info("%s: %s", step.deployment.name, outcome)
+                        _log.info("%s: %s", step.deployment.name, tried.outcome)
                     try:
-                        step = tries.send(outcome)
+                        step = tries.send(result)
                     except StopIteration:
                         step = None
             raise walk.failure()

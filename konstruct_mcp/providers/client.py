@@ -69,7 +69,10 @@ from konstruct_mcp.providers.litellm.requests import (
 )
 from konstruct_mcp.providers.litellm.responses import Reply, Tried, read
 from konstruct_mcp.providers.prices import facts_of, longest_answer, quote
-from konstruct_mcp.routing.walk import Fault, FaultKind, Needs, Routes, Try, Walk
+from konstruct_mcp.routing.facts import Needs
+from konstruct_mcp.routing.outcomes import Fault, FaultKind
+from konstruct_mcp.routing.routes import Routes
+from konstruct_mcp.routing.walk import Try, Walk
 
 _log = logging.getLogger(__name__)
 _loading = threading.Lock()
@@ -180,7 +183,7 @@ class ModelRouter:
             tokens=input_tokens + (request.max_tokens or 0),
             input_tokens=input_tokens,
         )
-        return self._routes.walk(group, needs, deadline, tenant.groups, tell, tenant.id)
+        return Walk(self._routes, group, needs, deadline, tenant.groups, tell, tenant.id)
 
     async def ready(self) -> None:
         """Wait until providers can be asked: until LiteLLM is loaded.

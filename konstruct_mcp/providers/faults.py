@@ -31,7 +31,7 @@ from konstruct_mcp.config.masking import MASK
 from konstruct_mcp.config.model import Deployment, is_price
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.providers.litellm.parameters import TUNING, Way, named
-from konstruct_mcp.routing.walk import Fault, FaultError, FaultKind
+from konstruct_mcp.routing.outcomes import Fault, FaultError, FaultKind
 
 _REASON_LIMIT = 300  # characters of a provider's reason: enough to act on, too little to smuggle a page
 

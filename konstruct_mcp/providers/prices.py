@@ -26,7 +26,7 @@ from konstruct_mcp.core.schemas import json_bytes
 from konstruct_mcp.core.text import quoted
 from konstruct_mcp.providers.litellm.forms import is_limit, limit
 from konstruct_mcp.providers.litellm.transport import TRANSPORT
-from konstruct_mcp.routing.walk import Facts
+from konstruct_mcp.routing.facts import Facts
 
 
 @dataclass(frozen=True, slots=True)

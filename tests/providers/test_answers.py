@@ -25,7 +25,7 @@ from konstruct_mcp.core.results import Completion
 from konstruct_mcp.providers.litellm.bodies import MOST_USD, body_of
 from konstruct_mcp.providers.litellm.responses import read
 from konstruct_mcp.providers.prices import facts_of
-from konstruct_mcp.routing.walk import Answer, Fault
+from konstruct_mcp.routing.outcomes import Answer, Fault
 
 pytestmark = pytest.mark.many_cases
 

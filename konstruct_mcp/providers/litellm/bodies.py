@@ -17,7 +17,7 @@ from typing import Any
 from konstruct_mcp.core.messages import FunctionCall, ToolCall
 from konstruct_mcp.core.results import FinishReason
 from konstruct_mcp.providers.prices import Served, Tokens
-from konstruct_mcp.routing.walk import FaultKind
+from konstruct_mcp.routing.outcomes import FaultKind
 
 _MOST_TOKENS = 10**8  # of one try: more is no count
 _MOST_OF_AN_ERROR = 8_000  # characters: more than is looked at

@@ -25,7 +25,7 @@ from konstruct_mcp.core.threads import LockedTTLCache
 from konstruct_mcp.providers.litellm.bodies import count_of, miscounted
 from konstruct_mcp.providers.litellm.forms import not_taken, without_limits
 from konstruct_mcp.providers.litellm.transport import TRANSPORT
-from konstruct_mcp.routing.walk import Fault, FaultError, FaultKind
+from konstruct_mcp.routing.outcomes import Fault, FaultError, FaultKind
 
 Ask = Callable[[str, Mapping[str, Any] | None], Awaitable[Any]]
 """Posts JSON to a path of the server, or gets it where there is none to post; returns the JSON of the answer, and

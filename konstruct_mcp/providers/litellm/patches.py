@@ -34,7 +34,7 @@ from konstruct_mcp.providers.litellm.intake import ENCODINGS, Intake
 from konstruct_mcp.providers.litellm.items import items_of, with_its_tools
 from konstruct_mcp.providers.litellm.pools import Connections
 from konstruct_mcp.providers.litellm.transport import TRANSPORT, Transport
-from konstruct_mcp.routing.walk import Fault, FaultError, FaultKind
+from konstruct_mcp.routing.outcomes import Fault, FaultError, FaultKind
 
 # These, Anthropic and Ollama count the tokens of their answers, and LiteLLM fetches nothing for a request to them.
 _OPENAI = ("openai", "embedded")

@@ -28,7 +28,8 @@ from konstruct_mcp.providers.litellm.bodies import (
 )
 from konstruct_mcp.providers.litellm.reasoning import SIGNATURE, answer_in
 from konstruct_mcp.providers.prices import Served, Tokens, own_cost
-from konstruct_mcp.routing.walk import Answer, Facts, Fault, FaultKind
+from konstruct_mcp.routing.facts import Facts
+from konstruct_mcp.routing.outcomes import Answer, Fault, FaultKind
 
 
 @dataclass(frozen=True, slots=True)
