@@ -32,6 +32,8 @@ class Routes:
         rng: random.Random | None = None,
         report: Callable[[str], None] = lambda _: None,
         on_change: Callable[[HealthChange], None] = lambda _: None,
+        health_store: HealthStore | None = None,
+        limit_store: LimitStore | None = None,
         earlier: Routes | None = None,
     ) -> None:
         """
@@ -40,8 +42,9 @@ class Routes:
             clock: gives seconds from any fixed point.
             report: is given a line for the log when a deployment goes down and when it is back.
             on_change: is given the same as an event, each time.
+            health_store, limit_store: where health and use are kept; by default in this process.
             earlier: the routes of the config before this one. Deployments with the same parameters in both keep their
-                health, their limits and their load.
+                health, their use and their load.
         """
         self._config = config
         self._facts = facts
@@ -57,10 +60,11 @@ class Routes:
         keys = set(self._keys.values())
         loads: Mapping[str, Load] = {} if earlier is None else earlier._loads
         self._loads: dict[str, Load] = {key: loads.get(key) or Load() for key in keys}
-        self._limits: LimitStore = MemoryLimitStore() if earlier is None else earlier._limits.of_these(keys)
-        self._health_store: HealthStore = (
-            MemoryHealthStore() if earlier is None else earlier._health_store.of_these(keys)
-        )
+        if earlier is not None:
+            health_store = health_store or earlier._health_store.of_these(keys)
+            limit_store = limit_store or earlier._limits.of_these(keys)
+        self._health_store: HealthStore = health_store or MemoryHealthStore()
+        self._limits: LimitStore = limit_store or MemoryLimitStore()
         self.health = Health(
             self._keys,
             clock=clock,
