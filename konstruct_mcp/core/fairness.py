@@ -162,6 +162,7 @@ class Admission:
         self._go_on()
 
     def _has_place(self, tenant: str) -> bool:
+        """Whether there is a place for a call of this tenant, those left out that are kept free for others."""
         free = self._at_once - self._places
         if tenant in self._named and tenant not in self._under_way:
             return free > 0

@@ -64,6 +64,8 @@ def read(text: str, most: int, deepest: int) -> tuple[Any, str]:
 
 
 class _Reading:
+    """One text on the way to its value: where the reader stands, and which lists and objects are open there."""
+
     def __init__(self, text: str, most: int, deepest: int) -> None:
         self._text, self._most, self._deepest = text, most, deepest
         self._at = 0
@@ -72,9 +74,7 @@ class _Reading:
         self._values = 0
         self._excess = ""
         self._closers = bytearray()  # the brackets that end the lists and objects that are open
-        self._open: list[
-            Any
-        ] = []  # those lists and objects, outermost first; only the outermost where there is too much
+        self._open: list[Any] = []  # the open ones that are kept: all, or only the outermost where there is too much
         self._keys: list[str] = []  # for each of these, the key that the next value belongs to
 
     def outcome(self) -> tuple[Any, str]:
@@ -93,7 +93,7 @@ class _Reading:
                             self._key()
                         break
                     case closer if closer == chr(self._closers[-1]):
-                        value = self._closed()
+                        value = self._close()
                     case _:
                         raise ValueError("neither a comma nor the end")
 
@@ -130,7 +130,7 @@ class _Reading:
             self._open.append([] if begins == "[" else {})
             self._keys.append("")
         if self._next() == closer:
-            return self._closed(), True
+            return self._close(), True
         if begins == "{":
             self._key()
         return None, False
@@ -171,6 +171,7 @@ class _Reading:
             self._exceed(f"nested deeper than {self._deepest:,} levels")
 
     def _exceed(self, what: str) -> None:
+        """There is too much of this: from now on keep only the outermost list or object."""
         if self._excess:
             return
         self._excess = what
@@ -179,6 +180,7 @@ class _Reading:
             self._open[0] = {key: None if isinstance(value, dict | list) else value for key, value in outermost.items()}
 
     def _put(self, value: Any) -> None:
+        """Put a value into the innermost list or object, if that is kept."""
         if len(self._closers) > len(self._open):
             return
         if self._excess and isinstance(value, dict | list):
@@ -189,7 +191,7 @@ class _Reading:
         else:
             innermost.append(value)
 
-    def _closed(self) -> Any:
+    def _close(self) -> Any:
         """Close the innermost list or object, and return it; None where it was not kept."""
         self._at += 1
         level = len(self._closers)
