@@ -1,7 +1,7 @@
 """Ask the installed LiteLLM what each of its providers needs before it can be called.
 
     python .ci/access_data.py [PROVIDER ...]    # prints it
-    python .ci/access_data.py --write           # into konstruct_mcp/access.json, which ships, and docs/providers.md
+    python .ci/access_data.py --write           # into config/access.json, which ships, and docs/providers.md
 
 Which environment variables a provider's path reads stands in no table of LiteLLM, so it is watched at work: one call
 after another, in a process without an environment, without a network and without any package that LiteLLM does not
@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-DATA = Path(__file__).parents[1] / "konstruct_mcp" / "access.json"
+DATA = Path(__file__).parents[1] / "konstruct_mcp" / "config" / "access.json"
 PAGE = Path(__file__).parents[1] / "docs" / "providers.md"
 _BEGIN = "| provider | needs | reads, where it is set |\n|---|---|---|\n"
 

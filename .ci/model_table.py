@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from konstruct_mcp.models import models_of, slim, written
+from konstruct_mcp.config.models import models_of, slim, written
 
 [wheel] = sys.argv[1:]
 with zipfile.ZipFile(wheel) as files:
@@ -24,6 +24,6 @@ about = {
     "date": datetime.now(UTC).date().isoformat(),
     "source": "https://github.com/BerriAI/litellm, MIT licence, Copyright (c) 2023 Berri AI",
 }
-Path(__file__).parents[1].joinpath("konstruct_mcp", "models.json").write_text(
+Path(__file__).parents[1].joinpath("konstruct_mcp", "config", "models.json").write_text(
     written({name: slim(raw) for name, raw in models_of(table).items()}, about), "utf-8"
 )

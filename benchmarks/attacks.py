@@ -20,7 +20,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
-from attacks import ATTACKS, MB, Siege  # noqa: E402  # the path is set first
+from support.attacks import ATTACKS, MB, Siege  # noqa: E402  # the path is set first
 
 PAUSE_S = 0.25
 

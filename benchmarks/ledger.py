@@ -49,7 +49,7 @@ class NoLedger:
 
 def provide() -> None:
     """Be the provider: say where, and serve until stdin ends."""
-    from providers import Provider, Received, Text
+    from support.providers import Provider, Received, Text
 
     def answer(received: Received) -> Text:
         return Text("yes", delay=float(received.body["messages"][0]["content"]))
@@ -82,7 +82,7 @@ async def ask(variants: Mapping[str, Any], in_flight: int, rounds: int, answer_s
 
 
 async def measure(url: str, folder: Path, in_flight: int, rounds: int, answer_s: float) -> dict[str, list[float]]:
-    from worlds import opened
+    from support.default_groups import opened
 
     from konstruct_mcp import Konstruct
 

@@ -20,7 +20,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
-from worlds import opened  # noqa: E402  # the path is set first
+from support.default_groups import opened  # noqa: E402  # the path is set first
 
 from konstruct_mcp import Completion, Konstruct, KonstructError  # noqa: E402
 

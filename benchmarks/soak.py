@@ -79,7 +79,7 @@ def counted(number: int) -> tuple[int, int]:
 
 def provide() -> None:
     """Be the providers: say where, then which call is kept waiting, and rest at each line of stdin; until it ends."""
-    import providers as fake
+    from support import providers as fake
 
     asked: Counter[tuple[int, str]] = Counter()
 
@@ -139,7 +139,7 @@ def serve(descriptor: int, *, with_types: bool) -> None:
     import gc
     from importlib.metadata import version
 
-    from konstruct_mcp.cli import main as be_the_product
+    from konstruct_mcp.cli.main import main as be_the_product
 
     def say(**words: Any) -> None:
         os.write(descriptor, json.dumps(words).encode() + b"\n")
@@ -211,8 +211,8 @@ def config(urls: Mapping[str, str], folder: Path) -> dict[str, Any]:
 
 def use(ledger: Path, calls: int) -> None:
     """Write so many calls into a ledger, by a tenant whom nobody asks about."""
-    from konstruct_mcp.accounts import Call, Charge
-    from konstruct_mcp.store import Store
+    from konstruct_mcp.core.accounts import Call, Charge
+    from konstruct_mcp.ledger.store import Store
 
     now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
     model = "openai/gpt-4o"

@@ -4,9 +4,8 @@
 this package imports neither litellm nor mcp.
 """
 
-from .completions import Konstruct
-from .config import Config
-from .errors import (
+from konstruct_mcp.config.model import Config
+from konstruct_mcp.core.errors import (
     AllFailedError,
     BadRequestError,
     BudgetExceededError,
@@ -29,7 +28,7 @@ from .errors import (
     UnpricedError,
     UnsupportedError,
 )
-from .types import (
+from konstruct_mcp.core.types import (
     Attempt,
     BudgetState,
     Completion,
@@ -40,6 +39,7 @@ from .types import (
     Usage,
     UsageReport,
 )
+from konstruct_mcp.gateway.konstruct import Konstruct
 
 __all__ = [
     "AllFailedError",

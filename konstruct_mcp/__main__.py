@@ -1,5 +1,5 @@
 """`python -m konstruct_mcp` is `konstruct-mcp`."""
 
-from .cli import main
+from konstruct_mcp.cli.main import main
 
 main()

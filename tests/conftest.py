@@ -29,10 +29,10 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
-from accounts import Accounted, accounted
-from databases import Database, PostgreSQL, sqlite
-from forked import Nursery
-from providers import Provider
+from support.databases import Database, PostgreSQL, sqlite
+from support.forked_server import Nursery
+from support.priced_config import Accounted, accounted
+from support.providers import Provider
 
 _ONE_IN = 4
 

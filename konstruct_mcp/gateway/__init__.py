@@ -1,0 +1,1 @@
+"""`Konstruct`, and one completion from top to bottom: who asks, whether they may, routing, account, answer."""

@@ -1,0 +1,180 @@
+"""Where rows of the ledger wait while it cannot be written: a folder with one file for each.
+
+A file is written whole under another name, brought to the disk and then renamed; it is never changed, and removed only
+after its row is in the ledger. A row carries its id, so whoever folds it in, and however often, it counts once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from konstruct_mcp.core.errors import cut
+from konstruct_mcp.core.files import keep_folder, make_folder, new_file, read_kept
+
+_log = logging.getLogger(__name__)
+
+_BALLAST_BYTES = 1 << 20  # kept free for the rows of about 250 calls, for the day when the disk is full
+_ROW_BYTES = 1 << 12  # at least as many as a row needs
+_MOST_BYTES = 1 << 20  # of a row: far more than one of a call with hundreds of tries
+_AGAIN_S = 60.0  # until a row is tried again that the database has refused
+_LONGEST_ID = 64  # bytes of a ledger's id
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Spool:
+    """The rows that wait in one `folder`, which several processes may share. Its methods block."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ballast = folder / "ballast"
+        self._told: set[str] = set()  # of which it has been said that they cannot be read or are refused
+        self._mark = folder / "ledger.id"
+        self._done: set[str] = set()  # of no use any more, but in a folder that lets nobody remove them
+        self._refused: dict[str, float] = {}  # by the database → when each is tried again
+
+    def ledger_id(self) -> str | None:
+        """Which ledger this folder is beside, as `mark` has noted it; None where nobody has."""
+        try:
+            return read_kept(self._mark, _LONGEST_ID).decode().strip() or None
+        except (OSError, ValueError):
+            return None
+
+    def mark(self, ledger_id: str) -> None:
+        """Note beside which ledger this folder is, as far as it can be written."""
+        with contextlib.suppress(OSError):
+            self._enter()
+            with self._replacing(self._mark) as file:
+                file.write(ledger_id.encode())
+
+    def prepare(self) -> OSError | None:
+        """Make the folder, and in it a file that only takes up room, which a full disk would not give us.
+
+        Returns: why no row can be brought here now, None where one can.
+        """
+        try:
+            self._enter()
+            if not self._ballast.exists():
+                with contextlib.suppress(OSError):
+                    self._try_out(_BALLAST_BYTES, self._ballast)
+            self._try_out(_ROW_BYTES)
+        except OSError as error:
+            if error.errno not in _FULL or not self._ballast.exists():
+                return error
+        return None
+
+    def _enter(self) -> None:
+        """See that the folder is there, and nobody else's to write.
+
+        Raises:
+            OSError: it is not.
+        """
+        make_folder(self.folder)
+        keep_folder(self.folder)
+
+    def _try_out(self, size: int, keep_as: Path | None = None) -> None:
+        with self._replacing(keep_as) as file:
+            # Random, since a file system may compress or leave out what is all the same.
+            file.write(os.urandom(size))
+
+    @contextlib.contextmanager
+    def _replacing(self, place: Path | None) -> Iterator[BinaryIO]:
+        """A file to write, under a name that nobody has, nor can foresee: once it is written it takes the place of
+        another, or for None is gone."""
+        part = self.folder / f"{uuid.uuid4()}.part"
+        try:
+            with new_file(part) as file:
+                yield file
+            if place is not None:
+                part.replace(place)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def put(self, row_id: str, row: dict[str, Any]) -> None:
+        """Bring a row to the disk.
+
+        Raises:
+            OSError: it cannot be; not even in the room of the ballast.
+        """
+        try:
+            self._write(row_id, row)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self._ballast.unlink(missing_ok=True)
+            self._write(row_id, row)
+
+    def _write(self, row_id: str, row: dict[str, Any]) -> None:
+        self._enter()
+        with self._replacing(self.folder / f"{row_id}.json") as file:  # two threads may bring the same row
+            file.write(json.dumps(row).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self._sync_folder()
+
+    def _sync_folder(self) -> None:
+        if os.name == "posix":  # elsewhere a folder cannot be opened, nor need it be
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def rows(self) -> Iterator[tuple[Path, bytes]]:
+        """Each file that waits, and what is in it; what can be none of ours is put aside."""
+        try:
+            keep_folder(self.folder)
+            files = sorted(file for file in self.folder.iterdir() if file.name.endswith(".json"))
+        except OSError:
+            return
+        for file in files:
+            name = file.name
+            if name in self._done or self._refused.get(name, 0.0) > time.monotonic():
+                continue
+            try:
+                row = read_kept(file, _MOST_BYTES)
+            except FileNotFoundError:
+                continue  # another process has folded it in
+            except ValueError as error:
+                self.put_aside(file, str(error))
+            except OSError as error:
+                self._tell_once(name, "a row of the spool cannot be read (%s): %s", error.strerror, cut(name))
+            else:
+                yield file, row
+
+    def put_aside(self, file: Path, why: str = "is damaged") -> None:
+        """Keep what can never be folded in, for somebody to look at."""
+        _log.error("a row of the spool %s and is put aside: %s", why, cut(file.name))
+        try:
+            file.replace(file.with_suffix(".bad"))
+        except OSError:
+            self._done.add(file.name)
+
+    def leave(self, file: Path, why: str) -> None:
+        """Keep a row that the database refuses for reasons of its own, which may pass."""
+        self._refused[file.name] = time.monotonic() + _AGAIN_S
+        self._tell_once(
+            file.name, "the ledger refuses a row of its spool, where it stays (%s): %s", why, cut(file.name)
+        )
+
+    def _tell_once(self, name: str, *line: object) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            _log.warning(*line)
+
+    def drop(self, file: Path) -> None:
+        """Its row is in the ledger."""
+        self._refused.pop(file.name, None)
+        try:
+            file.unlink(missing_ok=True)
+        except OSError:
+            self._done.add(file.name)

@@ -1,0 +1,1 @@
+"""The only package that knows LiteLLM: the engine, the requests it is given, the responses it gives."""
