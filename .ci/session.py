@@ -26,7 +26,7 @@ from rich.text import Text as Shown
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
-from providers import Provider, Status, Text  # noqa: E402 - the tests' fakes are found by the line above
+from support.providers import Provider, Status, Text  # noqa: E402 - the tests' fakes are found by the line above
 
 README = REPOSITORY / "README.md"
 PICTURE = REPOSITORY / "docs" / "images" / "session.svg"
