@@ -83,3 +83,19 @@ def test_the_map_lists_the_packages_in_the_order_of_their_imports() -> None:
 def test_the_markers_are_told() -> None:
     told = CONTRIBUTING.names("marker")
     assert told == [line.partition(":")[0] for line in PROJECT["tool"]["pytest"]["ini_options"]["markers"]]
+
+
+@pytest.mark.parametrize(
+    "row", PAGES["docs/upgrading-litellm.md"].table("what", "where", "which test notices"), ids=lambda row: row[0][:60]
+)
+def test_what_is_relied_on_of_litellm_is_where_the_page_says(row: list[str]) -> None:
+    files = {file.name: file.read_text("utf-8") for file in (REPOSITORY / "konstruct_mcp").rglob("*.py")}
+    files |= {name: (REPOSITORY / name).read_text("utf-8") for name in ("pyproject.toml", ".ci/model_table.py")}
+    named = code(row[1])
+    text = "".join(files.pop(name) for name in named if name in files)
+
+    assert text
+    assert all(name in text for name in named if not name.endswith((".py", ".toml")))
+    tests = {file.name for folder in ("tests", "benchmarks") for file in (REPOSITORY / folder).rglob("*.py")}
+    noticing = [name for name in code(row[2]) if name.endswith(".py")]
+    assert {name.rpartition("/")[2] for name in noticing} <= tests

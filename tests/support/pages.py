@@ -70,7 +70,7 @@ class Page:
         prose = self.prose[self.prose.index(after) :]
         rows = re.search(rf"^{re.escape(start)}.*\n\|[-|: ]+\|\n((?:\|.*\n)+)", prose, re.MULTILINE)
         assert rows, f"{self.name} has no table {start}"
-        return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[1].splitlines()]
+        return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row.strip("|"))] for row in rows[1].splitlines()]
 
     def names(self, *header: str, after: str = "") -> list[str]:
         """What the first column of a table names, each once."""
