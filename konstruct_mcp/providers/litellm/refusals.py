@@ -24,8 +24,9 @@ TUNING = frozenset(
         *("store", "user", "prompt_cache_key", "safety_identifier"),
     }
 )
-# Other ways of asking that a deployment may want; see `TryParameters.in_another_way`.
 Way = Literal["max_completion_tokens", "system first"]
+"""Another way of asking that a deployment may want: the output limit under its newer name, or one system message, at
+the beginning."""
 # Patterns of providers' own names for a parameter, where they have another than ours.
 _OTHER_NAMES = {
     "stop": r"stop_?sequences",
@@ -101,7 +102,7 @@ class Refusals:
     def add(
         self, deployment: Deployment, passed: Mapping[str, Any], refused: Iterable[str], ways: Iterable[Way] = ()
     ) -> None:
-        """Remember what the deployment has refused when it was asked with all of these, and in which ways it
+        """Remember what the deployment refused when it was asked with all of these, and the ways in which it
         answered."""
         _add(self._known, self._key(deployment, passed), refused)
         _add(self._ways, (deployment.id, self._tenant), ways)

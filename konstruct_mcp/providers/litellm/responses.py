@@ -60,7 +60,7 @@ class Tried:
 
 def read(
     response: Any,
-    body: ProviderAnswer | None,
+    answer: ProviderAnswer | None,
     deployment: Deployment,
     facts: Facts,
     latency_s: float,
@@ -72,25 +72,22 @@ def read(
 
     Args:
         response: LiteLLM's object; None where LiteLLM could not make one.
-        body: the provider's own answer; None where that cannot be read.
+        answer: the provider's own; None where that cannot be read.
         latency_s: how long the try took.
         fault: the fault that the response is, where it is known to be one.
         taken: the ids of the tool calls before it in the conversation.
     """
-    is_miscounted = body is not None and body.is_miscounted
-    tokens = (
-        None
-        if is_miscounted
-        else tokens_of_litellm(getattr(response, "usage", None), deployment.model.partition("/")[0])
-    )
-    if tokens is None and body is not None:
-        tokens = body.tokens
+    is_miscounted = answer is not None and answer.is_miscounted
+    provider = deployment.model.partition("/")[0]
+    tokens = None if is_miscounted else tokens_of_litellm(getattr(response, "usage", None), provider)
+    if tokens is None and answer is not None:
+        tokens = answer.tokens
     usage = None if tokens is None else Usage(tokens.sent, tokens.answered, tokens.cached)
-    cost = None if tokens is None else _cost(_served(response, body), body, tokens, deployment, facts)
+    cost = None if tokens is None else _cost(_served(response, answer), answer, tokens, deployment, facts)
     if fault is not None:
         return Tried(fault, None, usage, cost)
     try:
-        reply, notes = _reply(response, body, deployment, taken)
+        reply, notes = _reply(response, answer, deployment, taken)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         kind = error.kind if isinstance(error, _UnusableError) else FaultKind.BAD_ANSWER
         why = str(error) if isinstance(error, _UnusableError) else "malformed"
@@ -106,39 +103,46 @@ def read(
 
 
 def _reply(
-    response: Any, body: ProviderAnswer | None, deployment: Deployment, taken: Collection[str]
+    response: Any, answer: ProviderAnswer | None, deployment: Deployment, taken: Collection[str]
 ) -> tuple[Reply, tuple[str, ...]]:
     said = None if response is None else _litellm_answer(response)
-    if said is not None and body is not None and body.format == "converse":  # LiteLLM mixes up the names of its calls
-        names = {call.id: call.function.name for call in body.calls}
-        said = replace(said, calls=tuple(_named(call, names.get(call.id)) for call in said.calls))
-    if (
-        said is not None and body is not None and body.provider_calls
-    ):  # LiteLLM takes them for calls of the caller's tools
-        said = replace(said, calls=tuple(call for call in said.calls if call.id not in body.provider_calls))
-    if body is not None and (said is None or not (said.content or said.calls) or body.in_parts):
-        # For some finish reasons LiteLLM drops the answer. Of several texts it hands on the first or the last, and each
-        # call of the Responses API as an answer of its own.
-        said = _LiteLLMAnswer(body.text, body.calls, body.refusal, body.native_finish_reason, "")
+    if answer is not None:
+        said = _corrected(said, answer)
     if said is None:
         raise _UnusableError("no choices")
     if any(not call.function.name for call in said.calls):
         raise _UnusableError("a tool call without a name")
-    content = said.content.lstrip() if said.thought else said.content
-    content, guessed = without_reasoning(content)
-    finish_reason, notes = _finish_reason(
-        body.native_finish_reason if body is not None else said.native, content, said.calls, deployment
-    )
+    content, guessed = without_reasoning(said.content.lstrip() if said.thought else said.content)
+    finish_reason, notes = _finish_reason(said.native, content, said.calls, deployment)
+    calls = said.calls
     if finish_reason != "length":  # the arguments of an answer that was cut may be incomplete
-        said = replace(said, calls=tuple(map(_with_arguments, said.calls)))
+        calls = tuple(map(_with_arguments, calls))
     if said.refusal and not content:
         content, finish_reason = said.refusal, "content_filter"
-    if body is not None:
-        reasoning = body.reasoning
-    else:  # only Ollama's reasoning may come from LiteLLM's object: we have read that answer ourselves
+    if answer is not None:
+        reasoning = answer.reasoning
+    else:  # only Ollama's may come from LiteLLM's object, since we have made that ourselves
         is_ollama = deployment.model.startswith("ollama/")
-        reasoning = {"reasoning_content": said.thought} if is_ollama and said.thought and said.calls else {}
-    return Reply(content, _with_unique_ids(said.calls, taken), finish_reason, reasoning), (*guessed, *notes)
+        reasoning = {"reasoning_content": said.thought} if is_ollama and said.thought and calls else {}
+    return Reply(content, _with_unique_ids(calls, taken), finish_reason, reasoning), (*guessed, *notes)
+
+
+def _corrected(said: _LiteLLMAnswer | None, answer: ProviderAnswer) -> _LiteLLMAnswer:
+    """The answer, with the provider's own in place of what LiteLLM has lost or mixed up."""
+    own = _LiteLLMAnswer(answer.text, answer.calls, answer.refusal, answer.native_finish_reason, "")
+    if said is None:
+        return own
+    calls = said.calls
+    if answer.format == "converse":  # LiteLLM mixes up the names
+        names = {call.id: call.function.name for call in answer.calls}
+        calls = tuple(_named(call, names.get(call.id)) for call in calls)
+    # LiteLLM takes calls that the provider has made itself for calls of the caller's tools.
+    calls = tuple(call for call in calls if call.id not in answer.provider_calls)
+    # For some finish reasons LiteLLM drops the answer. Of several texts it hands on the first or the last, and each
+    # call of the Responses API as an answer of its own.
+    if answer.in_parts or not (said.content or calls):
+        return own
+    return replace(said, calls=calls, native=answer.native_finish_reason)
 
 
 # -- LiteLLM's form of an answer ---------------------------------------------------------------------------------------
@@ -284,7 +288,7 @@ def _with_unique_ids(calls: Iterable[ToolCall], taken: Collection[str]) -> tuple
 
 
 def _cost(
-    served: Served, body: ProviderAnswer | None, tokens: Tokens, deployment: Deployment, facts: Facts
+    served: Served, answer: ProviderAnswer | None, tokens: Tokens, deployment: Deployment, facts: Facts
 ) -> float | None:
     """The cost in US dollars; None where it is unknown. Not LiteLLM's, which goes by the price table of the day when it
     was published."""
@@ -292,16 +296,17 @@ def _cost(
         return 0.0
     cost = None if facts.missing_prices else own_cost(tokens, deployment, served)
     is_said = None not in (deployment.input_cost, deployment.output_cost)
-    if deployment.model.startswith("openrouter/") and not is_said and body is not None and body.cost_usd is not None:
-        cost = body.cost_usd  # OpenRouter chooses a provider for each call: its bill is better than a table
+    billed = None if answer is None else answer.cost_usd
+    if deployment.model.startswith("openrouter/") and not is_said and billed is not None:
+        cost = billed  # OpenRouter chooses a provider for each call: its bill is better than a table
     if cost is not None and math.isfinite(cost) and 0 <= cost < MOST_USD:
         return float(f"{cost:.10g}")  # drops the error of binary fractions
     return None
 
 
-def _served(response: Any, body: ProviderAnswer | None) -> Served:
+def _served(response: Any, answer: ProviderAnswer | None) -> Served:
     """How the request was served: as LiteLLM says, else as the provider itself says."""
-    own = Served() if body is None else body.served
+    own = Served() if answer is None else answer.served
     usage = getattr(response, "usage", None)
     hidden = getattr(response, "_hidden_params", None)
     fields = hidden.get("provider_specific_fields") if isinstance(hidden, dict) else None

@@ -1,2 +1,1 @@
-"""A provider's own answer, before LiteLLM has changed it: what it says, why it ended, what it counted, how large it
-is."""
+"""A provider's own answer, as it came before LiteLLM: its text and calls, its end, its counts, its size."""

@@ -1,5 +1,4 @@
-"""How much may be in an answer that LiteLLM is given: it takes long, on the event loop, for one with very many
-parts."""
+"""How many parts an answer may have that LiteLLM is given, which handles each on the event loop."""
 
 from __future__ import annotations
 

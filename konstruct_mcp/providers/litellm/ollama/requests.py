@@ -11,8 +11,7 @@ from konstruct_mcp.config.model import Deployment, is_price
 from konstruct_mcp.providers.litellm.notes import not_taken
 from konstruct_mcp.providers.litellm.transport import TRANSPORT
 
-# Keys of `litellm_params` that are no options of Ollama: they say how to call, or have a place of their own in the
-# body.
+# Keys of `litellm_params` that are no options of Ollama: they say how to call, or have a place of their own.
 _NOT_OPTIONS = frozenset(
     {"model", "api_base", "base_url", "api_key", "api_version", "api_type", "organization", "project", "base_model"}
     | {"custom_llm_provider"}

@@ -22,8 +22,7 @@ _AROUND_LIMITS = frozenset(
     | {"additionalmodelrequestfields"}
 )
 _LEAST_OF_RESPONSES = 16  # tokens; the Responses API takes no lower limit
-# Tokens, for a Claude without data: each since version 4 can answer as long. Anthropic takes no request without a
-# limit.
+# Tokens, for a Claude without data, since Anthropic requires a limit: each Claude since version 4 can answer as long.
 _UNKNOWN_CLAUDE = 32_000
 
 

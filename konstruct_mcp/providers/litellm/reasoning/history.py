@@ -24,16 +24,14 @@ _GEMINI = re.compile(r"^(gemini|vertex_ai(_beta)?)/")
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """A conversation as one deployment is to see it.
+    """What became of the reasoning in a conversation.
 
     Attributes:
-        messages: in OpenAI's format, with the further fields that LiteLLM takes in it.
         outputs: what the model itself had put out in an earlier turn, by the id of the turn's first call, where it is
             to be seen again as it was.
         is_thoughtless: whether the calls that the last results belong to are without the reasoning before them.
     """
 
-    messages: list[dict[str, Any]]
     outputs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     is_thoughtless: bool = False
 
@@ -44,7 +42,7 @@ def give_back(
     """Put the reasoning that led the deployment to its calls into these messages.
 
     Args:
-        messages: in OpenAI's format; they are changed.
+        messages: in OpenAI's format; they are changed, and get the further fields that LiteLLM takes in it.
         recalled: the reasoning that is kept.
         must_think: whether the deployment refuses a last turn of calls that begins without thinking, and any thinking
             block while thinking is off.
@@ -53,15 +51,16 @@ def give_back(
     """
     turns = [message for message in messages if message.get("tool_calls")]
     if not turns:
-        return GivenBack(messages)
+        return GivenBack()
     is_gemini = _GEMINI.match(deployment.model)
-    if not is_gemini or refusal:  # for Gemini LiteLLM says that a missing signature is missing
+    if not is_gemini or refusal:  # only Gemini can use them; where one is missing, LiteLLM writes a placeholder
         _drop_signatures(messages)
     outputs: dict[str, Sequence[Mapping[str, Any]]] = {}
     for message, thought in zip(turns, recalled.turns, strict=True):
         found = dict(thought or {})
         if refusal:
             placeholder = _placeholder(refusal, len(message["tool_calls"]))
+            # Only what is missing is put back; without a placeholder, nothing.
             found = placeholder and placeholder | {key: value for key, value in found.items() if value}
         if (output := found.pop("output", None)) is not None:
             outputs[message["tool_calls"][0]["id"]] = output
@@ -74,10 +73,10 @@ def give_back(
             message["content"] = None  # Gemini refuses an empty text
     last = next(message for message in reversed(messages) if message["role"] == "assistant")
     if not must_think or not last.get("tool_calls") or "thinking_blocks" in last:
-        return GivenBack(messages, outputs)
+        return GivenBack(outputs)
     for message in turns:
         message.pop("thinking_blocks", None)
-    return GivenBack(messages, is_thoughtless=True)
+    return GivenBack(is_thoughtless=True)
 
 
 def misses_reasoning(refusal: str) -> bool:
@@ -95,8 +94,7 @@ def _placeholder(refusal: str, calls: int) -> dict[str, Any]:
 
 
 def _drop_signatures(messages: Iterable[dict[str, Any]]) -> None:
-    """Take Gemini's signatures out of the ids of calls: no other provider can use them, and the ids are too long for
-    others."""
+    """Take Gemini's signatures out of the ids of calls, which are too long for other providers with them."""
     for message in messages:
         for call in message.get("tool_calls") or ():
             call["id"] = call["id"].partition(SIGNATURE)[0]

@@ -30,8 +30,7 @@ _LEADING = {  # opening tag → closing tag, and whether it may do without an en
 }
 _SPACES = re.compile(r"\s*")
 # A closing tag that a template has opened in the prompt: it begins a line, directly follows a word, comes after a
-# sentence, or an empty line comes after it. A tag that the answer speaks of stands between spaces, in quotes or in
-# code.
+# sentence, or an empty line comes after it. A tag that the answer itself speaks of stands between spaces or in quotes.
 _TAG = r"</(?:seed:)?think>|\[/THINK\]|◁/think▷"
 _CLOSING = re.compile(
     rf"(?:^[ \t]*|(?<=[^\s\"'`“‘«(<\[{{=>])|(?<=[.!?…。！？:][ \t]))(?:{_TAG})|(?:{_TAG})(?=[ \t]*\n[ \t]*\n)",
