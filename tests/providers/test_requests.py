@@ -1,4 +1,5 @@
-"""From a request to what LiteLLM is called with; the APIs themselves are held by `test_forms` and `test_wire_table`."""
+"""From a request to what LiteLLM is called with. What goes out to each provider is held by `test_wire_table` and the
+tests of each part of a request."""
 
 from __future__ import annotations
 
