@@ -111,6 +111,10 @@ def test_the_settings_of_a_profile_are_free_of_limits() -> None:
     assert made.settings == {"model": "openai/gpt-4o", "extra_body": {"seed": 7}, "top_p": 0.5}
 
 
+def test_a_profile_does_not_show_secrets() -> None:
+    assert "sk-1" not in repr(ModelProfile.of(deployment("openai/gpt-4o", api_key="sk-1"), KNOWN))
+
+
 # -- thinking
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from konstruct_mcp.config.model import Deployment
@@ -56,7 +56,7 @@ class ModelProfile:
     model: str
     api: Api
     entry: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(repr=False)  # holds secrets
     allowed: frozenset[str]
     is_known: bool
     is_claude: bool

@@ -29,8 +29,9 @@ _LEADING = {  # opening tag → closing tag, and whether it may do without an en
     **{first: (last, False) for first, last in (*_PROMPTED_TAGS, _TRAINED_TAGS[-1])},
 }
 _SPACES = re.compile(r"\s*")
-# A closing tag that a template has opened in the prompt: it begins a line, directly follows a word, comes after a
-# sentence, or an empty line comes after it. A tag that the answer itself speaks of stands between spaces or in quotes.
+# A closing tag whose opening tag is in the prompt, put there by a template: it begins a line, directly follows a word,
+# comes after a sentence, or an empty line comes after it. A tag that the answer speaks of stands between spaces or in
+# quotes.
 _TAG = r"</(?:seed:)?think>|\[/THINK\]|◁/think▷"
 _CLOSING = re.compile(
     rf"(?:^[ \t]*|(?<=[^\s\"'`“‘«(<\[{{=>])|(?<=[.!?…。！？:][ \t]))(?:{_TAG})|(?:{_TAG})(?=[ \t]*\n[ \t]*\n)",
