@@ -51,7 +51,7 @@ from konstruct_mcp.core.threads import in_thread, in_thread_if_large
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.providers.client import ModelRouter
 from konstruct_mcp.providers.faults import is_cut_short
-from konstruct_mcp.providers.litellm.reasoning import Recalled
+from konstruct_mcp.providers.litellm.reasoning.memory import Recalled
 from konstruct_mcp.providers.litellm.responses import Reply, Tried
 from konstruct_mcp.routing.outcomes import Fault, FaultKind, TryResult
 from konstruct_mcp.routing.walk import Hold, Try, Walk

@@ -20,7 +20,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
-from konstruct_mcp.providers.litellm.bodies import lightened
+from konstruct_mcp.providers.litellm.answers.bounds import lightened
 from konstruct_mcp.routing.outcomes import Fault, FaultError, FaultKind
 
 ENCODINGS = "gzip, deflate"  # that are asked for: those which can be unpacked in steps
