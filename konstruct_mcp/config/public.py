@@ -8,8 +8,8 @@ from typing import Any
 
 from konstruct_mcp.config.masking import masked_url
 from konstruct_mcp.config.model import Config, Group, Tenant, default_among
-from konstruct_mcp.core.accounts import Budget
-from konstruct_mcp.core.types import NUSD
+from konstruct_mcp.core.budgets import Budget
+from konstruct_mcp.core.money import NUSD
 
 _FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 

@@ -16,14 +16,17 @@ from datetime import UTC, datetime
 import anyio
 
 from konstruct_mcp.config.model import Deployment, Tenant
-from konstruct_mcp.core.accounts import Budget, Call, Charge, Grant, Quote, Reserve, to_nusd
+from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Quote, Reserve
 from konstruct_mcp.core.errors import KonstructError, OverloadedError, UnknownGroupError, UnknownTenantError
 from konstruct_mcp.core.events import CallClosed, Event, Refused
 from konstruct_mcp.core.fairness import Step, turn
-from konstruct_mcp.core.types import NUSD, Attempt, BudgetState, Completion, Usage, dollars
+from konstruct_mcp.core.money import NUSD, dollars, to_nusd
+from konstruct_mcp.core.results import Attempt, Completion, Usage
+from konstruct_mcp.core.spending import Call, Charge
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.providers.litellm.responses import Reply, Tried
-from konstruct_mcp.routing.walk import Fault, Try
+from konstruct_mcp.routing.outcomes import Fault
+from konstruct_mcp.routing.walk import Try
 
 _TURNED_AWAY = (OverloadedError.code, UnknownGroupError.code, UnknownTenantError.code)
 
@@ -161,7 +164,7 @@ class Account:
             attempts=tuple(attempts),
             usage=Usage(charge.input_tokens, charge.output_tokens, charge.cached_tokens),
             cost_usd=None if charge.cost_nusd is None else tried.cost_usd,
-            duration_ms=ms_since(self._started),
+            duration_ms=_ms_since(self._started),
             notes=notes,
             at_most_usd=charge.most_nusd / NUSD if is_bounded and charge.most_nusd is not None else None,
         )
@@ -182,7 +185,7 @@ class Account:
             model=model,
             charges=tuple(self.charges),
             cost_nusd=None if bounds else sum(known),
-            duration_ms=ms_since(self._started),
+            duration_ms=_ms_since(self._started),
             outcome=self.outcome,
             attempts=self._tries,
             reserved=self._reservations > 0,
@@ -223,6 +226,6 @@ def budget_refusal(deployment: Deployment, quote: Quote, budget: BudgetState, mi
     )
 
 
-def ms_since(moment: float) -> int:
+def _ms_since(moment: float) -> int:
     """Milliseconds since a reading of `time.monotonic`."""
     return round((time.monotonic() - moment) * 1000)

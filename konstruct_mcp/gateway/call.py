@@ -20,27 +20,25 @@ from typing import Any
 import anyio
 
 from konstruct_mcp.config.model import Config
-from konstruct_mcp.core.accounts import Charge, Grant
-from konstruct_mcp.core.admission import Admission
-from konstruct_mcp.core.errors import (
-    DeadlineError,
-    InternalError,
-    KonstructError,
-    RequestError,
-    UnpricedError,
-    quoted,
-)
+from konstruct_mcp.core.budgets import Grant
+from konstruct_mcp.core.errors import DeadlineError, InternalError, KonstructError, RequestError, UnpricedError
 from konstruct_mcp.core.events import Event, Refused, TryEnded
-from konstruct_mcp.core.fairness import Step, turn
-from konstruct_mcp.core.threads import beside, done
-from konstruct_mcp.core.types import Attempt, Completion, Limits, Request, dollars, is_large, is_timeout
-from konstruct_mcp.gateway.account import Account, budget_refusal, ms_since, open_account
+from konstruct_mcp.core.fairness import Admission, Step, turn
+from konstruct_mcp.core.money import dollars
+from konstruct_mcp.core.requests import Limits, Request, is_timeout
+from konstruct_mcp.core.results import Completion
+from konstruct_mcp.core.sizes import is_large
+from konstruct_mcp.core.spending import Charge
+from konstruct_mcp.core.text import quoted
+from konstruct_mcp.core.threads import in_thread, in_thread_if_large
+from konstruct_mcp.gateway.account import Account, budget_refusal, open_account
 from konstruct_mcp.gateway.caller import Caller, group_of
 from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.ledger.ledger import Ledger
-from konstruct_mcp.providers.litellm.reasoning import Recalled
+from konstruct_mcp.providers.litellm.reasoning.memory import Recalled
 from konstruct_mcp.providers.litellm.responses import Tried
-from konstruct_mcp.routing.walk import Answer, Fault, FaultKind, Hold, Try, Walk
+from konstruct_mcp.routing.outcomes import Answer, Fault, FaultKind, TryResult
+from konstruct_mcp.routing.walk import Hold, Try, Walk
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ async def read_request(arguments: Mapping[str, Any], config: Config | None) -> R
     asked_s = arguments.get("timeout_s")
     patience_s = asked_s if is_timeout(asked_s) else None if config is None else config.timeout_s
     with anyio.move_on_after(patience_s):
-        return await beside(_parsed, arguments, limits)
+        return await in_thread(_parsed, arguments, limits)
     raise DeadlineError(f"no answer within {patience_s:g} s, waiting for the arguments to be read; ask for less")
 
 
@@ -170,24 +168,24 @@ class CompletionCall:
             with contextlib.closing(walk.tries()) as steps:
                 step = next(steps, None)
                 while step is not None:
-                    outcome: Answer | Fault | None = None
+                    result: TryResult | None = None
                     if isinstance(step, Hold):
-                        with anyio.move_on_after(step.wait_s):
-                            await (step.ended or asyncio.Event()).wait()
+                        over = asyncio.Event()
+                        with walk.watching(step, over.set), anyio.move_on_after(step.wait_s):
+                            await over.wait()
                     else:
                         await anyio.sleep(step.wait_s)
                         began = time.monotonic()
                         tried = await tries.once(step, walk.wait_for)
-                        outcome = tried.outcome
+                        result = TryResult(tried.outcome, time.monotonic() - began)
                         if tried.reply is not None:
                             with contextlib.suppress(StopIteration):
-                                steps.send(outcome)
+                                steps.send(result)
                             walk.wait_for("the ledger to take note of the answer")
                             return account.completion(tried.reply, tried, step, walk.attempts)
-                        walk.attempts.append(Attempt(step.deployment.name, str(outcome), ms_since(began)))
-                        _log.info("%s: %s", step.deployment.name, outcome)
+                        _log.info("%s: %s", step.deployment.name, tried.outcome)
                     try:
-                        step = steps.send(outcome)
+                        step = steps.send(result)
                     except StopIteration:
                         step = None
             raise walk.failure()
@@ -228,7 +226,7 @@ class Tries:
         wait_for(f"its turn at {deployment.name}")
         async with router.turn(deployment, tenant):
             wait_for(f"the ledger, before {deployment.name} is asked")
-            recalled = await done(router.recall, deployment, request, tenant, is_large=request.is_large)
+            recalled = await in_thread_if_large(router.recall, deployment, request, tenant, is_large=request.is_large)
             try:
                 grant = await self._reserve(attempt, recalled)
             except UnpricedError as error:
@@ -268,7 +266,7 @@ class Tries:
         budgets = tuple(budget for budget in account.tenant.budgets if budget.covers(attempt.group))
         if not budgets:
             return None
-        quote = await done(
+        quote = await in_thread_if_large(
             self._generation.router.quote, deployment, self._request, recalled, is_large=self._request.is_large
         )
         if quote is None:

@@ -17,8 +17,8 @@ from difflib import get_close_matches
 from typing import Literal, Self
 
 from konstruct_mcp.config.model import Config, Tenant, default_among
-from konstruct_mcp.core.errors import InvalidArgumentError, UnknownGroupError, UnknownTenantError, cut, quoted
-from konstruct_mcp.core.types import TENANT_ID, TENANT_ID_RULE
+from konstruct_mcp.core.errors import InvalidArgumentError, UnknownGroupError, UnknownTenantError
+from konstruct_mcp.core.text import TENANT_ID, TENANT_ID_RULE, cut, quoted
 
 Established = Literal["process", "call", "token"]
 

@@ -8,15 +8,18 @@ from datetime import UTC, datetime
 import anyio
 
 from konstruct_mcp.config.model import Config, Deployment
-from konstruct_mcp.core.errors import AllFailedError, LedgerError, quoted
-from konstruct_mcp.core.types import Request, dollars
+from konstruct_mcp.core.errors import AllFailedError, LedgerError
+from konstruct_mcp.core.money import dollars
+from konstruct_mcp.core.requests import Request
+from konstruct_mcp.core.text import quoted
 from konstruct_mcp.gateway.account import open_account
 from konstruct_mcp.gateway.call import Shared, Tries, ignore
 from konstruct_mcp.gateway.caller import default_account
 from konstruct_mcp.gateway.reload import Generation
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.providers.faults import is_cut_short
-from konstruct_mcp.routing.walk import Fault, Try
+from konstruct_mcp.routing.outcomes import Fault
+from konstruct_mcp.routing.walk import Try
 
 
 async def ask_each(shared: Shared) -> dict[str, str | None]:

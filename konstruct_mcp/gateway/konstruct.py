@@ -19,10 +19,13 @@ from typing import Any, Self
 import anyio
 
 from konstruct_mcp.config.model import Config, Group, load_config
-from konstruct_mcp.core.admission import Admission
+from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.errors import ConfigError, KonstructError, LedgerError
 from konstruct_mcp.core.events import Event, Refused
-from konstruct_mcp.core.types import BudgetState, Completion, GroupStatus, ModelTable, ModelUpdate, Request, UsageReport
+from konstruct_mcp.core.fairness import Admission
+from konstruct_mcp.core.requests import Request
+from konstruct_mcp.core.results import Completion, GroupStatus, ModelTable, ModelUpdate
+from konstruct_mcp.core.spending import UsageReport
 from konstruct_mcp.gateway import checks, models, views
 from konstruct_mcp.gateway.call import CompletionCall, Shared, ignore, read_request
 from konstruct_mcp.gateway.caller import Caller, unknown_group

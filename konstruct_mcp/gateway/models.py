@@ -8,8 +8,9 @@ from difflib import get_close_matches
 
 from konstruct_mcp.config.model import Config
 from konstruct_mcp.config.models import PUBLIC_TABLE, entry, shipped, update_from, write_file
-from konstruct_mcp.core.errors import ModelDataError, cut
-from konstruct_mcp.core.types import ModelTable, ModelUpdate
+from konstruct_mcp.core.errors import ModelDataError
+from konstruct_mcp.core.results import ModelTable, ModelUpdate
+from konstruct_mcp.core.text import cut
 
 _NOTICE_DAYS = 60  # before a model is shut down: time enough to test another
 

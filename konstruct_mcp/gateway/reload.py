@@ -19,8 +19,9 @@ import anyio
 from konstruct_mcp.config.embedded import EmbeddedServer, find_model
 from konstruct_mcp.config.model import Config, load_config
 from konstruct_mcp.config.source import changes, located
-from konstruct_mcp.core.admission import Admission
-from konstruct_mcp.core.errors import ConfigError, KonstructError, quoted
+from konstruct_mcp.core.errors import ConfigError, KonstructError
+from konstruct_mcp.core.fairness import Admission
+from konstruct_mcp.core.text import quoted
 from konstruct_mcp.providers.client import ModelRouter
 
 _log = logging.getLogger(__name__)

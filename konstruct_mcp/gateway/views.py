@@ -8,9 +8,11 @@ from typing import Any
 
 from konstruct_mcp.config.model import Config, Group, default_among
 from konstruct_mcp.config.public import public_config
-from konstruct_mcp.core.accounts import Budget
-from konstruct_mcp.core.errors import ConfigError, InvalidArgumentError, UnknownTenantError, quoted
-from konstruct_mcp.core.types import BudgetState, GroupStatus, UsageReport, is_day
+from konstruct_mcp.core.budgets import Budget, BudgetState
+from konstruct_mcp.core.errors import ConfigError, InvalidArgumentError, UnknownTenantError
+from konstruct_mcp.core.results import GroupStatus
+from konstruct_mcp.core.spending import UsageReport
+from konstruct_mcp.core.text import is_day, quoted
 from konstruct_mcp.gateway.caller import Caller, check_tenant_id, group_of
 from konstruct_mcp.gateway.reload import Generation
 from konstruct_mcp.ledger.ledger import Ledger

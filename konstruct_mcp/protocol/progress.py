@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 from mcp.server.context import ServerRequestContext
 
-from konstruct_mcp.core.types import scrubbed
+from konstruct_mcp.core.text import scrubbed
 
 _FIRST_S, _NEXT_S = 0.5, 2.0  # many clients start their time-out again at each report
 

@@ -11,7 +11,8 @@ from mcp import types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from konstruct_mcp.core.errors import ConfigError, InvalidArgumentError, UnknownTenantError, quoted
+from konstruct_mcp.core.errors import ConfigError, InvalidArgumentError, UnknownTenantError
+from konstruct_mcp.core.text import quoted
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
 from konstruct_mcp.protocol.callers import CallerOf

@@ -26,7 +26,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from konstruct_mcp.core.errors import ConfigError, KonstructError, RequestError
-from konstruct_mcp.core.types import scrubbed
+from konstruct_mcp.core.text import scrubbed
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
 from konstruct_mcp.protocol.callers import CallerOf, the_process

@@ -14,15 +14,16 @@ import yaml
 from mcp import types
 
 from konstruct_mcp.core.errors import InternalError, KonstructError
-from konstruct_mcp.core.threads import done
-from konstruct_mcp.core.types import is_large, scrubbed
+from konstruct_mcp.core.sizes import is_large
+from konstruct_mcp.core.text import scrubbed
+from konstruct_mcp.core.threads import in_thread_if_large
 
 _T = TypeVar("_T")
 
 
 async def beside_if_large(function: Callable[..., _T], value: Any, *args: Any) -> _T:
     """What a function makes of a value; in a thread, if the value is large."""
-    return await done(function, value, *args, is_large=is_large(value))
+    return await in_thread_if_large(function, value, *args, is_large=is_large(value))
 
 
 def result(answer: dict[str, Any]) -> types.CallToolResult:

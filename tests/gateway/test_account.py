@@ -7,11 +7,13 @@ from fractions import Fraction
 import pytest
 
 from konstruct_mcp.config.model import Deployment, Tenant
-from konstruct_mcp.core.accounts import Grant, Quote
-from konstruct_mcp.core.types import NUSD, BudgetState, Usage
+from konstruct_mcp.core.budgets import BudgetState, Grant, Quote
+from konstruct_mcp.core.money import NUSD
+from konstruct_mcp.core.results import Usage
 from konstruct_mcp.gateway.account import Account, budget_refusal
 from konstruct_mcp.providers.litellm.responses import Reply, Tried
-from konstruct_mcp.routing.walk import Answer, Fault, FaultKind, Try
+from konstruct_mcp.routing.outcomes import Answer, Fault, FaultKind
+from konstruct_mcp.routing.walk import Try
 
 PAID = Deployment(id="paid/1", group="paid", name="openai/x", model="openai/x", params={"model": "openai/x"})
 ATTEMPT = Try(PAID, "paid", 0, 1)
