@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import anyio
 
-from konstruct_mcp.config.embedded import EmbeddedServer, find_model
+from konstruct_mcp.config.embedded import find_model
 from konstruct_mcp.config.model import Config, Deployment, Group, Tenant, default_among, load_config
 from konstruct_mcp.config.models import PUBLIC_TABLE, entry, shipped, update_from, write_file
 from konstruct_mcp.config.source import changes, located
@@ -66,6 +66,7 @@ from konstruct_mcp.core.types import (
 )
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.providers.client import ModelRouter
+from konstruct_mcp.providers.embedded.server import EmbeddedServer
 from konstruct_mcp.providers.faults import is_cut_short
 from konstruct_mcp.providers.litellm.reasoning import Recalled
 from konstruct_mcp.providers.litellm.responses import Reply, Tried

@@ -30,7 +30,6 @@ import anyio
 import anyio.to_thread
 
 from konstruct_mcp.config.access import wants_login, wants_token
-from konstruct_mcp.config.embedded import EmbeddedServer
 from konstruct_mcp.config.environment import lend, take_back
 from konstruct_mcp.config.model import Config, Deployment, Tenant
 from konstruct_mcp.config.models import entry
@@ -39,6 +38,7 @@ from konstruct_mcp.core.admission import Admission
 from konstruct_mcp.core.errors import EmbeddedError, InternalError, KonstructError, UnpricedError
 from konstruct_mcp.core.threads import Aside, done
 from konstruct_mcp.core.types import DeploymentStatus, FinishReason, GroupStatus, Request
+from konstruct_mcp.providers.embedded.server import EmbeddedServer
 from konstruct_mcp.providers.faults import (
     billed,
     blamed,
