@@ -67,7 +67,7 @@ from konstruct_mcp.core.types import (
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.providers.client import ModelRouter
 from konstruct_mcp.providers.embedded.server import EmbeddedServer
-from konstruct_mcp.providers.faults import is_cut_short
+from konstruct_mcp.providers.faults.refusals import is_cut_short
 from konstruct_mcp.providers.litellm.reasoning import Recalled
 from konstruct_mcp.providers.litellm.responses import Reply, Tried
 from konstruct_mcp.routing.walk import Answer, Fault, FaultKind, Hold, Try, Walk

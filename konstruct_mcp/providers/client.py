@@ -39,18 +39,10 @@ from konstruct_mcp.core.errors import EmbeddedError, InternalError, KonstructErr
 from konstruct_mcp.core.threads import Aside, done
 from konstruct_mcp.core.types import DeploymentStatus, FinishReason, GroupStatus, Request
 from konstruct_mcp.providers.embedded.server import EmbeddedServer
-from konstruct_mcp.providers.faults import (
-    billed,
-    blamed,
-    fault_of,
-    fault_of_body,
-    is_unsupported,
-    refused_thought,
-    secrets_of,
-    secrets_read,
-    secrets_sent,
-    wanted,
-)
+from konstruct_mcp.providers.faults.classification import fault_of, fault_of_body, with_billing
+from konstruct_mcp.providers.faults.credentials import secrets_in_environment, secrets_in_request, secrets_of
+from konstruct_mcp.providers.faults.exceptions import is_unsupported
+from konstruct_mcp.providers.faults.refusals import refused_parameters, refused_reasoning, wanted_way
 from konstruct_mcp.providers.litellm import ollama
 from konstruct_mcp.providers.litellm.bodies import body_of
 from konstruct_mcp.providers.litellm.forms import Form, limit
@@ -131,11 +123,11 @@ class ModelRouter:
     def _known_secrets(self) -> frozenset[str]:
         """Those of the config, and of the environment that LiteLLM reads, what is lent to it included."""
         of_config = (secret for deployment in self._deployments() for secret in secrets_of(deployment))
-        return frozenset((*of_config, *secrets_read(os.environ)))
+        return frozenset((*of_config, *secrets_in_environment(os.environ)))
 
     def _secrets(self, call: Exchange) -> frozenset[str]:
         """What of a provider's words is shown to nobody."""
-        return self._known_secrets.union(secrets_sent(call.answer))
+        return self._known_secrets.union(secrets_in_request(call.answer))
 
     @classmethod
     def after(cls, earlier: ModelRouter, config: Config, embedded: EmbeddedServer | None) -> ModelRouter:
@@ -296,7 +288,7 @@ class ModelRouter:
         if tried is None:
             tried = Tried(fault)
         if isinstance(tried.outcome, Fault):
-            return replace(tried, outcome=billed(tried.outcome, deployment))
+            return replace(tried, outcome=with_billing(tried.outcome, deployment))
         assert tried.reply is not None  # noqa: S101  or its outcome is a fault
         asking.passed.remember()
         if tried.reply.tool_calls and tried.reply.reasoning:
@@ -486,9 +478,9 @@ class _Asking:
 
     def adapts(self, error: Exception, call: Exchange) -> bool:
         """Whether it can be asked in another way after this refusal, in which it then is."""
-        if call.left and (way := wanted(error, call.answer)) and self.passed.in_another_way(way):
+        if call.left and (way := wanted_way(error, call.answer)) and self.passed.in_another_way(way):
             return True
-        if refusal := refused_thought(error, left=call.left, answer=call.answer):
+        if refusal := refused_reasoning(error, left=call.left, answer=call.answer):
             if self._is_thoughtless or not any(message.tool_calls for message in self._request.messages):
                 return False
             if not misses(refusal):
@@ -497,7 +489,7 @@ class _Asking:
             self.prepared, self.passed = self._made(refusal)
             self.passed.follow(earlier)
             return True
-        refused = blamed(error, self.passed.names, left=call.left, answer=call.answer)
+        refused = refused_parameters(error, self.passed.names, left=call.left, answer=call.answer)
         by_litellm = not call.left and is_unsupported(error)
         return bool(refused or by_litellm) and self.passed.without(refused, by_litellm=by_litellm)
 
