@@ -38,6 +38,7 @@ from konstruct_mcp.core.admission import Admission
 from konstruct_mcp.core.errors import EmbeddedError, InternalError, KonstructError, UnpricedError
 from konstruct_mcp.core.threads import Aside, done
 from konstruct_mcp.core.types import DeploymentStatus, FinishReason, GroupStatus, Request
+from konstruct_mcp.providers.bounds import longest_answer, quote
 from konstruct_mcp.providers.embedded.server import EmbeddedServer
 from konstruct_mcp.providers.faults.classification import fault_of, fault_of_body, with_billing
 from konstruct_mcp.providers.faults.credentials import secrets_in_environment, secrets_in_request, secrets_of
@@ -58,7 +59,7 @@ from konstruct_mcp.providers.litellm.requests import (
     prepare,
 )
 from konstruct_mcp.providers.litellm.responses import Reply, Tried, read
-from konstruct_mcp.providers.prices import facts_of, longest_answer, quote
+from konstruct_mcp.providers.model_facts import facts_of
 from konstruct_mcp.routing.walk import Fault, FaultKind, Needs, Routes, Try, Walk
 
 _log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.core.types import Completion
 from konstruct_mcp.providers.litellm.bodies import MOST_USD, body_of
 from konstruct_mcp.providers.litellm.responses import read
-from konstruct_mcp.providers.prices import facts_of
+from konstruct_mcp.providers.model_facts import facts_of
 from konstruct_mcp.routing.walk import Answer, Fault
 
 pytestmark = pytest.mark.many_cases

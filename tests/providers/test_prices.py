@@ -19,7 +19,9 @@ from konstruct_mcp.config.model import Deployment, load_config
 from konstruct_mcp.config.models import Models, entry
 from konstruct_mcp.core.accounts import to_nusd
 from konstruct_mcp.core.types import Completion, Request
-from konstruct_mcp.providers.prices import Served, Tokens, facts_of, own_cost, quote
+from konstruct_mcp.providers.bounds import quote
+from konstruct_mcp.providers.model_facts import facts_of
+from konstruct_mcp.providers.prices import Served, Tokens, own_cost
 
 LONGEST = 1000  # tokens of an answer, all of them used
 
