@@ -124,7 +124,7 @@ def nested(depth: int) -> str:
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_a_body_of_any_shape_becomesone_line(
+async def test_a_body_of_any_shape_becomes_one_line(
     tmp_path: Path, wire: Wire, provider: Provider, body: str, said: str
 ) -> None:
     provider.script(Raw(body.encode(), status=400))
