@@ -15,8 +15,8 @@ from konstruct_mcp.routing.walk import FaultError, FaultKind
 IMAGE = b64encode(b"\x89PNG" * 500).decode()
 
 
-def body(text: str, **options: bool) -> bytes:
-    return json.dumps({"messages": [{"content": text}, {"image": IMAGE}]}, **options).encode()
+def body(text: str, *, ensure_ascii: bool = False) -> bytes:
+    return json.dumps({"messages": [{"content": text}, {"image": IMAGE}]}, ensure_ascii=ensure_ascii).encode()
 
 
 def test_a_request_counts_as_sent_once_a_client_has_a_connection_for_it() -> None:
