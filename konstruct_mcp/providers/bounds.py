@@ -32,13 +32,11 @@ from konstruct_mcp.providers.rates import (
 _INPUT = ("input_cost_per_token", "cache_read_input_token_cost", "cache_creation_input_token_cost")
 _OUTPUT = ("output_cost_per_token", "output_cost_per_reasoning_token")
 
-
 # Bytes that a provider's format puts around the text, and tokens that it adds; each is more than any is known to add.
 # Tools and schemas count twice: each provider rewrites them for its model in its own way.
 _PER_REQUEST, _PER_MESSAGE, _PER_TEXT, _PER_TOOL = 88, 56, 32, 128
 _FOR_TOOLS, _FOR_FORMAT, _PER_IMAGE = 1024, 1024, 50_000
 _UNKNOWN_LONGEST = 4096  # tokens of an answer, where the longest answer of the model is not known
-
 
 # Keys of litellm_params that say where the deployment is and with which credentials, and those that only tune the
 # answer. Any other goes into the request as it is and may ask for what costs extra: further answers, searches, audio.
@@ -51,14 +49,12 @@ _TUNING_KEY = re.compile(
     r"|reasoning_effort|thinking|parallel_tool_calls|service_tier|speed|inference_geo"
     r"|prompt_cache_(key|retention)|keep_alive"
 )
-_SEARCHES = re.compile(
-    r"(^|/)perplexity/|-search\b|:online\b|^groq/compound"
-)  # models that search the web, and bill it, without being asked
+# Models that search the web, and bill it, without being asked.
+_SEARCHES = re.compile(r"(^|/)perplexity/|-search\b|:online\b|^groq/compound")
 # Models that bill reasoning beyond max_tokens. The table does not always say which of them reason.
 _REASONS = re.compile(r"^xai/(?!.*(non-reasoning|grok-2|grok-3(?!-mini)|grok-(vision-)?beta))")
-_PICKS_MODEL = re.compile(
-    r"^azure_ai/model_router|^openrouter/(openrouter/)?auto\b"
-)  # bill what the model that they choose costs
+# Models that choose another, and bill what that one costs.
+_PICKS_MODEL = re.compile(r"^azure_ai/model_router|^openrouter/(openrouter/)?auto\b")
 
 
 def quote(deployment: Deployment, request: Request, beside: int = 0) -> Quote:

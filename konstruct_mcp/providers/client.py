@@ -152,7 +152,7 @@ class ProviderClient:
         """Ask one deployment once, after `ready`. Where it refuses a parameter that can be left out, it is asked again
         without that, and the result says so.
 
-        Raises nothing: a try that is broken off says how far it had come.
+        Raises nothing but a cancellation before it has begun: a try that is broken off says how far it had come.
 
         Args:
             grant: what a budget has set aside for it, if one applies.
@@ -165,6 +165,7 @@ class ProviderClient:
         patience = asyncio.timeout(attempt.limit_s)
         late = f"within {attempt.limit_s:.3g} s"
         tried: Tried | None = None
+        noted: tuple[str, ...] = ()
         try:
             async with patience:
                 address = await self._address(deployment)
@@ -188,7 +189,6 @@ class ProviderClient:
                 fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.give_up())
             elif call.content is not None:  # an answer came, which LiteLLM does not understand
                 tried = self._read(None, call, deployment, request, time.monotonic() - began, otherwise=fault)
-                noted = ()
         finally:
             call.end()  # a connection that is kept open keeps its first call's context, and this with it
         if tried is None:
