@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import anyio
 
-from konstruct_mcp.config.embedded import EmbeddedServer, find_model
+from konstruct_mcp.config.embedded import find_model
 from konstruct_mcp.config.model import Config, Deployment, Group, Tenant, default_among, load_config
 from konstruct_mcp.config.models import PUBLIC_TABLE, entry, shipped, update_from, write_file
 from konstruct_mcp.config.source import changes, located
@@ -48,12 +48,17 @@ from konstruct_mcp.core.sizes import is_large
 from konstruct_mcp.core.spending import Call, Charge, UsageReport
 from konstruct_mcp.core.text import TENANT_ID, TENANT_ID_RULE, cut, is_day, quoted
 from konstruct_mcp.core.threads import in_thread, in_thread_if_large
+from konstruct_mcp.gateway.statuses import group_statuses
 from konstruct_mcp.ledger.ledger import Ledger
-from konstruct_mcp.providers.client import ModelRouter
-from konstruct_mcp.providers.faults import is_cut_short
+from konstruct_mcp.providers.client import ProviderClient
+from konstruct_mcp.providers.embedded.server import EmbeddedServer
+from konstruct_mcp.providers.faults.refusals import is_cut_short
 from konstruct_mcp.providers.litellm.reasoning.memory import Recalled
 from konstruct_mcp.providers.litellm.responses import Reply, Tried
+from konstruct_mcp.providers.model_facts import facts_by_id
+from konstruct_mcp.routing.needs import needs_of
 from konstruct_mcp.routing.outcomes import Fault, FaultKind, TryResult
+from konstruct_mcp.routing.routes import Routes
 from konstruct_mcp.routing.walk import Hold, Try, Walk
 
 _log = logging.getLogger(__name__)
@@ -65,11 +70,21 @@ _NOTICE_DAYS = 60  # before a model is shut down, that is a time to test another
 
 @dataclass(eq=False, slots=True)
 class _Terms:
-    """What holds for a call to its end: the config as it was when the call came, and the router over it."""
+    """What holds for a call to its end: the config as it was when the call came, its routes and its client."""
 
     config: Config
-    router: ModelRouter
+    routes: Routes
+    client: ProviderClient
     calls: int = 0  # under way on these terms
+
+    @classmethod
+    def over(cls, config: Config, embedded: EmbeddedServer | None, earlier: _Terms | None = None) -> _Terms:
+        """Those of a config. What it leaves as it was in the earlier one keeps its health and its limits. Takes long
+        for many deployments; may be called in a thread."""
+        facts = facts_by_id(config)
+        routes = Routes(config, facts, report=_log.warning, earlier=None if earlier is None else earlier.routes)
+        client = ProviderClient(config, facts, embedded, earlier=None if earlier is None else earlier.client)
+        return cls(config, routes, client)
 
 
 class Konstruct:
@@ -108,7 +123,7 @@ class Konstruct:
     def _begin(self, config: Config) -> None:
         """Set up what the first config that can be used asks for."""
         self._embedded = _embedded_server(config, self._environ)
-        self._in_use = _Terms(config, ModelRouter(config, self._embedded))
+        self._in_use = _Terms.over(config, self._embedded)
         self._admission = Admission(config.max_concurrency, config.max_queue, config.callers)
         self._books = self._books or Ledger(config.ledger.url, config.ledger.spool)
         self._books.has_budgets = _has_budgets(config)
@@ -117,7 +132,7 @@ class Konstruct:
             self._start()
 
     def _start(self) -> None:
-        self._terms.router.start()
+        self._terms.client.start()
         self._ledger.start()
 
     @classmethod
@@ -208,7 +223,7 @@ class Konstruct:
             await self._embedded.aclose()
         for terms in (*self._earlier, self._in_use):
             if terms is not None:
-                await terms.router.aclose()
+                await terms.client.aclose()
         if self._books is not None:
             await self._books.aclose()  # last: calls that were cut off are on the account too
 
@@ -278,10 +293,9 @@ class Konstruct:
     async def _change_to(self, config: Config) -> None:
         """Make it what calls are made on from now on, in one step."""
         # Before the step, so that no call waits for it, and beside the loop: of many deployments it takes long.
-        await self._terms.router.ready()
-        router = await asyncio.to_thread(ModelRouter.after, self._terms.router, config, self._embedded)
-        terms = _Terms(config, router)
-        await terms.router.ready()
+        await self._terms.client.ready()
+        terms = await asyncio.to_thread(_Terms.over, config, self._embedded, self._terms)
+        await terms.client.ready()
         self._earlier.append(self._terms)
         self._in_use = terms
         self._ledger.has_budgets = _has_budgets(config)
@@ -298,7 +312,7 @@ class Konstruct:
         """Let go of the terms that no call is under way on."""
         for terms in [terms for terms in self._earlier if not terms.calls]:
             self._earlier.remove(terms)
-            self._terms.router.take_over(terms.router)
+            self._terms.client.take_over(terms.client)
 
     async def follow_config(self, until: anyio.Event) -> AsyncIterator[bool]:
         """Take up each change of the config's files, or of the user's table of models, until the event, and say so in
@@ -497,7 +511,7 @@ class Konstruct:
                 account.tenant = tenant = _tenant(self.config, request.tenant_id)
                 _group_name(self.config, group, tenant)  # the config may be another by now
             terms = self._terms
-            walk = terms.router.walk(request, group, deadline, tenant, on_wait or _nobody)
+            walk = Walk(terms.routes, group, needs_of(request), deadline, tenant.groups, on_wait or _nobody, tenant.id)
             terms.calls += 1
             try:
                 with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
@@ -541,7 +555,7 @@ class Konstruct:
         async with self._admission.turn(request.chars, account.tenant.id):
             await turn(Step.BEGIN)
             walk.wait_for("LiteLLM to load")
-            await terms.router.ready()
+            await terms.client.ready()
             walk.wait_for("the ledger to open")
             await self._ledger.opened()
             # Closed however this ends: a walk may hold the one probe of a deployment that is cooling down.
@@ -574,12 +588,12 @@ class Konstruct:
         self, attempt: Try, request: Request, account: _Account, terms: _Terms, wait_for: Callable[..., None]
     ) -> Tried:
         """Ask one deployment once, if the budgets afford it, and put what it counts on the account."""
-        router, deployment = terms.router, attempt.deployment
+        client, deployment = terms.client, attempt.deployment
         wait_for(f"its turn at {deployment.name}")
-        async with router.turn(deployment, account.tenant.id):
+        async with client.turn(deployment, account.tenant.id):
             wait_for(f"the ledger, before {deployment.name} is asked")
             recalled = await in_thread_if_large(
-                router.recall, deployment, request, account.tenant.id, is_large=request.is_large
+                client.recall, deployment, request, account.tenant.id, is_large=request.is_large
             )
             try:
                 grant = await self._reserve(attempt, request, account, terms, recalled)
@@ -588,7 +602,7 @@ class Konstruct:
             if isinstance(grant, Fault):
                 return Tried(grant)
             wait_for(deployment.name, trying=True)
-            asking = asyncio.ensure_future(router.ask(attempt, request, account.tenant.id, recalled, grant))
+            asking = asyncio.ensure_future(client.ask(attempt, request, account.tenant.id, recalled, grant))
             try:
                 await asyncio.wait({asking})
             finally:
@@ -600,9 +614,9 @@ class Konstruct:
                 account.add(
                     attempt,
                     tried,
-                    free=router.free(deployment),
+                    free=terms.routes.facts(deployment).free,
                     grant=grant,
-                    bound=lambda: router.most_nusd(deployment, request, recalled),
+                    bound=lambda: client.most_nusd(deployment, request, recalled),
                 )
             if tried is None:  # only a cancellation gets here without an outcome, and goes on by itself
                 raise asyncio.CancelledError
@@ -617,7 +631,7 @@ class Konstruct:
         if not budgets:
             return None
         quote = await in_thread_if_large(
-            terms.router.quote, attempt.deployment, request, recalled, is_large=request.is_large
+            terms.client.quote, attempt.deployment, request, recalled, is_large=request.is_large
         )
         if quote is None:
             return None
@@ -772,7 +786,7 @@ class Konstruct:
             deployment.id: why
             for name, group in self.config.groups.items()
             for deployment in group.deployments
-            if (why := self._terms.router.why_no_budget(deployment))
+            if (why := self._terms.routes.facts(deployment).why_no_budget)
             and any(name in groups and any(b.covers(name) for b in budgets) for groups, budgets in allowed)
         }
 
@@ -788,7 +802,7 @@ class Konstruct:
                 fallbacks=tuple(name for name in status.fallbacks if name in shown),
                 alias_of=status.alias_of if status.alias_of in shown else None,
             )
-            for status in self._terms.router.statuses()
+            for status in group_statuses(self.config, self._terms.routes)
             if status.name in shown
         ]
 
@@ -858,7 +872,7 @@ class Konstruct:
                 verdicts[twin.id] = verdict
 
         await self._ledger.opened()
-        await self._terms.router.ready()
+        await self._terms.client.ready()
         asked: list[list[Deployment]] = []
         for wildcard in self.config.wildcards:
             verdicts |= {deployment.id: deployment.unavailable for deployment in wildcard.deployments}

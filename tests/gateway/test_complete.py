@@ -52,7 +52,8 @@ from support.providers import (
 from support.stdio_lines import Process
 
 from konstruct_mcp import Konstruct
-from konstruct_mcp.providers.litellm import patches as spared
+from konstruct_mcp.providers.litellm.calls import CallSettings, call_settings
+from konstruct_mcp.providers.litellm.patches.install import install
 
 pytestmark = pytest.mark.many_cases
 
@@ -901,14 +902,14 @@ async def test_no_tokenizer_is_downloaded_to_count_what_a_provider_did_not(
     import litellm
     from litellm import utils
 
-    spared.spare()
+    install()
     asked: list[str] = []
     tokenizer = SimpleNamespace(from_pretrained=asked.append)
     monkeypatch.setattr(utils, "Tokenizer", tokenizer)
-    call = spared.ours.set(spared.Manner("openai", at_once=False, plain=False))
+    call = call_settings.set(CallSettings("openai", on_loop=False, without_openais_client=False))
     try:
         assert litellm.token_counter(model=model, messages=HELLO) > 0
     finally:
-        spared.ours.reset(call)
+        call_settings.reset(call)
 
     assert asked == []

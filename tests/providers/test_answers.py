@@ -25,7 +25,7 @@ from konstruct_mcp.core.results import Completion
 from konstruct_mcp.providers.litellm.answers.provider_answer import parse_answer
 from konstruct_mcp.providers.litellm.answers.usage import MOST_USD
 from konstruct_mcp.providers.litellm.responses import read
-from konstruct_mcp.providers.prices import facts_of
+from konstruct_mcp.providers.model_facts import facts_of
 from konstruct_mcp.routing.outcomes import Answer, Fault
 
 pytestmark = pytest.mark.many_cases

@@ -20,7 +20,9 @@ from konstruct_mcp.config.models import Models, entry
 from konstruct_mcp.core.money import to_nusd
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.results import Completion
-from konstruct_mcp.providers.prices import Served, Tokens, facts_of, own_cost, quote
+from konstruct_mcp.providers.bounds import quote
+from konstruct_mcp.providers.model_facts import facts_of
+from konstruct_mcp.providers.prices import Served, Tokens, own_cost
 
 LONGEST = 1000  # tokens of an answer, all of them used
 

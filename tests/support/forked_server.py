@@ -133,9 +133,9 @@ def main(nursery: socket.socket) -> None:
 
 def _import_everything() -> None:
     from konstruct_mcp.ledger import store  # noqa: F401
-    from konstruct_mcp.providers import client as router
+    from konstruct_mcp.providers.litellm.engine import set_environment
 
-    router._quieten_before_import()
+    set_environment()
     import openai  # noqa: F401
     from litellm.llms.anthropic.chat import handler, transformation  # noqa: F401
     from litellm.llms.openai import openai as provider  # noqa: F401
