@@ -29,11 +29,10 @@ from typing import Any, ClassVar
 import anyio
 import anyio.to_thread
 
-from konstruct_mcp.config.access import wants_login, wants_token
+from konstruct_mcp.config.cloud_credentials import wants_login, wants_token
 from konstruct_mcp.config.embedded import EmbeddedServer
 from konstruct_mcp.config.environment import lend, take_back
-from konstruct_mcp.config.model import Config, Deployment, Tenant
-from konstruct_mcp.config.models import entry
+from konstruct_mcp.config.model import Config, Deployment, Tenant, entry
 from konstruct_mcp.core.accounts import MOST_NUSD, Grant, Quote
 from konstruct_mcp.core.admission import Admission
 from konstruct_mcp.core.errors import EmbeddedError, InternalError, KonstructError, UnpricedError

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.config.models import entry, is_number, is_price
+from konstruct_mcp.config.model import Deployment, entry
+from konstruct_mcp.config.model_fields import is_number, is_price
 from konstruct_mcp.core.accounts import Quote, exact, to_nusd
 from konstruct_mcp.core.errors import quoted
 from konstruct_mcp.core.schemas import json_bytes

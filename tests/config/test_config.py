@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from konstruct_mcp.config import embedded
-from konstruct_mcp.config.model import Config, Deployment, load_config
+from konstruct_mcp.config.model import Config, Deployment
+from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.errors import ConfigError
 from konstruct_mcp.core.types import TENANT_ID_RULE
 
@@ -133,7 +134,7 @@ def groups_in_a_process(folder: Path, **environ: str) -> list[str]:
     code = """
 import json, os, sys
 sys.modules["xllamacpp"] = None  # as if it were not installed
-from konstruct_mcp.config.model import load_config
+from konstruct_mcp.config.reading import load_config
 print(json.dumps(list(load_config().groups)))
 """
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("HOME", "XDG_", "KONSTRUCT_"))}

@@ -15,8 +15,9 @@ from support.default_groups import write
 from support.providers import Provider, Raw
 
 from konstruct_mcp import Konstruct
-from konstruct_mcp.config.model import Deployment, load_config
-from konstruct_mcp.config.models import Models, entry
+from konstruct_mcp.config.model import Deployment, entry
+from konstruct_mcp.config.model_lookup import Models
+from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.accounts import to_nusd
 from konstruct_mcp.core.types import Completion, Request
 from konstruct_mcp.providers.prices import Served, Tokens, facts_of, own_cost, quote

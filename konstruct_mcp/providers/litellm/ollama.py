@@ -20,7 +20,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from konstruct_mcp.config.model import Deployment, is_price
+from konstruct_mcp.config.model import Deployment
+from konstruct_mcp.config.model_fields import is_price
 from konstruct_mcp.core.threads import Shared
 from konstruct_mcp.providers.litellm.bodies import count_of, miscounted
 from konstruct_mcp.providers.litellm.forms import not_taken, without_limits

@@ -24,9 +24,9 @@ from types import CoroutineType, ModuleType, SimpleNamespace
 from typing import Any, Literal
 from weakref import WeakSet
 
-from konstruct_mcp.config.access import installed
-from konstruct_mcp.config.model import Deployment, is_price
-from konstruct_mcp.config.models import entry
+from konstruct_mcp.config.model import Deployment, entry
+from konstruct_mcp.config.model_fields import is_price
+from konstruct_mcp.config.packages import installed
 from konstruct_mcp.core.fairness import Step, turn
 from konstruct_mcp.core.schemas import set_apart
 from konstruct_mcp.providers.litellm.forms import SHAPED

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from itertools import dropwhile
 from typing import Any
 
-from konstruct_mcp.config.model import Deployment, is_price
+from konstruct_mcp.config.model import Deployment
+from konstruct_mcp.config.model_fields import is_price
 from konstruct_mcp.core.types import Message, NamedTool, Request, Tool
 from konstruct_mcp.providers.litellm import ollama
 from konstruct_mcp.providers.litellm.forms import (
