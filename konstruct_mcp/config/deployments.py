@@ -127,6 +127,8 @@ class DeploymentReader:
         organizations = entry.litellm_params.get("organization")
         if not isinstance(organizations, list):
             organizations = [organizations]
+        elif not organizations:
+            organizations = [None]
         found: list[Deployment] = []
         for organization in organizations:
             params = {**entry.litellm_params, "organization": organization}

@@ -169,7 +169,7 @@ class GroupReader:
                     self.hidden.add(alias)
         groups = dict(self.deployments)
         for alias, target in self.aliases.items():
-            self.deployments[alias] = groups[target]
+            self.deployments[alias] = groups.get(target, [])  # none where its entries are faulty
             self.made_from.pop(alias, None)
             self.known.setdefault(alias, None)
             if target in self._reader.embedded:
@@ -255,7 +255,9 @@ class GroupReader:
         pattern, matched = found
         deployments: list[Deployment] = []
         for place, entry in self.wildcards[pattern]:
-            params = {**entry.litellm_params, "model": model_of(matched, entry.litellm_params["model"])}
+            params, model = entry.litellm_params, entry.litellm_params.get("model")
+            if isinstance(model, str):
+                params = {**params, "model": model_of(matched, model)}
             one = entry.model_copy(update={"model_name": name, "litellm_params": params})
             if self._reader.is_chat(one):
                 deployments += self._reader.deployments(place, one, deployments)

@@ -56,7 +56,7 @@ def effective(
             raw[key] = value
     if (credential := raw.pop("litellm_credential_name", None)) is not None:
         name = references.resolve(credential, f"{place}.litellm_credential_name", findings.left_out)
-        if name in credentials:
+        if isinstance(name, str) and name in credentials:
             raw = {**credentials[name], **raw}
         elif name is not UNSET:
             findings.lost.append(f"{place}.litellm_credential_name: no such name in credential_list; left out")
