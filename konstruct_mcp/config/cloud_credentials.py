@@ -38,7 +38,7 @@ _AWS_REGIONS = ("AWS_REGION_NAME", "AWS_REGION", "AWS_DEFAULT_REGION")
 _GOOGLE_LOCATIONS = ("VERTEXAI_LOCATION", "VERTEX_LOCATION")
 
 
-def where(provider: str, model: str, given: Mapping[str, Any], lookup: Lookup) -> dict[str, str]:
+def region_params(provider: str, model: str, given: Mapping[str, Any], lookup: Lookup) -> dict[str, str]:
     """The litellm_params that say in which region a deployment runs, which decides its prices.
 
     As for LiteLLM and the clouds' own clients, that is said by the deployment, else the environment, else a file. Empty

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from konstruct_mcp.config import embedded
-from konstruct_mcp.config.cloud_credentials import where
+from konstruct_mcp.config.cloud_credentials import region_params
 from konstruct_mcp.config.defaults import Defaults
 from konstruct_mcp.config.environment import REFERENCE, is_reference, reference, value_of
 from konstruct_mcp.config.findings import NO_NAME, Findings, is_nothing
@@ -24,7 +24,7 @@ from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.config.model_fields import is_price, merged, sound
 from konstruct_mcp.config.model_lookup import Models
 from konstruct_mcp.config.model_tables import embeds, is_mode
-from konstruct_mcp.config.provider_needs import Access, absent, access, asks_for_key, is_provider, provider_of
+from konstruct_mcp.config.provider_needs import Needs, asks_for_key, is_provider, missing_files, needs_of, provider_of
 from konstruct_mcp.config.references import UNSET, References, ignore
 from konstruct_mcp.config.sections import LiteLLMParams, ModelEntry, ModelInfo
 from konstruct_mcp.config.wildcards import is_pattern
@@ -233,18 +233,18 @@ class DeploymentReader:
         resolved.setdefault("model", shown["model"])
         if "custom_llm_provider" in shown:
             resolved.setdefault("custom_llm_provider", shown["custom_llm_provider"])
-        needs = self._access(model, provider, raw, resolved)
+        needs = self._needs(model, provider, raw, resolved)
         implied = {key: f"{REFERENCE}{name}" for key, name in needs.implied.items()}
         raw = raw | implied
         resolved |= self._references.resolve(implied, here, ignore)
-        reasons += needs.wants
+        reasons += needs.missing
         names = {key: reference(value) for key, value in raw.items()}
         return _Resolved(resolved, names, raw, needs.keyless)
 
     def _check(self, here: str, resolved: _Resolved, reasons: list[str]) -> None:
         check_address(here, resolved.params, resolved.names, self._references.environ, self._findings, reasons)
         make_sendable(here, resolved.params, self._findings)
-        reasons += absent(resolved.params)
+        reasons += missing_files(resolved.params)
 
     def _made(
         self,
@@ -303,7 +303,7 @@ class DeploymentReader:
         others = {key: typed(key, value) for key, value in others.items() if not is_price(key)}
         for prices, name in ((info, f"{place}.model_info"), (params, f"{place}.litellm_params")):
             others |= more_prices(name, prices, self._findings)
-        others |= where(provider, params.model, others, lambda name: value_of(name, self._references.environ))
+        others |= region_params(provider, params.model, others, lambda name: value_of(name, self._references.environ))
         if is_local:
             others.pop("custom_llm_provider", None)  # it is settled: these are reached through a client of our choice
         input_cost, output_cost = (
@@ -333,20 +333,20 @@ class DeploymentReader:
             return tools | {"vision": False, "structured_output": True}
         return {}
 
-    def _access(self, model: str, provider: str, raw: Mapping[str, Any], resolved: Mapping[str, Any]) -> Access:
+    def _needs(self, model: str, provider: str, raw: Mapping[str, Any], resolved: Mapping[str, Any]) -> Needs:
         """What a deployment needs before it can be called; `raw` are its parameters as they are written."""
         if model == _NO_MODEL:
-            return Access(wants=("its litellm_params have no model",))
+            return Needs(missing=("its litellm_params have no model",))
         given = {_NAMES.get(key, key): value for key, value in resolved.items() if value is not None}
         if provider == "ollama" and "api_base" not in given:
-            return Access({"api_base": "OLLAMA_BASE_URL"})
+            return Needs({"api_base": "OLLAMA_BASE_URL"})
         unset = {
             _NAMES.get(key, key): name
             for key, value in raw.items()
             if resolved.get(key) is None and (name := reference(value))
         }
         if reference(model) or is_pattern(model.partition("/")[0]):  # then the provider is not known
-            return Access()
+            return Needs()
         for key, value in raw.items():
             if is_reference(value) and reference(value) is None:  # what is wrong there has been said
                 given.setdefault(_NAMES.get(key, key), value)
@@ -357,7 +357,7 @@ class DeploymentReader:
                 looked_up.add(name)
             return value
 
-        found = access(provider, given, unset, lookup)
+        found = needs_of(provider, given, unset, lookup)
         self._references.needed |= looked_up - {*found.implied.values()}
         return found
 

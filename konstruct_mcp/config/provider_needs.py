@@ -40,18 +40,18 @@ from konstruct_mcp.core.errors import cut, quoted
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class Needs:
     """How a deployment gets its address and its key, and what it lacks.
 
     Attributes:
         implied: key of litellm_params → the environment variable that LiteLLM would take its value from.
         keyless: whether its server asks for no key. LiteLLM insists on one, so any is given.
-        wants: what is missing before it can be called, one line each.
+        missing: what it lacks, one line each.
     """
 
     implied: Mapping[str, str] = field(default_factory=dict)
     keyless: bool = False
-    wants: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -106,34 +106,34 @@ def asks_for_key(provider: str) -> bool:
     )
 
 
-def access(provider: str, given: Mapping[str, Any], missing: Mapping[str, str], lookup: Lookup) -> Access:
+def needs_of(provider: str, given: Mapping[str, Any], unset: Mapping[str, str], lookup: Lookup) -> Needs:
     """What a deployment needs, and what of that is missing.
 
     Args:
         provider: the first part of its model; empty where it is not known.
         given: its litellm_params that have a value.
-        missing: its litellm_params whose variable is not set → that variable.
+        unset: its litellm_params whose variable is not set → that variable.
         lookup: gives the value of an environment variable.
     """
     if provider in _OURS:
-        return Access()
+        return Needs()
     rule = _data()["providers"].get(provider)
     if rule is None:
-        return Access() if provider in _registered() else Access(wants=(_unknown(provider),))
+        return Needs() if provider in _registered() else Needs(missing=(_unknown(provider),))
     if provider == "auto_router":
-        return Access(wants=("auto_router chooses among a LiteLLM proxy's own groups; name a model",))
+        return Needs(missing=("auto_router chooses among a LiteLLM proxy's own groups; name a model",))
     if rule.get("chat") is False:
-        return Access(wants=(f"LiteLLM asks {provider} for no chat completions",))
+        return Needs(missing=(f"LiteLLM asks {provider} for no chat completions",))
     if provider in LOGINS:
-        return Access(wants=LOGINS[provider](lookup))
+        return Needs(missing=LOGINS[provider](lookup))
     package = rule.get("package") or rule.get("instead") or ""
     if provider in ON_AWS:
-        return Access(wants=(*without_route(given), *missing_on_aws(given, lookup)))
+        return Needs(missing=(*without_route(given), *missing_on_aws(given, lookup)))
     if package == "google":
-        return Access(wants=tuple(missing_on_google(given, lookup)))
+        return Needs(missing=tuple(missing_on_google(given, lookup)))
     if rule.get("package") and not installed(package):
-        return Access(wants=(needs_package(package),))
-    found = _by_rule(rule, given, missing, lookup)
+        return Needs(missing=(needs_package(package),))
+    found = _by_rule(rule, given, unset, lookup)
     if provider in ON_AZURE and "api_key" not in given and "api_key" not in found.implied:
         return _entra(found, given, lookup)
     return found
@@ -167,7 +167,7 @@ _FILES = ("ssl_certificate", "client_certificate", "client_cert", "cert", "ssl_k
 _SWITCHES = ("", "true", "false", "1", "0", "yes", "no")
 
 
-def absent(given: Mapping[str, Any]) -> Iterator[str]:
+def missing_files(given: Mapping[str, Any]) -> Iterator[str]:
     """A line for each of the litellm_params that names a file that is not there. The name is not quoted: it may be a
     secret in the wrong place."""
     for key, value in given.items():
@@ -187,25 +187,30 @@ def absent(given: Mapping[str, Any]) -> Iterator[str]:
 _CREDENTIAL = re.compile(r"(\w+_)?(token|secret|password|credentials?|jwt|apikey|signer|token_provider)|\w*headers")
 
 
-def _by_rule(rule: Mapping[str, Any], given: Mapping[str, Any], missing: Mapping[str, str], lookup: Lookup) -> Access:
+def _by_rule(rule: Mapping[str, Any], given: Mapping[str, Any], unset: Mapping[str, str], lookup: Lookup) -> Needs:
+    """What a provider with a rule in `access.json` needs: what LiteLLM was seen to look for.
+
+    Each need is met by a parameter, else by a variable. A key is not needed where the server is not the provider's, or
+    where there is another way to log in.
+    """
     needs = rule.get("needs", ())
     implied: dict[str, str] = {}
     for parameter in ("api_base", "api_key"):
         name = next((name for name in rule.get(parameter, ()) if lookup(name)), None)
-        if name and parameter not in given and parameter not in missing:
+        if name and parameter not in given and parameter not in unset:
             implied[parameter] = name
     server = str(given.get("api_base") or lookup(implied.get("api_base", "")) or "")
-    keyless, wants = False, []
+    keyless, missing = False, []
     for need in needs:
         if any(key in need["parameters"] or _is_named_for(key, need["names"]) for key in given):
             continue
-        named = [missing[parameter] for parameter in need["parameters"] if parameter in missing]
+        named = [unset[parameter] for parameter in need["parameters"] if parameter in unset]
         name = next((name for name in need["names"] if lookup(name)), None)
         is_key = "api_key" in need["parameters"]
         is_keyless = is_key and bool(server) and (_is_near(server) or _is_ones_own(server, rule))
         if named:
             keyless = is_keyless
-            wants.append(f"{cut(named[0])} is not set")
+            missing.append(f"{cut(named[0])} is not set")
         elif name is not None:
             if parameter := need["names"][name]:
                 implied[parameter] = name
@@ -215,8 +220,8 @@ def _by_rule(rule: Mapping[str, Any], given: Mapping[str, Any], missing: Mapping
         elif is_keyless:
             keyless = True
         elif not (is_key and _has_another_way(rule, lookup)):
-            wants.append(_not_set(list(need["names"]), need["parameters"]))
-    return Access(implied, keyless, tuple(wants))
+            missing.append(_not_set(list(need["names"]), need["parameters"]))
+    return Needs(implied, keyless, tuple(missing))
 
 
 def _is_named_for(key: str, names: Collection[str]) -> bool:
@@ -255,12 +260,12 @@ def _has_another_way(rule: Mapping[str, Any], lookup: Lookup) -> bool:
     return any(map(lookup, rule.get("parts", ()))) or ("instead" in rule and installed(rule["instead"]))
 
 
-def _entra(found: Access, given: Mapping[str, Any], lookup: Lookup) -> Access:
+def _entra(found: Needs, given: Mapping[str, Any], lookup: Lookup) -> Needs:
     """What Azure needs without a key: a token, or Entra ID, from which the package azure-identity fetches one."""
     by_entra, by_oidc = entra_ways(given, lookup)
     if not (by_entra or by_oidc):
         return found
-    wants = [want for want in found.wants if "_KEY is not set" not in want]
+    missing = [line for line in found.missing if "_KEY is not set" not in line]
     if by_entra and not installed("azure-identity"):
-        wants.append(needs_package("azure-identity"))
-    return Access(found.implied, False, tuple(wants))
+        missing.append(needs_package("azure-identity"))
+    return Needs(found.implied, False, tuple(missing))

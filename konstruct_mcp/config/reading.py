@@ -136,6 +136,7 @@ class _Reading:
 
     def config(self) -> Config | None:
         """The config that the document and the environment make; None when there are faults."""
+        # Long, because it lists all steps in their order, and then all fields of `Config`.
         source, document = self._source, self._source.document
         findings, references = self.findings, self._references
         self._check_sections(document)
