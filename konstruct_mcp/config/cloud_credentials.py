@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from konstruct_mcp.config.packages import installed, needs_package
-from konstruct_mcp.core.errors import cut
+from konstruct_mcp.core.text import cut
 
 Lookup = Callable[[str], str | None]  # the value of an environment variable, None for one that is not set
 

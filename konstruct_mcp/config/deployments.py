@@ -28,7 +28,8 @@ from konstruct_mcp.config.provider_needs import Needs, asks_for_key, is_provider
 from konstruct_mcp.config.references import UNSET, References, ignore
 from konstruct_mcp.config.sections import LiteLLMParams, ModelEntry, ModelInfo
 from konstruct_mcp.config.wildcards import is_pattern
-from konstruct_mcp.core.errors import EmbeddedError, cut
+from konstruct_mcp.core.errors import EmbeddedError
+from konstruct_mcp.core.text import cut
 
 _NO_MODEL = "(no model)"
 _ENVIRONMENTS = ("development", "staging", "production")

@@ -10,7 +10,7 @@ from konstruct_mcp.config.findings import Findings, is_nothing
 from konstruct_mcp.config.groups import GroupReader
 from konstruct_mcp.config.provider_needs import is_provider
 from konstruct_mcp.config.sections import LiteLLMSettings, RouterSettings
-from konstruct_mcp.core.errors import cut, quoted
+from konstruct_mcp.core.text import cut, quoted
 
 _KINDS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 

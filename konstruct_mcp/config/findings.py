@@ -22,9 +22,9 @@ from konstruct_mcp.config.litellm_budgets import PERIODS, limits, warning
 from konstruct_mcp.config.litellm_keys import KNOWN_PARAMS, meant
 from konstruct_mcp.config.provider_needs import is_provider
 from konstruct_mcp.config.sections import Section
-from konstruct_mcp.core.accounts import Budget
-from konstruct_mcp.core.errors import LONGEST_NAME, cut
-from konstruct_mcp.core.types import flaws
+from konstruct_mcp.core.budgets import Budget
+from konstruct_mcp.core.text import LONGEST_NAME, cut
+from konstruct_mcp.core.validation import flaws
 
 NO_NAME = "names no variable; should be os.environ/NAME, a name of letters, digits and _"
 _MOST_LISTED = 100  # faults and warnings: nobody reads more, and a file can hold thousands

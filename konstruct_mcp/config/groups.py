@@ -18,7 +18,7 @@ from konstruct_mcp.config.references import UNSET, References
 from konstruct_mcp.config.sections import LONGEST_GROUP, ModelEntry, is_one_line
 from konstruct_mcp.config.source import Source
 from konstruct_mcp.config.wildcards import is_pattern, match, model_of
-from konstruct_mcp.core.errors import cut, quoted
+from konstruct_mcp.core.text import cut, quoted
 
 
 class GroupReader:

@@ -13,7 +13,8 @@ from konstruct_mcp.config.model import LedgerPlace
 from konstruct_mcp.config.packages import installed
 from konstruct_mcp.config.references import References
 from konstruct_mcp.config.source import data_folder
-from konstruct_mcp.core.errors import cut, get_extra
+from konstruct_mcp.core.errors import install_advice
+from konstruct_mcp.core.text import cut
 
 _SCHEME = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?\Z")
 
@@ -51,7 +52,7 @@ def ledger_place(given: str | None, references: References, findings: Findings) 
     elif scheme in ("postgres", "postgresql", "postgresql+psycopg"):
         url = f"postgresql+psycopg://{rest}"
         if not installed("psycopg"):
-            findings.fault(place, f"needs the extra `postgres`: {get_extra('postgres')}")
+            findings.fault(place, f"needs the extra `postgres`: {install_advice('postgres')}")
     if folder is None:
         findings.fault(place, "this user has no data folder, which is needed beside a database server")
         return LedgerPlace(url, Path())

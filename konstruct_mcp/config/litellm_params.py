@@ -18,7 +18,7 @@ from konstruct_mcp.config.litellm_keys import is_refused
 from konstruct_mcp.config.model_fields import is_price
 from konstruct_mcp.config.references import UNSET, References
 from konstruct_mcp.config.sections import DOLLARS_PER_TOKEN, MOST_DOLLARS, Prices
-from konstruct_mcp.core.errors import cut
+from konstruct_mcp.core.text import cut
 
 _LIMITS = ("max_budget", "budget_duration")
 _PLACEHOLDER = "has a placeholder, which nobody fills in here; a variable is os.environ/NAME by itself"

@@ -14,8 +14,9 @@ from typing import Any, Literal
 from konstruct_mcp.config.masking import masked_url
 from konstruct_mcp.config.model_fields import Entry
 from konstruct_mcp.config.model_lookup import Models
-from konstruct_mcp.core.accounts import Budget
-from konstruct_mcp.core.types import NUSD, Limits
+from konstruct_mcp.core.budgets import Budget
+from konstruct_mcp.core.money import NUSD
+from konstruct_mcp.core.requests import Limits
 
 RoutingStrategy = Literal[
     "latency-based-routing",

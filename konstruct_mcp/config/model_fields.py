@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from konstruct_mcp.core.types import is_day
+from konstruct_mcp.core.text import is_day
 
 Entry = Mapping[str, Any]
 

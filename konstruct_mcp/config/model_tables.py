@@ -20,7 +20,7 @@ from typing import Any
 
 from konstruct_mcp.config.litellm_keys import meant
 from konstruct_mcp.config.model_fields import Entry, flaw, is_object, sound
-from konstruct_mcp.core.errors import cut
+from konstruct_mcp.core.text import cut
 
 _DIGEST = "sha256"
 _ABOUT = "_about"  # the key of a table under which it says where it is from

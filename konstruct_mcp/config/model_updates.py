@@ -25,8 +25,9 @@ from konstruct_mcp.config.model_tables import (
     slim,
     written,
 )
-from konstruct_mcp.core.errors import ModelDataError, cut
+from konstruct_mcp.core.errors import ModelDataError
 from konstruct_mcp.core.files import make_folder, new_file
+from konstruct_mcp.core.text import cut
 
 PUBLIC_TABLE = "https://raw.githubusercontent.com/BerriAI/litellm/main/model_prices_and_context_window.json"
 _PATIENCE_S = 60.0  # without a byte

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from konstruct_mcp.core.errors import get_extra
+from konstruct_mcp.core.errors import install_advice
 
 _EXTRAS = {"boto3": "bedrock", "google-auth": "vertex", "azure-identity": "azure"}
 _MODULES = {"google-auth": "google.auth", "azure-identity": "azure.identity"}
@@ -21,4 +21,6 @@ def installed(package: str) -> bool:
 def needs_package(package: str) -> str:
     """The line that says that a package is missing, and how to install it."""
     extra = _EXTRAS.get(package)
-    return f"needs {package}: {get_extra(extra) if extra else f'uv pip install {package}, or pip install {package}'}"
+    return (
+        f"needs {package}: {install_advice(extra) if extra else f'uv pip install {package}, or pip install {package}'}"
+    )

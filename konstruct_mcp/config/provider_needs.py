@@ -36,7 +36,7 @@ from konstruct_mcp.config.cloud_credentials import (
     without_route,
 )
 from konstruct_mcp.config.packages import installed, needs_package
-from konstruct_mcp.core.errors import cut, quoted
+from konstruct_mcp.core.text import cut, quoted
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,9 @@ from konstruct_mcp.config.sections import (
 )
 from konstruct_mcp.config.source import Source, data_folder, read_source
 from konstruct_mcp.config.tenants import TenantReader
-from konstruct_mcp.core.errors import ConfigError, cut, quoted
-from konstruct_mcp.core.types import Limits
+from konstruct_mcp.core.errors import ConfigError
+from konstruct_mcp.core.requests import Limits
+from konstruct_mcp.core.text import cut, quoted
 
 _STRATEGIES: tuple[RoutingStrategy, ...] = get_args(RoutingStrategy)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from konstruct_mcp.config.environment import is_reference, reference, value_of, variables_of
 from konstruct_mcp.config.findings import Findings
-from konstruct_mcp.core.errors import cut
+from konstruct_mcp.core.text import cut
 
 UNSET = object()  # what a reference to a variable that is not set comes to
 

@@ -17,8 +17,10 @@ from pydantic import (
     model_validator,
 )
 
+from konstruct_mcp.core.budgets import Per
 from konstruct_mcp.core.jsontext import MOST_VALUES
-from konstruct_mcp.core.types import TENANT_ID, TENANT_ID_RULE, Limits, Per
+from konstruct_mcp.core.requests import Limits
+from konstruct_mcp.core.text import TENANT_ID, TENANT_ID_RULE
 
 # Not printable for Python, and yet in names: blanks, and what joins the parts of an emoji or letters of some scripts.
 _ALSO_PRINTABLE = dict.fromkeys(map(ord, "\u00a0\u200c\u200d\u202f\u3000"))

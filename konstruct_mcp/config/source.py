@@ -18,7 +18,8 @@ import anyio
 import platformdirs
 
 from konstruct_mcp.config.yaml import parse
-from konstruct_mcp.core.errors import ConfigError, cut, quoted
+from konstruct_mcp.core.errors import ConfigError
+from konstruct_mcp.core.text import cut, quoted
 
 _log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from konstruct_mcp.config.findings import Findings
 from konstruct_mcp.config.groups import GroupReader
 from konstruct_mcp.config.model import Tenant
 from konstruct_mcp.config.sections import BudgetSettings, KonstructSettings, TenantSettings
-from konstruct_mcp.core.accounts import Budget
-from konstruct_mcp.core.errors import cut, quoted
-from konstruct_mcp.core.types import NUSD, TENANT_ID, TENANT_ID_RULE
+from konstruct_mcp.core.budgets import Budget
+from konstruct_mcp.core.money import NUSD
+from konstruct_mcp.core.text import TENANT_ID, TENANT_ID_RULE, cut, quoted
 
 _DEFAULT_TENANT = "default"
 

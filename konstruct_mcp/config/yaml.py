@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import yaml
 
-from konstruct_mcp.core.errors import ConfigError, quoted
+from konstruct_mcp.core.errors import ConfigError
+from konstruct_mcp.core.text import quoted
 
 _MAX_VALUES = 50_000  # aliases expanded; a thousand deployments have about 15,000, and PyYAML reads 15,000 a second
 _LONG_TEXT = 100  # characters that weigh as much as one more value, so that aliases cannot multiply one huge text

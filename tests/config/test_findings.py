@@ -6,8 +6,8 @@ import pytest
 
 from konstruct_mcp.config.findings import Findings, is_nothing, suggestion
 from konstruct_mcp.config.sections import BudgetSettings, KonstructSettings, RouterSettings
-from konstruct_mcp.core.accounts import Budget
-from konstruct_mcp.core.types import NUSD
+from konstruct_mcp.core.budgets import Budget
+from konstruct_mcp.core.money import NUSD
 
 
 def test_a_flaw_is_a_fault_in_a_needed_key_and_a_loss_elsewhere() -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from cli.test_cli import Ran, run
+from support.commands import Ran, run
 from support.databases import Database, sqlite
 from support.default_groups import HELLO, opened, write
 from support.file_systems import fill, inside, is_mounting, needs_mounts, read_only, small, with_mounts
@@ -35,7 +35,7 @@ from support.stdio_lines import SERVER, Process
 
 from konstruct_mcp import BudgetExceededError, Konstruct
 from konstruct_mcp.config.reading import load_config
-from konstruct_mcp.core.accounts import Call
+from konstruct_mcp.core.spending import Call
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.ledger.migrations import upgrade
 
