@@ -24,7 +24,7 @@ _WRITTEN = ("cache_creation_input_tokens", "cacheWriteInputTokens")
 MISCOUNTED = Tokens(0, 0, 0, 0, 0)
 
 
-OLLAMA_COUNTS = ("prompt_eval_count", "eval_count")  # tokens read and written, in its own API
+COUNTS_OF_OLLAMA = ("prompt_eval_count", "eval_count")  # tokens read and written, in its own API
 
 
 def count_of(value: Any) -> int | None:
@@ -118,7 +118,7 @@ def _attribute(usage: Any, name: str) -> int:
 
 def tokens_of_ollama(answer: Mapping[str, Any]) -> tuple[int, int] | None:
     """The tokens of the prompt and of the answer; None where one of them is no count."""
-    counts = [count_of(answer.get(name) or 0) for name in OLLAMA_COUNTS]
+    counts = [count_of(answer.get(name) or 0) for name in COUNTS_OF_OLLAMA]
     sent, answered = counts
     return None if sent is None or answered is None else (sent, answered)
 

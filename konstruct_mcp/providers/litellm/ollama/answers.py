@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from konstruct_mcp.providers.litellm.answers.usage import OLLAMA_COUNTS, tokens_of_ollama
+from konstruct_mcp.providers.litellm.answers.usage import COUNTS_OF_OLLAMA, tokens_of_ollama
 from konstruct_mcp.providers.litellm.notes import miscounted
 from konstruct_mcp.providers.litellm.ollama.prompt_length import PromptLength
 from konstruct_mcp.routing.outcomes import Fault, FaultError, FaultKind
@@ -74,7 +74,7 @@ def notes_on_answer(
 
 def _cut(answer: Any, length: PromptLength, window: int | None) -> Iterator[str]:
     """Notes on a prompt of which the model has read less than was sent, by what the server has counted."""
-    read, written = (answer.get(name) if isinstance(answer, dict) else None for name in OLLAMA_COUNTS)
+    read, written = (answer.get(name) if isinstance(answer, dict) else None for name in COUNTS_OF_OLLAMA)
     if not isinstance(read, int) or read <= 0:
         return
     size = "" if window is None else f" (num_ctx {window})"
