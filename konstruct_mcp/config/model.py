@@ -182,7 +182,7 @@ class Written:
         model_list: the entries for chat models, in the file's order.
         num_retries, timeout_s, cooldown_s: of deployments that have none of their own.
         aliases: alias → the group that it is another name of.
-        hidden_aliases: the aliases that are not listed.
+        unlisted_aliases: the aliases that are not listed.
         former_names: group → the names that it had before.
         names_models_file: whether `konstruct.models_file` is given.
         secrets: the sections that hold little but secrets (`environment_variables`, `credential_list`): names alone.
@@ -194,7 +194,7 @@ class Written:
     timeout_s: float = 120.0
     cooldown_s: float = 30.0
     aliases: Mapping[str, str] = field(default_factory=dict)
-    hidden_aliases: frozenset[str] = frozenset()
+    unlisted_aliases: frozenset[str] = frozenset()
     former_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     names_models_file: bool = False
     secrets: Mapping[str, Any] = field(default_factory=dict)
@@ -262,7 +262,7 @@ class Config:
     routing_strategy: RoutingStrategy
     warnings: tuple[str, ...]
     public: Mapping[str, Any] = field(default_factory=dict)
-    written: Written = field(default_factory=Written, repr=False)
+    written: Written = field(default_factory=Written)
     pin_tenant: bool = False
     models: Models = field(default_factory=Models, repr=False, compare=False)  # what is used is in the deployments
     models_file: Path | None = None
@@ -369,7 +369,7 @@ def public(config: Config) -> dict[str, Any]:
 def _shown_aliases(config: Config, visible: Collection[str]) -> dict[str, Any]:
     written = config.written
     shown = {
-        alias: {"model": target, "hidden": True} if alias in written.hidden_aliases else target
+        alias: {"model": target, "hidden": True} if alias in written.unlisted_aliases else target
         for alias, target in written.aliases.items()
         if alias in visible and target in visible
     }

@@ -222,7 +222,7 @@ class _Reading:
             timeout_s=defaults.timeout_s,
             cooldown_s=defaults.cooldown_s,
             aliases=MappingProxyType(self._groups.aliases),
-            hidden_aliases=frozenset(self._groups.hidden),
+            unlisted_aliases=frozenset(self._groups.hidden),
             former_names=MappingProxyType(former_names),
             names_models_file=konstruct.models_file is not None,
             secrets=MappingProxyType(_shown_secrets(self._source.document, credentials)),
