@@ -1,31 +1,23 @@
-"""What of a config may be shown: by permission, key by key, and everything else masked. Plain code."""
+"""What of a config may be shown. Each key that is shown is listed; everything else is masked."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from konstruct_mcp.config.environment import reference
-from konstruct_mcp.config.models import is_price
+from konstruct_mcp.config.litellm_keys import LITELLM_PARAMS, MODEL_INFO
+from konstruct_mcp.config.model_fields import is_price
 
 MASK = "***"
 _SECRET = re.compile(r"key|token(?!s)|secret|passw|passphrase|credential|auth", re.IGNORECASE)
-# Words of litellm_params and model_info that are shown as they are written.
-_WORDS = frozenset(
-    """
-    model api_version custom_llm_provider region_name aws_region_name vertex_location reasoning_effort mode base_model
-    """.split()  # noqa: SIM905  a list of words is read more easily
-)
-# Keys whose number or switch may be written as a text; any other text there is a slip, and may be a secret.
-_NUMBERS = frozenset(
-    """
-    order timeout num_retries max_retries cooldown_time weight rpm tpm max_parallel_requests drop_params
-    max_tokens max_completion_tokens temperature top_p max_input_tokens max_output_tokens
-    supports_function_calling supports_vision supports_response_schema
-    """.split()  # noqa: SIM905  the same
-)
+_SHOWN = {name: key for name, key in itertools.chain(LITELLM_PARAMS.items(), MODEL_INFO.items()) if key.is_shown}
+_WORDS = frozenset(name for name, key in _SHOWN.items() if key.kind == "text")
+# Keys whose number or switch may be written as text. Any other text there is a slip, and may be a secret.
+_NUMBERS = frozenset(_SHOWN) - _WORDS
 _NUMBER = re.compile(r"\s*([+-]?[\d._]+([eE][+-]?\d+)?|true|false)\s*", re.IGNORECASE)
 
 
@@ -39,7 +31,7 @@ def masked(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def masked_values(section: Mapping[str, Any]) -> dict[str, str]:
-    """A section of which only the keys may be shown, and which of them refer to a variable."""
+    """A section of which only the keys may be shown, and the references to variables."""
     return {key: value if reference(value) else MASK for key, value in section.items() if value is not None}
 
 

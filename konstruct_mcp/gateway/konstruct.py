@@ -22,8 +22,10 @@ from typing import Any, Self
 import anyio
 
 from konstruct_mcp.config.embedded import find_model
-from konstruct_mcp.config.model import Config, Deployment, Group, Tenant, default_among, load_config
-from konstruct_mcp.config.models import PUBLIC_TABLE, entry, shipped, update_from, write_file
+from konstruct_mcp.config.model import Config, Deployment, Group, Tenant, default_among, entry
+from konstruct_mcp.config.model_tables import shipped
+from konstruct_mcp.config.model_updates import PUBLIC_TABLE, update_from, write_file
+from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.config.source import changes, located
 from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Quote, Reserve
 from konstruct_mcp.core.errors import (

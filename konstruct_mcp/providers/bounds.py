@@ -9,8 +9,8 @@ import json
 import re
 from fractions import Fraction
 
-from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.config.models import entry, is_price
+from konstruct_mcp.config.model import Deployment, entry
+from konstruct_mcp.config.model_fields import is_price
 from konstruct_mcp.core.budgets import Quote
 from konstruct_mcp.core.messages import Message, ResponseFormat, Tool
 from konstruct_mcp.core.requests import Request

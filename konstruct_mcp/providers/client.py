@@ -13,8 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from konstruct_mcp.config.model import Config, Deployment
-from konstruct_mcp.config.models import entry
+from konstruct_mcp.config.model import Config, Deployment, entry
 from konstruct_mcp.core.budgets import Grant, Quote
 from konstruct_mcp.core.errors import EmbeddedError, UnpricedError
 from konstruct_mcp.core.fairness import Admission

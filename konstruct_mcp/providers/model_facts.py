@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from konstruct_mcp.config.model import Config, Deployment
-from konstruct_mcp.config.models import entry
+from konstruct_mcp.config.model import Config, Deployment, entry
 from konstruct_mcp.providers.bounds import longest_answer, unboundable
 from konstruct_mcp.providers.rates import rates_of
 from konstruct_mcp.routing.facts import Facts

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.config.models import entry, is_number, is_price
+from konstruct_mcp.config.model import Deployment, entry
+from konstruct_mcp.config.model_fields import is_number, is_price
 from konstruct_mcp.core.money import NUSD, exact, to_nusd
 
 # What is billed by the token → the price that holds where it has none of its own.

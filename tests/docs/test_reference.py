@@ -18,8 +18,8 @@ from support.reader import EXAMPLE, HOUSE, OWN_TABLE, PROJECT, at_home, built_in
 import konstruct_mcp
 from konstruct_mcp import Konstruct, KonstructError
 from konstruct_mcp.cli import main as cli
-from konstruct_mcp.config import model as config
-from konstruct_mcp.config.model import load_config
+from konstruct_mcp.config import sections
+from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.results import Completion, DeploymentState, FinishReason
 
@@ -134,19 +134,19 @@ def test_every_key_of_the_config_is_told_and_in_the_example() -> None:
     }
     read = {
         # What a section may hold, which no public name lists.
-        "konstruct": set(config._KonstructSettings.model_fields),
-        "tenants": set(config._TenantSettings.model_fields),
-        "budgets": set(config._BudgetSettings.model_fields),
-        "router_settings": set(config._RouterSettings.model_fields),
-        "litellm_params": set(config._Params.model_fields),
+        "konstruct": set(sections.KonstructSettings.model_fields),
+        "tenants": set(sections.TenantSettings.model_fields),
+        "budgets": set(sections.BudgetSettings.model_fields),
+        "router_settings": set(sections.RouterSettings.model_fields),
+        "litellm_params": set(sections.LiteLLMParams.model_fields),
     }
     group_keys = {key for settings in example["konstruct"]["groups"].values() for key in settings}
 
     assert told == shown == read
-    assert group_keys == set(config._GroupSettings.model_fields)
+    assert group_keys == set(sections.GroupSettings.model_fields)
     assert all(
         f"`{key}`" in CONFIGURATION.prose
-        for key in config._Info.model_fields
+        for key in sections.ModelInfo.model_fields
         if key not in ("base_model", "max_tokens")
     )
 

@@ -34,7 +34,7 @@ from support.providers import Gate, Provider
 from support.stdio_lines import SERVER, Process
 
 from konstruct_mcp import BudgetExceededError, Konstruct
-from konstruct_mcp.config.model import load_config
+from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.spending import Call
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.ledger.migrations import upgrade

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from konstruct_mcp.config.access import is_word_of_an_address
 from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.config.models import is_price
+from konstruct_mcp.config.model_fields import is_price
+from konstruct_mcp.config.provider_needs import is_word_of_an_address
 from konstruct_mcp.providers.faults.phrases import any_of
 from konstruct_mcp.providers.litellm.refusals import TUNING
 

@@ -16,8 +16,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.config.models import entry, is_price
+from konstruct_mcp.config.model import Deployment, entry
+from konstruct_mcp.config.model_fields import is_price
 from konstruct_mcp.providers.litellm.profiles.profile import SHAPED
 from konstruct_mcp.providers.litellm.transport import TRANSPORT, Transport
 from konstruct_mcp.routing.outcomes import Fault, FaultError, FaultKind

@@ -17,8 +17,7 @@ from typing import Any, ClassVar
 
 import anyio
 
-from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.config.models import entry
+from konstruct_mcp.config.model import Deployment, entry
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.threads import LoopThread
 from konstruct_mcp.providers.litellm.calls import CallSettings, ProviderCall, call_settings, provider_call

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from konstruct_mcp.config.access import wants_login, wants_token
+from konstruct_mcp.config.cloud_credentials import wants_login, wants_token
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.providers.litellm.calls import CallSettings, call_settings
 from konstruct_mcp.providers.litellm.patches.responses import bound_token_responses

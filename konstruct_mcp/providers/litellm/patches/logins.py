@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from konstruct_mcp.config.access import installed
+from konstruct_mcp.config.packages import installed
 from konstruct_mcp.providers.litellm.calls import call_settings
 from konstruct_mcp.providers.litellm.patches.wrapping import skip_for_ours
 

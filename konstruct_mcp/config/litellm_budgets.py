@@ -1,7 +1,7 @@
-"""Spending limits in LiteLLM's words, and the budgets that would hold them here. Plain code.
+"""LiteLLM's spending limits (`max_budget` …), and the budgets that would enforce them here.
 
-LiteLLM's proxy keeps them for itself, its keys, teams, providers and deployments. Here only `konstruct.budgets` limits
-what is spent, for each tenant, so that a limit which is not said there as well is one that nobody holds.
+LiteLLM's proxy enforces them for itself, its keys, teams, providers and deployments. Here only `konstruct.budgets`
+limits what is spent, for each tenant. So a limit that no budget there covers is not enforced, and a warning says so.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from konstruct_mcp.core.money import NUSD
 from konstruct_mcp.core.text import cut
 
 _MOST_LISTED = 5
-_LIMIT = re.compile(r"(?!soft_)(max_(\w+_)?|(\w+_)?)budget(_limit)?\Z")  # at a soft one somebody is told
+_LIMIT = re.compile(r"(?!soft_)(max_(\w+_)?|(\w+_)?)budget(_limit)?\Z")  # a soft one only sends a notice
 PERIODS = ("budget_duration", "time_period")
 _PERIOD = re.compile(r"(\d{1,6})(s|m|h|d|w|mo)\Z")
 _DAYS = {"s": 1 / 86400, "m": 1 / 1440, "h": 1 / 24, "d": 1, "w": 7, "mo": 30}
@@ -26,7 +26,8 @@ _DAYS = {"s": 1 / 86400, "m": 1 / 1440, "h": 1 / 24, "d": 1, "w": 7, "mo": 30}
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One spending limit: where it is, and the budget that would hold it; None where that is not to be told."""
+    """One spending limit: its place, and the budget that would enforce it. None where the amount is not known, or where
+    no group of the config would be limited."""
 
     place: str
     budget: Budget | None
@@ -37,11 +38,11 @@ def limits(
     deployments: Iterable[tuple[str, str, Mapping[str, Any]]],
     groups_of: Mapping[str, Sequence[str]],
 ) -> list[Limit]:
-    """Those of a config.
+    """The spending limits of a config.
 
     Args:
         settings: its sections by name.
-        deployments: the place, the group and the litellm_params of each.
+        deployments: the place, the group and the litellm_params of each deployment with a limit.
         groups_of: provider → the groups that ask it.
     """
     found = [limit for name, section in settings.items() for limit in _within(section, name, groups_of)]
@@ -88,7 +89,7 @@ def _budget(section: Mapping[str, Any], amount: Any, groups: tuple[str, ...]) ->
 
 
 def _per(period: Any) -> Per:
-    """The shortest window of ours that is at least as long as theirs: so the limit holds in theirs, too."""
+    """Our shortest window that is at least as long as LiteLLM's period: what holds in it holds in the period too."""
     found = _PERIOD.match(period) if isinstance(period, str) else None
     if found is None:
         return "total"
@@ -97,7 +98,7 @@ def _per(period: Any) -> Per:
 
 
 def warning(found: Iterable[Limit], budgets: Sequence[Budget]) -> str | None:
-    """A line on the limits that no budget of the config holds; None where there is none."""
+    """A line that names the limits which no budget of the config enforces; None where there are none."""
     open_ = [limit for limit in found if limit.budget is None or not any(_holds(b, limit.budget) for b in budgets)]
     if not open_:
         return None
