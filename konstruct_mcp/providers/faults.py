@@ -27,8 +27,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from konstruct_mcp.config.access import is_word_of_an_address
-from konstruct_mcp.config.masking import MASK
 from konstruct_mcp.config.model import Deployment, is_price
+from konstruct_mcp.core.secrets import MASK
 from konstruct_mcp.core.types import Request
 from konstruct_mcp.providers.litellm.parameters import TUNING, Way, named
 from konstruct_mcp.routing.walk import Fault, FaultError, FaultKind
