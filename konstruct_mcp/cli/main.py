@@ -264,7 +264,7 @@ def serve(path: Path | None) -> None:
     # Whatever an import makes is there to stay, so there is nothing to collect in it, now or later.
     gc.disable()
     from konstruct_mcp.protocol.server import KonstructServer
-    from konstruct_mcp.transports.stdio import serve_stdio
+    from konstruct_mcp.transports.stdio.serve import serve_stdio
 
     gc.freeze()
     gc.enable()
