@@ -35,6 +35,8 @@ from support.providers import Provider, Status, Text
 import konstruct_mcp
 from konstruct_mcp import Config, Konstruct, KonstructError
 from konstruct_mcp.cli import main as cli
+from konstruct_mcp.cli.logs import LOG_LEVELS
+from konstruct_mcp.cli.output import FAILURE, INTERRUPTED, MISTAKE
 from konstruct_mcp.config import model as config
 from konstruct_mcp.config.model import load_config
 from konstruct_mcp.core.types import Completion, DeploymentState, FinishReason, Request
@@ -618,7 +620,7 @@ def test_every_environment_variable_is_told() -> None:
     assert documented_variables() == ours | {"ANTHROPIC_API_KEY", "OPENAI_API_KEY"}
     assert set(names("variable")) == ours | {"ANTHROPIC_API_KEY", "OPENAI_API_KEY"}
     [levels] = [code(row[1]) for row in table("variable") if row[0] == "`KONSTRUCT_LOG_LEVEL`"]
-    assert levels == list(cli._LOG_LEVELS)
+    assert levels == list(LOG_LEVELS)
 
 
 # -- the command line, Python, the rest ------------------------------------------------------------------------------
@@ -653,7 +655,7 @@ def options(command: click.Command) -> set[str]:
 
 
 def test_every_exit_status_is_told() -> None:
-    assert [int(row[0]) for row in table("exit status")] == [0, cli._FAILURE, cli._MISTAKE, cli._INTERRUPTED]
+    assert [int(row[0]) for row in table("exit status")] == [0, FAILURE, MISTAKE, INTERRUPTED]
 
 
 @pytest.mark.long  # as the first command above, whose answer is the same model's
