@@ -17,7 +17,7 @@ from konstruct_mcp.ledger import statements
 from konstruct_mcp.ledger.calls import LOST, Reservation, add_charges, by_call, lost_call, record
 
 _LEASE_S = 120  # until a reservation lapses that nobody renews
-_CLOCKS_DIFFER_S = 120  # how far the clocks of machines that share a ledger may be apart; see the README
+_CLOCKS_DIFFER_S = 120  # how far the clocks of machines that share a ledger may be apart (docs/tenants-and-budgets.md)
 
 
 def lease_end(now: datetime) -> int:

@@ -75,7 +75,7 @@ def browser_path() -> str:
     except RuntimeError as error:
         if "CI" in os.environ:
             raise
-        pytest.skip(str(error))  # on the machine of somebody who may not install one; never in CI
+        pytest.skip(str(error))  # the one skip: nothing is installed as root on a machine that is not CI's
 
 
 @pytest.fixture

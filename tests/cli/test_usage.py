@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.test_cli import Ran, Terminal, ended, run, started
+from support.commands import Ran, Terminal, ended, run, started
 from support.databases import sqlite
 from support.default_groups import write
 from support.forked_server import Nursery

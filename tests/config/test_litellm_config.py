@@ -13,8 +13,8 @@ import anyio
 import litellm
 import pytest
 import yaml
-from cli.test_cli import run
 from mcp import Client
+from support.commands import run
 from support.databases import sqlite
 from support.default_groups import HELLO, KEYS, entry, write
 from support.providers import Provider, Status, Text

@@ -1,7 +1,7 @@
 """Every way in which a provider's answer can end, on every provider path: what the result says of it.
 
-`ENDINGS` is the whole of it, written from the providers' documentation and public reports. Run as a script, this prints
-what came of each cell: `python tests/test_ending_table.py`.
+`ENDINGS` is the whole of it, written from the providers' documentation and public reports. `python tests/tables.py
+endings` prints what came of each cell.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytest
-from providers.test_wire_table import TOOL, user
+from support.expected_requests import TOOL, user
 from support.provider_tables import PATHS, Answered, Expected, Failed, Path, Seen, bench, either, table
 from support.providers import Answer, Changed, ContentPolicy, Raw, Text
 
@@ -344,7 +344,3 @@ def printed() -> str:
             for path, ending in CELLS
         }
     )
-
-
-if __name__ == "__main__":
-    print(printed())

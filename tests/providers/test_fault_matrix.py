@@ -1,8 +1,8 @@
 """Every fault of a provider in every wire format: what an assistant reads, after how many tries, and what it costs.
 
 `MATRIX` is the whole of it. All of its rows run at once on one server process over stdio, each in a group and on a
-tenant of its own; then what can be mended is mended, and each group is called once more. Run as a script, this prints
-what came of it: `python tests/test_fault_matrix.py`.
+tenant of its own; then what can be mended is mended, and each group is called once more. `python
+tests/tables.py faults` prints what came of it.
 """
 
 from __future__ import annotations
@@ -502,6 +502,6 @@ def table(world: World) -> str:
     )
 
 
-if __name__ == "__main__":
+def printed() -> str:
     with tempfile.TemporaryDirectory() as folder:
-        print(table(run(Path(folder))))
+        return table(run(Path(folder)))

@@ -1,6 +1,6 @@
 """Twelve models that people use this autumn, two of each of six providers: what goes out to each, and what is said of
-its price and window, as their providers document it. Run as a script, this prints what came of each:
-`python tests/test_flagships.py`.
+its price and window, as their providers document it. `python tests/tables.py flagships`
+prints what came of each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from providers.test_wire_table import (
+from support.expected_requests import (
     CALLS,
     EITHER_LIMIT,
     FORMAT,
@@ -206,7 +206,3 @@ def printed() -> str:
         return str(one.sends[what]) if what in one.sends else " or ".join(map(str, due(one, what)))
 
     return table({(one.path.name, what): (expected(one, what), flaws[one.path.name, what]) for one, what in CELLS})
-
-
-if __name__ == "__main__":
-    print(printed())

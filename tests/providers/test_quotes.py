@@ -15,9 +15,9 @@ from pathlib import Path as File
 from typing import Any
 
 import pytest
-from providers.test_wire_table import FORMAT, HISTORY, PARALLEL, TOOL, user
 from support.default_groups import IMAGE, PNG, by, entry, opened
 from support.event_loop import SLOWED
+from support.expected_requests import FORMAT, HISTORY, PARALLEL, TOOL, user
 from support.provider_tables import PATHS, Bench, Path, bench
 from support.providers import Changed, Text
 

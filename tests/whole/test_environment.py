@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from cli.test_cli import Ran, run
+from support.commands import Ran, run
 from support.databases import Database, sqlite
 from support.default_groups import HELLO, opened, write
 from support.file_systems import fill, inside, is_mounting, needs_mounts, read_only, small, with_mounts

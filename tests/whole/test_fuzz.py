@@ -17,7 +17,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from core.test_types import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.attacks import MODELS, WIRES
@@ -25,6 +24,7 @@ from support.databases import sqlite
 from support.default_groups import entry, opened, reaching
 from support.priced_config import PRICES, WAITING
 from support.providers import Provider, Raw, Received, Text
+from support.request_strategies import requests
 
 from konstruct_mcp import InternalError, Konstruct, KonstructError
 
