@@ -211,7 +211,7 @@ def config(urls: Mapping[str, str], folder: Path) -> dict[str, Any]:
 
 def use(ledger: Path, calls: int) -> None:
     """Write so many calls into a ledger, by a tenant whom nobody asks about."""
-    from konstruct_mcp.core.accounts import Call, Charge
+    from konstruct_mcp.core.spending import Call, Charge
     from konstruct_mcp.ledger.store import Store
 
     now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

@@ -22,7 +22,8 @@ from konstruct_mcp.cli.output import (
     spinner,
 )
 from konstruct_mcp.config.model import Config, Deployment
-from konstruct_mcp.core.errors import ConfigError, cut
+from konstruct_mcp.core.errors import ConfigError
+from konstruct_mcp.core.text import cut
 from konstruct_mcp.gateway.konstruct import Konstruct
 
 _Verdicts = Mapping[str, str | None]  # by deployment id: why it cannot be called, None where it can

@@ -11,7 +11,7 @@ import click
 
 from konstruct_mcp.cli.opening import open_konstruct
 from konstruct_mcp.cli.output import say, show, show_json, spinner
-from konstruct_mcp.core.types import Completion
+from konstruct_mcp.core.results import Completion
 
 
 @click.command()

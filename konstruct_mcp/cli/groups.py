@@ -8,7 +8,7 @@ import click
 
 from konstruct_mcp.cli.opening import open_konstruct
 from konstruct_mcp.cli.output import help_page, show, show_json
-from konstruct_mcp.core.types import DeploymentStatus, GroupStatus
+from konstruct_mcp.core.results import DeploymentStatus, GroupStatus
 from konstruct_mcp.gateway.konstruct import Konstruct
 
 

@@ -13,7 +13,7 @@ import click
 from konstruct_mcp.cli.groups import abilities_of, price_of, show_patterns
 from konstruct_mcp.cli.opening import open_and_warn, warn
 from konstruct_mcp.cli.output import counted, say, show, show_json, show_wrapped, spinner
-from konstruct_mcp.core.types import DeploymentStatus, ModelTable
+from konstruct_mcp.core.results import DeploymentStatus, ModelTable
 from konstruct_mcp.gateway.konstruct import Konstruct
 
 _MOST_CHANGES = 100  # models whose changes are written out: nobody reads more

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from konstruct_mcp.core.errors import TABLE_ADVICE, ConfigError, cut
-from konstruct_mcp.core.types import scrubbed
+from konstruct_mcp.core.errors import TABLE_ADVICE, ConfigError
+from konstruct_mcp.core.text import cut, scrubbed
 
 FAILURE, MISTAKE, INTERRUPTED = 1, 2, 130  # exit statuses
 LONGEST_NAME = 512  # characters, of a name from the ledger

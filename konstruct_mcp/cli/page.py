@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 from konstruct_mcp.cli.charts import as_html, cards, name_of, renewal
-from konstruct_mcp.core.types import Spend, UsageReport, dollars, summed
+from konstruct_mcp.core.money import dollars
+from konstruct_mcp.core.spending import Spend, UsageReport, summed
 
 
 def page(report: UsageReport) -> str:

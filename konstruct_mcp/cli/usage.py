@@ -13,8 +13,11 @@ import click
 
 from konstruct_mcp.cli.opening import open_konstruct, read_ledger
 from konstruct_mcp.cli.output import LONGEST_NAME, Row, say, show, show_json, show_table
-from konstruct_mcp.core.errors import cut, get_extra
-from konstruct_mcp.core.types import NUSD, BudgetState, Dimension, Spend, UsageReport, dollars, is_day, summed
+from konstruct_mcp.core.budgets import BudgetState
+from konstruct_mcp.core.errors import install_advice
+from konstruct_mcp.core.money import NUSD, dollars
+from konstruct_mcp.core.spending import Dimension, Spend, UsageReport, summed
+from konstruct_mcp.core.text import cut, is_day
 
 _FORMULA = tuple("=+-@＝＋－＠")  # what a spreadsheet takes for the beginning of one
 _UNQUOTED_CELL = re.compile(r"[\w./:@ -]*")
@@ -90,7 +93,7 @@ def _write_page(report: UsageReport, file: Path) -> None:
 
         file.write_text(page(report), "utf-8")
     except ImportError:
-        raise click.ClickException(f"charts need the extra `charts`: {get_extra('charts')}") from None
+        raise click.ClickException(f"charts need the extra `charts`: {install_advice('charts')}") from None
     except OSError as error:
         raise click.FileError(str(file), error.strerror) from None
     say(f"written to {file}")

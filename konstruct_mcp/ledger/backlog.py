@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from konstruct_mcp.core.accounts import Call
+from konstruct_mcp.core.spending import Call
 from konstruct_mcp.ledger.notices import Notices
 from konstruct_mcp.ledger.spool import Spool
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from konstruct_mcp.core.accounts import MOST_NUSD, Call, Charge
-from konstruct_mcp.core.types import SPEND_SUMS
+from konstruct_mcp.core.money import MOST_NUSD
+from konstruct_mcp.core.spending import SPEND_SUMS, Call, Charge
 from konstruct_mcp.ledger import statements
 
 LOST = "lost"  # the outcome of a call whose process has died

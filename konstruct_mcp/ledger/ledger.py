@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from konstruct_mcp.core.accounts import Budget, Call, Grant, Reserve
+from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Reserve
 from konstruct_mcp.core.errors import LedgerError
-from konstruct_mcp.core.types import BudgetState, Spend
+from konstruct_mcp.core.spending import Call, Spend
 from konstruct_mcp.ledger.backlog import Backlog
 from konstruct_mcp.ledger.messages import AcceptNew, GetStore, LookAgain, Question, RecordCall, ReserveCost
 from konstruct_mcp.ledger.notices import Notices
@@ -113,7 +113,7 @@ class Ledger:
                     return
         # The writer waits for the database, so another thread does this. Should the database still take the row, it
         # counts once.
-        await _in_a_thread(lambda: self._backlog.put_aside([call]))
+        await _in_own_thread(lambda: self._backlog.put_aside([call]))
         self._writer.put(LookAgain())
 
     # -- reports -----------------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class Ledger:
         store = await self._ask(GetStore)
         try:
             async with asyncio.timeout(LONGEST_ANSWER_S):
-                report = await _in_a_thread(lambda: read(store))
+                report = await _in_own_thread(lambda: read(store))
         except Exception as error:
             why = self._notices.reason(error) or "it does not answer"
             self._notices.say_unreadable(why)
@@ -175,7 +175,7 @@ class Ledger:
     async def aclose(self) -> None:
         """Write what waits, and close; safe to call twice. What comes later opens it again."""
         if (thread := self._writer.stop()) is not None:
-            await _in_a_thread(lambda: thread.join(LONGEST_END_S))
+            await _in_own_thread(lambda: thread.join(LONGEST_END_S))
             if thread.is_alive():  # the database does not answer
                 self.kill()
 
@@ -206,7 +206,7 @@ def _file_of(url: str) -> str:
     return rest.partition("?")[0][1:] if scheme.startswith("sqlite") and rest.startswith("/") else ""
 
 
-async def _in_a_thread(act: Callable[[], _T]) -> _T:
+async def _in_own_thread(act: Callable[[], _T]) -> _T:
     """Do what blocks in a thread of its own: one that hangs keeps nobody else waiting, nor the process from ending."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()

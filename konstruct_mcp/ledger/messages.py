@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from konstruct_mcp.core.accounts import Call, Grant, Reserve
-from konstruct_mcp.core.types import BudgetState
+from konstruct_mcp.core.budgets import BudgetState, Grant, Reserve
+from konstruct_mcp.core.spending import Call
 
 if TYPE_CHECKING:
     from konstruct_mcp.ledger.store import Store

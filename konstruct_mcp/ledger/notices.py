@@ -6,8 +6,8 @@ import logging
 import threading
 from pathlib import Path
 
-from konstruct_mcp.core.errors import cut
 from konstruct_mcp.core.secrets import without_password
+from konstruct_mcp.core.text import cut
 
 _log = logging.getLogger(__name__)
 

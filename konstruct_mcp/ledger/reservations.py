@@ -11,8 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from konstruct_mcp.core.accounts import MOST_NUSD, Budget, Call, Grant, Reserve
-from konstruct_mcp.core.types import BudgetState
+from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Reserve
+from konstruct_mcp.core.money import MOST_NUSD
+from konstruct_mcp.core.spending import Call
 from konstruct_mcp.ledger import statements
 from konstruct_mcp.ledger.calls import LOST, Reservation, add_charges, by_call, lost_call, record
 

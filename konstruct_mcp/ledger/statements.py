@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from konstruct_mcp.core.accounts import Budget
-from konstruct_mcp.core.types import SPEND_SUMS
+from konstruct_mcp.core.budgets import Budget
+from konstruct_mcp.core.spending import SPEND_SUMS
 from konstruct_mcp.ledger.schema import calls, reservations, spend, tenants
 
 

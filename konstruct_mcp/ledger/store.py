@@ -19,9 +19,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from konstruct_mcp.core.accounts import Budget, Call, Charge, Grant, Quote, Reserve
+from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Quote, Reserve
 from konstruct_mcp.core.errors import LedgerError
-from konstruct_mcp.core.types import SPEND_SUMS, BudgetState, Spend
+from konstruct_mcp.core.spending import SPEND_SUMS, Call, Charge, Spend
 from konstruct_mcp.ledger import statements
 from konstruct_mcp.ledger.calls import record
 from konstruct_mcp.ledger.databases import open_database

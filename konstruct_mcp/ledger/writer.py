@@ -22,9 +22,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from konstruct_mcp.core.accounts import Call, Grant, Reserve, read_call
+from konstruct_mcp.core.budgets import BudgetState, Grant, Reserve
 from konstruct_mcp.core.errors import LedgerError
-from konstruct_mcp.core.types import BudgetState
+from konstruct_mcp.core.spending import Call, read_call
 from konstruct_mcp.ledger.backlog import Backlog
 from konstruct_mcp.ledger.messages import (
     AcceptNew,

@@ -14,7 +14,9 @@ import pytest
 from support import chromium
 
 from konstruct_mcp.cli.page import page
-from konstruct_mcp.core.types import NUSD, BudgetState, Spend, UsageReport
+from konstruct_mcp.core.budgets import BudgetState
+from konstruct_mcp.core.money import NUSD
+from konstruct_mcp.core.spending import Spend, UsageReport
 
 pytestmark = pytest.mark.timeout(600)  # seconds: the first test may install the browser
 

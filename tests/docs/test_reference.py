@@ -22,7 +22,8 @@ from konstruct_mcp.cli.logs import LOG_LEVELS
 from konstruct_mcp.cli.output import FAILURE, INTERRUPTED, MISTAKE
 from konstruct_mcp.config import model as config
 from konstruct_mcp.config.model import load_config
-from konstruct_mcp.core.types import Completion, DeploymentState, FinishReason, Request
+from konstruct_mcp.core.requests import Request
+from konstruct_mcp.core.results import Completion, DeploymentState, FinishReason
 
 ANSWERS = PAGES["docs/answers.md"]
 CONFIGURATION = PAGES["docs/configuration.md"]

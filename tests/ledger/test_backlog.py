@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from konstruct_mcp.core.accounts import Call
+from konstruct_mcp.core.spending import Call
 from konstruct_mcp.ledger.backlog import Backlog
 from konstruct_mcp.ledger.notices import Notices
 from konstruct_mcp.ledger.spool import Spool

@@ -546,7 +546,7 @@ async def test_what_is_given_back_counts_towards_what_a_call_can_cost(tmp_path: 
     prices = {"input_cost_per_token": 1e-5, "output_cost_per_token": 1e-5}
     config = {
         "model_list": [entry("it", reaching(openai, "openai/fake"), **prices)],
-        "konstruct": {"budgets": [{"usd": 1, "per": "total"}]},
+        "konstruct": {"ledger_url": f"sqlite:///{tmp_path}/ledger.sqlite3", "budgets": [{"usd": 1, "per": "total"}]},
     }
     async with opened(tmp_path, config) as konstruct:
         messages = list(ASKED)

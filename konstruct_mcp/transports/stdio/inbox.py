@@ -21,7 +21,7 @@ from mcp import types
 from mcp.server import Server
 from mcp.shared.message import SessionMessage
 
-from konstruct_mcp.core.threads import beside
+from konstruct_mcp.core.threads import in_thread
 from konstruct_mcp.transports.stdio.messages import LONG_LINE, answer_discover, read_message
 from konstruct_mcp.transports.stdio.outbox import Outbox
 from konstruct_mcp.transports.stdio.pipes import is_closed, is_readable, read_lines
@@ -73,7 +73,7 @@ class Inbox:
         self._outbox.end()
 
     async def _take_long(self, line: bytes) -> None:
-        item = await beside(read_message, line)
+        item = await in_thread(read_message, line)
         if not (isinstance(item, types.JSONRPCRequest) and str(item.id) in self._cancelled):
             with suppress(anyio.BrokenResourceError):
                 await self._take(item, len(line), is_late=True)

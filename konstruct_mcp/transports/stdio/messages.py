@@ -17,7 +17,8 @@ from mcp.types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from konstruct_mcp.core import jsontext
-from konstruct_mcp.core.types import extent, scrubbed
+from konstruct_mcp.core.sizes import extent
+from konstruct_mcp.core.text import scrubbed
 from konstruct_mcp.transports.stdio.pipes import LONGEST_LINE
 
 _log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from mcp import types
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.message import SessionMessage
 
-from konstruct_mcp.core.threads import beside
-from konstruct_mcp.core.types import is_large
+from konstruct_mcp.core.sizes import is_large
+from konstruct_mcp.core.threads import in_thread
 from konstruct_mcp.transports.stdio.messages import write_message
 from konstruct_mcp.transports.stdio.pipes import CHUNK, is_writable, says_when_ready
 
@@ -50,7 +50,7 @@ class Outbox:
         """Hand over a message, and wait while there are too many: in this order, so that none overtakes another."""
         message = item.message
         if isinstance(message, types.JSONRPCResponse) and is_large(message.result):
-            self._put(await beside(lambda: write_message(message, is_long=True)))
+            self._put(await in_thread(lambda: write_message(message, is_long=True)))
         else:
             self.put(message)
         while len(self._unsent) > _MOST_UNSENT and not self._is_ending:

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def items_of(
+def input_items(
     messages: Sequence[Mapping[str, Any]], outputs: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> tuple[list[dict[str, Any]], str | None]:
     """The items of the input, and the instructions.
 
     Args:
         messages: in OpenAI's chat format.
-        outputs: by the id of its first call, what the model itself had put out in a turn.
+        outputs: what the model itself had put out in an earlier turn, by the id of the turn's first call.
     """
     items: list[dict[str, Any]] = []
     instructions: list[str] = []
@@ -28,13 +28,13 @@ def items_of(
             result = content if isinstance(content, str) else _parts(content, "input_text")
             items.append({"type": "function_call_output", "call_id": message["tool_call_id"], "output": result})
         elif calls and (output := outputs.get(calls[0]["id"])) is not None:
-            items += _again(output, [call["id"] for call in calls])
+            items += _earlier_output(output, [call["id"] for call in calls])
         else:
             if content:
                 parts = _parts(content, "output_text" if role == "assistant" else "input_text")
                 items.append({"type": "message", "role": role, "content": parts})
             items += ({"type": "function_call", "call_id": call["id"], **call["function"]} for call in calls)
-    if not items:  # something has to be in it
+    if not items:  # the API wants at least one
         parts = [{"type": "input_text", "text": text} for text in instructions]
         return [{"type": "message", "role": "system", "content": parts}], None
     return items, "\n\n".join(instructions) or None
@@ -53,8 +53,8 @@ def _parts(content: Any, of_text: str) -> list[dict[str, Any]]:
     return parts
 
 
-def _again(output: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> list[dict[str, Any]]:
-    """A model's output as it was, its calls by the ids by which the results come."""
+def _earlier_output(output: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The output of the model as it was, with the calls under the ids that the results refer to."""
     own = iter(ids)
     return [
         {**item, "call_id": next(own, item.get("call_id"))} if item.get("type") == "function_call" else dict(item)
@@ -62,9 +62,9 @@ def _again(output: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> list[dict
     ]
 
 
-def with_its_tools(request: dict[str, Any]) -> dict[str, Any]:
-    """A request whose tools LiteLLM has put into the format: also the choice among them, where that names one; and that
-    nobody has asked for a schema to be followed strictly, as this API does where it is left open."""
+def correct_tools(request: dict[str, Any]) -> dict[str, Any]:
+    """Correct the tools that LiteLLM has written into a request: the choice of a named one, and `strict`, which is on
+    in this API unless it is set."""
     choice = request.get("tool_choice")
     if isinstance(choice, dict) and isinstance(function := choice.get("function"), dict):
         request["tool_choice"] = {"type": "function", "name": function.get("name")}
