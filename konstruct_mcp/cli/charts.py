@@ -15,8 +15,8 @@ from konstruct_mcp.core.money import NUSD, dollars
 from konstruct_mcp.core.spending import Dimension, Spend, UsageReport, summed
 from konstruct_mcp.core.text import cut
 
-_MOST = 9  # values of a dimension that a chart tells apart: the costliest
-# One for each of them and one for all others; told apart on white, on black and by the colour-blind.
+_MOST = 9  # values of a dimension that a chart shows by themselves: the costliest
+# One for each of them and one for all others; distinguishable on white, on black and by the colour-blind.
 _COLOURS = (
     *("#0072b2", "#e69f00", "#009e73", "#9080f0", "#d55e00", "#80c090", "#a03070", "#d0a0f0", "#b03020"),
     "#9a9a9a",
@@ -41,6 +41,11 @@ _Parts = list[tuple[str, list[Spend]]]  # values of a dimension, and the lines o
 
 
 def cards(report: UsageReport) -> Iterable[str]:
+    """The charts of a report, each as HTML under its title.
+
+    Raises:
+        ImportError: plotly is not installed.
+    """
     if any(line.cost_nusd for line in report.lines):
         models = _parts(report.lines, "model")
         yield _card("days", "Cost per day (UTC)", _day_bars(report, models), _legend(models))
@@ -99,14 +104,14 @@ def name_of(value: str) -> str:
 
 
 def _legend(parts: _Parts) -> _Legend:
-    """Of those that a chart of costs shows."""
+    """The values that cost something, with their colours."""
     for (name, lines), colour in zip(parts, _COLOURS, strict=False):
         if any(line.cost_nusd for line in lines):
             yield name, colour
 
 
 def _figure(data: list[dict[str, Any]], height: int, **layout: Any) -> _Figure:
-    """On the page's own ground, `height` pixels high. Text and lines have their colours from the style sheet."""
+    """A chart with a transparent background, `height` pixels high. The style sheet colours its text and lines."""
     common = {
         "height": height,
         "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
@@ -122,19 +127,19 @@ def _figure(data: list[dict[str, Any]], height: int, **layout: Any) -> _Figure:
 
 
 def _day_bars(report: UsageReport, models: _Parts) -> _Figure:
-    """Stacked by model, from the first day that was asked for to the last."""
+    """One bar for each day, stacked by model, from the first day that was asked for to the last."""
     asked = [Spend(day, "", "", "") for day in (report.since, report.until) if day]
     totals = summed([*report.lines, *asked], "day")
     ends = [totals[0].day, totals[-1].day]
     first, last = map(date.fromisoformat, ends)
     count = (last - first).days + 1
-    # Told its width, a bar does not grow until the next one, over quiet days; of few days it does not fill the chart.
+    # With a width of its own a bar does not grow over quiet days until the next one, nor fill a chart of few days.
     width = min(0.8, 0.08 * count) * _DAY_MS
     traces: list[dict[str, Any]] = []
     for (name, lines), colour in zip(models, _COLOURS, strict=False):
         days = [line for line in summed(lines, "day") if line.cost_nusd]
         traces.append(_day_trace(days, name) | {"type": "bar", "width": width, "marker": {"color": colour}})
-    # Not seen: who points at a day is told the sum, and the axis is as long as what was asked for.
+    # Invisible: the first shows the sum of a day that is pointed at, the second makes the axis span all days asked for.
     traces.append(_day_trace(totals, "total") | {"type": "scatter", "mode": "lines", "line": {"width": 0}})
     traces.append({"type": "bar", "x": ends, "y": [0, 0], "width": _DAY_MS, "hoverinfo": "skip"})
     return _figure(
@@ -173,7 +178,7 @@ def _day_trace(days: Sequence[Spend], name: str) -> dict[str, Any]:
 
 
 def _bars(parts: _Parts, colours: Sequence[str] = (_PLAIN_COLOUR,) * (_MOST + 1)) -> _Figure:
-    """One below the other, the name and the cost above each."""
+    """One bar below the other, with the name and the cost above each."""
     sums = [sum_ for _, lines in parts for sum_ in summed(lines)]
     texts = []
     for row, ((name, _), line) in enumerate(zip(parts, sums, strict=True)):
@@ -192,7 +197,7 @@ def _bars(parts: _Parts, colours: Sequence[str] = (_PLAIN_COLOUR,) * (_MOST + 1)
 
 
 def _budget_bars(budgets: Sequence[BudgetState]) -> _Figure:
-    """One below the other, each as wide as the chart: limits may lie a thousandfold apart."""
+    """One bar below the other, each as wide as the chart: limits may lie a thousandfold apart."""
     texts, shares = [], []
     for row, budget in enumerate(budgets):
         amounts = budget.spent_nusd, budget.held_nusd, budget.reserved_nusd, budget.left_nusd
@@ -220,7 +225,7 @@ def _rows(
 ) -> _Figure:
     """Rows `height` pixels high, with the middle of their bars `above` pixels below the top; `widest` fills the chart.
 
-    Axes are not seen, since each bar has its figures beside it.
+    The axes are invisible, since each bar has its figures beside it.
     """
     top = above / height
     return _figure(

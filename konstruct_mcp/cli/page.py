@@ -60,7 +60,7 @@ _SCRIPT = re.compile(r"<script[^>]*>(.*?)</script>", re.DOTALL)
 
 
 def _policy(scripts: Iterable[str]) -> str:
-    """No network, and these scripts alone: one that came in by a name is not run."""
+    """A content security policy: no network, and no script but these, so that one in a name is not run."""
     hashes = (b64encode(sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{value}'" for value in hashes)
     return (
@@ -133,7 +133,7 @@ def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) ->
     """Of cells that are HTML; nothing when there are no rows."""
     body = "\n".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     head = "".join(f'<th scope="col">{column}</th>' for column in columns)
-    # Scrolled by itself where it is wider than the page, by the keyboard too.
+    # A table wider than the page is scrolled by itself, by the keyboard too.
     return body and (
         f'<section tabindex="0"><table><caption>{title}</caption>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></section>\n"
