@@ -6,14 +6,13 @@ import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from konstruct_mcp.config.environment import reference
 from konstruct_mcp.config.litellm_keys import LITELLM_PARAMS, MODEL_INFO
 from konstruct_mcp.config.model_fields import is_price
+from konstruct_mcp.core.secrets import MASK, SECRET_KEY
 
-MASK = "***"
-_SECRET = re.compile(r"key|token(?!s)|secret|passw|passphrase|credential|auth", re.IGNORECASE)
 _SHOWN = {name: key for name, key in itertools.chain(LITELLM_PARAMS.items(), MODEL_INFO.items()) if key.is_shown}
 _WORDS = frozenset(name for name, key in _SHOWN.items() if key.kind == "text")
 # Keys whose number or switch may be written as text. Any other text there is a slip, and may be a secret.
@@ -52,7 +51,7 @@ def _shown(key: str, value: Any) -> Any:
     if isinstance(value, str):
         is_number = (key in _NUMBERS or is_price(key)) and _NUMBER.fullmatch(value)
         return value if key in _WORDS or is_number else MASK
-    is_plain = key in _NUMBERS or is_price(key) or not _SECRET.search(key)
+    is_plain = key in _NUMBERS or is_price(key) or not SECRET_KEY.search(key)
     return value if isinstance(value, int | float) and is_plain else MASK
 
 
@@ -80,30 +79,3 @@ def _without_secrets(url: str) -> str:
     scheme, _, rest = url.partition("://")
     # A password may hold any character but @; SQLAlchemy takes it to end at the first, and we at the last.
     return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
-
-
-def with_whole_password(url: str) -> str:
-    """A database's URL whose password ends at the last `@` before the host, where a person who has written none of
-    them as `%40` means it to; for SQLAlchemy it would end at the first."""
-    scheme, separator, rest = url.partition("://")
-    begun, _, behind = rest.partition("@")
-    more, at, _ = re.split("[/?]", behind, maxsplit=1)[0].rpartition("@")
-    if not at or "/" in begun.partition(":")[0]:  # as in a path
-        return url
-    return f"{scheme}{separator}{begun}%40{more.replace('@', '%40')}{behind[len(more) :]}"
-
-
-def without_password(said: str, url: str) -> str:
-    """What a database's driver says, without any part of its URL that may be one of a password: whatever the driver has
-    taken for the end of that, the rest may be a host's name to it."""
-    place, _, query = url.partition("://")[2].partition("?")
-    before = place.rpartition("@")[0] or (f"{place}?{query}".rpartition("@")[0] if "@" in query else "")
-    secrets = [before.partition(":")[2], *(value for key, value in parse_qsl(query) if _SECRET.search(key))]
-    parts = {part for secret in secrets for form in (secret, unquote(secret)) for part in re.split("[@:/?&=]", form)}
-    for part in sorted(parts - {""}, key=len, reverse=True):
-        edge = "" if len(part) > _LEAST_PART else r"\b"
-        said = re.sub(f"{edge}{re.escape(part)}{edge}", MASK, said)
-    return said
-
-
-_LEAST_PART = 3  # characters: a shorter one is a word, or it would be everywhere

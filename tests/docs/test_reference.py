@@ -18,6 +18,8 @@ from support.reader import EXAMPLE, HOUSE, OWN_TABLE, PROJECT, at_home, built_in
 import konstruct_mcp
 from konstruct_mcp import Konstruct, KonstructError
 from konstruct_mcp.cli import main as cli
+from konstruct_mcp.cli.logs import LOG_LEVELS
+from konstruct_mcp.cli.output import FAILURE, INTERRUPTED, MISTAKE
 from konstruct_mcp.config import sections
 from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.requests import Request
@@ -166,7 +168,7 @@ def test_every_environment_variable_is_told() -> None:
 
     assert set(CONFIGURATION.names("variable")) == ours | {"ANTHROPIC_API_KEY", "OPENAI_API_KEY"}
     [levels] = [code(row[1]) for row in CONFIGURATION.table("variable") if row[0] == "`KONSTRUCT_LOG_LEVEL`"]
-    assert levels == list(cli._LOG_LEVELS)
+    assert levels == list(LOG_LEVELS)
 
 
 # -- the command line, Python, the rest ------------------------------------------------------------------------------
@@ -201,7 +203,7 @@ def options(command: click.Command) -> set[str]:
 
 
 def test_every_exit_status_is_told() -> None:
-    assert [int(row[0]) for row in COMMANDS.table("exit status")] == [0, cli._FAILURE, cli._MISTAKE, cli._INTERRUPTED]
+    assert [int(row[0]) for row in COMMANDS.table("exit status")] == [0, FAILURE, MISTAKE, INTERRUPTED]
 
 
 def test_every_extra_is_told() -> None:

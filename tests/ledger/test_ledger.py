@@ -31,7 +31,7 @@ from support.providers import Drop, Gate, Hang, Provider, Raw, Status, Text
 from support.stdio_lines import SERVER, Process
 
 from konstruct_mcp import KonstructError
-from konstruct_mcp.ledger.store import HEAD
+from konstruct_mcp.ledger.schema import HEAD
 
 World = Callable[..., Any]
 
@@ -426,7 +426,7 @@ class TestAVersion:
         from alembic.autogenerate import compare_metadata
         from alembic.migration import MigrationContext
 
-        from konstruct_mcp.ledger.store import metadata
+        from konstruct_mcp.ledger.schema import metadata
 
         async with ledger() as konstruct:
             await konstruct.complete(HELLO)

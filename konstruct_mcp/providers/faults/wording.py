@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from urllib.parse import quote
 
-from konstruct_mcp.config.masking import MASK
+from konstruct_mcp.core.secrets import MASK
 from konstruct_mcp.providers.faults.credentials import LEAST_SECRET
 from konstruct_mcp.providers.faults.error_body import MOST_CHARS
 
