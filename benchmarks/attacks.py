@@ -4,7 +4,8 @@ beyond what it had, what the provider was sent, and what is on the tenant's budg
     python3 -m uv run --group dev python benchmarks/attacks.py [--only PATTERN] [--json FILE]
 
 On an idle machine: a pause of the loop is as long as the machine makes it. The attacks are those of
-`tests/support/attacks.py`. Exits with 1 where a pause is longer than 0.25 s, or something else came back than should.
+`tests/support/attack_table.py`. Exits with 1 where a pause is longer than 0.25 s, or something else came back than
+should.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness import say, table_line
-from support.attacks import ATTACKS, MB, Siege
+from support.attack_table import ATTACKS
+from support.attacks import MB, AttackedServer
 
 PAUSE_S = 0.25
 COLUMNS = ("attack", "asked", "came back", "pause, s", "memory, MB", "sent, bytes", "on the budget, $", "took, s")
@@ -33,16 +35,16 @@ def main() -> None:
     rows, wrong = [], 0
     say(table_line(COLUMNS))
     say(table_line(["---"] * 3 + ["---:"] * 5))
-    with tempfile.TemporaryDirectory() as folder, Siege(Path(folder)) as siege:
+    with tempfile.TemporaryDirectory() as folder, AttackedServer(Path(folder)) as server:
         for attack in chosen:
-            seen = siege.undergo(attack)
-            memory = "" if seen.memory is None else f"{max(seen.memory, 0) / MB:.0f}"
-            found = attack.faults(seen, PAUSE_S)
+            outcome = server.withstand(attack)
+            memory = "" if outcome.memory is None else f"{max(outcome.memory, 0) / MB:.0f}"
+            found = attack.faults(outcome, PAUSE_S)
             wrong += bool(found)
-            cells = [attack.name, attack.group, ", ".join(sorted(seen.came_back)), f"{seen.pause_s:.3f}", memory]
-            cells += [str(seen.sent), f"{seen.on_budget_nusd / 1e9:.6f}", f"{seen.took_s:.2f}"]
+            cells = [attack.name, attack.group, ", ".join(sorted(outcome.came_back)), f"{outcome.pause_s:.3f}", memory]
+            cells += [str(outcome.sent), f"{outcome.on_budget_nusd / 1e9:.6f}", f"{outcome.took_s:.2f}"]
             say(table_line(cells) + "".join(f" **{what}**" for what in found))
-            rows.append({"attack": attack.name, "group": attack.group, "faults": found, **asdict(seen)})
+            rows.append({"attack": attack.name, "group": attack.group, "faults": found, **asdict(outcome)})
     longest = max((row["pause_s"] for row in rows), default=0)
     say(f"\n{len(rows)} attacks, {wrong} of them not withstood; longest pause {longest:.3f} s")
     if options.json is not None:

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from support.default_groups import HELLO, entry, opened, reaching
 from support.event_loop import SLOWED, watched_loop
-from support.provider_formats import Finish, OtherWire, Wire
+from support.provider_shapes import Finish, OtherWire, Wire
 from support.providers import Answer, Changed, Endless, Provider, Raw, Received, Text
 
 from konstruct_mcp.core.errors import InternalError
