@@ -44,9 +44,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test with many cases, one in so many is its short form and the others are its long one. Which ones, does not
-    go by their order, by which all of them may have the same of some parameter. Of one on two databases, that on the
-    second is the long form."""
+    """Choose what always runs of tests with a short and a long form.
+
+    Of a test with many cases, one in four always runs, and the others are its long form. They are not chosen by their
+    order, by which all of them might have the same value of some parameter. Of a test on two databases, that on the
+    second is the long form.
+    """
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("two_databases") and "postgresql" in item.nodeid.partition("[")[2]:
@@ -54,9 +57,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("many_cases") and not item.get_closest_marker("long"):
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for of_one in cases.values():
-        mixed = sorted(of_one, key=lambda item: crc32(item.nodeid.encode()))
+        mixed = sorted(of_one, key=_number)
         for item in mixed[math.ceil(len(mixed) / _ONE_IN) :]:
             item.add_marker("long")
+
+
+def _number(item: pytest.Item) -> int:
+    """A number by which cases are mixed; the same wherever the test's file stands, so that a move chooses no others."""
+    return crc32(f"tests/{item.path.name}::{item.nodeid.partition('::')[2]}".encode())
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import asyncio
 import datetime
 import json
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import run
 from support.databases import Database, PostgreSQL, sqlite
 from support.default_groups import HELLO, entry, opened, reaching, replace, write
 from support.forked_server import Nursery
@@ -36,7 +36,7 @@ from support.providers import (
     Text,
     Truncated,
 )
-from support.stdio_lines import SERVER, Process
+from support.stdio_lines import Process
 
 from konstruct_mcp import AllFailedError, BudgetExceededError, DeadlineError, KonstructError, LedgerError, UnpricedError
 
@@ -732,31 +732,30 @@ class TestABudget:
 class TestTheCommands:
     def test_check_names_the_missing_price(self, world: World) -> None:
         path = write(world.folder, world.config(DAY))
-        ran = subprocess.run([*SERVER, "--config", str(path), "check"], capture_output=True, text=True, timeout=WAIT_S)
+        ran = run("--config", path, "check", env={})
 
         missing = "openai/unpriced has no price (input_cost_per_token, output_cost_per_token), which a budget needs"
-        assert f"unpriced: {missing}; no tenant with a budget can use it\n" in ran.stdout
-        assert ran.returncode == 1
+        assert f"unpriced: {missing}; no tenant with a budget can use it\n" in ran.out
+        assert ran.code == 1
 
     def test_check_live_does_not_take_a_refusal_for_an_answer(self, world: World) -> None:
         config = world.config(DAY)
         config["model_list"].append(entry("grok", {"model": "xai/grok-4", "api_key": "sk-test"}))
         path = write(world.folder, config)
-        command = [*SERVER, "--config", str(path), "check", "--live"]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S)
+        ran = run("--config", path, "check", "--live", env={})
 
         said = "xai/grok-4 bills its reasoning beyond max_tokens, so that a call may cost anything"
-        assert f"  unpriced: {said}\n" in ran.stdout
-        assert ran.returncode == 1
+        assert f"  unpriced: {said}\n" in ran.out
+        assert ran.code == 1
         assert world.openai.calls == 1  # `paid` alone: the rest has no price
 
     def test_check_does_not_where_no_tenant_with_a_budget_may_use_it(self, world: World) -> None:
         tenants = {"acme": {"groups": ["paid"]}, "other": {"budgets": []}}
         path = write(world.folder, world.config(DAY, tenants=tenants))
-        ran = subprocess.run([*SERVER, "--config", str(path), "check"], capture_output=True, text=True, timeout=WAIT_S)
+        ran = run("--config", path, "check", env={})
 
-        assert "input_cost_per_token" not in ran.stdout
-        assert ran.returncode == 0
+        assert "input_cost_per_token" not in ran.out
+        assert ran.code == 0
 
 
 # -- several processes -----------------------------------------------------------------------------------------------

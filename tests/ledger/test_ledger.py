@@ -25,6 +25,7 @@ import pytest
 import sqlalchemy as sa
 from support.databases import Database, PostgreSQL, sqlite
 from support.default_groups import HELLO, connected, opened, write
+from support.forked_server import Nursery
 from support.priced_config import COST_NUSD, OUTPUT_NUSD, WAITING, accounted
 from support.processes import WAIT_S, wait_for
 from support.providers import Drop, Gate, Hang, Provider, Raw, Status, Text
@@ -395,13 +396,13 @@ class TestAVersion:
         assert database.rows("SELECT id FROM konstruct_tenants") == [{"id": "acme"}]
 
     async def test_that_is_newer_is_refused_in_one_line(
-        self, ledger: World, database: Database, openai: Provider, tmp_path: Path
+        self, ledger: World, database: Database, nursery: Nursery | None, openai: Provider, tmp_path: Path
     ) -> None:
         async with ledger() as konstruct:
             await konstruct.complete(HELLO)
         database.run("UPDATE konstruct_version SET version_num = '9999'")
 
-        with Process(tmp_path / "konstruct.yaml") as server:
+        with Process(tmp_path / "konstruct.yaml", nursery=nursery) as server:
             server.initialize()
             at_start = b"the ledger was written by a newer version of konstruct-mcp"
             await until(lambda: at_start in server.errors)

@@ -116,7 +116,7 @@ def main(nursery: socket.socket) -> None:
     while True:
         message, descriptors, _, _ = socket.recv_fds(nursery, CHUNK, 3)
         if not message:
-            return
+            os._exit(0)  # what was imported would take a second to clear away
         order = json.loads(message)
         if "ended" in order:
             _, status = os.waitpid(order["ended"], 0)
@@ -132,11 +132,19 @@ def main(nursery: socket.socket) -> None:
 
 
 def _import_everything() -> None:
+    """Import what a server imports until it has answered its first call: whatever is missing here is imported again in
+    each of them."""
     from konstruct_mcp.ledger import store  # noqa: F401
+    from konstruct_mcp.protocol import server  # noqa: F401
     from konstruct_mcp.providers import client as router
+    from konstruct_mcp.transports import stdio  # noqa: F401
 
     router._quieten_before_import()
+    import anyio._backends._asyncio  # noqa: F401
     import openai  # noqa: F401
+    import sqlalchemy.dialects.sqlite  # noqa: F401
+    from alembic import command, config  # noqa: F401  # which make the tables of a new ledger
+    from litellm import router as litellms  # noqa: F401
     from litellm.llms.anthropic.chat import handler, transformation  # noqa: F401
     from litellm.llms.openai import openai as provider  # noqa: F401
 

@@ -249,12 +249,18 @@ class TestEnds:
     @pytest.mark.many_cases
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_ends_it_with_calls_in_flight(
-        self, anthropic: Provider, openai: Provider, ollama: Provider, tmp_path: Path, number: int
+        self,
+        anthropic: Provider,
+        openai: Provider,
+        ollama: Provider,
+        tmp_path: Path,
+        nursery: Nursery | None,
+        number: int,
     ) -> None:
         groups = default_groups(anthropic, openai, ollama)
         groups["model_list"].append(entry("embedded", {"model": "embedded/smol"}))
         ollama.script(Hang())
-        with Process(write(tmp_path, groups)) as server:
+        with Process(write(tmp_path, groups), nursery=nursery) as server:
             server.initialize()
             assert not server.complete("embedded", max_tokens=3)["isError"]
             child = only_child(server.process.pid)
@@ -325,10 +331,10 @@ class TestEnds:
     @pytest.mark.many_cases
     @pytest.mark.parametrize("stdin_too", [True, False])
     def test_a_client_that_closes_our_output_ends_it_at_once(
-        self, config: Path, ollama: Provider, stdin_too: bool
+        self, config: Path, nursery: Nursery | None, ollama: Provider, stdin_too: bool
     ) -> None:
         ollama.script(Hang())
-        with Process(config) as server:
+        with Process(config, nursery=nursery) as server:
             server.initialize()
             server.send("tools/call", call("fast"))
             ollama.wait_for(lambda: ollama.in_flight == 1)
