@@ -86,7 +86,7 @@ def config(urls: Mapping[str, str], folder: Path) -> dict[str, Any]:
 
 def use(ledger: Path, calls: int) -> None:
     """Write so many calls of a former tenant into a ledger, so that SQLite's cache is full from the start."""
-    from konstruct_mcp.core.accounts import Call, Charge
+    from konstruct_mcp.core.spending import Call, Charge
     from konstruct_mcp.ledger.store import Store
 
     now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

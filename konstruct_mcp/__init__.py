@@ -5,6 +5,7 @@ this package imports neither litellm nor mcp.
 """
 
 from konstruct_mcp.config.model import Config
+from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.errors import (
     AllFailedError,
     BadRequestError,
@@ -28,17 +29,9 @@ from konstruct_mcp.core.errors import (
     UnpricedError,
     UnsupportedError,
 )
-from konstruct_mcp.core.types import (
-    Attempt,
-    BudgetState,
-    Completion,
-    DeploymentStatus,
-    GroupStatus,
-    Spend,
-    ToolCall,
-    Usage,
-    UsageReport,
-)
+from konstruct_mcp.core.messages import ToolCall
+from konstruct_mcp.core.results import Attempt, Completion, DeploymentStatus, GroupStatus, Usage
+from konstruct_mcp.core.spending import Spend, UsageReport
 from konstruct_mcp.gateway.konstruct import Konstruct
 
 __all__ = [

@@ -29,22 +29,12 @@ from typing import Any, NamedTuple, NoReturn, TypeVar, get_args
 import anyio
 import click
 
-from konstruct_mcp.core.errors import TABLE_ADVICE, ConfigError, KonstructError, RequestError, cut, get_extra
-from konstruct_mcp.core.types import (
-    NUSD,
-    BudgetState,
-    Completion,
-    DeploymentStatus,
-    Dimension,
-    GroupStatus,
-    ModelTable,
-    Spend,
-    UsageReport,
-    dollars,
-    is_day,
-    scrubbed,
-    summed,
-)
+from konstruct_mcp.core.budgets import BudgetState
+from konstruct_mcp.core.errors import TABLE_ADVICE, ConfigError, KonstructError, RequestError, install_advice
+from konstruct_mcp.core.money import NUSD, dollars
+from konstruct_mcp.core.results import Completion, DeploymentStatus, GroupStatus, ModelTable
+from konstruct_mcp.core.spending import Dimension, Spend, UsageReport, summed
+from konstruct_mcp.core.text import cut, is_day, scrubbed
 from konstruct_mcp.gateway.konstruct import Konstruct
 
 _T = TypeVar("_T")
@@ -638,7 +628,7 @@ def _write_page(report: UsageReport, file: Path) -> None:
 
         file.write_text(page(report), "utf-8")
     except ImportError:
-        raise click.ClickException(f"charts need the extra `charts`: {get_extra('charts')}") from None
+        raise click.ClickException(f"charts need the extra `charts`: {install_advice('charts')}") from None
     except OSError as error:
         raise click.FileError(str(file), error.strerror) from None
     _say(f"written to {file}")

@@ -14,8 +14,10 @@ from hashlib import sha256
 from html import escape
 from typing import Any
 
-from konstruct_mcp.core.errors import cut
-from konstruct_mcp.core.types import NUSD, BudgetState, Dimension, Spend, UsageReport, dollars, summed
+from konstruct_mcp.core.budgets import BudgetState
+from konstruct_mcp.core.money import NUSD, dollars
+from konstruct_mcp.core.spending import Dimension, Spend, UsageReport, summed
+from konstruct_mcp.core.text import cut
 
 _MOST = 9  # values of a dimension that a chart tells apart: the costliest
 # One for each of them and one for all others; told apart on white, on black and by the colour-blind.

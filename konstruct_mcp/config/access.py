@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from konstruct_mcp.core.errors import cut, get_extra, quoted
+from konstruct_mcp.core.errors import install_advice
+from konstruct_mcp.core.text import cut, quoted
 
 Lookup = Callable[[str], str | None]  # the value of an environment variable, None for one that is not set
 
@@ -279,7 +280,9 @@ def installed(package: str) -> bool:
 def needs_package(package: str) -> str:
     """That it is missing, and what would install it."""
     extra = _EXTRAS.get(package)
-    return f"needs {package}: {get_extra(extra) if extra else f'uv pip install {package}, or pip install {package}'}"
+    return (
+        f"needs {package}: {install_advice(extra) if extra else f'uv pip install {package}, or pip install {package}'}"
+    )
 
 
 # -- clouds with credentials of their own ------------------------------------------------------------------------------

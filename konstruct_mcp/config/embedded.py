@@ -38,7 +38,7 @@ from typing import IO, Any, cast
 
 from pydantic import SecretStr
 
-from konstruct_mcp.core.errors import EmbeddedError
+from konstruct_mcp.core.errors import EmbeddedError, install_advice
 
 CONTEXT_TOKENS = 8192  # what SmolLM2 was trained for; llama.cpp lowers it for a model that was trained for less
 START_LIMIT_S = 120.0  # as long as one try may take: a file of several GB on a slow disk needs most of it
@@ -71,7 +71,7 @@ def find_model(environ: Mapping[str, str]) -> Path:
         EmbeddedError: the extra, the model package or the named file is missing, or it is no GGUF file.
     """
     if not installed():
-        raise EmbeddedError("xllamacpp is not installed; pip install xllamacpp")
+        raise EmbeddedError(f"xllamacpp is not installed: {install_advice('embedded')}")
     if named := environ.get("KONSTRUCT_GGUF"):
         # A client's config file sets the environment without a shell, so nobody has expanded the ~ yet.
         path = Path(os.path.expanduser(named)).absolute()  # noqa: PTH111 - Path's own raises where there is no home

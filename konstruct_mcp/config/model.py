@@ -67,10 +67,13 @@ from konstruct_mcp.config.models import is_price as is_price  # of litellm_param
 from konstruct_mcp.config.source import Source, data_folder, read_source
 from konstruct_mcp.config.spending import PERIODS, limits, warning
 from konstruct_mcp.config.wildcards import is_pattern, match, model_of
-from konstruct_mcp.core.accounts import Budget
-from konstruct_mcp.core.errors import LONGEST_NAME, ConfigError, EmbeddedError, cut, get_extra, quoted
+from konstruct_mcp.core.budgets import Budget, Per
+from konstruct_mcp.core.errors import ConfigError, EmbeddedError, install_advice
 from konstruct_mcp.core.jsontext import MOST_VALUES
-from konstruct_mcp.core.types import NUSD, TENANT_ID, TENANT_ID_RULE, Limits, Per, flaws
+from konstruct_mcp.core.money import NUSD
+from konstruct_mcp.core.requests import Limits
+from konstruct_mcp.core.text import LONGEST_NAME, TENANT_ID, TENANT_ID_RULE, cut, quoted
+from konstruct_mcp.core.validation import flaws
 
 RoutingStrategy = Literal[
     "latency-based-routing",
@@ -1332,7 +1335,7 @@ class _Reading:
         elif scheme in ("postgres", "postgresql", "postgresql+psycopg"):
             url = f"postgresql+psycopg://{rest}"
             if importlib.util.find_spec("psycopg") is None:
-                self._fault(place, f"needs the extra `postgres`: {get_extra('postgres')}")
+                self._fault(place, f"needs the extra `postgres`: {install_advice('postgres')}")
         if folder is None:
             self._fault(place, "this user has no data folder, which is needed beside a database server")
             return LedgerPlace(url, Path())

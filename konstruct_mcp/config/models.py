@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from konstruct_mcp.config.litellm_keys import meant
-from konstruct_mcp.core.errors import ModelDataError, cut
+from konstruct_mcp.core.errors import ModelDataError
 from konstruct_mcp.core.files import make_folder, new_file
-from konstruct_mcp.core.types import is_day
+from konstruct_mcp.core.text import cut, is_day
 
 if TYPE_CHECKING:
     from konstruct_mcp.config.model import Deployment

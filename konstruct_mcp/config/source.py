@@ -20,7 +20,8 @@ import anyio
 import platformdirs
 import yaml
 
-from konstruct_mcp.core.errors import ConfigError, cut, quoted
+from konstruct_mcp.core.errors import ConfigError
+from konstruct_mcp.core.text import cut, quoted
 
 _log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from konstruct_mcp.config.environment import is_reference
-from konstruct_mcp.core.accounts import Budget
-from konstruct_mcp.core.errors import cut
-from konstruct_mcp.core.types import NUSD, Per
+from konstruct_mcp.core.budgets import Budget, Per
+from konstruct_mcp.core.money import NUSD
+from konstruct_mcp.core.text import cut
 
 _MOST_LISTED = 5
 _LIMIT = re.compile(r"(?!soft_)(max_(\w+_)?|(\w+_)?)budget(_limit)?\Z")  # at a soft one somebody is told

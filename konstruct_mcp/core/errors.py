@@ -34,27 +34,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from konstruct_mcp.core.types import Attempt
-
+    from konstruct_mcp.core.results import Attempt
 
 TABLE_ADVICE = "mend that table, delete it, or run `konstruct-mcp models update`"
-LONGEST_NAME = 64  # of a key or a name, in a message that a person reads in one line
 
 
-def cut(text: str, longest: int = LONGEST_NAME) -> str:
-    """One printable line of bounded length."""
-    line = "".join(c if c.isprintable() else "?" for c in text[: longest + 1])
-    return line if len(line) <= longest else line[: longest - 1] + "…"
+def install_advice(extra: str) -> str:
+    """How to install an extra of this package, as the end of a sentence.
 
-
-def quoted(name: str) -> str:
-    """A name, cut and in quotation marks."""
-    return f'"{cut(name)}"'
-
-
-def get_extra(extra: str) -> str:
-    """How to install an extra of ours: in an environment of uv's, which has no pip, or in one of pip's. The package is
-    on no index, so that both commands are for the clone."""
+    There are two commands, since an environment of uv's has no pip. Both are for the clone: the package is on no index.
+    """
     return f"in the clone, python3 -m uv sync --extra {extra}, or python3 -m pip install '.[{extra}]'"
 
 
@@ -72,18 +61,16 @@ class KonstructError(Exception):
 
 
 class ConfigError(KonstructError):
-    """The configuration is wrong.
-
-    No message holds a path.
+    """The configuration is wrong. The message names every fault and holds no path.
 
     Attributes:
         faults: one line for each fault, with its place.
         source: where the config is from, for the operator.
-        files: those that were read, one of which has to be mended.
-        table: the user's table of models, where that is what cannot be used; `table_faults` are those of `faults` that
-            are its own.
-        warnings: what of the config is lost or has no effect here, as far as that could be seen.
-        is_private: whether the config is of a server that shows nothing of another tenant: a fault may name one.
+        files: the files that were read, one of which has to be mended.
+        table: the user's table of models, where that cannot be used.
+        table_faults: those of `faults` that are in that table.
+        warnings: what of the config is lost or has no effect here, as far as it could be read.
+        is_private: whether the faults must not be shown to callers, because they may name another tenant.
     """
 
     code = "config"
@@ -118,14 +105,13 @@ class EmbeddedError(KonstructError):
 
 
 class LedgerError(KonstructError):
-    """The ledger cannot be used: a newer version wrote it, it has disappeared, or it is out of reach, so that a budget
-    cannot be checked."""
+    """The ledger cannot be used: a newer version wrote it, it has disappeared, or it is out of reach."""
 
     code = "ledger"
 
 
 class ModelDataError(KonstructError):
-    """A newer table of model data cannot be had, is none, or has prices that nobody would believe."""
+    """A newer table of model data cannot be read, is no such table, or has prices that nobody would believe."""
 
     code = "models"
 
@@ -137,7 +123,7 @@ class InternalError(KonstructError):
 
 
 class RequestError(KonstructError):
-    """The request is at fault: sent again unchanged it fails again."""
+    """The request is at fault: if it is sent again unchanged, it fails again."""
 
 
 class InvalidArgumentError(RequestError):
@@ -147,19 +133,19 @@ class InvalidArgumentError(RequestError):
 
 
 class UnknownTenantError(RequestError):
-    """No such tenant; the message names no other."""
+    """No such tenant; the message names no other tenant."""
 
     code = "unknown_tenant"
 
 
 class UnknownGroupError(RequestError):
-    """No model group of that name that the tenant may use; the message lists those there are."""
+    """The tenant may use no model group of that name; the message lists those that it may use."""
 
     code = "unknown_group"
 
 
 class UnsupportedError(RequestError):
-    """No deployment of the group supports what the request asks for."""
+    """No deployment of the group can do what the request asks for."""
 
     code = "unsupported"
 
@@ -209,18 +195,18 @@ class DeadlineError(CompletionError):
 
 
 class OverloadedError(CompletionError):
-    """Too many calls are under way and waiting; this one was turned away at once."""
+    """Too many calls are under way and waiting, so this one was turned away at once."""
 
     code = "overloaded"
 
 
 class BudgetExceededError(CompletionError):
-    """A budget does not afford the call; the message says what is spent and reserved, and when the budget renews."""
+    """A budget cannot pay for the call; the message says what is spent and reserved, and when the budget renews."""
 
     code = "budget_exceeded"
 
 
 class UnpricedError(CompletionError):
-    """The tenant has a budget, and what could answer has no price; the message says which key is missing."""
+    """The tenant has a budget, and the deployments have no price; the message says which config key is missing."""
 
     code = "unpriced"

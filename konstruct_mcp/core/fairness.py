@@ -1,10 +1,10 @@
-"""Who has the event loop next, where many calls at once want it: one step of one call in each turn of the loop.
+"""Who goes next where many calls want the same thing: one step of the event loop, or a place among the calls under way.
 
-Without it everything that is ready runs before the loop looks at anything else, and five hundred answers that come
-together keep a `ping`, a cancellation and a deadline waiting for a second. Steps of calls that have come further go
-first, so that the first request is on its way while the last one is still being read, and not all of them after that.
-
-What does not wait costs next to nothing: a call that is alone never does.
+- `turn`: one step of one call in each turn of the event loop. Otherwise everything that is ready would run before the
+  loop looks at anything else: five hundred answers that arrive together would keep a `ping`, a cancellation and a
+  deadline waiting for a second. Calls that have come further go first, so that the first request is on its way while
+  the last one is still being read. A call that is alone never waits, and pays next to nothing.
+- `Admission`: how many calls are under way at once, how many may wait, and that no tenant keeps out another.
 """
 
 from __future__ import annotations
@@ -13,21 +13,30 @@ import asyncio
 import enum
 import heapq
 import itertools
+import math
 import threading
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from konstruct_mcp.core.errors import OverloadedError
+
+_MOST_CHARS = 64 * 2**20  # in the requests that wait, which are held in memory: sixty of a million characters each
 
 
 class Step(enum.IntEnum):
-    """What a call is about to do."""
+    """What a call is about to do; the higher number goes first."""
 
-    TAKE = -1  # a piece of a large answer is taken in, which is to keep nobody else waiting
-    BEGIN = 0  # its request is looked at, and its budget asked
-    ASK = 1  # a provider's request is made and sent
-    READ = 2  # a provider's answer is read
-    ANSWER = 3  # the answer is written
+    TAKE = -1  # take in a piece of a large answer; all else comes before it
+    BEGIN = 0  # look at the request, and ask the budget
+    ASK = 1  # make the provider's request and send it
+    READ = 2  # read the provider's answer
+    ANSWER = 3  # write the answer
 
 
-class _Pace:
-    """The steps of one event loop."""
+class _Steps:
+    """The steps that wait for their turn on one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -36,7 +45,7 @@ class _Pace:
         self._turning = False  # whether `_turn` is to be called in the next turn of the loop
 
     def next(self, step: Step) -> asyncio.Future[None] | None:
-        """When it is this step's turn; None for at once."""
+        """A future that is done when it is this step's turn; None where it need not wait."""
         if not self._turning:
             self._turning = True
             self.loop.call_soon(self._turn)
@@ -53,24 +62,183 @@ class _Pace:
         self.loop.call_soon(self._turn)
         while self._waiting:
             _, _, turn = heapq.heappop(self._waiting)
-            if not turn.done():  # else whoever waited has been cancelled
+            if not turn.done():  # else its call has been cancelled
                 turn.set_result(None)
                 return
 
 
-class _Here(threading.local):
-    """The pace of the loop that runs in this thread."""
+class _ThisThread(threading.local):
+    """The steps of the event loop that runs in this thread."""
 
-    pace: _Pace | None = None
+    steps: _Steps | None = None
 
 
-_here = _Here()
+_this_thread = _ThisThread()
 
 
 async def turn(step: Step) -> None:
-    """Wait until it is this call's turn to do this."""
-    loop, pace = asyncio.get_running_loop(), _here.pace
-    if pace is None or pace.loop is not loop:
-        pace = _here.pace = _Pace(loop)
-    if (waits := pace.next(step)) is not None:
+    """Wait until it is this call's turn to take this step."""
+    loop, steps = asyncio.get_running_loop(), _this_thread.steps
+    if steps is None or steps.loop is not loop:
+        steps = _this_thread.steps = _Steps(loop)
+    if (waits := steps.next(step)) is not None:
         await waits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """A call that waits. `turn` is done when the call has its turn or is turned away."""
+
+    chars: int
+    turn: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The waiting calls of one tenant, oldest first."""
+
+    calls: dict[_Call, None] = field(default_factory=dict)
+    chars: int = 0
+
+
+class Admission:
+    """How many calls are under way at once. A bounded number wait for their turn, and the rest are turned away.
+
+    - What waits is bounded in number and in size, because each waiting call holds its request in memory.
+    - Waiting tenants have their turns one after another, however many calls each has there; the calls of one tenant go
+      in the order in which they came.
+    - Where no more can wait, the newest call of the tenant that has most there makes room.
+    - For each tenant that the config names and that has no call under way a place is kept free; these are at most half
+      of all places.
+    """
+
+    def __init__(self, at_once: int, waiting: float = math.inf, named: Collection[str] = ()) -> None:
+        """`at_once` and `waiting` are numbers of calls; `named` are the tenants for which places are kept free."""
+        self._at_once, self._most_waiting, self._named = at_once, waiting, frozenset(named)
+        self._under_way: Counter[str] = Counter()
+        self._places = 0  # how many are taken
+        self._present = 0  # how many of the named tenants have one
+        self._queues: OrderedDict[str, _Queue] = OrderedDict()  # by tenant, the one whose turn is next first
+        self._waiting = self._chars = 0
+
+    def resize(self, at_once: int, waiting: float, named: Collection[str]) -> None:
+        """Change the limits from now on. No call that is under way or waiting is turned away."""
+        self._at_once, self._most_waiting, self._named = at_once, waiting, frozenset(named)
+        self._present = len(self._named & self._under_way.keys())
+        self._go_on()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait."""
+        return self._waiting
+
+    @asynccontextmanager
+    async def turn(self, chars: int, tenant: str) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it while the block runs. `chars` is the length of the request.
+
+        Raises:
+            OverloadedError: too many calls wait, or this one had to make room while it waited.
+        """
+        if tenant not in self._queues and self._has_place(tenant):
+            self._begin(tenant)
+        else:
+            await self._wait(tenant, chars)
+        try:
+            yield
+        finally:
+            self._end(tenant)
+
+    def _begin(self, tenant: str) -> None:
+        self._present += tenant in self._named and tenant not in self._under_way
+        self._under_way[tenant] += 1
+        self._places += 1
+
+    def _end(self, tenant: str) -> None:
+        self._under_way[tenant] -= 1
+        self._places -= 1
+        if not self._under_way[tenant]:
+            del self._under_way[tenant]
+            self._present -= tenant in self._named
+        self._go_on()
+
+    def _has_place(self, tenant: str) -> bool:
+        """Whether there is a place for a call of this tenant, those left out that are kept free for others."""
+        free = self._at_once - self._places
+        if tenant in self._named and tenant not in self._under_way:
+            return free > 0
+        return free > min(len(self._named) - self._present, self._at_once // 2)
+
+    def _go_on(self) -> None:
+        """Give turns to waiting calls as long as there are places."""
+        while self._places < self._at_once:
+            if (tenant := next(filter(self._has_place, self._queues), None)) is None:
+                return
+            self._queues.move_to_end(tenant)
+            call = next(iter(self._queues[tenant].calls))
+            self._leave(tenant, call)
+            if not call.turn.done():  # else it has been cancelled
+                self._begin(tenant)
+                call.turn.set_result(None)
+
+    async def _wait(self, tenant: str, chars: int) -> None:
+        self._make_room(tenant, chars)
+        call = _Call(chars, asyncio.get_running_loop().create_future())
+        queue = self._queues.setdefault(tenant, _Queue())
+        queue.calls[call] = None
+        queue.chars += chars
+        self._waiting += 1
+        self._chars += chars
+        try:
+            await call.turn
+        except asyncio.CancelledError:
+            if call.turn.cancelled() or call.turn.exception() is not None:
+                self._leave(tenant, call)
+            else:  # its turn had come just before the cancellation
+                self._end(tenant)
+            raise
+
+    def _leave(self, tenant: str, call: _Call) -> None:
+        queue = self._queues.get(tenant)
+        if queue is None or call not in queue.calls:
+            return
+        del queue.calls[call]
+        queue.chars -= call.chars
+        self._waiting -= 1
+        self._chars -= call.chars
+        if not queue.calls:
+            del self._queues[tenant]
+
+    def _make_room(self, tenant: str, chars: int) -> None:
+        """Make room for one more waiting call, by turning away the newest of the tenant that has most there.
+
+        Raises:
+            OverloadedError: the call's own tenant has most, or already has its equal part.
+        """
+        while True:
+            size: Callable[[str], int]
+            if self._waiting >= self._most_waiting:
+                size, more, most = self._calls_of, 1, self._most_waiting
+            elif self._waiting and self._chars + chars > _MOST_CHARS:
+                size, more, most = self._chars_of, chars, _MOST_CHARS
+            else:
+                return
+            greediest = max(self._queues, key=size, default=tenant)
+            equal_part = most / len(self._queues.keys() | {tenant})
+            if not size(tenant) + more <= min(equal_part, size(greediest) - 1):
+                raise self._overloaded()
+            newest = next(reversed(self._queues[greediest].calls))
+            self._leave(greediest, newest)
+            if not newest.turn.done():
+                newest.turn.set_exception(self._overloaded())
+
+    def _calls_of(self, tenant: str) -> int:
+        return len(self._queues[tenant].calls) if tenant in self._queues else 0
+
+    def _chars_of(self, tenant: str) -> int:
+        return self._queues[tenant].chars if tenant in self._queues else 0
+
+    def _overloaded(self) -> OverloadedError:
+        return OverloadedError(
+            f"too many calls at once ({self._places} under way, {self._waiting} waiting); "
+            "send fewer, or try again in a moment"
+        )

@@ -1,8 +1,8 @@
-"""JSON read in steps, each of which is short whatever the text is: for a thread beside one that must not wait.
+"""A reader of JSON that works in short steps, however long the text is: for a thread beside the event loop.
 
-Python's own reader is one step over all of the text, for which every other thread waits; and it recurses. Here it reads
-what fits into a window, and what does not is taken apart. No more values are kept than asked for, and what the
-outermost object says is known even where the rest is too much.
+Python's own reader takes the whole text in one step, during which every other thread waits, and it recurses. This one
+lets Python's reader read each value that fits into a window of the text, and takes apart what does not fit. It keeps no
+more values than it is allowed to, and still reports what the outermost object says where the rest is too much.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import re
 from json.decoder import scanstring  # type: ignore[attr-defined]  # the C function that its own reader uses
 from typing import Any
 
-# Neither goes back over what it has passed, and each is matched in a window alone.
+from konstruct_mcp.core.sizes import extent
+
+# Possessive, so that neither backtracks; each is matched within one window only.
 _SPACES = re.compile(r"[ \t\n\r]*+")
 _CHARACTERS = re.compile(r'[^"\\]*+(?:\\(?:[^u]|u[0-9A-Fa-f]{4})[^"\\]*+)*+', re.DOTALL)
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?([eE][-+]?[0-9]+)?")
@@ -24,41 +26,46 @@ _WORDS = {
     "Infinity": float("inf"),
     "-Infinity": float("-inf"),
 }
-WINDOW = 1 << 16  # characters that are read in one step, in a millisecond or two
-_MOST_FAILED = 500  # windows that something began in and did not end: from then on each list is taken apart
-MOST_VALUES = 2_000_000  # that are kept of one text: some hundred megabytes
-_MOST_DIGITS = 4300  # of a whole number: Python's own limit
-_MOST_SKIMMED = 1_000_000  # values beyond the limit that are passed over, in search of the rest of the outermost object
+WINDOW = 1 << 16  # characters that are read in one step, which takes a millisecond or two
+_MOST_FAILED = 500  # values that did not end within their window; after so many, each list is taken apart
+MOST_VALUES = 2_000_000  # kept of one text: some hundred megabytes
+_MOST_DIGITS = 4300  # of an integer: Python's own limit
+_MOST_SKIMMED = 1_000_000  # values beyond the limit that are skipped to find the rest of the outermost object
 
-_decoder: Any = json.JSONDecoder(parse_int=lambda digits: number(digits))  # made once: that takes longer than a line
+# Made once: making it takes longer than reading a line.
+_decoder: Any = json.JSONDecoder(parse_int=lambda digits: number(digits))
 
 
 def number(digits: str) -> int | float:
-    """An integer of more digits than Python reads becomes a float, as it does in most other languages."""
+    """The number that these digits stand for. One of more digits than Python reads becomes a float."""
     return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
 def read_at_once(text: str) -> Any:
-    """What a short text says, by Python's own reader.
+    """The value of a short text, by Python's own reader.
 
     Raises:
         ValueError: it is no JSON.
-        RecursionError: it is nested too deeply for that.
+        RecursionError: it is nested too deeply for Python's reader.
     """
     return _decoder.decode(text)
 
 
 def read(text: str, most: int, deepest: int) -> tuple[Any, str]:
-    """What a text says, and what there is too much of in it: more than so many values or levels; "" where there is not.
-    Then the outermost list or object holds null in the place of each list and object.
+    """The value of a text, and what there is too much of in it: "" where there is nothing.
+
+    Where it has more than `most` values or `deepest` levels, the value is the outermost list or object, with null in
+    the place of each list and object in it.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is no JSON, or has far more values than `most`.
     """
     return _Reading(text, most, deepest).outcome()
 
 
 class _Reading:
+    """One text on the way to its value: where the reader stands, and which lists and objects are open there."""
+
     def __init__(self, text: str, most: int, deepest: int) -> None:
         self._text, self._most, self._deepest = text, most, deepest
         self._at = 0
@@ -66,9 +73,9 @@ class _Reading:
         self._failed = 0
         self._values = 0
         self._excess = ""
-        self._closers = bytearray()  # of the lists and objects that are open
-        self._open: list[Any] = []  # these, from the outermost; that one alone where there is too much
-        self._keys: list[str] = []  # where the value that comes goes, in the objects among them
+        self._closers = bytearray()  # the brackets that end the lists and objects that are open
+        self._open: list[Any] = []  # the open ones that are kept: all, or only the outermost where there is too much
+        self._keys: list[str] = []  # for each of these, the key that the next value belongs to
 
     def outcome(self) -> tuple[Any, str]:
         while True:
@@ -86,23 +93,23 @@ class _Reading:
                             self._key()
                         break
                     case closer if closer == chr(self._closers[-1]):
-                        value = self._closed()
+                        value = self._close()
                     case _:
                         raise ValueError("neither a comma nor the end")
 
     def _next(self) -> str:
-        """The next character that is no space; "" at the end."""
+        """The next character that is not white space; "" at the end."""
         while (character := self._text[self._at : self._at + 1]) and character in " \t\n\r":
             self._at = self._matched(_SPACES)
         return character
 
     def _matched(self, pattern: re.Pattern[str]) -> int:
-        """Where what matches here ends, or the window does."""
+        """The position at which the match that begins here ends, or the window does."""
         found = pattern.match(self._text, self._at, self._at + WINDOW)
         return self._at if found is None else found.end()
 
     def _value(self) -> tuple[Any, bool]:
-        """The value that begins here, or a list or object that is empty yet; whether that is all of it."""
+        """The value that begins here, and True; or None and False for a list or object that is only opened here."""
         begins = self._next()
         if begins == '"':
             self._count(1, 0)
@@ -110,9 +117,10 @@ class _Reading:
         if begins not in ("[", "{"):
             self._count(1, 0)
             return self._word(), True
-        found = self._in_window() if self._closers else None  # what the outermost one says is to be known
+        found = self._in_window() if self._closers else None  # the outermost is always taken apart
         if found is not None:
-            self._count(*_extent(found))
+            size = extent(found)
+            self._count(size.values, size.levels)
             return found, True
         self._count(1, 1)
         self._at += 1
@@ -122,35 +130,35 @@ class _Reading:
             self._open.append([] if begins == "[" else {})
             self._keys.append("")
         if self._next() == closer:
-            return self._closed(), True
+            return self._close(), True
         if begins == "{":
             self._key()
         return None, False
 
     def _in_window(self) -> Any:
-        """The list or object that begins here, if it ends within the window."""
+        """The list or object that begins here, if it ends within the window; else None."""
         if self._failed >= _MOST_FAILED:
             return None
         if self._window_at + WINDOW // 2 < self._at or self._window_at > self._at:
-            self._look()
+            self._move_window()
         for _ in range(2):
             try:
                 value, end = _decoder.scan_once(self._window, self._at - self._window_at)
-            except RecursionError:  # deeper than anybody wants it, as all that is within it may be
+            except RecursionError:  # too deep for Python's reader, as everything in it may be
                 self._failed = _MOST_FAILED
                 return None
             except (ValueError, StopIteration):
                 if self._at == self._window_at:
                     break
-                self._look()
+                self._move_window()
             else:
                 self._at = self._window_at + end
                 return value
         self._failed += 1
         return None
 
-    def _look(self) -> None:
-        """Have the window begin here."""
+    def _move_window(self) -> None:
+        """Make the window begin here."""
         self._window, self._window_at = self._text[self._at : self._at + WINDOW], self._at
 
     def _count(self, values: int, levels: int) -> None:
@@ -163,6 +171,7 @@ class _Reading:
             self._exceed(f"nested deeper than {self._deepest:,} levels")
 
     def _exceed(self, what: str) -> None:
+        """There is too much of this: from now on keep only the outermost list or object."""
         if self._excess:
             return
         self._excess = what
@@ -171,6 +180,7 @@ class _Reading:
             self._open[0] = {key: None if isinstance(value, dict | list) else value for key, value in outermost.items()}
 
     def _put(self, value: Any) -> None:
+        """Put a value into the innermost list or object, if that is kept."""
         if len(self._closers) > len(self._open):
             return
         if self._excess and isinstance(value, dict | list):
@@ -181,8 +191,8 @@ class _Reading:
         else:
             innermost.append(value)
 
-    def _closed(self) -> Any:
-        """The innermost list or object, which ends here."""
+    def _close(self) -> Any:
+        """Close the innermost list or object, and return it; None where it was not kept."""
         self._at += 1
         level = len(self._closers)
         del self._closers[-1]
@@ -231,17 +241,6 @@ class _Reading:
                 raise ValueError("a text that does not end")
 
 
-def _extent(value: Any) -> tuple[int, int]:
-    """How many values are in one, and how many levels of lists and objects."""
-    values, levels, level = 0, 0, [value]
-    while level:
-        values += len(level)
-        within = [item for item in level if isinstance(item, dict | list)]
-        levels += bool(within)
-        level = [inner for item in within for inner in (item.values() if isinstance(item, dict) else item)]
-    return values, levels
-
-
 def _is_half(character: str, first: str) -> bool:
-    """Whether it is one of the thousand halves of a pair that begin with this one."""
+    """Whether this is one of the 1,024 surrogates that begin with `first`."""
     return ord(first) <= ord(character) < ord(first) + 0x400

@@ -1,9 +1,10 @@
-"""How large a JSON schema is where each `$ref` in it is written out: counted, and not written out.
+"""How large a JSON schema becomes when each `$ref` in it is written out: counted here, without writing it out.
 
-A schema of two kilobytes can refer to its own parts so that it says gigabytes, and engines and providers do write it
-out, on the way or for their models. So what may come in is decided by what it says, and so is what it can cost.
+A schema of two kilobytes can refer to its own parts so often that it stands for gigabytes, and engines and providers do
+write it out, on the way or for their models. So the size that it stands for decides whether it may come in, and what
+the call can cost.
 
-Plain code over data that anybody may have sent. Nothing here recurs, so that no depth of it is too much.
+Pure code over data that anybody may have sent. Nothing here recurses, so no depth is too much for it.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-# Far more than any provider takes (OpenAI ten levels and 5,000 properties in all), and little enough for whoever goes
-# through it by recursion: LiteLLM gives up at 100 levels, pydantic at 255.
+# Far more than any provider takes (OpenAI: ten levels and 5,000 properties in all), and few enough for code that
+# recurses: LiteLLM gives up at 100 levels, pydantic at 255.
 MOST_LEVELS = 100
-MOST_GROWTH = 1_000_000  # bytes that the references of one request may add
-MOST_REFS = 10_000  # of them, where all are written out; LiteLLM takes 20 µs for each
-_MOST_COPIES = 5_000_000  # LiteLLM copies the list of the definitions at each object
+MOST_GROWTH = 1_000_000  # bytes that all references of one request may add
+MOST_REFS = 10_000  # references that are written out in one request; LiteLLM takes 20 µs for each
+_MOST_COPIES = 5_000_000  # definitions times objects: LiteLLM copies the list of definitions at each object
 
-_AROUND = 4  # levels around a schema: the arguments, their tools, a tool, its function
+_AROUND = 4  # levels around a schema: arguments, tools, a tool, its function
 
 
 def json_bytes(text: str) -> int:
@@ -32,17 +33,18 @@ def json_bytes(text: str) -> int:
 
 
 def too_deep(arguments: Mapping[str, Any]) -> str | None:
-    """What of a call is nested more than `MOST_LEVELS` deep, as one would write it in code; None where nothing is."""
-    way = [iter(_inside(arguments))]
-    keys: list[Any] = []  # on the way
-    while way:
-        for key, inner in way[-1]:
+    """The place in a call's arguments that is nested more than `MOST_LEVELS` deep, written as in code
+    (`tools[0].function`); None where there is none."""
+    path = [iter(_inside(arguments))]
+    keys: list[Any] = []  # of the values on the path
+    while path:
+        for key, inner in path[-1]:
             if not isinstance(inner, str) and isinstance(inner, _NESTS):
                 keys.append(key)
-                way.append(iter(_inside(inner)))
+                path.append(iter(_inside(inner)))
                 break
         else:
-            way.pop()
+            path.pop()
             del keys[-1:]
         if len(keys) > MOST_LEVELS + _AROUND:
             named = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys[:_AROUND])
@@ -58,12 +60,13 @@ def _inside(value: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def growth(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """By the place of each of a request's schemas: how many bytes are added to its JSON where each reference is written
-    out; 0 where they become fewer. Definitions are only there to be referred to, and recursion is written out once, as
-    LiteLLM does.
+    """How many bytes each of a request's schemas grows by when its references are written out, by the schema's place.
+
+    It is 0 for a schema that becomes shorter. As in LiteLLM, what is written leaves out the definitions themselves, and
+    has a recursive reference written out once.
 
     Raises:
-        ValueError: they are more than anybody should be sent; it says where.
+        ValueError: they grow by more than any provider should be sent; the message names the schema's place.
     """
     found: dict[str, int] = {}
     refs = added = 0
@@ -87,10 +90,10 @@ def growth(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
 
 
 def set_apart(schema: dict[str, Any]) -> dict[str, Any]:
-    """Take the definitions out of a schema, and those within them, and return them by their names; of two with the same
-    name the one that is further out."""
+    """Take the definitions out of a schema, also those within definitions, and return them by name. Of two definitions
+    with the same name, the outer one is returned."""
     found: dict[str, Any] = {}
-    ahead: deque[tuple[Any, bool]] = deque([(schema, False)])  # and whether its keys are names
+    ahead: deque[tuple[Any, bool]] = deque([(schema, False)])  # and whether its keys are names of properties
     while ahead:
         value, has_names = ahead.popleft()
         if isinstance(value, list):
@@ -114,41 +117,41 @@ _TOO_MUCH = (
 
 
 class _Part(NamedTuple):
-    """An object in a schema: the level at which it stands and that of the lowest in it, how long its JSON is, and which
-    of the schema's references are within it."""
+    """An object in a schema."""
 
-    level: int
-    lowest: int
-    bytes: int
-    refs: range
+    level: int  # at which it stands
+    lowest: int  # the level of the most deeply nested value in it
+    bytes: int  # of its JSON
+    refs: range  # those of the schema's references that are in it
 
 
 class _Outline:
     """A schema, and where its parts and its references are.
 
     Attributes:
-        copies: definitions at objects.
-        bytes_apart: those of the definitions.
+        copies: the number of objects times the number of definitions.
+        bytes_apart: how many bytes the definitions have.
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        """The schema is taken apart."""
+        """The definitions are taken out of `schema`, which is changed."""
         self._schema, self._definitions = schema, set_apart(schema)
-        self._refs: list[tuple[str, int]] = []  # and the level of each
-        self._parts: dict[int, _Part] = {}  # by the object's id
+        self._refs: list[tuple[str, int]] = []  # each with its level
+        self._parts: dict[int, _Part] = {}  # by the id() of the object
         self._targets: dict[str, list[tuple[int, _Part]]] = {}
         self._gather(schema)
         self.bytes_apart = sum(map(self._gather, self._definitions.values()))
         self.copies = len(self._parts) * len(self._definitions)
 
     def _gather(self, whole: Any) -> int:
-        """Note each object and each reference; how many bytes it has."""
-        size, lowest = 0, [0]  # so far; in each value on the way to the present one
+        """Record each object and each reference in this value, and return how many bytes its JSON has."""
+        # The bytes so far, and the lowest level in each of the values that are open.
+        size, lowest = 0, [0]
         ahead: list[tuple[Any, int, tuple[int, int] | None]] = [(whole, 0, None)]
         while ahead:
             value, level, began = ahead.pop()
             is_object = isinstance(value, dict)
-            if began is not None:  # all of it has been seen
+            if began is not None:  # everything in it has been seen
                 reached = lowest.pop()
                 lowest[-1] = max(lowest[-1], reached)
                 if is_object:
@@ -169,34 +172,38 @@ class _Outline:
         return size
 
     def written_out(self) -> Iterator[tuple[int, int]]:
-        """Each reference, one after another, with those that come of it, as many as whoever asks wants to see: how many
-        bytes it adds, and the lowest level that it reaches."""
+        """For each reference, and in turn for those that it leads to: how many bytes it adds, and the lowest level that
+        it reaches. There may be endlessly many, so the caller stops when it has seen enough."""
         root = self._parts[id(self._schema)]
-        # The parts that are being written out.
-        way: dict[int, tuple[_Part, int, Iterator[int]]] = {id(self._schema): (root, 0, iter(root.refs))}
-        while way:
-            around, level, ahead = next(reversed(way.values()))
+        # The parts that are being written out, each within the one before it.
+        open_parts: dict[int, tuple[_Part, int, Iterator[int]]] = {id(self._schema): (root, 0, iter(root.refs))}
+        while open_parts:
+            around, level, ahead = next(reversed(open_parts.values()))
             if (place := next(ahead, None)) is None:
-                way.popitem()
+                open_parts.popitem()
                 continue
             ref, at = self._refs[place]
             level += 1 + at - around.level
             added, reached = 0, 0
-            for key, part in self._behind(ref):
-                if key not in way:
+            for key, part in self._targets_of(ref):
+                if key not in open_parts:
                     added, reached = added + part.bytes, max(reached, level + part.lowest - part.level)
-                    way[key] = (part, level, iter(part.refs))
+                    open_parts[key] = (part, level, iter(part.refs))
             yield added, reached
 
-    def _behind(self, ref: str) -> list[tuple[int, _Part]]:
-        """The parts that a reference may mean, with their ids: LiteLLM goes by its last word alone, others by all of
-        it. Two are written out one in the other, which is no less."""
+    def _targets_of(self, ref: str) -> list[tuple[int, _Part]]:
+        """The parts that a reference may mean, with their ids.
+
+        LiteLLM goes by the last word of a reference alone, others by all of it. Where these are two parts, each is
+        counted as written out within the other, which is at least as much as either reader makes of it.
+        """
         if ref not in self._targets:
-            meant = map(id, (self._definitions.get(ref.rpartition("/")[2]), self._at(ref)))
+            meant = map(id, (self._definitions.get(ref.rpartition("/")[2]), self._value_at(ref)))
             self._targets[ref] = [(key, self._parts[key]) for key in dict.fromkeys(meant) if key in self._parts]
         return self._targets[ref]
 
-    def _at(self, ref: str) -> Any:
+    def _value_at(self, ref: str) -> Any:
+        """What a JSON pointer into this schema refers to; None where it refers to nothing."""
         value: Any = self._schema if ref.startswith("#") else None
         for key in ref.split("/")[1:]:
             if key in _HOMES:

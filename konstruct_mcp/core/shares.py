@@ -1,7 +1,7 @@
-"""What is kept for a while for several tenants, in a size for all of them. Plain code, but for the clock.
+"""A cache that several tenants share, with one size for all of them.
 
-Where there is no more room, the oldest of whoever has most there makes some: one who keeps a great deal pushes out
-their own, and not what another tenant has kept. It may be used in several threads.
+Where there is no more room, the oldest entry of the tenant that keeps most is dropped: a tenant that keeps a great deal
+pushes out its own entries and not another's. It may be used in several threads, and reads no clock but the given one.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ class _Entry(Generic[V]):
 
 
 class Shares(Generic[K, V]):
-    """So much in all, each for so many seconds by the clock; a key is one tenant's."""
+    """Entries of several tenants; each key belongs to one of them."""
 
     def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`most` is the size of all entries together, in the unit that `keep` is given; each is kept for `seconds`."""
         self._most, self._seconds, self._clock = most, seconds, clock
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()  # oldest first
-        self._of: dict[str, OrderedDict[K, None]] = {}  # the same, by tenant
+        self._by_tenant: dict[str, OrderedDict[K, None]] = {}  # the same keys, oldest first
         self._sizes: dict[str, int] = {}
         self._lock = threading.RLock()
 
@@ -39,11 +40,12 @@ class Shares(Generic[K, V]):
         return len(self._entries)
 
     def get(self, key: K) -> V | None:
+        """The value of a key; None where it is not kept any more."""
         entry = self._entries.get(key)
         return None if entry is None or entry.until <= self._clock() else entry.value
 
     def keep(self, tenant: str, key: K, value: V, size: int) -> bool:
-        """False where it is larger than all may be together."""
+        """Keep a value of this size. False, and nothing is kept, if it is larger than the whole cache."""
         if size > self._most:
             return False
         with self._lock:
@@ -56,17 +58,17 @@ class Shares(Generic[K, V]):
         while self._entries and next(iter(self._entries.values())).until <= now:
             self.drop(next(iter(self._entries)))
         self._entries[key] = _Entry(tenant, value, size, now + self._seconds)
-        self._of.setdefault(tenant, OrderedDict())[key] = None
+        self._by_tenant.setdefault(tenant, OrderedDict())[key] = None
         self._sizes[tenant] = self._sizes.get(tenant, 0) + size
         while sum(self._sizes.values()) > self._most:
-            self.drop(next(iter(self._of[max(self._sizes, key=self._sizes.__getitem__)])))
+            self.drop(next(iter(self._by_tenant[max(self._sizes, key=self._sizes.__getitem__)])))
 
     def drop(self, key: K) -> None:
-        """Without effect where it is not there."""
+        """Forget a key; without effect if it is not there."""
         with self._lock:
             if (entry := self._entries.pop(key, None)) is None:
                 return
-            del self._of[entry.tenant][key]
+            del self._by_tenant[entry.tenant][key]
             self._sizes[entry.tenant] -= entry.size
-            if not self._of[entry.tenant]:
-                del self._of[entry.tenant], self._sizes[entry.tenant]
+            if not self._by_tenant[entry.tenant]:
+                del self._by_tenant[entry.tenant], self._sizes[entry.tenant]

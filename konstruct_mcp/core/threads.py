@@ -1,9 +1,8 @@
-"""Beside the event loop: what grows with what one caller sends is done in a thread, so that no other call, no deadline
-and no `ping` waits for it.
+"""Work beside the event loop: what takes long, because one caller sent something large, runs in a thread.
 
-One thing at a time, however many callers send what is large: each thread that works takes its turn at Python's one
-lock, and the loop would wait for all of them. What is done here is plain Python, between whose steps the loop comes in;
-nothing in it is one long step of C over all that was sent.
+So no other call, no deadline and no `ping` waits for it. One piece of work runs at a time, however many callers send
+something large: every working thread competes for Python's one lock, and the loop would wait for all of them. The work
+must be plain Python, between whose steps the loop gets its turn, and not one long step of C over all that was sent.
 """
 
 from __future__ import annotations
@@ -25,21 +24,24 @@ _V = TypeVar("_V")
 
 _turns: RunVar[anyio.CapacityLimiter] = RunVar("turns")
 _threads: RunVar[anyio.CapacityLimiter] = RunVar("threads")
-_STOP_S = 1.0  # for a loop to come to its end: what is on it may be in a long step
+_STOP_S = 1.0  # for a loop to stop: what runs on it may be in a long step
 
 
-async def beside(function: Callable[..., _T], *args: Any) -> _T:
-    """What the function returns, called in a thread. A cancellation is not kept waiting for it; but the next one is,
-    so that calls that are given up at once leave no more than one thread at work."""
+async def in_thread(function: Callable[..., _T], *args: Any) -> _T:
+    """Call a function in a thread and return its result.
+
+    A cancelled caller does not wait for the thread to finish, but the next piece of work does: however many calls are
+    given up, one thread is at work.
+    """
     turns, threads = _limiters()
     loop, job = asyncio.get_running_loop(), object()
     await turns.acquire_on_behalf_of(job)
 
-    def done() -> None:
+    def release() -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(turns.release_on_behalf_of, job)
 
-    taken = threading.Lock()  # by the thread that does it, or by whoever gives it up before that
+    taken = threading.Lock()  # by the thread that does the work, or by a caller that gives it up before
 
     def work() -> _T:
         if not taken.acquire(blocking=False):
@@ -47,7 +49,7 @@ async def beside(function: Callable[..., _T], *args: Any) -> _T:
         try:
             return function(*args)
         finally:
-            done()
+            release()
 
     try:
         return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=threads)
@@ -66,13 +68,13 @@ def _limiters() -> tuple[anyio.CapacityLimiter, anyio.CapacityLimiter]:
         return made
 
 
-async def done(function: Callable[..., _T], *args: Any, is_large: bool) -> _T:
-    """The same, where it is for something large; else what it returns at once."""
-    return await beside(function, *args) if is_large else function(*args)
+async def in_thread_if_large(function: Callable[..., _T], *args: Any, is_large: bool) -> _T:
+    """Call a function in a thread where it works on something large, else here and at once."""
+    return await in_thread(function, *args) if is_large else function(*args)
 
 
-class Aside:
-    """An event loop in a thread of its own, which begins with the first that is run on it."""
+class LoopThread:
+    """An event loop in a thread of its own, which starts with the first coroutine that is run on it."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -84,10 +86,10 @@ class Aside:
         return self._loop is not None
 
     async def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        """What the coroutine returns. Where this is cancelled, so is that, which is not waited for."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._begun()))
+        """Run a coroutine there and return its result. A cancellation is passed on to it and not waited for."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._running_loop()))
 
-    def _begun(self) -> asyncio.AbstractEventLoop:
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -97,7 +99,7 @@ class Aside:
             return self._loop
 
     def stop(self) -> None:
-        """End the loop, and what is still on it."""
+        """Stop the loop, and with it whatever still runs there."""
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
@@ -109,7 +111,7 @@ class Aside:
             loop.close()
 
 
-class Shared(TTLCache[_K, _V]):
+class LockedTTLCache(TTLCache[_K, _V]):
     """A cache that may be used in several threads."""
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -25,8 +25,7 @@ from konstruct_mcp.config.embedded import EmbeddedServer, find_model
 from konstruct_mcp.config.model import Config, Deployment, Group, Tenant, default_among, load_config
 from konstruct_mcp.config.models import PUBLIC_TABLE, entry, shipped, update_from, write_file
 from konstruct_mcp.config.source import changes, located
-from konstruct_mcp.core.accounts import Budget, Call, Charge, Grant, Quote, Reserve, to_nusd
-from konstruct_mcp.core.admission import Admission
+from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Quote, Reserve
 from konstruct_mcp.core.errors import (
     AllFailedError,
     ConfigError,
@@ -40,36 +39,22 @@ from konstruct_mcp.core.errors import (
     UnknownGroupError,
     UnknownTenantError,
     UnpricedError,
-    cut,
-    quoted,
 )
-from konstruct_mcp.core.fairness import Step, turn
-from konstruct_mcp.core.threads import beside, done
-from konstruct_mcp.core.types import (
-    NUSD,
-    TENANT_ID,
-    TENANT_ID_RULE,
-    Attempt,
-    BudgetState,
-    Completion,
-    GroupStatus,
-    Limits,
-    ModelTable,
-    ModelUpdate,
-    Request,
-    Usage,
-    UsageReport,
-    dollars,
-    is_day,
-    is_large,
-    is_timeout,
-)
+from konstruct_mcp.core.fairness import Admission, Step, turn
+from konstruct_mcp.core.money import NUSD, dollars, to_nusd
+from konstruct_mcp.core.requests import Limits, Request, is_timeout
+from konstruct_mcp.core.results import Attempt, Completion, GroupStatus, ModelTable, ModelUpdate, Usage
+from konstruct_mcp.core.sizes import is_large
+from konstruct_mcp.core.spending import Call, Charge, UsageReport
+from konstruct_mcp.core.text import TENANT_ID, TENANT_ID_RULE, cut, is_day, quoted
+from konstruct_mcp.core.threads import in_thread, in_thread_if_large
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.providers.client import ModelRouter
 from konstruct_mcp.providers.faults import is_cut_short
-from konstruct_mcp.providers.litellm.reasoning import Recalled
+from konstruct_mcp.providers.litellm.reasoning.memory import Recalled
 from konstruct_mcp.providers.litellm.responses import Reply, Tried
-from konstruct_mcp.routing.walk import Answer, Fault, FaultKind, Hold, Try, Walk
+from konstruct_mcp.routing.outcomes import Fault, FaultKind, TryResult
+from konstruct_mcp.routing.walk import Hold, Try, Walk
 
 _log = logging.getLogger(__name__)
 
@@ -494,7 +479,7 @@ class Konstruct:
         asked_s = arguments.get("timeout_s")
         patience_s = asked_s if is_timeout(asked_s) else None if config is None else config.timeout_s
         with anyio.move_on_after(patience_s):
-            return await beside(_parsed, arguments, limits)
+            return await in_thread(_parsed, arguments, limits)
         raise DeadlineError(f"no answer within {patience_s:g} s, waiting for the arguments to be read; ask for less")
 
     async def answer(
@@ -563,24 +548,24 @@ class Konstruct:
             with contextlib.closing(walk.tries()) as tries:
                 step = next(tries, None)
                 while step is not None:
-                    outcome: Answer | Fault | None = None
+                    result: TryResult | None = None
                     if isinstance(step, Hold):
-                        with anyio.move_on_after(step.wait_s):
-                            await (step.ended or asyncio.Event()).wait()
+                        over = asyncio.Event()
+                        with walk.watching(step, over.set), anyio.move_on_after(step.wait_s):
+                            await over.wait()
                     else:
                         await anyio.sleep(step.wait_s)
                         began = time.monotonic()
                         tried = await self._try(step, request, account, terms, walk.wait_for)
-                        outcome = tried.outcome
+                        result = TryResult(tried.outcome, time.monotonic() - began)
                         if tried.reply is not None:
                             with contextlib.suppress(StopIteration):
-                                tries.send(outcome)
+                                tries.send(result)
                             walk.wait_for("the ledger to take note of the answer")
                             return account.completion(tried.reply, tried, step, walk.attempts)
-                        walk.attempts.append(Attempt(step.deployment.name, str(outcome), _ms_since(began)))
-                        _log.info("%s: %s", step.deployment.name, outcome)
+                        _log.info("%s: %s", step.deployment.name, tried.outcome)
                     try:
-                        step = tries.send(outcome)
+                        step = tries.send(result)
                     except StopIteration:
                         step = None
             raise walk.failure()
@@ -593,7 +578,9 @@ class Konstruct:
         wait_for(f"its turn at {deployment.name}")
         async with router.turn(deployment, account.tenant.id):
             wait_for(f"the ledger, before {deployment.name} is asked")
-            recalled = await done(router.recall, deployment, request, account.tenant.id, is_large=request.is_large)
+            recalled = await in_thread_if_large(
+                router.recall, deployment, request, account.tenant.id, is_large=request.is_large
+            )
             try:
                 grant = await self._reserve(attempt, request, account, terms, recalled)
             except UnpricedError as error:
@@ -629,7 +616,9 @@ class Konstruct:
         budgets = tuple(budget for budget in account.tenant.budgets if budget.covers(attempt.group))
         if not budgets:
             return None
-        quote = await done(terms.router.quote, attempt.deployment, request, recalled, is_large=request.is_large)
+        quote = await in_thread_if_large(
+            terms.router.quote, attempt.deployment, request, recalled, is_large=request.is_large
+        )
         if quote is None:
             return None
         granted = await self._ledger.reserve(account.wants(attempt, quote, budgets, min_tokens))

@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from konstruct_mcp.config.masking import without_password
-from konstruct_mcp.core.accounts import Budget, Call, Grant, Reserve, read_call
-from konstruct_mcp.core.errors import LedgerError, cut
-from konstruct_mcp.core.types import BudgetState, Spend
+from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Reserve
+from konstruct_mcp.core.errors import LedgerError
+from konstruct_mcp.core.spending import Call, Spend, read_call
+from konstruct_mcp.core.text import cut
 from konstruct_mcp.ledger.spool import Spool
 
 if TYPE_CHECKING:

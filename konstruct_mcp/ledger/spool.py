@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from konstruct_mcp.core.errors import cut
 from konstruct_mcp.core.files import keep_folder, make_folder, new_file, read_kept
+from konstruct_mcp.core.text import cut
 
 _log = logging.getLogger(__name__)
 

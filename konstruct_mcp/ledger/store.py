@@ -37,17 +37,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from konstruct_mcp.config.masking import with_whole_password
-from konstruct_mcp.core.accounts import MOST_NUSD, Budget, Call, Charge, Grant, Quote, Reserve
+from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Quote, Reserve
 from konstruct_mcp.core.errors import LedgerError
 from konstruct_mcp.core.files import keep_file, keep_folder, make_folder
-from konstruct_mcp.core.types import SPEND_SUMS, BudgetState, Spend
+from konstruct_mcp.core.money import MOST_NUSD
+from konstruct_mcp.core.spending import SPEND_SUMS, Call, Charge, Spend
 
 HEAD = "0003"  # the newest migration: what this version reads and writes
 _VERSION_TABLE = "konstruct_version"
 _MIGRATION_LOCK = 0x6B6F6E73747275  # any number that no other program uses for a PostgreSQL advisory lock
 LEASE_S = 120  # what a reservation is good for unless it is renewed
 LOST = "lost"  # the outcome of a call whose process has died
-_DISAGREE_S = 120  # how far the clocks of machines that share a ledger may be apart; see the README
+_DISAGREE_S = 120  # how far the clocks of machines that share a ledger may be apart (docs/tenants-and-budgets.md)
 _TIDY_S = 5  # between two looks for reservations that have lapsed,
 _LONG_AGO_S = 86_400  # and how long it is remembered what each was, for a process that comes back
 _SWITCH_S = 0.01  # between tries to switch a new file to WAL

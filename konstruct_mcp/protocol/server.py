@@ -46,12 +46,11 @@ from konstruct_mcp.core.errors import (
     KonstructError,
     RequestError,
     UnknownTenantError,
-    cut,
-    quoted,
 )
 from konstruct_mcp.core.shares import Shares
-from konstruct_mcp.core.threads import done
-from konstruct_mcp.core.types import is_large, scrubbed
+from konstruct_mcp.core.sizes import is_large
+from konstruct_mcp.core.text import cut, quoted, scrubbed
+from konstruct_mcp.core.threads import in_thread_if_large
 from konstruct_mcp.gateway.konstruct import Konstruct
 
 _T = TypeVar("_T")
@@ -458,7 +457,7 @@ async def _progress(ctx: _Context) -> AsyncIterator[Callable[[str], None]]:
 
 async def _in_time(function: Callable[..., _T], value: Any, *args: Any) -> _T:
     """What a function makes of a value; beside the event loop, if that is large."""
-    return await done(function, value, *args, is_large=is_large(value))
+    return await in_thread_if_large(function, value, *args, is_large=is_large(value))
 
 
 def _sizes(calls: Sequence[Mapping[str, Any]]) -> list[int]:

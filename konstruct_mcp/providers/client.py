@@ -34,11 +34,13 @@ from konstruct_mcp.config.embedded import EmbeddedServer
 from konstruct_mcp.config.environment import lend, take_back
 from konstruct_mcp.config.model import Config, Deployment, Tenant
 from konstruct_mcp.config.models import entry
-from konstruct_mcp.core.accounts import MOST_NUSD, Grant, Quote
-from konstruct_mcp.core.admission import Admission
+from konstruct_mcp.core.budgets import Grant, Quote
 from konstruct_mcp.core.errors import EmbeddedError, InternalError, KonstructError, UnpricedError
-from konstruct_mcp.core.threads import Aside, done
-from konstruct_mcp.core.types import DeploymentStatus, FinishReason, GroupStatus, Request
+from konstruct_mcp.core.fairness import Admission
+from konstruct_mcp.core.money import MOST_NUSD
+from konstruct_mcp.core.requests import Request
+from konstruct_mcp.core.results import DeploymentStatus, FinishReason, GroupStatus
+from konstruct_mcp.core.threads import LoopThread, in_thread_if_large
 from konstruct_mcp.providers.faults import (
     billed,
     blamed,
@@ -51,23 +53,26 @@ from konstruct_mcp.providers.faults import (
     secrets_sent,
     wanted,
 )
-from konstruct_mcp.providers.litellm import ollama
-from konstruct_mcp.providers.litellm.bodies import body_of
-from konstruct_mcp.providers.litellm.forms import Form, limit
-from konstruct_mcp.providers.litellm.parameters import Passed, Refusals
+from konstruct_mcp.providers.litellm.answers.provider_answer import parse_answer
+from konstruct_mcp.providers.litellm.formats.structured_output import JSON_TOOL
+from konstruct_mcp.providers.litellm.ollama.answers import attach_notes, notes_of
+from konstruct_mcp.providers.litellm.ollama.servers import OllamaServers
 from konstruct_mcp.providers.litellm.patches import Exchange, Manner, exchange, ours, renew_login, renew_token, spare
-from konstruct_mcp.providers.litellm.reasoning import Kept, Recalled, misses
-from konstruct_mcp.providers.litellm.requests import (
-    JSON_TOOL,
-    OLLAMA,
-    Prepared,
-    UnsupportedError,
-    litellm_params,
-    prepare,
-)
+from konstruct_mcp.providers.litellm.prepared import PreparedRequest, UnsupportedError
+from konstruct_mcp.providers.litellm.profiles.limits import output_limit
+from konstruct_mcp.providers.litellm.profiles.profile import ModelProfile
+from konstruct_mcp.providers.litellm.reasoning.history import misses_reasoning
+from konstruct_mcp.providers.litellm.reasoning.memory import ReasoningMemory, Recalled
+from konstruct_mcp.providers.litellm.refusals import Refusals
+from konstruct_mcp.providers.litellm.requests import prepare
 from konstruct_mcp.providers.litellm.responses import Reply, Tried, read
+from konstruct_mcp.providers.litellm.router_entries import OLLAMA, litellm_params
+from konstruct_mcp.providers.litellm.try_parameters import TryParameters
 from konstruct_mcp.providers.prices import facts_of, longest_answer, quote
-from konstruct_mcp.routing.walk import Fault, FaultKind, Needs, Routes, Try, Walk
+from konstruct_mcp.routing.facts import Needs
+from konstruct_mcp.routing.outcomes import Fault, FaultKind
+from konstruct_mcp.routing.routes import Routes
+from konstruct_mcp.routing.walk import Try, Walk
 
 _log = logging.getLogger(__name__)
 _loading = threading.Lock()
@@ -92,7 +97,7 @@ class ModelRouter:
         self._config = config
         self._embedded = embedded
         self._earlier = earlier
-        self._kept: Kept = Kept() if earlier is None else earlier._kept
+        self._kept: ReasoningMemory = ReasoningMemory() if earlier is None else earlier._kept
         self._engine: Future[_Engine] = Future()
         self._load_again_at = 0.0  # a reading of `time.monotonic`, where it has failed
         self._started = self._wanted = False
@@ -100,7 +105,7 @@ class ModelRouter:
         self._renewing: dict[str, asyncio.Future[Fault | None]] = {}  # logins, by the deployment's id
         self._renewers = anyio.CapacityLimiter(_RENEWERS)
         self._lender = object()  # of the config's variables
-        self._servers: ollama.Servers = ollama.Servers() if earlier is None else earlier._servers
+        self._servers: OllamaServers = OllamaServers() if earlier is None else earlier._servers
         same = set() if earlier is None else {one.id for one in self._deployments() if earlier._has(one)}
         self._refusals: Refusals = Refusals() if earlier is None else earlier._refusals.of_these(same)
         self._slots: dict[str, Admission] = {
@@ -155,8 +160,8 @@ class ModelRouter:
         )
 
     @functools.cached_property
-    def _forms(self) -> Mapping[str, Form]:
-        return {deployment.id: Form.of(deployment, entry(deployment)) for deployment in self._deployments()}
+    def _forms(self) -> Mapping[str, ModelProfile]:
+        return {deployment.id: ModelProfile.of(deployment, entry(deployment)) for deployment in self._deployments()}
 
     # -- one completion ----------------------------------------------------------------------------------------------
 
@@ -178,7 +183,7 @@ class ModelRouter:
             tokens=input_tokens + (request.max_tokens or 0),
             input_tokens=input_tokens,
         )
-        return self._routes.walk(group, needs, deadline, tenant.groups, tell, tenant.id)
+        return Walk(self._routes, group, needs, deadline, tenant.groups, tell, tenant.id)
 
     async def ready(self) -> None:
         """Wait until providers can be asked: until LiteLLM is loaded.
@@ -217,7 +222,9 @@ class ModelRouter:
             quoted = self.quote(deployment, request, recalled)
         except UnpricedError:
             return None
-        is_limited = limit(deployment, entry(deployment), request.max_tokens) is not None or longest_answer(deployment)
+        is_limited = output_limit(deployment, entry(deployment), request.max_tokens) is not None or longest_answer(
+            deployment
+        )
         most = None if quoted is None or not is_limited else quoted.most_nusd(quoted.max_tokens)
         return None if most is None or most > MOST_NUSD else most
 
@@ -252,7 +259,7 @@ class ModelRouter:
                 address = await self._address(deployment)
                 if lacking := await self._login(deployment):
                     return Tried(lacking)
-                asking = await done(
+                asking = await in_thread_if_large(
                     _Asking,
                     deployment,
                     request,
@@ -272,7 +279,7 @@ class ModelRouter:
                 answering = engine.answer(asking, tenant, address, call)
                 response = await (engine.aside.run(answering) if request.is_large else answering)
             tried = self._read(response, call, deployment, request, time.monotonic() - began)
-            noted = ollama.noted(response)
+            noted = notes_of(response)
         except TimeoutError:
             fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.give_up())
         except UnsupportedError as error:
@@ -283,7 +290,7 @@ class ModelRouter:
             fault = Fault(FaultKind.CONNECTION, "call broken off", sent=call.give_up())
         except Exception as error:
             of_call = {"left": call.left, "answer": call.answer, "request": request}
-            fault = await done(
+            fault = await in_thread_if_large(
                 functools.partial(fault_of, error, deployment, self._secrets(call), **of_call),
                 is_large=request.is_large,
             )
@@ -301,7 +308,7 @@ class ModelRouter:
         asking.passed.remember()
         if tried.reply.tool_calls and tried.reply.reasoning:
             thought = tenant, deployment, request.messages, tried.reply.tool_calls, tried.reply.reasoning
-            await done(self._kept.keep, *thought, is_large=request.is_large)
+            await in_thread_if_large(self._kept.keep, *thought, is_large=request.is_large)
         return _told(tried, tried.reply, asking.prepared, (*asking.passed.notes, *noted))
 
     def _read(
@@ -315,7 +322,7 @@ class ModelRouter:
     ) -> Tried:
         """What an answer says. `response` is what LiteLLM makes of it; None where it does not understand it, which is
         the fault `otherwise` if nobody does."""
-        body = None if call.content is None else body_of(call.content)
+        body = None if call.content is None else parse_answer(call.content)
         if body is not None and body.error is not None:
             otherwise = fault_of_body(200, *body.error, self._secrets(call))
         elif response is not None or (body is not None and body.says):
@@ -465,7 +472,7 @@ class _Asking:
         self,
         deployment: Deployment,
         request: Request,
-        prepare: Callable[[str], Prepared],
+        prepare: Callable[[str], PreparedRequest],
         refusals: Refusals,
         forget: Callable[[], None],
     ) -> None:
@@ -480,9 +487,9 @@ class _Asking:
         self._is_thoughtless = False
         self.prepared, self.passed = self._made("")
 
-    def _made(self, refusal: str) -> tuple[Prepared, Passed]:
+    def _made(self, refusal: str) -> tuple[PreparedRequest, TryParameters]:
         made = self._prepare(refusal)
-        return made, Passed(self.deployment, made.options, made.body, self._refusals, made.places, made.messages)
+        return made, TryParameters(self.deployment, made.options, made.body, self._refusals, made.places, made.messages)
 
     def adapts(self, error: Exception, call: Exchange) -> bool:
         """Whether it can be asked in another way after this refusal, in which it then is."""
@@ -491,7 +498,7 @@ class _Asking:
         if refusal := refused_thought(error, left=call.left, answer=call.answer):
             if self._is_thoughtless or not any(message.tool_calls for message in self._request.messages):
                 return False
-            if not misses(refusal):
+            if not misses_reasoning(refusal):
                 self._forget()
             self._is_thoughtless, earlier = True, self.passed
             self.prepared, self.passed = self._made(refusal)
@@ -510,9 +517,9 @@ class _Engine:
 
     # Those that have asked somebody and are not closed since: the last of them closes what they share.
     _open: ClassVar[set[_Engine]] = set()
-    aside: ClassVar[Aside] = Aside()  # where what is large is asked
+    aside: ClassVar[LoopThread] = LoopThread()  # where what is large is asked
 
-    def __init__(self, deployments: list[Deployment], servers: ollama.Servers, variables: Mapping[str, str]) -> None:
+    def __init__(self, deployments: list[Deployment], servers: OllamaServers, variables: Mapping[str, str]) -> None:
         self.is_first = "litellm" not in sys.modules
         _quieten_before_import()
         import litellm
@@ -744,7 +751,7 @@ def _ollama_provider() -> Any:
             given = call["optional_params"]
             answer, notes = await given["servers"].chat(base, headers, given["body"], ask)
             response = type(call["model_response"])(**answer)
-            ollama.note(response, notes)
+            attach_notes(response, notes)
             return response
 
     return Ollama()
@@ -776,7 +783,7 @@ _NO_TOKENS_OPENAI = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens":
 _NO_TOKENS_ANTHROPIC = {"input_tokens": 0, "output_tokens": 0}
 
 
-def _told(tried: Tried, reply: Reply, prepared: Prepared, left_out: Collection[str]) -> Tried:
+def _told(tried: Tried, reply: Reply, prepared: PreparedRequest, left_out: Collection[str]) -> Tried:
     """What came of it, with what is to be said of how it was asked."""
     reply = _without_json_tool(reply)
     reply = replace(reply, content=prepared.read(reply.content))

@@ -29,9 +29,9 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from konstruct_mcp.config.access import is_word_of_an_address
 from konstruct_mcp.config.masking import MASK
 from konstruct_mcp.config.model import Deployment, is_price
-from konstruct_mcp.core.types import Request
-from konstruct_mcp.providers.litellm.parameters import TUNING, Way, named
-from konstruct_mcp.routing.walk import Fault, FaultError, FaultKind
+from konstruct_mcp.core.requests import Request
+from konstruct_mcp.providers.litellm.refusals import TUNING, Way, named_in
+from konstruct_mcp.routing.outcomes import Fault, FaultError, FaultKind
 
 _REASON_LIMIT = 300  # characters of a provider's reason: enough to act on, too little to smuggle a page
 
@@ -370,14 +370,14 @@ def blamed(error: BaseException, passed: Collection[str], *, left: bool, answer:
     chain = list(_chain(error))
     if not left:
         unsupported = next((link for link in chain if type(link).__name__ == "UnsupportedParamsError"), None)
-        return () if unsupported is None else named(_litellms_words(unsupported), passed)
+        return () if unsupported is None else named_in(_litellms_words(unsupported), passed)
     response = _response(chain, answer)
     if response is None or response.status_code not in (400, 422):
         return ()
     said = _said(response)
     if said.mentions(_THOUGHT) or _OF_THE_CONVERSATION.search(said.param or said.message):
         return ()  # which goes by what is in this conversation, and not by a parameter
-    found = named(said.message, [name for name in passed if name in TUNING], said.param)
+    found = named_in(said.message, [name for name in passed if name in TUNING], said.param)
     if not found:
         return ()
     fault = _http_fault(response.status_code, said, (), response.headers, ())
@@ -613,7 +613,7 @@ def _unmade(chain: list[BaseException], request: Request | None) -> Fault:
     said = str(getattr(chain[0], "message", chain[0]))
     if is_unsupported(chain[0]):
         passed = () if request is None else [name for name in request.model_fields_set if name in _MEANING]
-        names = named(_litellms_words(chain[0]), passed) or ("a parameter of the request",)
+        names = named_in(_litellms_words(chain[0]), passed) or ("a parameter of the request",)
         return Fault(FaultKind.UNFIT, reason=f"it does not take {' and '.join(names)}", sent=False)
     if package := _missing_package(chain):
         return Fault(FaultKind.UNMADE, reason=f"needs {package}", sent=False)

@@ -18,13 +18,15 @@ from weakref import WeakKeyDictionary
 
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.config.models import entry, is_number, is_price
-from konstruct_mcp.core.accounts import Quote, exact, to_nusd
-from konstruct_mcp.core.errors import quoted
+from konstruct_mcp.core.budgets import Quote
+from konstruct_mcp.core.messages import Message, ResponseFormat, Tool
+from konstruct_mcp.core.money import NUSD, exact, to_nusd
+from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.schemas import json_bytes
-from konstruct_mcp.core.types import NUSD, Message, Request, ResponseFormat, Tool
-from konstruct_mcp.providers.litellm.forms import is_limit, limit
+from konstruct_mcp.core.text import quoted
+from konstruct_mcp.providers.litellm.profiles.limits import is_output_limit, output_limit
 from konstruct_mcp.providers.litellm.transport import TRANSPORT
-from konstruct_mcp.routing.walk import Facts
+from konstruct_mcp.routing.facts import Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,7 +405,7 @@ def _unboundable(deployment: Deployment, rates: _Rates) -> str:
     if open_ended := [
         key
         for key in deployment.params
-        if key == "extra_query" or not (_CHOOSES_WORDS.fullmatch(key) or _is_of_the_way(key) or is_limit(key))
+        if key == "extra_query" or not (_CHOOSES_WORDS.fullmatch(key) or _is_of_the_way(key) or is_output_limit(key))
     ]:
         return f"has {' and '.join(open_ended)} in its litellm_params, with which a call may cost anything"
     dropped = deployment.params.get("additional_drop_params")
@@ -462,7 +464,7 @@ def quote(deployment: Deployment, request: Request, beside: int = 0) -> Quote:
     """The most that this request can cost there, at a deployment whose prices are known. `beside` is how many bytes go
     out with it that are not in it."""
     tokens = _most_tokens(deployment, request, beside)
-    longest = limit(deployment, entry(deployment), request.max_tokens)
+    longest = output_limit(deployment, entry(deployment), request.max_tokens)
     if longest is None:
         longest = longest_answer(deployment) or _UNKNOWN_LONGEST
     rates = _rates(deployment)

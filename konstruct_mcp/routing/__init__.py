@@ -1,3 +1,1 @@
-"""Which deployment is asked next, and what is known of each one's health. Pure: no I/O, no asyncio, no clock of
-its own.
-"""
+"""Which deployment is asked next, and how well each one is. Pure: no I/O, no asyncio, no clock but the given one."""

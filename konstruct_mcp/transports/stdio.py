@@ -51,8 +51,9 @@ from mcp.types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from konstruct_mcp.core import jsontext
-from konstruct_mcp.core.threads import beside
-from konstruct_mcp.core.types import extent, is_large, scrubbed
+from konstruct_mcp.core.sizes import extent, is_large
+from konstruct_mcp.core.text import scrubbed
+from konstruct_mcp.core.threads import in_thread
 
 _log = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ class _Outbox:
         """Hand over a message, and wait while there are too many: in this order, so that none overtakes another."""
         message = item.message
         if isinstance(message, types.JSONRPCResponse) and is_large(message.result):
-            self._put(await beside(_encoded, message, True))
+            self._put(await in_thread(_encoded, message, True))
         else:
             self.put(message)
         while len(self._unsent) > _MOST_UNSENT and not self._is_ending:
@@ -369,7 +370,7 @@ class _Relay:
         self._outbox.end()
 
     async def _take_long(self, line: bytes) -> None:
-        item = await beside(_read, line)
+        item = await in_thread(_read, line)
         if not (isinstance(item, types.JSONRPCRequest) and str(item.id) in self._taken_back):
             with suppress(anyio.BrokenResourceError):
                 await self._take(item, len(line), is_late=True)

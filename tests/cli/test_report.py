@@ -14,7 +14,9 @@ import pytest
 from support import chromium
 
 from konstruct_mcp.cli.page import page
-from konstruct_mcp.core.types import NUSD, BudgetState, Spend, UsageReport
+from konstruct_mcp.core.budgets import BudgetState
+from konstruct_mcp.core.money import NUSD
+from konstruct_mcp.core.spending import Spend, UsageReport
 
 pytestmark = pytest.mark.timeout(600)  # seconds: the first test may install the browser
 
@@ -75,7 +77,7 @@ def browser_path() -> str:
     except RuntimeError as error:
         if "CI" in os.environ:
             raise
-        pytest.skip(str(error))  # on the machine of somebody who may not install one; never in CI
+        pytest.skip(str(error))  # the one skip: nothing is installed as root on a machine that is not CI's
 
 
 @pytest.fixture

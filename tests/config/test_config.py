@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from konstruct_mcp.config import embedded
 from konstruct_mcp.config.model import Config, Deployment, load_config
 from konstruct_mcp.core.errors import ConfigError
-from konstruct_mcp.core.types import TENANT_ID_RULE
+from konstruct_mcp.core.text import TENANT_ID_RULE
 
 SECRET = "sk-s3cr3t-never-shown"
 PER_MILLION = "is more than a dollar for each token; it is not per million"

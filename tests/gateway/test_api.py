@@ -263,7 +263,7 @@ class TestGroups:
         async with opened(tmp_path, config, {"OPENAI_API_KEY": OPENAI_KEY}) as konstruct:
             groups = konstruct.groups()
             assert [group.name for group in groups] == ["fast", "balanced", "quality"]
-            assert [group.callable for group in groups] == [True, True, True]
+            assert all(any(one.state == "ready" for one in group.deployments) for group in groups)
             quality = konstruct.group("quality")
         assert isinstance(quality, GroupStatus)
         assert quality == groups[2]
@@ -283,7 +283,7 @@ class TestGroups:
             with pytest.raises(AllFailedError):
                 await konstruct.complete(HELLO, model_group="fast")
             fast = konstruct.group("fast")
-        assert not fast.callable
+        assert {one.state for one in fast.deployments} == {"cooling_down"}
         assert fast.deployments[0].reason is not None
         assert fast.deployments[0].reason.startswith("connection failed (refused); tried again in ")
 

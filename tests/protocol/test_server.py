@@ -29,7 +29,9 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.json import JSONSnapshotExtension
 
 from konstruct_mcp import GroupStatus, Konstruct
-from konstruct_mcp.core.types import Completion, Message, Request
+from konstruct_mcp.core.messages import Message
+from konstruct_mcp.core.requests import Request
+from konstruct_mcp.core.results import Completion
 
 
 @pytest.fixture(params=["2026", "2025"])

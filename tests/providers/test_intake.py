@@ -25,7 +25,7 @@ from support.provider_shapes import Finish, OtherWire, Wire
 from support.providers import Answer, Changed, Endless, Provider, Raw, Received, Text
 
 from konstruct_mcp.core.errors import InternalError
-from konstruct_mcp.core.types import Completion
+from konstruct_mcp.core.results import Completion
 from konstruct_mcp.providers.litellm.intake import Intake
 
 pytestmark = pytest.mark.many_cases

@@ -17,8 +17,9 @@ from support.providers import Provider, Raw
 from konstruct_mcp import Konstruct
 from konstruct_mcp.config.model import Deployment, load_config
 from konstruct_mcp.config.models import Models, entry
-from konstruct_mcp.core.accounts import to_nusd
-from konstruct_mcp.core.types import Completion, Request
+from konstruct_mcp.core.money import to_nusd
+from konstruct_mcp.core.requests import Request
+from konstruct_mcp.core.results import Completion
 from konstruct_mcp.providers.prices import Served, Tokens, facts_of, own_cost, quote
 
 LONGEST = 1000  # tokens of an answer, all of them used

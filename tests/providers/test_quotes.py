@@ -22,7 +22,7 @@ from support.provider_tables import PATHS, Bench, Path, bench
 from support.providers import Changed, Text
 
 from konstruct_mcp import InvalidArgumentError, Konstruct
-from konstruct_mcp.core.types import Request
+from konstruct_mcp.core.requests import Request
 
 BUDGET = {"usd": 1000, "per": "total"}
 TENANTS = {"default": {}, "bound": {"budgets": [BUDGET]}}

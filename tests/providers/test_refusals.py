@@ -28,8 +28,8 @@ from konstruct_mcp import (
     UnsupportedError,
 )
 from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.core.types import Attempt
-from konstruct_mcp.providers.litellm.parameters import Refusals
+from konstruct_mcp.core.results import Attempt
+from konstruct_mcp.providers.litellm.refusals import Refusals
 
 pytestmark = pytest.mark.many_cases
 

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from konstruct_mcp.config.model import Config, Deployment, Group, LedgerPlace, RoutingStrategy
 from konstruct_mcp.core import errors
-from konstruct_mcp.core.types import Attempt
-from konstruct_mcp.routing.walk import Answer, Facts, Fault, FaultKind, Hold, Needs, Routes, Try, Walk
+from konstruct_mcp.core.results import Attempt
+from konstruct_mcp.routing.facts import Facts, Needs
+from konstruct_mcp.routing.outcomes import Answer, Fault, FaultKind, TryResult
+from konstruct_mcp.routing.routes import Routes
+from konstruct_mcp.routing.walk import Hold, Try, Walk
 
 K = FaultKind
 Outcome = Answer | Fault
@@ -91,18 +94,18 @@ class World:
         tenant: str | None = None,
     ) -> Walk | str:
         """Walk to the end: the id of the deployment that answered, or the walk if none did."""
-        walk = self.routes.walk(group, needs, self.clock.now + timeout, tenant=tenant)
+        walk = Walk(self.routes, group, needs, self.clock.now + timeout, tenant=tenant)
         tries = walk.tries()
         self.asked, self.waits, self.limits = [], [], []
         outcome: Outcome | None = None
         while True:
             try:
-                attempt = tries.send(outcome)
+                attempt = tries.send(result(outcome))
             except StopIteration:
                 return self.asked[-1] if isinstance(outcome, Answer) else walk
             self.clock.now += attempt.wait_s
             if isinstance(attempt, Hold):
-                assert attempt.ended is None  # there is no other call
+                assert attempt.probed is None  # there is no other call
                 outcome = None
                 continue
             deployment = attempt.deployment
@@ -111,15 +114,34 @@ class World:
             answer = answers.get(deployment.id, OK)
             self.limits.append(attempt.limit_s)
             outcome = answer() if callable(answer) else answer
-            if isinstance(outcome, Fault):
-                walk.attempts.append(Attempt(deployment.name, str(outcome), 1))
 
 
-def step(tries: Generator[Try | Hold, Outcome | None, None], outcome: Outcome | None = None) -> str:
+Steps = Generator[Try | Hold, TryResult | None, None]
+
+
+def result(outcome: Outcome | None) -> TryResult | None:
+    """What a driver sends back for a try that took a millisecond, or for a hold."""
+    return None if outcome is None else TryResult(outcome, 0.001)
+
+
+def step(tries: Steps, outcome: Outcome | None = None) -> str:
     """The id of the deployment that is to be asked next."""
-    attempt = tries.send(outcome)
+    attempt = tries.send(result(outcome))
     assert isinstance(attempt, Try)
     return attempt.deployment.id
+
+
+class Waiting:
+    """A driver that waits for the probe of a hold, and is told when it is over."""
+
+    def __init__(self, routes: Routes, hold: Try | Hold) -> None:
+        assert isinstance(hold, Hold)
+        assert hold.probed is not None
+        self.is_over = False
+        routes.health.when_probe_ends(hold.probed, self.end)
+
+    def end(self) -> None:
+        self.is_over = True
 
 
 def quality_and_fast(**fields: object) -> Config:
@@ -202,6 +224,19 @@ def test_when_all_fail_the_error_names_each_and_why() -> None:
         "try again later or use another group"
     )
     assert len(error.attempts) == 5
+
+
+def test_a_walk_records_each_failed_try_and_how_long_it_took() -> None:
+    world = World(quality_and_fast())
+    walk = Walk(world.routes, "quality", Needs(), world.clock.now + 300)
+    tries = walk.tries()
+    step(tries)
+    tries.send(TryResult(Fault(K.SERVER_ERROR, "HTTP 500"), 0.2504))
+    tries.send(TryResult(Fault(K.AUTH), 2))
+    assert walk.attempts == (
+        Attempt("openai/quality-1", "server error (HTTP 500)", 250),
+        Attempt("openai/quality-1", "key refused", 2000),
+    )
 
 
 def test_a_bad_request_goes_nowhere_else() -> None:
@@ -291,7 +326,7 @@ class TestCooldown:
     def test_calls_under_way_take_the_word_of_others_while_somebody_else_is_left(self) -> None:
         world = World(quality_and_fast())
         down = Fault(K.SERVER_ERROR)
-        calls = [world.routes.walk("quality", Needs(), world.clock.now + 300).tries() for _ in range(10)]
+        calls = [Walk(world.routes, "quality", Needs(), world.clock.now + 300).tries() for _ in range(10)]
         assert [step(call) for call in calls] == ["quality/1"] * 10
         assert [step(call, down) for call in calls] == ["quality/1"] * 3 + ["quality/2"] * 7
         assert [step(call, down) for call in calls[:3]] == ["quality/2"] * 3
@@ -299,34 +334,34 @@ class TestCooldown:
     async def test_where_nobody_else_is_left_they_share_their_retries(self) -> None:
         world = World(conf([Group("a", "", (dep("a", 1),))]))
         down = Fault(K.SERVER_ERROR)
-        calls = [world.routes.walk("a", Needs(), world.clock.now + 300).tries() for _ in range(10)]
+        calls = [Walk(world.routes, "a", Needs(), world.clock.now + 300).tries() for _ in range(10)]
         assert [step(call) for call in calls] == ["a/1"] * 10
-        waiting = [call.send(down) for call in calls]
+        waiting = [call.send(result(down)) for call in calls]
         assert [isinstance(one, Hold) for one in waiting] == [False] * 3 + [True] * 7
         world.clock.now += 1
         assert step(calls[3]) == "a/1"  # for them all
         held = [call.send(None) for call in calls[4:]]
-        assert all(isinstance(one, Hold) and one.ended is not None for one in held)
+        assert all(isinstance(one, Hold) and one.probed is not None for one in held)
         with pytest.raises(StopIteration):
-            calls[3].send(OK)
+            calls[3].send(result(OK))
         assert [step(call) for call in calls[4:]] == ["a/1"] * 6
 
     async def test_a_shared_retry_that_is_given_up_is_taken_up_by_one_of_the_others(self) -> None:
         world = World(conf([Group("a", "", (dep("a", 1),))]))
-        calls = [world.routes.walk("a", Needs(), world.clock.now + 300).tries() for _ in range(7)]
+        calls = [Walk(world.routes, "a", Needs(), world.clock.now + 300).tries() for _ in range(7)]
         assert [step(call) for call in calls] == ["a/1"] * 7
         for call in calls:
-            call.send(Fault(K.SERVER_ERROR))
+            call.send(result(Fault(K.SERVER_ERROR)))
         world.clock.now += 1
         first, second, *others = calls[3:]
         assert step(first) == "a/1"
         assert all(isinstance(call.send(None), Hold) for call in (second, *others))
         first.close()
         assert step(second) == "a/1"
-        holds = [call.send(None) for call in others]
+        waiting = [Waiting(world.routes, call.send(None)) for call in others]
         with pytest.raises(StopIteration):
-            second.send(OK)
-        assert all(isinstance(hold, Hold) and hold.ended is not None and hold.ended.is_set() for hold in holds)
+            second.send(result(OK))
+        assert all(one.is_over for one in waiting)
 
     def test_a_config_that_keeps_a_deployment_keeps_its_health(self) -> None:
         world = World(quality_and_fast())
@@ -349,14 +384,8 @@ class TestLookingAgain:
         assert {world.routes.state(one)[0] for one in world.config.groups["a"].deployments} == {"cooling_down"}
         return world
 
-    def call(self, world: World) -> Generator[Try | Hold, Outcome | None, None]:
-        return world.routes.walk("a", Needs(), world.clock.now + 300).tries()
-
-    @staticmethod
-    def is_over(hold: Try | Hold) -> bool:
-        assert isinstance(hold, Hold)
-        assert hold.ended is not None
-        return hold.ended.is_set()
+    def call(self, world: World) -> Steps:
+        return Walk(world.routes, "a", Needs(), world.clock.now + 300).tries()
 
     def test_a_call_asks_each_once_in_order_and_the_first_that_is_back_answers(self) -> None:
         world = self.world(3)
@@ -379,31 +408,31 @@ class TestLookingAgain:
         world = self.world(1)
         asking, waiting, third = (self.call(world) for _ in range(3))
         assert step(asking) == "a/1"
-        holds = [waiting.send(None), third.send(None)]
-        assert [self.is_over(hold) for hold in holds] == [False, False]
+        holds = [Waiting(world.routes, call.send(None)) for call in (waiting, third)]
+        assert [hold.is_over for hold in holds] == [False, False]
         with pytest.raises(StopIteration):
-            asking.send(OK)
-        assert [self.is_over(hold) for hold in holds] == [True, True]
+            asking.send(result(OK))
+        assert [hold.is_over for hold in holds] == [True, True]
         assert [step(waiting), step(third)] == ["a/1", "a/1"]
 
     async def test_where_it_is_still_down_they_wait_for_a_look_that_is_due_soon_and_are_told_so(self) -> None:
         world = self.world(1)
-        walk = world.routes.walk("a", Needs(), world.clock.now + 300)
+        walk = Walk(world.routes, "a", Needs(), world.clock.now + 300)
         asking, waiting = self.call(world), walk.tries()
         step(asking)
         assert isinstance(next(waiting), Hold)
         with pytest.raises(StopIteration):
-            asking.send(self.DOWN)
+            asking.send(result(self.DOWN))
         due = waiting.send(None)
         assert isinstance(due, Hold)
         assert due.wait_s == pytest.approx(0.1)
         world.clock.now += due.wait_s
         assert step(waiting) == "a/1"
         with pytest.raises(StopIteration):
-            waiting.send(self.DOWN)
+            waiting.send(result(self.DOWN))
         assert str(walk.failure()).startswith('all_failed: no deployment of "a" or its fallbacks answered: ')
         world.walk("a", {"a/1": self.DOWN})  # 0.2 s later
-        other = world.routes.walk("a", Needs(), world.clock.now + 300)
+        other = Walk(world.routes, "a", Needs(), world.clock.now + 300)
         assert list(other.tries()) == []
         assert str(other.failure()) == (
             'unavailable: nothing in "a" or its fallbacks can be called now: openai/a-1: not tried, connection failed; '
@@ -437,7 +466,7 @@ class TestLookingAgain:
         assert [step(hanging), step(finding)] == ["a/1", "a/2"]
         assert isinstance(waiting.send(None), Hold)
         with pytest.raises(StopIteration):
-            finding.send(OK)
+            finding.send(result(OK))
         assert step(waiting) == "a/2"
 
     async def test_a_look_that_takes_longer_than_a_failure_did_keeps_nobody_waiting(self) -> None:
@@ -616,9 +645,9 @@ def test_nothing_to_call_is_said_with_each_reason() -> None:
 
 def test_a_limit_holds_for_calls_at_once_and_for_retries() -> None:
     world = World(conf([Group("a", "", (dep("a", 1, rpm=1),))]))
-    assert step(world.routes.walk("a", Needs(), world.clock.now + 9).tries()) == "a/1"
+    assert step(Walk(world.routes, "a", Needs(), world.clock.now + 9).tries()) == "a/1"
     world = World(conf([Group("a", "", (dep("a", 1, rpm=2),))]))
-    held = [world.routes.walk("a", Needs(), world.clock.now + 9).tries() for _ in range(3)]
+    held = [Walk(world.routes, "a", Needs(), world.clock.now + 9).tries() for _ in range(3)]
     assert [next(tries, None) is not None for tries in held] == [True, True, False]
     world = World(conf([Group("a", "", (dep("a", 1, rpm=2),))]))
     world.walk("a", {"a/1": Fault(K.SERVER_ERROR)})
@@ -671,7 +700,7 @@ class TestLatencyBasedRouting:
 
     def test_calls_at_once_spread_while_nothing_is_known(self) -> None:
         world = self.world()
-        walks = [world.routes.walk("a", Needs(), world.clock.now + 9).tries() for _ in range(2)]
+        walks = [Walk(world.routes, "a", Needs(), world.clock.now + 9).tries() for _ in range(2)]
         asked = set()
         for tries in walks:
             asked.add(step(tries))
@@ -706,10 +735,10 @@ def test_simple_shuffle_follows_weights_or_else_limits(
 class TestLeastBusy:
     def test_it_asks_whoever_has_the_fewest_calls_under_way(self) -> None:
         world = strategy("least-busy", dep("a", 1, order=1), dep("a", 2, order=1))
-        first, second, third = (world.routes.walk("a", Needs(), world.clock.now + 9).tries() for _ in range(3))
+        first, second, third = (Walk(world.routes, "a", Needs(), world.clock.now + 9).tries() for _ in range(3))
         assert [step(first), step(second)] == ["a/1", "a/2"]
         with pytest.raises(StopIteration):
-            second.send(Answer(latency_s=99, tokens=1))  # however long it took
+            second.send(result(Answer(latency_s=99, tokens=1)))  # however long it took
         assert step(third) == "a/2"
 
     def test_those_that_are_as_busy_take_turns(self) -> None:
@@ -850,7 +879,7 @@ def test_a_try_given_up_from_outside_leaves_no_trace() -> None:
     world = World(quality_and_fast())
     deployment = world.config.groups["quality"].deployments[0]
     for _ in range(9):
-        tries = world.routes.walk("quality", Needs(), world.clock.now + 9).tries()
+        tries = Walk(world.routes, "quality", Needs(), world.clock.now + 9).tries()
         assert step(tries) == deployment.id
         tries.close()
     assert world.routes.state(deployment) == ("ready", None)

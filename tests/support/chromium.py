@@ -1,4 +1,7 @@
-"""A real browser for pages: headless Chromium, found on the machine or installed from its distribution."""
+"""A real browser for pages: headless Chromium, found on the machine. In CI it is installed where there is none.
+
+On anybody else's machine nothing is installed: that takes root, and who runs the tests has not been asked.
+"""
 
 from __future__ import annotations
 
@@ -85,16 +88,20 @@ addEventListener('message', event => {
 
 
 def executable() -> str:
-    """The path of a Chromium; installs one where that is possible.
+    """The path of a Chromium. Where `CI` is set, one is installed if there is none and that is possible.
 
     Raises:
-        RuntimeError: there is none.
+        RuntimeError: there is none; it says how to get one.
     """
-    if (found := _found()) is None:
+    if (found := _found()) is None and "CI" in os.environ:
         _install()
         found = _found()
     if found is None:
-        raise RuntimeError(f"no Chromium: put one of {', '.join(_NAMES)} on PATH, or its path into $CHROMIUM")
+        raise RuntimeError(
+            "no browser for the page of `usage --html`: install Chromium or Chrome (on Debian and Ubuntu: "
+            f"sudo apt-get install chromium), so that one of {', '.join(_NAMES)} is on PATH, or put its path into "
+            "CHROMIUM"
+        )
     return found
 
 

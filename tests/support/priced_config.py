@@ -9,7 +9,7 @@ from support.databases import Database
 from support.default_groups import entry
 from support.providers import Provider
 
-from konstruct_mcp.core.accounts import Call, Charge
+from konstruct_mcp.core.spending import Call, Charge
 
 INPUT_NUSD, OUTPUT_NUSD = 1_000, 2_000  # nano-dollars per token
 Accounted = Callable[..., dict[str, Any]]

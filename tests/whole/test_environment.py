@@ -35,7 +35,7 @@ from support.stdio_lines import SERVER, Process
 
 from konstruct_mcp import BudgetExceededError, Konstruct
 from konstruct_mcp.config.model import load_config
-from konstruct_mcp.core.accounts import Call
+from konstruct_mcp.core.spending import Call
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.ledger.migrations import upgrade
 

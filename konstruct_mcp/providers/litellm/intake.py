@@ -20,8 +20,8 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
-from konstruct_mcp.providers.litellm.bodies import lightened
-from konstruct_mcp.routing.walk import Fault, FaultError, FaultKind
+from konstruct_mcp.providers.litellm.answers.bounds import lightened
+from konstruct_mcp.routing.outcomes import Fault, FaultError, FaultKind
 
 ENCODINGS = "gzip, deflate"  # that are asked for: those which can be unpacked in steps
 _STEP = 2**14  # bytes that are worked on at once

@@ -29,12 +29,12 @@ from konstruct_mcp.config.model import Deployment, is_price
 from konstruct_mcp.config.models import entry
 from konstruct_mcp.core.fairness import Step, turn
 from konstruct_mcp.core.schemas import set_apart
-from konstruct_mcp.providers.litellm.forms import SHAPED
+from konstruct_mcp.providers.litellm.formats.openai_responses import correct_tools, input_items
 from konstruct_mcp.providers.litellm.intake import ENCODINGS, Intake
-from konstruct_mcp.providers.litellm.items import items_of, with_its_tools
 from konstruct_mcp.providers.litellm.pools import Connections
+from konstruct_mcp.providers.litellm.profiles.profile import SHAPED
 from konstruct_mcp.providers.litellm.transport import TRANSPORT, Transport
-from konstruct_mcp.routing.walk import Fault, FaultError, FaultKind
+from konstruct_mcp.routing.outcomes import Fault, FaultError, FaultKind
 
 # These, Anthropic and Ollama count the tokens of their answers, and LiteLLM fetches nothing for a request to them.
 _OPENAI = ("openai", "embedded")
@@ -862,7 +862,7 @@ def _speak_responses() -> None:
     @functools.wraps(convert)
     def converted(self: Any, messages: Any, **manner: Any) -> Any:
         call = exchange.get()
-        return convert(self, messages, **manner) if call is None else items_of(messages, call.outputs)
+        return convert(self, messages, **manner) if call is None else input_items(messages, call.outputs)
 
     @functools.wraps(transform)
     def transformed(*args: Any, **kwargs: Any) -> Any:
@@ -872,7 +872,7 @@ def _speak_responses() -> None:
             return request
         if beyond := {key: value for key, value in extra.items() if key not in request}:
             request["extra_body"] = beyond  # what LiteLLM does not know, and leaves out
-        return with_its_tools(request)
+        return correct_tools(request)
 
     loose.convert_chat_completion_messages_to_responses_api = converted
     loose.transform_request = transformed

@@ -1,0 +1,1 @@
+"""How each part of a request is written for the API that a deployment is asked through."""

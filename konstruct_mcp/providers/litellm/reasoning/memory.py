@@ -1,0 +1,153 @@
+"""The reasoning behind tool calls, kept in memory until the calls come back as history.
+
+A model that calls tools is amid its reasoning, and some providers refuse its next turn without it: Claude its signed
+thinking, DeepSeek and Kimi `reasoning_content`, the Responses API its items. An assistant that speaks OpenAI's format
+has no place for these. So they are kept here and put back (`history`) when the calls come back:
+
+- for the same tenant only;
+- for a deployment that asks the same model with the same settings only;
+- by the id of the call and, unless that id is surely unique, also by all that was said before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from konstruct_mcp.config.model import Deployment
+from konstruct_mcp.core.messages import Message, ToolCall
+from konstruct_mcp.core.shares import Shares
+
+SIGNATURE = "__thought__"  # LiteLLM puts Gemini's signature behind this into the id of a call
+_KEPT_S, _MOST_CHARS, _MOST_CHARS_OF_ONE = 3600.0, 32_000_000, 2_000_000
+_LEAST_CHARS = 1000  # that an entry counts at least, which bounds the number of entries
+_ALPHANUMERIC = re.compile(r"[A-Za-z0-9]{16,}")
+
+
+class ReasoningMemory:
+    """The reasoning behind the tool calls of the last hour.
+
+    It holds 32 million characters in all, and two million of one answer; where there is no more room, the tenant with
+    the most loses its oldest.
+    """
+
+    def __init__(self) -> None:
+        self._thoughts: Shares[bytes, Mapping[str, Any]] = Shares(_MOST_CHARS, _KEPT_S)
+
+    def keep(
+        self,
+        tenant: str,
+        deployment: Deployment,
+        messages: Iterable[Message],
+        calls: Sequence[ToolCall],
+        reasoning: Mapping[str, Any],
+    ) -> None:
+        """Keep the reasoning of this deployment that led, after these messages, to these calls."""
+        chars = len(json.dumps(reasoning)) if calls and reasoning else 0
+        if 0 < chars <= _MOST_CHARS_OF_ONE:
+            size = max(_LEAST_CHARS, chars // len(calls) + 1)
+            for key in _keys(_origin(tenant, deployment), calls, _ConversationDigest(messages)):
+                self._thoughts.keep(tenant, key, reasoning, size)
+
+    def recall(self, tenant: str, deployment: Deployment, messages: Sequence[Message]) -> Recalled:
+        """The kept reasoning that belongs to this deployment's calls in these messages."""
+        if not self._thoughts:
+            return Recalled(tuple(None for message in messages if message.tool_calls))
+        found = []
+        for keys in _turns(tenant, deployment, messages):
+            thoughts = [thought for key in keys if (thought := self._thoughts.get(key)) is not None]
+            found.append(thoughts[0] if thoughts else None)
+        return Recalled(tuple(found))
+
+    def forget(self, tenant: str, deployment: Deployment, messages: Sequence[Message]) -> None:
+        """Drop the reasoning in these messages, which the deployment does not take back."""
+        for keys in _turns(tenant, deployment, messages):
+            for key in keys:
+                self._thoughts.drop(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """The reasoning that belongs into a conversation.
+
+    It is looked up once for a try, so that the tokens that are reserved are those that are sent.
+
+    Attributes:
+        turns: for each turn with tool calls, the reasoning behind them by message field; None where there is none.
+    """
+
+    turns: tuple[Mapping[str, Any] | None, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Its length as JSON, in bytes."""
+        return sum(len(json.dumps(thought, ensure_ascii=False).encode()) for thought in self.turns if thought)
+
+
+def _turns(tenant: str, deployment: Deployment, messages: Sequence[Message]) -> Iterator[Iterator[bytes]]:
+    """For each turn with tool calls, the keys of these calls; to be read one after another."""
+    origin, before = _origin(tenant, deployment), _ConversationDigest(messages)
+    for place, message in enumerate(messages):
+        if message.tool_calls:
+            yield _keys(origin, message.tool_calls, before, place)
+
+
+def _keys(
+    origin: bytes, calls: Iterable[ToolCall], before: _ConversationDigest, place: int | None = None
+) -> Iterator[bytes]:
+    """The key of each call. Some servers number their calls from 1 in each conversation, so that the key of a call
+    without a unique id holds all that was said before it too."""
+    for call in calls:
+        said_before = b"" if _has_unique_id(call) else before.until(place)
+        yield hashlib.blake2b(
+            b"\n".join((origin, said_before, json.dumps(_normalized(call)).encode())), digest_size=32
+        ).digest()
+
+
+class _ConversationDigest:
+    """A digest of all that was said up to a place in a conversation, computed only as far as it is asked for."""
+
+    def __init__(self, messages: Iterable[Message]) -> None:
+        self._messages = iter(messages)
+        self._said, self._place = hashlib.blake2b(digest_size=32), 0
+
+    def until(self, place: int | None) -> bytes:
+        """The digest of the messages before this place, which must not be before the last one asked for; None for all
+        of them."""
+        for message in islice(self._messages, None if place is None else place - self._place):
+            content = message.content or ""
+            parts = content if isinstance(content, str) else [part.model_dump(exclude_none=True) for part in content]
+            calls = [_normalized(call) for call in message.tool_calls or ()]
+            said = json.dumps([message.role, message.name, parts, calls, message.tool_call_id])
+            self._said.update(said.encode() + b"\n")
+            self._place += 1
+        return self._said.digest()
+
+
+def _normalized(call: ToolCall) -> tuple[str, str, str]:
+    """A call, equal for equal arguments in whichever way they are spaced."""
+    arguments = call.function.arguments
+    with contextlib.suppress(ValueError, RecursionError):
+        arguments = json.dumps(json.loads(arguments), sort_keys=True)
+    return call.id, call.function.name, arguments
+
+
+def _has_unique_id(call: ToolCall) -> bool:
+    """Whether no other call can have the same id; false where that is in doubt."""
+    id_ = call.id.partition(SIGNATURE)[0].replace(call.function.name, " ").replace("-", "")
+    return any(
+        sum(map(str.isdigit, run)) >= 3 and sum(map(str.isalpha, run)) >= 3 and len(set(run)) >= 8
+        for run in _ALPHANUMERIC.findall(id_)
+    )
+
+
+def _origin(tenant: str, deployment: Deployment) -> bytes:
+    """A digest of the tenant and of all settings of the deployment: equal where the same model is asked, at the same
+    place, on the same account, in the same way."""
+    return hashlib.sha256(repr((tenant, sorted(deployment.params.items()))).encode()).digest()

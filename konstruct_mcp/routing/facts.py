@@ -1,0 +1,74 @@
+"""What is known of a deployment's model, and what a request needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a deployment's model, from the config first and the tables of model data second.
+
+    None stands for what is unknown.
+
+    Attributes:
+        input_cost, output_cost: US dollars per token.
+        context_window, longest_answer: tokens.
+        retires: the ISO date on which its provider shuts it down.
+        supports: a capability (`tools`, `vision`, `structured_output`) → whether it has it, where that is known.
+        free: whether every price is 0.
+        unboundable: why the most that a call can cost cannot be told, as the end of a sentence; empty where it can.
+    """
+
+    input_cost: float | None = None
+    output_cost: float | None = None
+    context_window: int | None = None
+    longest_answer: int | None = None
+    retires: str | None = None
+    supports: Mapping[str, bool] = field(default_factory=dict)
+    free: bool = False
+    unboundable: str = ""
+
+    @property
+    def missing_prices(self) -> tuple[str, ...]:
+        """The keys of the config that would give the prices that are unknown."""
+        prices = {"input_cost_per_token": self.input_cost, "output_cost_per_token": self.output_cost}
+        return tuple(key for key, price in prices.items() if price is None)
+
+    @property
+    def why_no_budget(self) -> str:
+        """Why a tenant with a budget cannot use it, as the end of a sentence; empty where one can."""
+        if missing := self.missing_prices:
+            return f"has no price ({', '.join(missing)}), which a budget needs"
+        return "" if self.free else self.unboundable
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a request needs of a deployment.
+
+    Attributes:
+        tokens: about how many tokens the request and its answer have.
+        input_tokens: about how many tokens the request has.
+    """
+
+    tools: bool = False
+    vision: bool = False
+    structured_output: bool = False
+    tokens: int = 0
+    input_tokens: int = 0
+
+    def missing(self, facts: Facts) -> str | None:
+        """The argument that the deployment does not support, or None.
+
+        A response format must be known to work: a schema that is silently ignored breaks the caller. Tools and images
+        are refused only where they are known not to work.
+        """
+        if self.structured_output and not facts.supports.get("structured_output", False):
+            return "response_format"
+        if self.tools and facts.supports.get("tools") is False:
+            return "tools"
+        if self.vision and facts.supports.get("vision") is False:
+            return "images"
+        return None
