@@ -30,8 +30,8 @@ from zlib import crc32
 
 import pytest
 from support.databases import Database, PostgreSQL, sqlite
-from support.forked_server import Nursery
-from support.priced_config import Accounted, accounted
+from support.fork_server import ForkServer
+from support.priced_config import MakeConfig, priced_config
 from support.providers import Provider
 
 _ONE_IN = 4
@@ -105,16 +105,16 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery | None]:
-    """None where a process cannot be forked and watched so: there each server starts by itself."""
+def fork_server() -> Iterator[ForkServer | None]:
+    """The process that servers are forked from; None where the system cannot do that, and each starts by itself."""
     if hasattr(os, "pidfd_open"):
-        with Nursery() as started:
+        with ForkServer() as started:
             yield started
     else:
         yield None
 
 
 @pytest.fixture
-def priced(database: Database, openai: Provider, anthropic: Provider, ollama: Provider) -> Accounted:
-    """Makes the config whose calls cost what a test can reckon, over this test's database and providers."""
-    return partial(accounted, database, openai, anthropic, ollama)
+def priced(database: Database, openai: Provider, anthropic: Provider, ollama: Provider) -> MakeConfig:
+    """Makes a config whose prices a test can reckon with, over this test's database and providers."""
+    return partial(priced_config, database, openai, anthropic, ollama)

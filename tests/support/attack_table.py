@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from support.attacks import MB, MODELS, Attack
-from support.default_groups import HELLO, IMAGE, by
+from support.default_groups import HELLO, IMAGE, schema_format
 from support.providers import Answer, Changed, Hang, Raw, Status, Text
 
 # -- callers -----------------------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ CYCLE = {
 
 
 def as_format(schema: Any) -> dict[str, Any]:
-    return {"response_format": by(schema)}
+    return {"response_format": schema_format(schema)}
 
 
 def as_tool(schema: Any, times: int = 1) -> dict[str, Any]:

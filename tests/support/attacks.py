@@ -20,7 +20,7 @@ from typing import Any, Literal, Self
 from support.databases import sqlite
 from support.default_groups import HELLO, entry, reaching, write
 from support.providers import Answer, Provider, Text
-from support.stdio_lines import Process, call
+from support.stdio_lines import ServerProcess, call
 
 USD = 0.05  # the budget of each tenant; each attack has its own
 MB = 2**20
@@ -152,9 +152,9 @@ class AttackedServer:
         }
         watched = Path(__file__).parent / "watched_server.py"
         self.server = self._stack.enter_context(
-            Process(
+            ServerProcess(
                 write(self._folder, config),
-                command=[sys.executable, str(watched), "loop", str(self._pauses)],
+                command=[sys.executable, str(watched), "pauses", str(self._pauses)],
                 stderr=self._folder / "stderr",
             )
         )
