@@ -32,7 +32,7 @@ from support.default_groups import (
     opened,
     write,
 )
-from support.forked_server import Nursery
+from support.fork_server import ForkServer
 from support.providers import (
     Answer,
     ContentPolicy,
@@ -49,7 +49,7 @@ from support.providers import (
     Text,
     Truncated,
 )
-from support.stdio_lines import Process
+from support.stdio_lines import ServerProcess
 
 from konstruct_mcp import Konstruct
 from konstruct_mcp.providers.litellm.calls import CallSettings, call_settings
@@ -883,11 +883,11 @@ def test_headers_of_openais_client_are_sent_as_headers(
     value: str,
     openai: Provider,
     tmp_path: Path,
-    nursery: Nursery | None,
+    fork_server: ForkServer | None,
 ) -> None:
     gpt = {"model": "openai/gpt-4o", "api_base": openai.url, "api_key": "k", **params}
     config = write(tmp_path, {"model_list": [entry("gpt", gpt)]})
-    with Process(config, environ={"XDG_DATA_HOME": str(tmp_path), **environ}, nursery=nursery) as server:
+    with ServerProcess(config, environ={"XDG_DATA_HOME": str(tmp_path), **environ}, fork_server=fork_server) as server:
         server.initialize()
         assert not server.complete("gpt")["isError"]
     [request] = openai.requests

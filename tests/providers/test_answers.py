@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.default_groups import HELLO, entry, opened, reaching
-from support.provider_formats import OtherWire, Wire
+from support.provider_shapes import OtherWire, Wire
 from support.providers import Changed, Provider, Raw, Text
 
 from konstruct_mcp.config.model import Deployment

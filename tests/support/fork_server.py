@@ -1,9 +1,10 @@
 """Servers that start in a tenth of a second: forked from a process that has imported everything already.
 
-What runs is the product, from `main` on; only the imports, which take three seconds of every other start, are made
-once. Run as a script it is that process: each message on its socket brings an environment, arguments and three file
-descriptors, and is answered with the id of the process that now serves on them; or it brings such an id, and is
-answered with how that process ended.
+What runs is the product, from `main` on. Only its imports, which take three seconds of any other start, are made once.
+
+Run as a script this is the process that they are forked from. It takes two kinds of messages on its socket: an
+environment, arguments and three file descriptors, answered with the id of the process that now serves on them; and the
+id of such a process, answered with its exit status.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ from typing import IO, Any, Self, cast
 CHUNK = 2**16
 
 
-class Nursery:
-    """The process that the others are forked from. `within` comes before its command."""
+class ForkServer:
+    """The process that servers are forked from; a context manager.
+
+    Args:
+        within: what comes before its command, such as `unshare`.
+    """
 
     def __init__(self, within: Sequence[str] = ()) -> None:
         self._within = within
@@ -75,7 +80,7 @@ class Nursery:
             return self._answer()
 
     def _answer(self) -> int:
-        assert select.select([self._socket], [], [], 60)[0], "the nursery does not answer"
+        assert select.select([self._socket], [], [], 60)[0], "the fork server does not answer"
         return int(self._socket.recv(CHUNK))
 
 
@@ -85,11 +90,13 @@ def _sockets() -> tuple[int, int]:
 
 
 class _Child:
-    """As much of a Popen as `lines.Process` uses."""
+    """As much of a Popen as `ServerProcess` uses."""
 
-    def __init__(self, nursery: Nursery, pid: int, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> None:
+    def __init__(
+        self, fork_server: ForkServer, pid: int, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
+    ) -> None:
         self.pid, self.stdin, self.stdout, self.stderr = pid, stdin, stdout, stderr
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._alive: int | None = os.pidfd_open(pid)
         self._status = 0
 
@@ -107,36 +114,44 @@ class _Child:
                 raise subprocess.TimeoutExpired("a forked server", timeout)
             os.close(self._alive)
             self._alive = None
-            self._status = self._nursery.status(self.pid)
+            self._status = self._fork_server.status(self.pid)
         return self._status
 
 
-def main(nursery: socket.socket) -> None:
+def main(asking: socket.socket) -> None:
     _import_everything()
     while True:
-        message, descriptors, _, _ = socket.recv_fds(nursery, CHUNK, 3)
+        message, descriptors, _, _ = socket.recv_fds(asking, CHUNK, 3)
         if not message:
-            return
+            os._exit(0)  # what was imported would take a second to clear away
         order = json.loads(message)
         if "ended" in order:
             _, status = os.waitpid(order["ended"], 0)
-            nursery.send(str(os.waitstatus_to_exitcode(status)).encode())
+            asking.send(str(os.waitstatus_to_exitcode(status)).encode())
             continue
         pid = os.fork()
         if pid == 0:
-            nursery.close()
+            asking.close()
             _serve(order["environ"], order["arguments"], descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-        nursery.send(str(pid).encode())
+        asking.send(str(pid).encode())
 
 
 def _import_everything() -> None:
+    """Import what a server imports until it has answered its first call: whatever is missing here is imported again in
+    each of them."""
     from konstruct_mcp.ledger import store  # noqa: F401
+    from konstruct_mcp.protocol import server  # noqa: F401
     from konstruct_mcp.providers.litellm.engine import set_environment
+    from konstruct_mcp.transports.stdio import serve  # noqa: F401
 
     set_environment()
+    import anyio._backends._asyncio  # noqa: F401
     import openai  # noqa: F401
+    import sqlalchemy.dialects.sqlite  # noqa: F401
+    from alembic import command, config  # noqa: F401  # which make the tables of a new ledger
+    from litellm import router as litellms  # noqa: F401
     from litellm.llms.anthropic.chat import handler, transformation  # noqa: F401
     from litellm.llms.openai import openai as provider  # noqa: F401
 

@@ -1,26 +1,22 @@
-"""What benchmarks/soak.py takes for wrong: its short form, which tests/test_readme.py runs, must find nothing."""
+"""What benchmarks/soak.py takes for wrong. Its short form is run with the other commands of the README."""
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from soak import FULL, Found
+from soak_client import Rest
 
-SOAK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/soak.py"), run_name="soak")
-FULL = 20_000
 NAMES = {"serve": 1, "MainThread": 1}
-FIRST = SOAK["Rest"](2_000, 90.0, 11.0, 280_000_000, 22, 6, 10, 7, 8, 1_600_000, NAMES)
+FIRST = Rest(2_000, 90.0, 11.0, 280_000_000, 22, 6, 10, 7, 8, 1_600_000, NAMES)
 LAST = replace(FIRST, calls=FULL, memory=285_000_000, blocks=1_615_000, kept=58)
 
 
-def judged(last: Any, calls: int = FULL) -> list[str]:
+def judged(last: Rest, calls: int = FULL) -> list[str]:
     """What is wrong when a run with 50 in flight began as `FIRST` and ended so."""
-    found = SOAK["Found"](
-        rests=[replace(FIRST, calls=0), replace(FIRST, calls=calls // 10), replace(last, calls=calls)]
-    )
+    found = Found(rests=[replace(FIRST, calls=0), replace(FIRST, calls=calls // 10), replace(last, calls=calls)])
     found.judge(calls, 50)
     return list(found.wrong)
 

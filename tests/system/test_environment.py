@@ -27,11 +27,11 @@ from support.commands import Ran, run
 from support.databases import Database, sqlite
 from support.default_groups import HELLO, opened, write
 from support.file_systems import fill, inside, is_mounting, needs_mounts, read_only, small, with_mounts
-from support.forked_server import Nursery
-from support.priced_config import COST_NUSD, OUTPUT_NUSD, Accounted, accounted
+from support.fork_server import ForkServer
+from support.priced_config import COST_NUSD, OUTPUT_NUSD, MakeConfig, priced_config
 from support.processes import WAIT_S, wait_for
 from support.providers import Gate, Provider
-from support.stdio_lines import SERVER, Process
+from support.stdio_lines import SERVER, ServerProcess
 
 from konstruct_mcp import BudgetExceededError, Konstruct
 from konstruct_mcp.config.reading import load_config
@@ -170,14 +170,14 @@ def mounts(folder: Path) -> list[str]:
 @pytest.fixture
 def config(tmp_path: Path, openai: Provider, anthropic: Provider, ollama: Provider) -> Path:
     """Of calls that nobody's budget pays for, and of one tenant that has one."""
-    return write(tmp_path, accounted(None, openai, anthropic, ollama, allow_unknown=True, tenants=LIMITED))
+    return write(tmp_path, priced_config(None, openai, anthropic, ollama, allow_unknown=True, tenants=LIMITED))
 
 
 @dataclass(frozen=True)
 class Mounted:
-    """A nursery whose servers see the mounts in `folder`; where none may be made, it does without."""
+    """A fork server whose servers see the mounts in `folder`; where none may be made, it does without."""
 
-    nursery: Nursery | None
+    fork_server: ForkServer | None
     folder: Path
 
 
@@ -197,13 +197,13 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
     if not hasattr(os, "pidfd_open"):
         yield Mounted(None, folder)
         return
-    with Nursery(with_mounts(*commands) if is_mounting() else ()) as nursery:
-        yield Mounted(nursery, folder)
+    with ForkServer(with_mounts(*commands) if is_mounting() else ()) as fork_server:
+        yield Mounted(fork_server, folder)
 
 
-def started(nursery: Nursery | None, environ: Mapping[str, str], *arguments: str) -> Any:
-    if nursery is not None:
-        return nursery.start(environ, arguments)
+def started(fork_server: ForkServer | None, environ: Mapping[str, str], *arguments: str) -> Any:
+    if fork_server is not None:
+        return fork_server.start(environ, arguments)
     pipe = subprocess.PIPE
     return subprocess.Popen([*SERVER, *arguments], env=dict(environ), stdin=pipe, stdout=pipe, stderr=pipe)
 
@@ -215,13 +215,13 @@ def ended(process: Any) -> Ran:
     return Ran(process.wait(WAIT_S), out, err)
 
 
-def total(server: Process) -> int:
+def total(server: ServerProcess) -> int:
     """How many calls the ledger has, by the server that reads it."""
     result = server.answer(server.send("resources/read", {"uri": "konstruct://usage"})).get("result")
     return int(json.loads(result["contents"][0]["text"])["total"]["calls"]) if result else -1
 
 
-def complaints(server: Process, folder: Path) -> list[str]:
+def complaints(server: ServerProcess, folder: Path) -> list[str]:
     """What stands on stderr, without our name and the places."""
     lines = server.errors.decode().replace(str(folder), "FOLDER").splitlines()
     return [line.removeprefix("konstruct-mcp: ") for line in lines]
@@ -241,8 +241,8 @@ FEW = (
 def test_a_place_for_the_accounts_that_is_none_is_one_line_and_no_call_fails_for_it(
     form: str, config: Path, mounted: Mounted
 ) -> None:
-    nursery, folder = mounted.nursery, mounted.folder / form
-    there = SITUATIONS | (MOUNTED if nursery is not None and is_mounting() else {})
+    fork_server, folder = mounted.fork_server, mounted.folder / form
+    there = SITUATIONS | (MOUNTED if fork_server is not None and is_mounting() else {})
     situations = {name: it for name, it in there.items() if form == "long" or name in FEW}
     environs = {
         name: {
@@ -254,7 +254,8 @@ def test_a_place_for_the_accounts_that_is_none_is_one_line_and_no_call_fails_for
     }
     with ExitStack() as stack:
         servers = {
-            name: stack.enter_context(Process(config, environ=environs[name], nursery=nursery)) for name in situations
+            name: stack.enter_context(ServerProcess(config, environ=environs[name], fork_server=fork_server))
+            for name in situations
         }
         for server in servers.values():
             server.initialize()
@@ -270,7 +271,7 @@ def test_a_place_for_the_accounts_that_is_none_is_one_line_and_no_call_fails_for
         for name, server in servers.items():
             result = server.answer(limited[name])["result"]
             refused[name] = result["content"][0]["text"] if result["isError"] else ""
-        reading = {name: started(nursery, environs[name], "usage", "--json") for name in situations}
+        reading = {name: started(fork_server, environs[name], "usage", "--json") for name in situations}
         usage = {name: ended(process) for name, process in reading.items()}
         ends = {}
         for name, server in servers.items():
@@ -293,11 +294,11 @@ def test_a_place_for_the_accounts_that_is_none_is_one_line_and_no_call_fails_for
             assert json.loads(usage[name].out)["total"]["calls"] == 4 + it.waiting, name
 
 
-def test_a_command_says_it_in_one_line_too(tmp_path: Path, config: Path, nursery: Nursery | None) -> None:
+def test_a_command_says_it_in_one_line_too(tmp_path: Path, config: Path, fork_server: ForkServer | None) -> None:
     why, place = "No such file or directory", f"/proc/nobody/{IN_HOME}"
     environ = {"PATH": os.environ["PATH"], "KONSTRUCT_CONFIG": str(config), "HOME": "/proc/nobody"}
-    commands = {name: started(nursery, environ, name) for name in ("usage", "budgets", "check")}
-    answering = started(nursery, environ, "complete", "Hello", "--group", "free")
+    commands = {name: started(fork_server, environ, name) for name in ("usage", "budgets", "check")}
+    answering = started(fork_server, environ, "complete", "Hello", "--group", "free")
     error = f"error: ledger: the ledger is out of reach ({why}); try again later\n"
     assert ended(commands["usage"]) == ended(commands["budgets"]) == Ran(1, "", error)
     checked = ended(commands["check"])
@@ -314,9 +315,9 @@ def test_a_ledger_that_can_only_be_read_is_read_and_no_account_can_be_kept(confi
     needs_mounts()
     folder = mounted.folder / "valid"
     environ = {"PATH": os.environ["PATH"], "KONSTRUCT_CONFIG": str(config), "XDG_DATA_HOME": str(folder)}
-    read = ended(started(mounted.nursery, environ, "usage", "--json"))
+    read = ended(started(mounted.fork_server, environ, "usage", "--json"))
     assert (read.code, read.err, json.loads(read.out)["total"]["calls"]) == (0, "", 0)
-    checked = ended(started(mounted.nursery, environ, "check"))
+    checked = ended(started(mounted.fork_server, environ, "check"))
     assert (checked.code, checked.err) == (1, "")
     why = "the ledger is out of reach (attempt to write a readonly database); try again later"
     assert f"ledger: {folder / LEDGER}; {why}\n" in checked.out
@@ -326,7 +327,7 @@ def test_a_disk_that_fills_while_it_runs_loses_no_call(config: Path, mounted: Mo
     """A file system of two megabytes: full for the ledger, then for its spool too, then free again."""
     needs_mounts()
     disk = mounted.folder / "disk"
-    with Process(config, environ={"XDG_DATA_HOME": str(disk)}, nursery=mounted.nursery) as server:
+    with ServerProcess(config, environ={"XDG_DATA_HOME": str(disk)}, fork_server=mounted.fork_server) as server:
         server.initialize()
         assert not server.complete("free")["isError"]
         inside(server.process.pid, fill(disk))
@@ -439,9 +440,9 @@ async def test_a_call_waits_no_longer_for_the_database_than_it_is_told_and_half_
 
 
 def test_a_process_that_may_open_no_more_files_still_writes_its_ledger(
-    tmp_path: Path, config: Path, nursery: Nursery | None
+    tmp_path: Path, config: Path, fork_server: ForkServer | None
 ) -> None:
-    with Process(config, environ={"XDG_DATA_HOME": str(tmp_path)}, nursery=nursery) as server:
+    with ServerProcess(config, environ={"XDG_DATA_HOME": str(tmp_path)}, fork_server=fork_server) as server:
         server.initialize()
         assert not server.complete("paid")["isError"]
         assert total(server) == 1
@@ -460,14 +461,14 @@ def test_a_process_that_may_open_no_more_files_still_writes_its_ledger(
 
 @pytest.mark.parametrize("has_budgets", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_ledger_that_is_removed_while_it_is_open_is_missed_where_there_are_budgets(
-    tmp_path: Path, config: Path, nursery: Nursery | None, has_budgets: bool
+    tmp_path: Path, config: Path, fork_server: ForkServer | None, has_budgets: bool
 ) -> None:
     """What is written to a file without a name, nobody finds. What was spent of a budget is not known any more, until
     somebody says that it is to count no more."""
     environ = {"XDG_DATA_HOME": str(tmp_path)}
     if not has_budgets:
         write(tmp_path, {**yaml.safe_load(config.read_text()), "konstruct": {"default_group": "paid"}})
-    with Process(config, environ=environ, nursery=nursery) as server:
+    with ServerProcess(config, environ=environ, fork_server=fork_server) as server:
         server.initialize()
         assert not server.complete("paid", tenant_id="limited")["isError"]
         shutil.rmtree(tmp_path / "konstruct-mcp")
@@ -490,12 +491,12 @@ def test_a_ledger_that_is_removed_while_it_is_open_is_missed_where_there_are_bud
 
 
 def test_what_lies_in_the_spool_and_cannot_be_moved_is_told_once(
-    tmp_path: Path, config: Path, nursery: Nursery | None
+    tmp_path: Path, config: Path, fork_server: ForkServer | None
 ) -> None:
     spool = tmp_path / f"{LEDGER}.spool"
     (spool / "b.bad/full").mkdir(parents=True)
     (spool / "b.json").write_bytes(b"half a ro")
-    with Process(config, environ={"XDG_DATA_HOME": str(tmp_path)}, nursery=nursery) as server:
+    with ServerProcess(config, environ={"XDG_DATA_HOME": str(tmp_path)}, fork_server=fork_server) as server:
         server.initialize()
         for _ in range(5):
             assert not server.complete("paid", tenant_id="limited")["isError"]
@@ -504,13 +505,13 @@ def test_what_lies_in_the_spool_and_cannot_be_moved_is_told_once(
 
 
 def test_a_full_stderr_and_no_temporary_folder_are_in_nobody_s_way(
-    tmp_path: Path, config: Path, nursery: Nursery | None
+    tmp_path: Path, config: Path, fork_server: ForkServer | None
 ) -> None:
     (tmp_path / LEDGER).mkdir(parents=True)
     with config.open("a") as file:
         file.write("general_settings: {}\n")  # has no effect here, of which it warns at its start
     environ = {"XDG_DATA_HOME": str(tmp_path), "KONSTRUCT_LOG_LEVEL": "DEBUG", "TMPDIR": "/nowhere"}
-    with Process(config, environ=environ, nursery=nursery, stderr=Path("/dev/full")) as server:
+    with ServerProcess(config, environ=environ, fork_server=fork_server, stderr=Path("/dev/full")) as server:
         server.initialize()
         assert not server.complete("paid")["isError"]
         server.close_stdin()
@@ -522,7 +523,7 @@ def test_a_current_folder_that_is_gone_is_not_needed(tmp_path: Path, config: Pat
     (tmp_path / "gone").mkdir()
     leave = f"cd {tmp_path}/gone; rmdir {tmp_path}/gone; exec {shlex.join(SERVER)}"
     environ = {"XDG_DATA_HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
-    with Process(config, environ=environ, command=["sh", "-c", leave]) as server:
+    with ServerProcess(config, environ=environ, command=["sh", "-c", leave]) as server:
         server.initialize()
         assert not server.complete("free")["isError"]
     assert server.errors == b""
@@ -558,7 +559,7 @@ class TestAClockThatWasAhead:
         limit: dict[str, Any],
         tmp_path: Path,
         database: Database,
-        priced: Accounted,
+        priced: MakeConfig,
     ) -> None:
         config = priced(budgets=[limit])
         async with opened(tmp_path, config) as konstruct:
@@ -583,7 +584,7 @@ class TestAClockThatWasAhead:
         tmp_path: Path,
         database: Database,
         openai: Provider,
-        priced: Accounted,
+        priced: MakeConfig,
     ) -> None:
         config = priced(budgets=[limit])
         openai.script(Gate("held"))
@@ -608,7 +609,7 @@ class TestAClockThatWasAhead:
         """It counts when its day has come; and to a budget that never renews, now."""
         database = sqlite(tmp_path)
         budget = {"usd": 300 * OUTPUT_NUSD / 1e9, "per": per}
-        async with opened(tmp_path, accounted(database, openai, anthropic, ollama, budgets=[budget])) as konstruct:
+        async with opened(tmp_path, priced_config(database, openai, anthropic, ollama, budgets=[budget])) as konstruct:
             await konstruct.complete(HELLO, max_tokens=1)
             ahead = (datetime.now(UTC).date() + self.YEAR).isoformat()
             database.run(f"UPDATE konstruct_spend SET day = '{ahead}'")

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from support.attacks import MODELS, WIRES
 from support.databases import sqlite
 from support.default_groups import entry, opened, reaching
-from support.priced_config import PRICES, WAITING
+from support.priced_config import PRICES, SPOOLED_CALL
 from support.providers import Provider, Raw, Received, Text
 from support.request_strategies import requests
 
@@ -184,7 +184,7 @@ def test_any_valid_request_is_made_or_refused_for_minutes(
 
 # -- the spool ---------------------------------------------------------------------------------------------------------
 
-ROW: dict[str, Any] = json.loads(json.dumps(asdict(WAITING)))
+ROW: dict[str, Any] = json.loads(json.dumps(asdict(SPOOLED_CALL)))
 
 
 def _try_row(folder: Path, change: Callable[[bytes], bytes], name: str) -> None:
@@ -200,7 +200,7 @@ def _try_row(folder: Path, change: Callable[[bytes], bytes], name: str) -> None:
             "konstruct": {"ledger_url": f"sqlite:///{folder / 'ledger.db'}"},
         }
         async with opened(folder, config) as konstruct:
-            report = await konstruct.usage(WAITING.tenant)
+            report = await konstruct.usage(SPOOLED_CALL.tenant)
             return sum(line.calls for line in report.lines), await konstruct.ledger_fault()
 
     calls, fault = asyncio.run(used())
