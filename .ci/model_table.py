@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from konstruct_mcp.config.models import models_of, slim, written
+from konstruct_mcp.config.model_tables import models_of, slim, written
 
 [wheel] = sys.argv[1:]
 with zipfile.ZipFile(wheel) as files:

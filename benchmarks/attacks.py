@@ -3,8 +3,9 @@ beyond what it had, what the provider was sent, and what is on the tenant's budg
 
     python3 -m uv run --group dev python benchmarks/attacks.py [--only PATTERN] [--json FILE]
 
-On an idle machine: a pause of the loop is as long as the machine makes it. The attacks are those of `tests/attacks.py`.
-Exits with 1 where a pause is longer than 0.25 s, or something else came back than should.
+On an idle machine: a pause of the loop is as long as the machine makes it. The attacks are those of
+`tests/support/attack_table.py`. Exits with 1 where a pause is longer than 0.25 s, or something else came back than
+should.
 """
 
 from __future__ import annotations
@@ -17,17 +18,12 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
-
-from support.attacks import ATTACKS, MB, Siege  # noqa: E402  # the path is set first
+from harness import say, table_line
+from support.attack_table import ATTACKS
+from support.attacks import MB, AttackedServer
 
 PAUSE_S = 0.25
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+COLUMNS = ("attack", "asked", "came back", "pause, s", "memory, MB", "sent, bytes", "on the budget, $", "took, s")
 
 
 def main() -> None:
@@ -37,18 +33,18 @@ def main() -> None:
     options = parser.parse_args()
     chosen = [attack for attack in ATTACKS if re.search(options.only, f"{attack.name}: {attack.group}")]
     rows, wrong = [], 0
-    say("| attack | asked | came back | pause, s | memory, MB | sent, bytes | on the budget, $ | took, s |")
-    say("| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |")
-    with tempfile.TemporaryDirectory() as folder, Siege(Path(folder)) as siege:
+    say(table_line(COLUMNS))
+    say(table_line(["---"] * 3 + ["---:"] * 5))
+    with tempfile.TemporaryDirectory() as folder, AttackedServer(Path(folder)) as server:
         for attack in chosen:
-            seen = siege.undergo(attack)
-            memory = "" if seen.memory is None else f"{max(seen.memory, 0) / MB:.0f}"
-            found = attack.faults(seen, PAUSE_S)
+            outcome = server.withstand(attack)
+            memory = "" if outcome.memory is None else f"{max(outcome.memory, 0) / MB:.0f}"
+            found = attack.faults(outcome, PAUSE_S)
             wrong += bool(found)
-            cells = [attack.name, attack.group, ", ".join(sorted(seen.came_back)), f"{seen.pause_s:.3f}", memory]
-            cells += [str(seen.sent), f"{seen.on_budget_nusd / 1e9:.6f}", f"{seen.took_s:.2f}"]
-            say(f"| {' | '.join(cells)} |" + "".join(f" **{what}**" for what in found))
-            rows.append({"attack": attack.name, "group": attack.group, "faults": found, **asdict(seen)})
+            cells = [attack.name, attack.group, ", ".join(sorted(outcome.came_back)), f"{outcome.pause_s:.3f}", memory]
+            cells += [str(outcome.sent), f"{outcome.on_budget_nusd / 1e9:.6f}", f"{outcome.took_s:.2f}"]
+            say(table_line(cells) + "".join(f" **{what}**" for what in found))
+            rows.append({"attack": attack.name, "group": attack.group, "faults": found, **asdict(outcome)})
     longest = max((row["pause_s"] for row in rows), default=0)
     say(f"\n{len(rows)} attacks, {wrong} of them not withstood; longest pause {longest:.3f} s")
     if options.json is not None:

@@ -2,9 +2,9 @@
 
     python3 -m uv run --group dev python benchmarks/ollama.py http://127.0.0.1:11434 MODEL [--threads THREADS]
 
-For trying by hand, on a version that is new: `tests/test_ollama.py` has the same against a fake, which answers as this
-did on Ollama 0.9.3. Prints a line for each, and its status is 1 where one is not as it should be. A small model is
-enough (`ollama pull smollm2:135m`); on one core with that model it takes a few minutes.
+For trying by hand, on a version that is new: `tests/providers/test_ollama.py` has the same against a fake, which
+answers as this did on Ollama 0.9.3. Prints a line for each, and its status is 1 where one is not as it should be. A
+small model is enough (`ollama pull smollm2:135m`); on one core with that model it takes a few minutes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+from harness import say
+from support.default_groups import opened
 
-from support.default_groups import opened  # noqa: E402  # the path is set first
-
-from konstruct_mcp import Completion, Konstruct, KonstructError  # noqa: E402
+from konstruct_mcp import Completion, Konstruct, KonstructError
 
 TOOL = {
     "type": "function",
@@ -115,7 +113,7 @@ async def run(url: str, model: str, threads: int | None) -> bool:
             for what, _, messages, call, check in CASES:
                 came = await ask(konstruct, what, messages, call)
                 said = came if isinstance(came, KonstructError) else (came.content, came.usage, came.notes)
-                sys.stdout.write(f"{'ok  ' if check(came) else 'NOT '} {what}: {said}\n")
+                say(f"{'ok  ' if check(came) else 'NOT '} {what}: {said}")
                 is_right &= check(came)
     return is_right
 

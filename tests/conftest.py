@@ -30,8 +30,8 @@ from zlib import crc32
 
 import pytest
 from support.databases import Database, PostgreSQL, sqlite
-from support.forked_server import Nursery
-from support.priced_config import Accounted, accounted
+from support.fork_server import ForkServer
+from support.priced_config import MakeConfig, priced_config
 from support.providers import Provider
 
 _ONE_IN = 4
@@ -44,9 +44,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test with many cases, one in so many is its short form and the others are its long one. Which ones, does not
-    go by their order, by which all of them may have the same of some parameter. Of one on two databases, that on the
-    second is the long form."""
+    """Choose what always runs of tests with a short and a long form.
+
+    Of a test with many cases, one in four always runs, and the others are its long form. They are not chosen by their
+    order, by which all of them might have the same value of some parameter. Of a test on two databases, that on the
+    second is the long form.
+    """
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("two_databases") and "postgresql" in item.nodeid.partition("[")[2]:
@@ -54,9 +57,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("many_cases") and not item.get_closest_marker("long"):
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for of_one in cases.values():
-        mixed = sorted(of_one, key=lambda item: crc32(item.nodeid.encode()))
+        mixed = sorted(of_one, key=_number)
         for item in mixed[math.ceil(len(mixed) / _ONE_IN) :]:
             item.add_marker("long")
+
+
+def _number(item: pytest.Item) -> int:
+    """A number by which cases are mixed; the same wherever the test's file stands, so that a move chooses no others."""
+    return crc32(f"tests/{item.path.name}::{item.nodeid.partition('::')[2]}".encode())
 
 
 @pytest.fixture
@@ -97,16 +105,16 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery | None]:
-    """None where a process cannot be forked and watched so: there each server starts by itself."""
+def fork_server() -> Iterator[ForkServer | None]:
+    """The process that servers are forked from; None where the system cannot do that, and each starts by itself."""
     if hasattr(os, "pidfd_open"):
-        with Nursery() as started:
+        with ForkServer() as started:
             yield started
     else:
         yield None
 
 
 @pytest.fixture
-def priced(database: Database, openai: Provider, anthropic: Provider, ollama: Provider) -> Accounted:
-    """Makes the config whose calls cost what a test can reckon, over this test's database and providers."""
-    return partial(accounted, database, openai, anthropic, ollama)
+def priced(database: Database, openai: Provider, anthropic: Provider, ollama: Provider) -> MakeConfig:
+    """Makes a config whose prices a test can reckon with, over this test's database and providers."""
+    return partial(priced_config, database, openai, anthropic, ollama)

@@ -1,1 +1,15 @@
-"""One frozen `Config` out of YAML files and the environment, and every fault of them named at once."""
+"""One frozen `Config` out of YAML files and the environment, with every fault named at once.
+
+reading                                                  the order of the steps: `load_config`
+source, yaml                                             the file and those that it includes, into plain data
+sections, litellm_keys                                   what a section may hold, and what becomes of each key
+findings                                                 faults, and what is lost or has no effect
+environment, references                                  variables, and the `os.environ/NAME` that stands for one
+deployments, defaults, litellm_params                    entries of `model_list` into deployments
+groups, wildcards, fallbacks                             deployments into model groups, and what is asked after each
+tenants, ledger_place                                    our own section
+litellm_budgets                                          LiteLLM's spending limits, which our budgets have to repeat
+provider_needs, cloud_credentials, packages, embedded    what a deployment lacks before it can be called
+model_fields, model_tables, model_lookup, model_updates  what is known of models
+model, masking                                           the outcome, and what may be shown of it
+"""

@@ -1,7 +1,7 @@
-"""Environment variables, and the `os.environ/NAME` of a config that stands for one. Plain code, but for `lend`.
+"""Environment variables: the references `os.environ/NAME` of a config, and the variables that a config sets.
 
-What a config's `environment_variables` put into the process's environment is lent to it: it is not the process's own
-when a config is read again, and is taken back when no config in use has it any more.
+The variables of a config's `environment_variables` are *lent* to the process's environment. They do not count as the
+process's own when a config is read again, and are taken back when no config in use has them any more.
 """
 
 from __future__ import annotations
@@ -16,42 +16,41 @@ from urllib.parse import urlsplit
 REFERENCE = "os.environ/"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _UNEXPANDED = re.compile(r"\$\{[^}]*\}\Z|\$[A-Za-z_][A-Za-z0-9_]*\Z|%[A-Za-z_][A-Za-z0-9_]*%\Z")
-# Anywhere in a value that is to be a name, an address or a key: what a template, a person or LiteLLM was to put
-# something else in place of.
+# Text that a template, a person or LiteLLM was meant to replace, anywhere in a name, an address or a key.
 _PLACEHOLDER = re.compile(r"<[^<>]+>|os\.env|\Aenv(iron)?/")
 _BRACES = (("${", "}"), ("{{", "}}"))
-_OLLAMA_PORT = {"": 11434, "http": 80, "https": 443}  # as Ollama reads OLLAMA_HOST: that of a scheme where it has one
-_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  where Ollama listens; a client asks this machine
-# Whose server this is, where its files are: that is for whoever starts the process to say, not for what it reads.
+_OLLAMA_PORT = {"": 11434, "http": 80, "https": 443}  # as Ollama reads OLLAMA_HOST; its own where there is no scheme
+_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  Ollama listens on all addresses; a client asks this machine
+# Which tenant's server this is and where its files are is said by whoever starts the process, never by a file.
 _NOT_OF_A_FILE = ("KONSTRUCT_", "XDG_")
 
 
 def is_reference(value: Any) -> bool:
-    """Whether it refers to a variable, be its name sound or not."""
+    """Whether it has the form of a reference, even if it names no variable."""
     return isinstance(value, str) and value.startswith(REFERENCE)
 
 
 def reference(value: Any) -> str | None:
-    """The NAME of a well-formed `os.environ/NAME`."""
+    """The NAME of a well-formed `os.environ/NAME`; None for anything else."""
     if is_reference(value) and _NAME.match(value, len(REFERENCE)):
         return str(value).removeprefix(REFERENCE)
     return None
 
 
 def is_unexpanded(value: str) -> bool:
-    """Whether it is `${ANTHROPIC_API_KEY}` itself: a client has passed on what it should have expanded."""
+    """Whether it is a literal `${ANTHROPIC_API_KEY}`: a client has passed on what it should have expanded."""
     return _UNEXPANDED.match(value) is not None
 
 
 def is_placeholder(value: str) -> bool:
-    """Whether something of it was to be filled in: `openai/${MODEL}`, `<your key>`, `{{ key }}`, `env/NAME`."""
+    """Whether part of it should have been filled in: `openai/${MODEL}`, `<your key>`, `{{ key }}`, `env/NAME`."""
     in_braces = any(closing in value.partition(opening)[2] for opening, closing in _BRACES)
     return in_braces or is_unexpanded(value) or _PLACEHOLDER.search(value) is not None
 
 
 def value_of(name: str, environ: Mapping[str, str]) -> str | None:
-    """The value of a variable, None where it is not set: an empty one counts as not set. Where Ollama is, is known
-    without one."""
+    """The value of a variable; None where it is not set or empty. OLLAMA_BASE_URL always has one, if need be made of
+    OLLAMA_HOST."""
     value = environ.get(name, "").strip()
     if value and not is_unexpanded(value):
         return value
@@ -61,8 +60,8 @@ def value_of(name: str, environ: Mapping[str, str]) -> str | None:
 
 
 def _ollama_url(host: str) -> str:
-    """The address of a client, of what OLLAMA_HOST says: `0.0.0.0`, `gpu-1`, `gpu-1:8080`, `:8080`, `https://gpu-1`,
-    `[::1]:11434`."""
+    """The URL at which a client reaches Ollama, made of OLLAMA_HOST: `0.0.0.0`, `gpu-1`, `gpu-1:8080`, `:8080`,
+    `https://gpu-1`, `[::1]:11434`."""
     host = host.strip("\"' ")
     scheme, separator, rest = host.partition("://")
     if not separator:
@@ -83,19 +82,20 @@ def is_url(text: str) -> bool:
     try:
         url = urlsplit(text)
         host = (url.hostname or "").encode("idna")  # refuses a name with an empty part, as every resolver would
-        is_host = bool(host) and not set(host) & set(b"${}%<>")  # nothing that somebody was to fill in
+        is_host = bool(host) and not set(host) & set(b"${}%<>")  # no placeholder
         return url.scheme in ("http", "https") and is_host and url.port != 0 and is_sendable(text, " ")
     except ValueError:  # unbalanced brackets, a port that is no number, a host that is no name
         return False
 
 
 def is_sendable(text: str, without: str = "") -> bool:
-    """Whether it can go in an HTTP header: httpx sends those as ASCII."""
+    """Whether it can be sent in an HTTP header: it is ASCII, as httpx needs it, and has none of the characters of
+    `without`."""
     return text.isascii() and text.isprintable() and not any(c in text for c in without)
 
 
 def variables_of(section: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The variables that a config's `environment_variables` set, and the names of those that it cannot set."""
+    """The variables that a config's `environment_variables` sets, and the names of those that it may not set."""
     found, refused = {}, []
     for name, value in section.items():
         if not _NAME.match(name) or name.startswith(_NOT_OF_A_FILE) or isinstance(value, dict | list):
@@ -112,13 +112,15 @@ def variables_of(section: Mapping[str, Any], environ: Mapping[str, str]) -> tupl
 # -- the process's environment -----------------------------------------------------------------------------------------
 
 _lock = threading.Lock()
-_lent: dict[object, Mapping[str, str]] = {}  # whoever has lent it → by name, in the order in which they came
-_own: dict[str, str | None] = {}  # what the process had, of the names that are lent
+_lent: dict[object, Mapping[str, str]] = {}  # owner → the variables that it has lent; in the order of lending
+_own: dict[str, str | None] = {}  # name that is lent → the process's own value
 
 
 def lend(owner: object, variables: Mapping[str, str]) -> None:
-    """Put variables into the process's environment, where LiteLLM and the clouds' clients read them, until they are
-    taken back. Where several have lent the same, the last of them counts."""
+    """Put variables into the process's environment, where LiteLLM and the clouds' clients read them, until `take_back`.
+
+    Where several owners have lent the same variable, the value of the last one counts.
+    """
     with _lock:
         _lent[owner] = variables
         for name in variables:
@@ -127,10 +129,10 @@ def lend(owner: object, variables: Mapping[str, str]) -> None:
 
 
 def take_back(owner: object) -> None:
-    """Take out what `owner` has put there; without effect for one who has lent nothing."""
+    """Take the variables of an owner out again. No effect for an owner that has lent nothing."""
     with _lock:
         variables = _lent.pop(owner, {})
-        # One that somebody has changed meanwhile is the process's own now.
+        # A variable that somebody has changed meanwhile is the process's own now.
         _set({name: value for name, value in variables.items() if os.environ.get(name) == value})
         for name in variables:
             if not any(name in others for others in _lent.values()):

@@ -1,31 +1,22 @@
-"""What of a config may be shown: by permission, key by key, and everything else masked. Plain code."""
+"""What of a config may be shown. Each key that is shown is listed; everything else is masked."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from konstruct_mcp.config.environment import reference
-from konstruct_mcp.config.models import is_price
+from konstruct_mcp.config.litellm_keys import LITELLM_PARAMS, MODEL_INFO
+from konstruct_mcp.config.model_fields import is_price
+from konstruct_mcp.core.secrets import MASK, SECRET_KEY
 
-MASK = "***"
-_SECRET = re.compile(r"key|token(?!s)|secret|passw|passphrase|credential|auth", re.IGNORECASE)
-# Words of litellm_params and model_info that are shown as they are written.
-_WORDS = frozenset(
-    """
-    model api_version custom_llm_provider region_name aws_region_name vertex_location reasoning_effort mode base_model
-    """.split()  # noqa: SIM905  a list of words is read more easily
-)
-# Keys whose number or switch may be written as a text; any other text there is a slip, and may be a secret.
-_NUMBERS = frozenset(
-    """
-    order timeout num_retries max_retries cooldown_time weight rpm tpm max_parallel_requests drop_params
-    max_tokens max_completion_tokens temperature top_p max_input_tokens max_output_tokens
-    supports_function_calling supports_vision supports_response_schema
-    """.split()  # noqa: SIM905  the same
-)
+_SHOWN = {name: key for name, key in itertools.chain(LITELLM_PARAMS.items(), MODEL_INFO.items()) if key.is_shown}
+_WORDS = frozenset(name for name, key in _SHOWN.items() if key.kind == "text")
+# Keys whose number or switch may be written as text. Any other text there is a slip, and may be a secret.
+_NUMBERS = frozenset(_SHOWN) - _WORDS
 _NUMBER = re.compile(r"\s*([+-]?[\d._]+([eE][+-]?\d+)?|true|false)\s*", re.IGNORECASE)
 
 
@@ -39,7 +30,7 @@ def masked(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def masked_values(section: Mapping[str, Any]) -> dict[str, str]:
-    """A section of which only the keys may be shown, and which of them refer to a variable."""
+    """A section of which only the keys may be shown, and the references to variables."""
     return {key: value if reference(value) else MASK for key, value in section.items() if value is not None}
 
 
@@ -60,7 +51,7 @@ def _shown(key: str, value: Any) -> Any:
     if isinstance(value, str):
         is_number = (key in _NUMBERS or is_price(key)) and _NUMBER.fullmatch(value)
         return value if key in _WORDS or is_number else MASK
-    is_plain = key in _NUMBERS or is_price(key) or not _SECRET.search(key)
+    is_plain = key in _NUMBERS or is_price(key) or not SECRET_KEY.search(key)
     return value if isinstance(value, int | float) and is_plain else MASK
 
 
@@ -88,30 +79,3 @@ def _without_secrets(url: str) -> str:
     scheme, _, rest = url.partition("://")
     # A password may hold any character but @; SQLAlchemy takes it to end at the first, and we at the last.
     return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
-
-
-def with_whole_password(url: str) -> str:
-    """A database's URL whose password ends at the last `@` before the host, where a person who has written none of
-    them as `%40` means it to; for SQLAlchemy it would end at the first."""
-    scheme, separator, rest = url.partition("://")
-    begun, _, behind = rest.partition("@")
-    more, at, _ = re.split("[/?]", behind, maxsplit=1)[0].rpartition("@")
-    if not at or "/" in begun.partition(":")[0]:  # as in a path
-        return url
-    return f"{scheme}{separator}{begun}%40{more.replace('@', '%40')}{behind[len(more) :]}"
-
-
-def without_password(said: str, url: str) -> str:
-    """What a database's driver says, without any part of its URL that may be one of a password: whatever the driver has
-    taken for the end of that, the rest may be a host's name to it."""
-    place, _, query = url.partition("://")[2].partition("?")
-    before = place.rpartition("@")[0] or (f"{place}?{query}".rpartition("@")[0] if "@" in query else "")
-    secrets = [before.partition(":")[2], *(value for key, value in parse_qsl(query) if _SECRET.search(key))]
-    parts = {part for secret in secrets for form in (secret, unquote(secret)) for part in re.split("[@:/?&=]", form)}
-    for part in sorted(parts - {""}, key=len, reverse=True):
-        edge = "" if len(part) > _LEAST_PART else r"\b"
-        said = re.sub(f"{edge}{re.escape(part)}{edge}", MASK, said)
-    return said
-
-
-_LEAST_PART = 3  # characters: a shorter one is a word, or it would be everywhere

@@ -1,25 +1,23 @@
-"""Where the config is, and what it says: finds the file and reads its YAML into plain data.
+"""Finds the config file, reads it with the files that it includes, and notices when one of them changes.
 
-The file is trusted to be the user's own, and not to be right: what could run, repeat or explode is refused, each with
-its line. Any value in it may be a secret, so no message quotes one, and none holds a path.
+No message holds a path: only a file's own name is shown.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import stat
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import platformdirs
-import yaml
 
+from konstruct_mcp.config.yaml import parse
 from konstruct_mcp.core.errors import ConfigError
 from konstruct_mcp.core.text import cut, quoted
 
@@ -31,13 +29,13 @@ class Source:
     """A config as it was found.
 
     Attributes:
-        origin: how to speak of it; holds no path but the file's own name.
+        origin: what to call it in messages; of its path only the file's own name.
         path: the file's absolute path, None for the built-in config.
         document: its sections, as plain data, with those of the files that it includes.
-        files: the absolute paths of it and of all that it includes.
-        borrowed: a list of the document → the included files that have added to it, each with the position from which
-            the items are its own.
-        warnings: what of the text is lost, a line each.
+        files: the absolute paths of the file and of all that it includes.
+        borrowed: section that is a list → the included files that have added to it, each with the position of its first
+            item.
+        warnings: a line for each value of the text that is lost.
     """
 
     origin: str
@@ -58,17 +56,17 @@ class Source:
 def read_source(path: Path | None, environ: Mapping[str, str]) -> Source:
     """The config at `path`, else `$KONSTRUCT_CONFIG`, else in the user's config folder, else the built-in one.
 
-    Never the current folder's: a cloned repository must not be able to send keys to its own addresses.
+    The current folder is never looked at: a cloned repository must not be able to send keys to its own addresses.
 
     Raises:
-        ConfigError: it cannot be read, or is no plain YAML mapping, or what it includes is not.
+        ConfigError: it, or a file that it includes, cannot be read or is no plain YAML mapping.
     """
     origin, file = _locate(path, environ)
     if file is None:
         text = (files(__package__) / "default_config.yaml").read_text("utf-8")
-        return Source(origin, None, _parse(text, origin, "")[0])
+        return Source(origin, None, parse(text, origin, "")[0])
     main, text = _read(file, origin)
-    document, warnings = _parse(text, origin, "")
+    document, warnings = parse(text, origin, "")
     return _with_included(Source(origin, str(main), document, (main,), {}, tuple(warnings)), main.parent)
 
 
@@ -76,8 +74,11 @@ _MOST_FILES = 100  # that one config is made of
 
 
 def _with_included(source: Source, folder: Path) -> Source:
-    """The same with the files that it includes, as LiteLLM joins them: a list is added to one that is there, anything
-    else stands in its place. What an included file includes is looked for in the first one's folder, too."""
+    """The source joined with the files that it includes.
+
+    As in LiteLLM, a list is added to the list that is there already, and any other value replaces it. Files that an
+    included file includes are looked for in the folder of the first one too.
+    """
     document, read, warnings = source.document, list(source.files), list(source.warnings)
     borrowed: dict[str, list[tuple[str, int]]] = {}
     ahead = document.get("include")
@@ -85,7 +86,7 @@ def _with_included(source: Source, folder: Path) -> Source:
         return source
     if not isinstance(ahead, list) or not all(isinstance(name, str) and name.strip() for name in ahead):
         raise ConfigError(["include: should be a list of files"], source=source.origin)
-    for position, name in enumerate(ahead):  # which grows
+    for position, name in enumerate(ahead):  # grows while included files name others
         shown = cut(Path(name).name)
         try:
             file, text = _read(folder / name, source.origin)
@@ -101,7 +102,7 @@ def _with_included(source: Source, folder: Path) -> Source:
             raise ConfigError([f"include: more than {_MOST_FILES} files"], source=source.origin)
         read.append(file)
         try:
-            included, lost = _parse(text, source.origin, f"{shown}: ", may_be_empty=True)
+            included, lost = parse(text, source.origin, f"{shown}: ", may_be_empty=True)
         except ConfigError as error:
             raise ConfigError(error.faults, source=source.origin, files=read) from None
         warnings += lost
@@ -132,20 +133,25 @@ def located(path: Path | None, environ: Mapping[str, str]) -> Path | None:
         return None
 
 
-# A file is read once nothing has happened to it for so long: an editor may empty it first and write it then.
+# A file is read once it has not changed for this long: an editor may empty it first and write it then.
 _SETTLED_MS = 100
-# What no notice comes of (a network drive, a change just before the watch began) is seen by a look as often as this.
+# The files are also looked at this often, for changes that the system does not report: on a network drive, or just
+# before the watch began.
 _LOOK_MS = 2000
 
 
 async def changes(files: Callable[[], Iterable[Path]], until: anyio.Event) -> AsyncGenerator[None, None]:
-    """Yields whenever one of a config's files may have changed, and once at the beginning, until the event.
+    """Yields whenever one of a config's files may have changed, and once at the beginning.
 
-    Their folders are watched rather than the files, which editors replace; and those that links lead to. Where there is
-    no such folder yet, the one that it will be made in. The folder of a file that is named later is looked at now and
-    then.
+    Their folders are watched, because editors replace files, and the folders that links lead to. Where a folder is not
+    there yet, the one that it will be made in is watched. Files that `files` names later are only looked at every
+    `_LOOK_MS`.
+
+    Args:
+        files: gives the paths of the files, as they are now.
+        until: ends it.
     """
-    from watchfiles import awatch  # by a server alone
+    from watchfiles import awatch  # needed by a server alone
 
     seen: tuple[object, ...] | None = None
     watched = {_nearest(folder) for file in files() for folder in (file.parent, file.resolve().parent)}
@@ -171,7 +177,7 @@ def _nearest(folder: Path) -> Path:
 
 
 def _signature(file: Path) -> tuple[object, ...] | None:
-    """What is another after a change; None where there is no file."""
+    """What differs after a change of the file; None where there is none."""
     try:
         status = file.stat()
     except OSError:
@@ -185,8 +191,7 @@ _MAX_BYTES = 1 << 20  # a thousand deployments take a quarter of it; PyYAML need
 
 
 def _locate(path: Path | None, environ: Mapping[str, str]) -> tuple[str, Path | None]:
-    """How to speak of the config (an error holds no path but the file's own name), and its file: None for the built-in
-    one."""
+    """What to call the config in messages, and its file: None for the built-in one."""
     if path is not None:
         return f"the config file{_named(Path(path))}", Path(path)
     if named := environ.get("KONSTRUCT_CONFIG", "").strip():
@@ -208,9 +213,9 @@ def data_folder(environ: Mapping[str, str]) -> Path | None:
 
 
 def _users_folder(environ: Mapping[str, str], variable: str, usual: Callable[[str], Path]) -> Path | None:
-    """Ours in the folder that the variable names, else where the platform has it.
+    """Our folder within the one that the variable names, else where the platform keeps such folders.
 
-    A relative name counts as none, as its specification wants it: it would be looked up in the current folder.
+    A relative name is ignored, as the XDG specification says: it would be looked up in the current folder.
     """
     if (given := Path(environ.get(variable, ""))).is_absolute():
         return given / "konstruct-mcp"
@@ -239,131 +244,3 @@ def _read(path: Path, origin: str) -> tuple[Path, str]:
     except (ValueError, RuntimeError):  # a NUL in the name; the home of an unknown user
         reason = "there can be no such path"
     raise ConfigError([f"cannot be read: {reason}"], source=origin)
-
-
-# ---- YAML ------------------------------------------------------------------------------------------------------------
-
-_MAX_VALUES = 50_000  # aliases expanded; a thousand deployments have about 15,000, and PyYAML reads 15,000 a second
-_LONG_TEXT = 100  # characters that weigh as much as one more value, so that aliases cannot multiply one huge text
-_MAX_DEPTH = 50  # aliases expanded; every step that walks the data recurses, and LiteLLM's files are six deep
-_MAX_NUMBER = 1e300  # what fits a float; also keeps out infinities and integers that Python refuses to print
-_MOST_REPEATED = 20  # keys that are told: nobody reads more
-_LONGEST_NUMBER = 100  # characters: YAML's numbers of base sixty (`1:30:00`) take ever longer with each of their parts
-_LONGEST_KEY = 1000  # characters
-_YAML = "tag:yaml.org,2002:"
-_TAGS = frozenset(_YAML + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge"))
-
-_NUMBERS = (_YAML + "int", _YAML + "float")
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data only: no tags, no second document, nothing that explodes when aliases expand. Of two equal keys the
-    last one counts, and `repeated` has a line on each that does not.
-
-    The rules are checked as nodes are composed, thus before anything is constructed. Every key is text, as written:
-    a group called `no` or `8` is not a boolean or a number. Dates stay text too (Azure's `api_version: 2024-06-01`).
-    """
-
-    yaml_implicit_resolvers = {  # noqa: RUF012  the stubs make it an instance's, which a ClassVar cannot override
-        first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._extents: dict[yaml.Node, tuple[int, int]] = {}  # complete nodes → values and levels, aliases expanded
-        self._level = 0
-        self.repeated: list[str] = []
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
-        self._level += 1
-        if self._level > _MAX_DEPTH:
-            raise _refusal("nested too deep", event)
-        node = cast(yaml.Node, super().compose_node(parent, index))  # None only where there is no document
-        self._level -= 1
-        if node in self._extents:  # an alias
-            return node
-        if isinstance(event, yaml.AliasEvent):
-            raise _refusal("an alias inside what it stands for", event)
-        if node.tag not in _TAGS:
-            raise _refusal("a tag; only plain YAML is read", event)
-        if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
-            raise _refusal(f"a number of more than {_LONGEST_NUMBER} characters", event)
-        match node:
-            case yaml.MappingNode():
-                below = [self._extents[child] for pair in node.value for child in pair]
-            case yaml.SequenceNode():
-                below = [self._extents[child] for child in node.value]
-            case _:
-                below = [(len(node.value) // _LONG_TEXT, 0)]
-        values = 1 + sum(values for values, _ in below)
-        levels = 1 + max((levels for _, levels in below), default=0)
-        if max(values, len(self._extents)) > _MAX_VALUES:
-            raise _refusal(f"more than {_MAX_VALUES} values, aliases expanded", event)
-        if levels > _MAX_DEPTH:
-            raise _refusal("nested too deep", event)
-        self._extents[node] = values, levels
-        return node
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for position, (key, value) in enumerate(node.value):
-            if not isinstance(key, yaml.ScalarNode):
-                raise _refusal("a key that is not plain text", key)
-            if len(key.value) > _LONGEST_KEY:
-                raise _refusal(f"a key of more than {_LONGEST_KEY:,} characters", key)
-            if key.value in seen and key.tag != _YAML + "merge" and len(self.repeated) < _MOST_REPEATED:
-                place = f"line {key.start_mark.line + 1}, column {key.start_mark.column + 1}"
-                self.repeated.append(f"{place}: the key {quoted(key.value)} is there twice; the last one counts")
-            seen.add(key.value)
-            if key.tag != _YAML + "merge":
-                text = yaml.ScalarNode(_YAML + "str", key.value, key.start_mark, key.end_mark)
-                self._extents[text] = self._extents[key]
-                node.value[position] = text, value
-        return node
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            value = super().construct_object(node, deep)
-            if isinstance(value, str):
-                value.encode()  # an escape can spell half a surrogate pair, which no output takes
-            elif isinstance(value, int | float) and not abs(value) < _MAX_NUMBER:
-                raise ValueError
-        except (ValueError, LookupError):  # PyYAML's own for `!!int x`, `!!bool x`
-            raise _refusal("a value that cannot be read", node) from None
-        return value
-
-
-def _refusal(problem: str, at: Any) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
-
-
-def _parse(text: str, origin: str, prefix: str, *, may_be_empty: bool = False) -> tuple[dict[str, Any], list[str]]:
-    """The mapping that the text holds, and a line on each value of it that is lost. PyYAML's messages are not repeated
-    where they quote the text. `prefix` says which file it is."""
-    place, problem = "", "not valid YAML"
-    try:
-        loader = _Loader(text)
-        document = loader.get_single_data()
-        if document is None and may_be_empty:
-            document = {}
-        if isinstance(document, dict):
-            return document, [f"{prefix}{line}" for line in loader.repeated]
-        problem = "is empty" if document is None else "should be a mapping of sections"
-    except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        place = f"line {before.count(chr(10)) + 1}, column {error.position - before.rfind(chr(10))}: "
-        problem = "a character that YAML does not allow"
-    except yaml.MarkedYAMLError as error:
-        if mark := error.problem_mark:
-            place = f"line {mark.line + 1}, column {mark.column + 1}: "
-        said = (error.problem or problem).removeprefix("but ")
-        # Besides our own, quotes are safe around one character and around the kind of a token: '<scalar>'.
-        unquoted = re.sub(r"'(?:<[a-z ]+>|[^'\\]|\\[nrt])'", "", said)
-        if type(error) is yaml.MarkedYAMLError or not re.search("['\"]", unquoted):
-            problem = said
-    except (ValueError, OverflowError):  # the escape \UFFFFFFFF, a %YAML 1.99…: PyYAML passes these on unchecked
-        pass
-    raise ConfigError([prefix + place + problem], source=origin)

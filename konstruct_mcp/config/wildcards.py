@@ -1,7 +1,7 @@
-"""Model names with a `*` in them: which requested name one matches, and which model is meant. Plain code.
+"""Wildcards: patterns such as `openai/*`, which names match them, and which model a name stands for.
 
-As LiteLLM has it: `*` stands for any text, the longest pattern that matches wins, and what its stars stood for is put
-in place of the stars of the deployment's model.
+As in LiteLLM: `*` stands for any text, the longest pattern that matches wins, and what its stars stand for replaces the
+stars in the deployment's model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def is_pattern(name: str) -> bool:
 
 
 def match(name: str, patterns: Iterable[str]) -> tuple[str, re.Match[str]] | None:
-    """The most specific of these patterns that the name matches, and how."""
+    """The longest of these patterns that the name matches, and the match; None where it matches none."""
     for pattern in sorted(patterns, key=lambda pattern: (len(re.escape(pattern)), pattern.count("*")), reverse=True):
         if found := re.match(re.escape(pattern).replace(r"\*", "(.*)"), name):
             return pattern, found
@@ -23,7 +23,8 @@ def match(name: str, patterns: Iterable[str]) -> tuple[str, re.Match[str]] | Non
 
 
 def model_of(found: re.Match[str], model: str) -> str:
-    """The model that a deployment's `model` stands for where a name has matched."""
+    """The model that is asked where a name has matched: `model` with its stars replaced, or the name itself where the
+    pattern has more stars than `model`."""
     if not is_pattern(model):
         return model
     parts = found.groups()

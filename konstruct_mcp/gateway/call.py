@@ -37,6 +37,7 @@ from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.providers.litellm.reasoning.memory import Recalled
 from konstruct_mcp.providers.litellm.responses import Tried
+from konstruct_mcp.routing.needs import needs_of
 from konstruct_mcp.routing.outcomes import Answer, Fault, FaultKind, TryResult
 from konstruct_mcp.routing.walk import Hold, Try, Walk
 
@@ -137,7 +138,16 @@ class CompletionCall:
 
     async def _in_time(self, account: Account, generation: Generation) -> Completion:
         """The answer, if it comes before the deadline."""
-        walk = generation.router.walk(self._request, account.group, self._deadline, account.tenant, self._on_wait)
+        tenant = account.tenant
+        walk = Walk(
+            generation.routes,
+            account.group,
+            needs_of(self._request),
+            self._deadline,
+            tenant.groups,
+            self._on_wait,
+            tenant.id,
+        )
         with anyio.move_on_after(self._left_s):
             try:
                 return await self._first_answer(walk, account, generation)
@@ -160,7 +170,7 @@ class CompletionCall:
         async with shared.admission.turn(self._request.chars, account.tenant.id):
             await turn(Step.BEGIN)
             walk.wait_for("LiteLLM to load")
-            await generation.router.ready()
+            await generation.client.ready()
             walk.wait_for("the ledger to open")
             await shared.ledger.opened()
             tries = Tries(shared, self._request, account, generation)
@@ -221,12 +231,12 @@ class Tries:
             self._shared.emit(_ended(attempt, self._account, outcome, charges, time.monotonic() - began))
 
     async def _once(self, attempt: Try, wait_for: Callable[..., None]) -> Tried:
-        router, deployment, request = self._generation.router, attempt.deployment, self._request
+        client, deployment, request = self._generation.client, attempt.deployment, self._request
         tenant = self._account.tenant.id
         wait_for(f"its turn at {deployment.name}")
-        async with router.turn(deployment, tenant):
+        async with client.turn(deployment, tenant):
             wait_for(f"the ledger, before {deployment.name} is asked")
-            recalled = await in_thread_if_large(router.recall, deployment, request, tenant, is_large=request.is_large)
+            recalled = await in_thread_if_large(client.recall, deployment, request, tenant, is_large=request.is_large)
             try:
                 grant = await self._reserve(attempt, recalled)
             except UnpricedError as error:
@@ -234,7 +244,7 @@ class Tries:
             if isinstance(grant, Fault):
                 return Tried(grant)
             wait_for(deployment.name, trying=True)
-            asking = asyncio.ensure_future(router.ask(attempt, request, tenant, recalled, grant))
+            asking = asyncio.ensure_future(client.ask(attempt, request, tenant, recalled, grant))
             try:
                 await asyncio.wait({asking})
             finally:
@@ -246,9 +256,9 @@ class Tries:
                 self._account.add(
                     attempt,
                     tried,
-                    free=router.free(deployment),
+                    free=self._generation.routes.facts(deployment).free,
                     grant=grant,
-                    bound=lambda: router.most_nusd(deployment, request, recalled),
+                    bound=lambda: client.most_nusd(deployment, request, recalled),
                 )
             if tried is None:  # only a cancellation gets here without an outcome, and goes on by itself
                 raise asyncio.CancelledError
@@ -267,7 +277,7 @@ class Tries:
         if not budgets:
             return None
         quote = await in_thread_if_large(
-            self._generation.router.quote, deployment, self._request, recalled, is_large=self._request.is_large
+            self._generation.client.quote, deployment, self._request, recalled, is_large=self._request.is_large
         )
         if quote is None:
             return None

@@ -17,7 +17,7 @@ from konstruct_mcp.gateway.call import Shared, Tries, ignore
 from konstruct_mcp.gateway.caller import default_account
 from konstruct_mcp.gateway.reload import Generation
 from konstruct_mcp.ledger.ledger import Ledger
-from konstruct_mcp.providers.faults import is_cut_short
+from konstruct_mcp.providers.faults.refusals import is_cut_short
 from konstruct_mcp.routing.outcomes import Fault
 from konstruct_mcp.routing.walk import Try
 
@@ -34,7 +34,7 @@ async def ask_each(shared: Shared) -> dict[str, str | None]:
             verdicts[twin.id] = verdict
 
     await shared.ledger.opened()
-    await generation.router.ready()
+    await generation.client.ready()
     asked: list[list[Deployment]] = []
     for wildcard in config.wildcards:
         verdicts |= {deployment.id: deployment.unavailable for deployment in wildcard.deployments}
@@ -78,7 +78,7 @@ def unpriced(generation: Generation) -> dict[str, str]:
         deployment.id: why
         for name, group in config.groups.items()
         for deployment in group.deployments
-        if (why := generation.router.why_no_budget(deployment))
+        if (why := generation.routes.facts(deployment).why_no_budget)
         and any(name in groups and any(b.covers(name) for b in budgets) for groups, budgets in allowed)
     }
 

@@ -18,7 +18,8 @@ from typing import Any, Self
 
 import anyio
 
-from konstruct_mcp.config.model import Config, Group, load_config
+from konstruct_mcp.config.model import Config, Group
+from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.errors import ConfigError, KonstructError, LedgerError
 from konstruct_mcp.core.events import Event, Refused
@@ -51,8 +52,8 @@ class Konstruct:
     object, which may name any tenant that the config allows and read every account. A server passes the caller of each
     request (`gateway.caller.Caller`), who is on no account and is shown nothing but what is theirs.
 
-    Metrics and traces come from `hooks`: each is called with each event (`core.events`: a try ended, a call closed, a
-    call was refused), in the event loop, and must return at once. One that raises is logged once and harms nothing. To
+    Metrics and traces come from `hooks`: each is called with each event (`core.events`: a try ended, a call closed or
+    was refused, a deployment's health changed), in the event loop, and must return at once. One that raises is logged once and harms nothing. To
     log a line for each call:
 
         def log(event):
@@ -83,7 +84,7 @@ class Konstruct:
         self._hooks = Hooks(hooks)
         self._entered = False
         self._begun = anyio.Event()  # set once there is a config that can be used
-        self._generations = Generations(config, os.environ if environ is None else environ, self._take_up)
+        self._generations = Generations(config, os.environ if environ is None else environ, self._take_up, self._hooks)
 
     @classmethod
     def from_config(
@@ -183,7 +184,7 @@ class Konstruct:
             self._admission.resize(config.max_concurrency, config.max_queue, config.callers)
 
     def _start(self) -> None:
-        self._in_use().router.start()
+        self._in_use().client.start()
         self._shared(None).ledger.start()
 
     def _in_use(self, caller: Caller | None = None) -> Generation:
@@ -445,7 +446,7 @@ class Konstruct:
     def groups(self, *, caller: Caller | None = None) -> list[GroupStatus]:
         """The model groups that a caller may ask for, their deployments and whether each can be called now. Asks no
         provider. What a wildcard stands for is not among them."""
-        return views.group_statuses(self._in_use(caller), caller or _PROCESS)
+        return views.groups(self._in_use(caller), caller or _PROCESS)
 
     def group(self, name: str, *, caller: Caller | None = None) -> GroupStatus:
         """One of `groups`.

@@ -6,8 +6,9 @@ import asyncio
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 
-from konstruct_mcp.config.model import Config
-from konstruct_mcp.config.models import PUBLIC_TABLE, entry, shipped, update_from, write_file
+from konstruct_mcp.config.model import Config, entry
+from konstruct_mcp.config.model_tables import shipped
+from konstruct_mcp.config.model_updates import PUBLIC_TABLE, update_from, write_file
 from konstruct_mcp.core.errors import ModelDataError
 from konstruct_mcp.core.results import ModelTable, ModelUpdate
 from konstruct_mcp.core.text import cut

@@ -16,37 +16,78 @@ from pathlib import Path
 
 import anyio
 
-from konstruct_mcp.config.embedded import EmbeddedServer, find_model
-from konstruct_mcp.config.model import Config, load_config
+from konstruct_mcp.config.embedded import find_model
+from konstruct_mcp.config.model import Config
+from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.config.source import changes, located
 from konstruct_mcp.core.errors import ConfigError, KonstructError
+from konstruct_mcp.core.events import HealthChange
 from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.core.text import quoted
-from konstruct_mcp.providers.client import ModelRouter
+from konstruct_mcp.providers.client import ProviderClient
+from konstruct_mcp.providers.embedded.server import EmbeddedServer
+from konstruct_mcp.providers.model_facts import facts_by_id
+from konstruct_mcp.routing.routes import Routes
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
 class Generation:
-    """A config as it was loaded, and the router over its deployments."""
+    """A config as it was loaded, the routes over its deployments, and the client that asks them."""
 
     config: Config
-    router: ModelRouter
+    routes: Routes
+    client: ProviderClient
     calls: int = 0  # under way on it
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        embedded: EmbeddedServer | None,
+        on_change: Callable[[HealthChange], None],
+        earlier: Generation | None = None,
+    ) -> Generation:
+        """That of a config. Deployments that it leaves as they were in the earlier one keep their health and their
+        limits. Takes long for many deployments; may be called in a thread.
+
+        Args:
+            on_change: is called when the health of a deployment changes.
+        """
+        facts = facts_by_id(config)
+        routes = Routes(
+            config,
+            facts,
+            report=_log.warning,
+            on_change=on_change,
+            earlier=None if earlier is None else earlier.routes,
+        )
+        client = ProviderClient(config, facts, embedded, earlier=None if earlier is None else earlier.client)
+        return cls(config, routes, client)
 
 
 class Generations:
     """The generation in use, and the earlier ones that calls are still under way on."""
 
     def __init__(
-        self, first: Config | ConfigError, environ: Mapping[str, str], take_up: Callable[[Config], None]
+        self,
+        first: Config | ConfigError,
+        environ: Mapping[str, str],
+        take_up: Callable[[Config], None],
+        on_change: Callable[[HealthChange], None],
     ) -> None:
-        """`take_up` is called with each config when it comes into use. A ConfigError stands in for a config that cannot
-        be used yet: then `begin` is called by the first `reload` that finds one."""
+        """Begin with a config.
+
+        Args:
+            first: a ConfigError stands in for a config that cannot be used yet, until a `reload` finds one.
+            environ: what configs are read with.
+            take_up: is called with each config when it comes into use.
+            on_change: is called when the health of a deployment changes.
+        """
         self.path: Path | None = None  # of the config, where it was named
         self.error: ConfigError | None = None  # why the file as it is now cannot be used
-        self._environ, self._take_up = environ, take_up
+        self._environ, self._take_up, self._on_change = environ, take_up, on_change
         self._in_use: Generation | None = None
         self._earlier: list[Generation] = []
         self._embedded: EmbeddedServer | None = None
@@ -60,7 +101,7 @@ class Generations:
 
     def _begin(self, config: Config) -> None:
         self._embedded = _embedded_server(config, self._environ)
-        self._in_use = Generation(config, ModelRouter(config, self._embedded))
+        self._in_use = Generation.of(config, self._embedded, self._on_change)
         self._take_up(config)
 
     @property
@@ -107,7 +148,7 @@ class Generations:
             await self._embedded.aclose()
         for generation in (*self._earlier, self._in_use):
             if generation is not None:
-                await generation.router.aclose()
+                await generation.client.aclose()
 
     def kill(self) -> None:
         """End the embedded model's process at once, without an event loop."""
@@ -163,11 +204,11 @@ class Generations:
         """Make this the config that calls are made on from now on."""
         before = self.in_use()
         # Before the step, so that no call waits for it, and in a thread: of many deployments it takes long.
-        await before.router.ready()
-        router = await asyncio.to_thread(ModelRouter.after, before.router, config, self._embedded)
-        await router.ready()
+        await before.client.ready()
+        generation = await asyncio.to_thread(Generation.of, config, self._embedded, self._on_change, before)
+        await generation.client.ready()
         self._earlier.append(before)
-        self._in_use = Generation(config, router)
+        self._in_use = generation
         self._take_up(config)
         self._drop_earlier()
 
@@ -176,7 +217,7 @@ class Generations:
         current = self.in_use()
         for generation in [generation for generation in self._earlier if not generation.calls]:
             self._earlier.remove(generation)
-            current.router.take_over(generation.router)
+            current.client.take_over(generation.client)
 
     async def follow(self, until: anyio.Event) -> AsyncIterator[bool]:
         """Take up each change of the config's files, or of the user's table of models, until the event, and log it.

@@ -15,6 +15,7 @@ from konstruct_mcp.core.spending import UsageReport
 from konstruct_mcp.core.text import is_day, quoted
 from konstruct_mcp.gateway.caller import Caller, check_tenant_id, group_of
 from konstruct_mcp.gateway.reload import Generation
+from konstruct_mcp.gateway.statuses import group_statuses
 from konstruct_mcp.ledger.ledger import Ledger
 
 _FAULTY = "the file has changed and cannot be used; the server's log says why"
@@ -43,7 +44,7 @@ def choice(config: Config, caller: Caller) -> Choice:
     return Choice(listed, default_among(config.default_group, tenant.groups), tenant.patterns)
 
 
-def group_statuses(generation: Generation, caller: Caller) -> list[GroupStatus]:
+def groups(generation: Generation, caller: Caller) -> list[GroupStatus]:
     """The groups that a caller may ask for, their deployments and the state of each. Asks no provider."""
     config = generation.config
     shown = [group.name for group in choice(config, caller).groups]
@@ -53,7 +54,7 @@ def group_statuses(generation: Generation, caller: Caller) -> list[GroupStatus]:
             fallbacks=tuple(name for name in status.fallbacks if name in shown),
             alias_of=status.alias_of if status.alias_of in shown else None,
         )
-        for status in generation.router.statuses(caller.only(config))
+        for status in group_statuses(config, generation.routes, caller.only(config))
         if status.name in shown
     ]
 

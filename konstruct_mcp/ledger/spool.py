@@ -1,7 +1,8 @@
-"""Where rows of the ledger wait while it cannot be written: a folder with one file for each.
+"""The folder in which rows wait while the ledger cannot be written: one file for each row.
 
-A file is written whole under another name, brought to the disk and then renamed; it is never changed, and removed only
-after its row is in the ledger. A row carries its id, so whoever folds it in, and however often, it counts once.
+- A file is written under another name, brought to the disk and then renamed. It is never changed afterwards.
+- It is removed only after its row is in the ledger.
+- A row has its id, so that it counts once, whichever process writes it into the ledger, and however often.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from konstruct_mcp.core.text import cut
 
 _log = logging.getLogger(__name__)
 
-_BALLAST_BYTES = 1 << 20  # kept free for the rows of about 250 calls, for the day when the disk is full
-_ROW_BYTES = 1 << 12  # at least as many as a row needs
-_MOST_BYTES = 1 << 20  # of a row: far more than one of a call with hundreds of tries
-_AGAIN_S = 60.0  # until a row is tried again that the database has refused
+_BALLAST_BYTES = 1 << 20  # the room of about 250 rows, which is released when the disk is full
+_ROW_BYTES = 1 << 12  # no less than a usual row needs
+_MOST_BYTES = 1 << 20  # of a row: far more than that of a call with hundreds of tries
+_AGAIN_S = 60.0  # until a row that the database has refused is tried again
 _LONGEST_ID = 64  # bytes of a ledger's id
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -36,29 +37,29 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ballast = folder / "ballast"
-        self._told: set[str] = set()  # of which it has been said that they cannot be read or are refused
+        self._said: set[str] = set()  # files of which the log says that they cannot be read or are refused
         self._mark = folder / "ledger.id"
-        self._done: set[str] = set()  # of no use any more, but in a folder that lets nobody remove them
-        self._refused: dict[str, float] = {}  # by the database → when each is tried again
+        self._unremovable: set[str] = set()  # files that are done with, in a folder that lets nobody remove them
+        self._retry_at: dict[str, float] = {}  # of each file whose row the database has refused
 
     def ledger_id(self) -> str | None:
-        """Which ledger this folder is beside, as `mark` has noted it; None where nobody has."""
+        """The id of the ledger that this folder belongs to, as `mark` has noted it; None where nobody has."""
         try:
             return read_kept(self._mark, _LONGEST_ID).decode().strip() or None
         except (OSError, ValueError):
             return None
 
     def mark(self, ledger_id: str) -> None:
-        """Note beside which ledger this folder is, as far as it can be written."""
+        """Note which ledger this folder belongs to, if the folder can be written."""
         with contextlib.suppress(OSError):
             self._enter()
             with self._replacing(self._mark) as file:
                 file.write(ledger_id.encode())
 
     def prepare(self) -> OSError | None:
-        """Make the folder, and in it a file that only takes up room, which a full disk would not give us.
+        """Make the folder, and in it the ballast: a file that keeps room for rows when the disk is full.
 
-        Returns: why no row can be brought here now, None where one can.
+        Returns: why no row can be put here now, None where one can.
         """
         try:
             self._enter()
@@ -72,23 +73,22 @@ class Spool:
         return None
 
     def _enter(self) -> None:
-        """See that the folder is there, and nobody else's to write.
+        """See that the folder is there, and that nobody else can write it.
 
         Raises:
-            OSError: it is not.
+            OSError: it is not, or others can.
         """
         make_folder(self.folder)
         keep_folder(self.folder)
 
     def _try_out(self, size: int, keep_as: Path | None = None) -> None:
         with self._replacing(keep_as) as file:
-            # Random, since a file system may compress or leave out what is all the same.
+            # Random, since a file system may compress equal bytes, or not store them at all.
             file.write(os.urandom(size))
 
     @contextlib.contextmanager
     def _replacing(self, place: Path | None) -> Iterator[BinaryIO]:
-        """A file to write, under a name that nobody has, nor can foresee: once it is written it takes the place of
-        another, or for None is gone."""
+        """A file to write, under a name that nobody can foresee. Once written it replaces `place`, if one is given."""
         part = self.folder / f"{uuid.uuid4()}.part"
         try:
             with new_file(part) as file:
@@ -100,10 +100,10 @@ class Spool:
                 part.unlink(missing_ok=True)
 
     def put(self, row_id: str, row: dict[str, Any]) -> None:
-        """Bring a row to the disk.
+        """Bring a row to the disk, in the room of the ballast if there is no other.
 
         Raises:
-            OSError: it cannot be; not even in the room of the ballast.
+            OSError: it cannot be written.
         """
         try:
             self._write(row_id, row)
@@ -115,7 +115,7 @@ class Spool:
 
     def _write(self, row_id: str, row: dict[str, Any]) -> None:
         self._enter()
-        with self._replacing(self.folder / f"{row_id}.json") as file:  # two threads may bring the same row
+        with self._replacing(self.folder / f"{row_id}.json") as file:  # two threads may put the same row
             file.write(json.dumps(row).encode())
             file.flush()
             os.fsync(file.fileno())
@@ -130,7 +130,7 @@ class Spool:
                 os.close(folder)
 
     def rows(self) -> Iterator[tuple[Path, bytes]]:
-        """Each file that waits, and what is in it; what can be none of ours is put aside."""
+        """Each file that waits, and its content. A file that cannot be ours is put aside."""
         try:
             keep_folder(self.folder)
             files = sorted(file for file in self.folder.iterdir() if file.name.endswith(".json"))
@@ -138,7 +138,7 @@ class Spool:
             return
         for file in files:
             name = file.name
-            if name in self._done or self._refused.get(name, 0.0) > time.monotonic():
+            if name in self._unremovable or self._retry_at.get(name, 0.0) > time.monotonic():
                 continue
             try:
                 row = read_kept(file, _MOST_BYTES)
@@ -147,34 +147,32 @@ class Spool:
             except ValueError as error:
                 self.put_aside(file, str(error))
             except OSError as error:
-                self._tell_once(name, "a row of the spool cannot be read (%s): %s", error.strerror, cut(name))
+                self._say_once(name, "a row of the spool cannot be read (%s): %s", error.strerror, cut(name))
             else:
                 yield file, row
 
     def put_aside(self, file: Path, why: str = "is damaged") -> None:
-        """Keep what can never be folded in, for somebody to look at."""
+        """Keep a file that can never be written into the ledger under another name, for somebody to look at."""
         _log.error("a row of the spool %s and is put aside: %s", why, cut(file.name))
         try:
             file.replace(file.with_suffix(".bad"))
         except OSError:
-            self._done.add(file.name)
+            self._unremovable.add(file.name)
 
     def leave(self, file: Path, why: str) -> None:
-        """Keep a row that the database refuses for reasons of its own, which may pass."""
-        self._refused[file.name] = time.monotonic() + _AGAIN_S
-        self._tell_once(
-            file.name, "the ledger refuses a row of its spool, where it stays (%s): %s", why, cut(file.name)
-        )
+        """Keep a row that the database refuses for reasons of its own, and try it again later."""
+        self._retry_at[file.name] = time.monotonic() + _AGAIN_S
+        self._say_once(file.name, "the ledger refuses a row of its spool, where it stays (%s): %s", why, cut(file.name))
 
-    def _tell_once(self, name: str, *line: object) -> None:
-        if name not in self._told:
-            self._told.add(name)
+    def _say_once(self, name: str, *line: object) -> None:
+        if name not in self._said:
+            self._said.add(name)
             _log.warning(*line)
 
     def drop(self, file: Path) -> None:
-        """Its row is in the ledger."""
-        self._refused.pop(file.name, None)
+        """Remove a file whose row is in the ledger."""
+        self._retry_at.pop(file.name, None)
         try:
             file.unlink(missing_ok=True)
         except OSError:
-            self._done.add(file.name)
+            self._unremovable.add(file.name)

@@ -13,7 +13,7 @@ from support.databases import sqlite
 from support.default_groups import KEYS, default_groups, entry, write
 from support.processes import wait_for
 from support.providers import Provider
-from support.stdio_lines import SERVER, Process, call
+from support.stdio_lines import SERVER, ServerProcess, call
 
 # What is only of use to some: OpenAI's own client, the making of a ledger's tables, a table of tokens.
 HEAVY = ("openai.resources.chat", "alembic", "litellm.litellm_core_utils.default_encoding")
@@ -29,7 +29,7 @@ def config(anthropic: Provider, openai: Provider, ollama: Provider, tmp_path: Pa
 def test_initialize_and_lists_are_answered_while_litellm_still_loads(config: Path, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    with Process(config, command=[sys.executable, WATCHED, "gated", str(gate)]) as server:
+    with ServerProcess(config, command=[sys.executable, WATCHED, "held-import", str(gate)]) as server:
         server.initialize()
         assert len(server.ask("tools/list")["tools"]) == 2
         assert server.ask("tools/call", {"name": "list_groups"})["structuredContent"]["groups"]
@@ -50,8 +50,8 @@ def test_a_group_that_is_made_for_a_call_takes_of_the_calls_own_time_and_is_on_i
     groups["model_list"].append(entry("any/*", {"model": "openai/*", "api_base": openai.url, "api_key": "k"}))
     database = sqlite(tmp_path)
     groups["konstruct"] |= {"max_concurrency": 1, "max_queue": 1, "ledger_url": database.url}
-    command = [sys.executable, WATCHED, "gated", str(gate)]
-    with Process(write(tmp_path, groups), command=command, environ=KEYS) as server:
+    command = [sys.executable, WATCHED, "held-import", str(gate)]
+    with ServerProcess(write(tmp_path, groups), command=command, environ=KEYS) as server:
         server.initialize()
         calls = [server.send("tools/call", call(f"any/{name}", timeout_s=2.5)) for name in ("a", "b", "c")]
         ends = [server.answer(sent)["result"]["content"][0]["text"] for sent in calls]
@@ -68,12 +68,12 @@ def test_a_group_that_is_made_for_a_call_takes_of_the_calls_own_time_and_is_on_i
 def test_litellm_is_loaded_after_what_a_client_asks_first_and_nothing_heavy_with_it(
     config: Path, tmp_path: Path
 ) -> None:
-    command, environ = [sys.executable, WATCHED, "told", *HEAVY], {"XDG_DATA_HOME": str(tmp_path)}
+    command, environ = [sys.executable, WATCHED, "imports", *HEAVY], {"XDG_DATA_HOME": str(tmp_path)}
     subprocess.run([*SERVER, "usage"], env={**os.environ, **environ}, check=True, timeout=60)  # it makes the ledger
     was_loading = True
     for _ in range(3):  # in case a machine that is busy with much else takes a quarter of a second for that
         if was_loading:
-            with Process(config, command=command, environ={**environ, **KEYS}) as server:
+            with ServerProcess(config, command=command, environ={**environ, **KEYS}) as server:
                 server.initialize()
                 assert server.ask("tools/list")["tools"]
                 was_loading = b"LOADING" in server.errors
@@ -91,8 +91,8 @@ def test_the_watch_sees_what_is_heavy(openai: Provider, tmp_path: Path) -> None:
     models = ("deepinfra/x", "mistral/x")
     entries = [entry(model, {"model": model, "api_base": openai.url, "api_key": "k"}) for model in models]
     config = write(tmp_path, {"model_list": entries})
-    with Process(
-        config, command=[sys.executable, WATCHED, "told", *HEAVY], environ={"XDG_DATA_HOME": str(tmp_path)}
+    with ServerProcess(
+        config, command=[sys.executable, WATCHED, "imports", *HEAVY], environ={"XDG_DATA_HOME": str(tmp_path)}
     ) as server:
         server.initialize()
         assert not any(server.complete(model)["isError"] for model in models)
@@ -105,7 +105,7 @@ def test_the_watch_sees_what_is_heavy(openai: Provider, tmp_path: Path) -> None:
 @pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])
 def test_a_proxy_is_not_asked_for_what_is_on_this_machine(config: Path, ollama: Provider, spelling: str) -> None:
     nowhere = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
-    with Process(config, environ={**nowhere, spelling: "intranet.example"}) as server:
+    with ServerProcess(config, environ={**nowhere, spelling: "intranet.example"}) as server:
         server.initialize()
         assert not server.complete("fast")["isError"]
     assert ollama.calls == 1
@@ -114,7 +114,7 @@ def test_a_proxy_is_not_asked_for_what_is_on_this_machine(config: Path, ollama: 
 def test_it_ends_at_once_while_litellm_still_loads(config: Path, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    with Process(config, command=[sys.executable, WATCHED, "gated", str(gate)]) as server:
+    with ServerProcess(config, command=[sys.executable, WATCHED, "held-import", str(gate)]) as server:
         server.initialize()
         server.send("tools/call", call("fast"))
         server.close_stdin()
@@ -126,7 +126,7 @@ def test_it_ends_at_once_while_litellm_still_loads(config: Path, tmp_path: Path)
 @pytest.mark.parametrize("event", ["import", "socket.__new__"])
 def test_it_ends_without_a_word_however_far_litellm_is(config: Path, event: str) -> None:
     """While Python ends no import succeeds, nor does the warm-up, which begins with an event loop's socket."""
-    with Process(config, command=[sys.executable, WATCHED, "late", event]) as server:
+    with ServerProcess(config, command=[sys.executable, WATCHED, "held-thread", event]) as server:
         wait_for(lambda: b"WAITING" in server.errors)
         server.close_stdin()
         assert server.wait() == 0
@@ -134,7 +134,7 @@ def test_it_ends_without_a_word_however_far_litellm_is(config: Path, event: str)
 
 
 def test_nothing_but_loopback_is_ever_reached(config: Path, ollama: Provider) -> None:
-    with Process(config, command=[sys.executable, WATCHED, "offline"]) as server:
+    with ServerProcess(config, command=[sys.executable, WATCHED, "offline"]) as server:
         server.initialize()
         server.ask("tools/list")
         # Its answer comes after the import and the warm-up; a fallback to nowhere would show as NETWORK.
@@ -150,7 +150,7 @@ def test_the_watch_sees_what_it_should(tmp_path: Path) -> None:
     """The test above could not fail if the watch were blind."""
     away = {"model": "openai/x", "api_base": "http://far.invalid/v1", "api_key": "k"}
     config = write(tmp_path, {"model_list": [{"model_name": "away", "litellm_params": away}]})
-    with Process(config, command=[sys.executable, WATCHED, "offline"]) as server:
+    with ServerProcess(config, command=[sys.executable, WATCHED, "offline"]) as server:
         server.initialize()
         assert server.complete("away")["isError"]
         server.close_stdin()

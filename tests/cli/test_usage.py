@@ -14,8 +14,8 @@ import pytest
 from support.commands import Ran, Terminal, ended, run, started
 from support.databases import sqlite
 from support.default_groups import write
-from support.forked_server import Nursery
-from support.priced_config import accounted
+from support.fork_server import ForkServer
+from support.priced_config import priced_config
 from support.processes import wait_for
 from support.providers import Provider
 
@@ -49,7 +49,8 @@ def ago(days: int) -> str:
 def config(tmp_path: Path, openai: Provider, anthropic: Provider, ollama: Provider) -> Path:
     database = sqlite(tmp_path)
     path = write(
-        tmp_path, accounted(database, openai, anthropic, ollama, budgets=BUDGETS, tenants=TENANTS, allow_unknown=True)
+        tmp_path,
+        priced_config(database, openai, anthropic, ollama, budgets=BUDGETS, tenants=TENANTS, allow_unknown=True),
     )
     ask(path, "usage")  # makes the tables
     for (days, *rest), figures in SPENT:
@@ -353,13 +354,13 @@ class TestCheck:
 
 
 def test_every_number_of_the_resource_is_that_of_the_command(
-    config: Path, tmp_path: Path, nursery: Nursery | None
+    config: Path, tmp_path: Path, fork_server: ForkServer | None
 ) -> None:
     """And the log of the server says what the command `check` does."""
-    from support.stdio_lines import Process
+    from support.stdio_lines import ServerProcess
 
     sqlite(tmp_path).run("UPDATE konstruct_spend SET cost_nusd = 1250000000 WHERE model = 'openai/gone'")
-    with Process(config, nursery=nursery) as server:
+    with ServerProcess(config, fork_server=fork_server) as server:
         server.initialize()
         wait_for(lambda: f"WARNING: {LOST}".encode() in server.errors)
         [contents] = server.ask("resources/read", {"uri": "konstruct://usage"})["contents"]

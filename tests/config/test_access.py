@@ -21,7 +21,7 @@ from support.default_groups import HELLO, entry, opened, reaching, write
 from support.providers import Provider, Text
 
 from konstruct_mcp import CompletionError, Konstruct
-from konstruct_mcp.config.access import variables
+from konstruct_mcp.config.provider_needs import variables
 
 pytestmark = pytest.mark.many_cases
 

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from konstruct_mcp.config import embedded
-from konstruct_mcp.config.model import Config, Deployment, load_config
+from konstruct_mcp.config.model import Config, Deployment
 from konstruct_mcp.config.public import public_config
+from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.errors import ConfigError
 from konstruct_mcp.core.text import TENANT_ID_RULE
 
@@ -134,7 +135,7 @@ def groups_in_a_process(folder: Path, **environ: str) -> list[str]:
     code = """
 import json, os, sys
 sys.modules["xllamacpp"] = None  # as if it were not installed
-from konstruct_mcp.config.model import load_config
+from konstruct_mcp.config.reading import load_config
 print(json.dumps(list(load_config().groups)))
 """
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("HOME", "XDG_", "KONSTRUCT_"))}
@@ -1487,6 +1488,33 @@ def outcome(file: Path, text: bytes, environ: Mapping[str, str]) -> str:
     assert config.default_group in config.groups
     public = public_config(config)
     return f"{config}{config!r}{json.dumps(public)}{yaml.safe_dump(public)}{config.warnings}"
+
+
+def test_an_alias_of_a_group_without_a_sound_entry_is_refused_for_the_entry(faults: Callable[..., Any]) -> None:
+    config = {
+        "model_list": [entry("g", {"model": ["gpt"]}), entry("h")],
+        "router_settings": {"model_group_alias": {"a": "g"}},
+    }
+    assert [fault.partition(":")[0] for fault in faults(config)] == ["model_list[0].litellm_params.model"]
+
+
+def test_an_empty_list_of_organizations_is_none(load: Callable[..., Config]) -> None:
+    (deployment,) = load({"model_list": [entry("g", {**GPT, "organization": []})]}).groups["g"].deployments
+    assert "organization" not in deployment.params
+
+
+def test_a_credential_whose_name_is_no_text_is_left_out(load: Callable[..., Config]) -> None:
+    config = load({"model_list": [entry("g", {**GPT, "litellm_credential_name": ["mine"]})]})
+    assert config.warnings == (
+        "model_list[0].litellm_params.litellm_credential_name: no such name in credential_list; left out",
+    )
+
+
+def test_a_wildcard_without_a_model_makes_groups_that_cannot_be_called(load: Callable[..., Config]) -> None:
+    config = load({"model_list": [entry("g"), entry("openai/*", {"api_key": "k"})]})
+    made = config.matching("openai/gpt-4o")
+    assert made is not None
+    assert [deployment.unavailable for deployment in made.deployments] == ["its litellm_params have no model"]
 
 
 # Half of the default: each example reads a file with PyYAML's own parser, which is slow.

@@ -21,8 +21,9 @@ from support.providers import Provider, Status, Text
 
 from konstruct_mcp import AllFailedError, BudgetExceededError, InvalidArgumentError, Konstruct, UnknownGroupError
 from konstruct_mcp.config.litellm_keys import KNOWN_LITELLM_SETTINGS, KNOWN_PARAMS, KNOWN_ROUTER_SETTINGS, meant
-from konstruct_mcp.config.model import Config, load_config
+from konstruct_mcp.config.model import Config
 from konstruct_mcp.config.public import public_config
+from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.errors import ConfigError
 from konstruct_mcp.protocol.server import KonstructServer
 

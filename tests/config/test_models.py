@@ -20,8 +20,10 @@ from support.default_groups import entry, write
 
 from konstruct_mcp import ConfigError, Konstruct
 from konstruct_mcp.cli.main import main
-from konstruct_mcp.config import models
-from konstruct_mcp.config.models import Models
+from konstruct_mcp.config import model_tables
+from konstruct_mcp.config.model import entry as known_of
+from konstruct_mcp.config.model_fields import is_price
+from konstruct_mcp.config.model_lookup import Models
 
 pytestmark = pytest.mark.many_cases
 
@@ -37,7 +39,7 @@ PREFIXES = {
 
 
 def everything() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(Path(models.__file__).with_name("models.json").read_text("utf-8"))
+    table: dict[str, Any] = json.loads(Path(model_tables.__file__).with_name("models.json").read_text("utf-8"))
     return {name: fields for name, fields in table.items() if not name.startswith("_")}
 
 
@@ -181,7 +183,7 @@ def test_the_users_table_comes_before_it_field_by_field_and_the_config_before_bo
 
 def test_a_price_of_the_users_table_takes_the_place_of_all_of_that_side(world: World) -> None:
     world.write_own({"gpt-4o": {"input_cost_per_token": 1e-6}})
-    known = models.entry(world.konstruct().config.groups["g"].deployments[0])
+    known = known_of(world.konstruct().config.groups["g"].deployments[0])
     assert known["input_cost_per_token"] == 1e-6
     assert {"cache_read_input_token_cost", "input_cost_per_token_priority"}.isdisjoint(known)
     assert known["output_cost_per_token_priority"] == 1.7e-5
@@ -245,7 +247,7 @@ def test_keys_of_the_users_table_that_are_misspelt_are_warned_of(world: World, c
 @pytest.mark.long
 def test_no_key_of_litellms_own_table_counts_as_misspelt(world: World) -> None:
     file = Path(litellm.__file__).with_name("model_prices_and_context_window_backup.json")
-    assert models.read_file(file).slips == ()
+    assert model_tables.read_file(file).slips == ()
 
 
 def test_a_table_that_is_named_and_not_there_is_warned_of(world: World) -> None:
@@ -349,7 +351,7 @@ class Public:
 NEWER: dict[str, Any] = {
     "sample_spec": {"litellm_provider": "one of these", "mode": "one of: chat, embedding", "max_tokens": "words"},
     "gpt-4o": {
-        **{key: price for key, price in everything()["gpt-4o"].items() if models.is_price(key)},
+        **{key: price for key, price in everything()["gpt-4o"].items() if is_price(key)},
         "litellm_provider": "openai",
         "mode": "chat",
         "input_cost_per_token": 3e-6,
@@ -371,7 +373,7 @@ def test_models_says_what_is_known_and_how_old_that_is(world: World) -> None:
         "$2.5 in, $10 out per million tokens; window of 128,000 tokens; answers of up to 16,384 tokens; "
         "tools, vision, structured_output; retires 2027-01-14"
     )
-    about = models.shipped().about
+    about = model_tables.shipped().about
     shipped = f"the one that ships with konstruct-mcp (LiteLLM {about['litellm']}, read on {about['date']}, "
     assert f"model data: {shipped}" in ran.out
     world.write_own({"_about": {"date": str(TODAY - timedelta(days=40)), "litellm": "main"}})
@@ -417,7 +419,7 @@ def test_an_update_keeps_what_the_user_alone_has(world: World) -> None:
 
 
 def test_an_update_takes_field_by_field_and_null_takes_back(world: World) -> None:
-    before = models.entry(world.konstruct().config.groups["g"].deployments[0])
+    before = known_of(world.konstruct().config.groups["g"].deployments[0])
     world.write_own({"gpt-4o": {"max_input_tokens": 99_000}})
     file = world.folder / "downloaded.json"
     same = {"input_cost_per_token": before["input_cost_per_token"]}
@@ -426,7 +428,7 @@ def test_an_update_takes_field_by_field_and_null_takes_back(world: World) -> Non
     ran = world.run("models", "update", "--from", str(file))
     assert ran.code == 0, ran.err
     assert "gpt-4o: max_output_tokens 16384 → 7; supports_vision true → unknown\n" in ran.out
-    after = dict(models.entry(world.konstruct().config.groups["g"].deployments[0]))
+    after = dict(known_of(world.konstruct().config.groups["g"].deployments[0]))
     changed = {"max_output_tokens": 7, "max_input_tokens": 99_000}
     assert after == {key: value for key, value in before.items() if key != "supports_vision"} | changed
 
@@ -520,7 +522,7 @@ GOOD = json.dumps(NEWER).encode()
         (b"{}", 200, {}, "table.json: holds no model: each has to say its litellm_provider"),
         (b"[1]", 200, {}, "table.json: should be a mapping of models"),
         (b'{"gpt-4o": {"litellm_provider": "openai", "input_cost_per_token": "1"}}', 200, {}, "should be US dollars"),
-        (b" " * (models.MOST_BYTES + 2), 200, {}, "table.json: is larger than 32 MiB"),
+        (b" " * (model_tables.MOST_BYTES + 2), 200, {}, "table.json: is larger than 32 MiB"),
         (GOOD, 404, {}, "table.json: cannot be fetched: HTTP 404"),
         (GOOD, 302, {"location": "http://127.0.0.1:9/"}, "table.json: points somewhere else (HTTP 302)"),
         (b"\xff\xfe{", 200, {}, "table.json: is not JSON"),

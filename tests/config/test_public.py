@@ -8,8 +8,9 @@ from typing import Any
 from support.default_groups import entry, write
 
 from konstruct_mcp import Config
-from konstruct_mcp.config.model import Tenant, load_config
+from konstruct_mcp.config.model import Tenant
 from konstruct_mcp.config.public import public_config
+from konstruct_mcp.config.reading import load_config
 
 
 def config(folder: Path, **konstruct: Any) -> Config:

@@ -18,7 +18,7 @@ from support.pages import BLOCKS, PAGES, REPOSITORY, Block
 from support.providers import Provider, Status, Text
 from support.reader import HOUSE, LIMIT_S, OWN_TABLE, PROJECT, Ran, Reader, at_home, built_in, reader_in, uv
 
-from konstruct_mcp.config.model import load_config
+from konstruct_mcp.config.reading import load_config
 
 pytestmark = pytest.mark.timeout(LIMIT_S + 60)
 CLIENTS = ("claude", "codex", "gemini", "code")

@@ -18,9 +18,11 @@ from support.reader import EXAMPLE, HOUSE, OWN_TABLE, PROJECT, at_home, built_in
 import konstruct_mcp
 from konstruct_mcp import Konstruct, KonstructError
 from konstruct_mcp.cli import main as cli
-from konstruct_mcp.config import model as config
-from konstruct_mcp.config.model import load_config
+from konstruct_mcp.cli.logs import LOG_LEVELS
+from konstruct_mcp.cli.output import FAILURE, INTERRUPTED, MISTAKE
+from konstruct_mcp.config import sections
 from konstruct_mcp.config.public import public_config
+from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.results import Completion, DeploymentState, FinishReason
 
@@ -135,19 +137,19 @@ def test_every_key_of_the_config_is_told_and_in_the_example() -> None:
     }
     read = {
         # What a section may hold, which no public name lists.
-        "konstruct": set(config._KonstructSettings.model_fields),
-        "tenants": set(config._TenantSettings.model_fields),
-        "budgets": set(config._BudgetSettings.model_fields),
-        "router_settings": set(config._RouterSettings.model_fields),
-        "litellm_params": set(config._Params.model_fields),
+        "konstruct": set(sections.KonstructSettings.model_fields),
+        "tenants": set(sections.TenantSettings.model_fields),
+        "budgets": set(sections.BudgetSettings.model_fields),
+        "router_settings": set(sections.RouterSettings.model_fields),
+        "litellm_params": set(sections.LiteLLMParams.model_fields),
     }
     group_keys = {key for settings in example["konstruct"]["groups"].values() for key in settings}
 
     assert told == shown == read
-    assert group_keys == set(config._GroupSettings.model_fields)
+    assert group_keys == set(sections.GroupSettings.model_fields)
     assert all(
         f"`{key}`" in CONFIGURATION.prose
-        for key in config._Info.model_fields
+        for key in sections.ModelInfo.model_fields
         if key not in ("base_model", "max_tokens")
     )
 
@@ -167,7 +169,7 @@ def test_every_environment_variable_is_told() -> None:
 
     assert set(CONFIGURATION.names("variable")) == ours | {"ANTHROPIC_API_KEY", "OPENAI_API_KEY"}
     [levels] = [code(row[1]) for row in CONFIGURATION.table("variable") if row[0] == "`KONSTRUCT_LOG_LEVEL`"]
-    assert levels == list(cli._LOG_LEVELS)
+    assert levels == list(LOG_LEVELS)
 
 
 # -- the command line, Python, the rest ------------------------------------------------------------------------------
@@ -202,7 +204,7 @@ def options(command: click.Command) -> set[str]:
 
 
 def test_every_exit_status_is_told() -> None:
-    assert [int(row[0]) for row in COMMANDS.table("exit status")] == [0, cli._FAILURE, cli._MISTAKE, cli._INTERRUPTED]
+    assert [int(row[0]) for row in COMMANDS.table("exit status")] == [0, FAILURE, MISTAKE, INTERRUPTED]
 
 
 def test_every_extra_is_told() -> None:

@@ -9,7 +9,6 @@ import asyncio
 import datetime
 import json
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import run
 from support.databases import Database, PostgreSQL, sqlite
 from support.default_groups import HELLO, entry, opened, reaching, replace, write
-from support.forked_server import Nursery
-from support.priced_config import COST_NUSD, INPUT_NUSD, OUTPUT_NUSD, PRICES, Accounted, accounted
+from support.fork_server import ForkServer
+from support.priced_config import COST_NUSD, INPUT_NUSD, OUTPUT_NUSD, PRICES, MakeConfig, priced_config
 from support.processes import WAIT_S, wait_for
 from support.providers import (
     ContentPolicy,
@@ -36,7 +36,7 @@ from support.providers import (
     Text,
     Truncated,
 )
-from support.stdio_lines import SERVER, Process
+from support.stdio_lines import ServerProcess
 
 from konstruct_mcp import AllFailedError, BudgetExceededError, DeadlineError, KonstructError, LedgerError, UnpricedError
 
@@ -54,7 +54,7 @@ class World:
         self.openai, self.anthropic, self.ollama = providers
 
     def config(self, *budgets: Mapping[str, Any], **konstruct: Any) -> dict[str, Any]:
-        return accounted(
+        return priced_config(
             self.database, self.openai, self.anthropic, self.ollama, budgets=[dict(b) for b in budgets], **konstruct
         )
 
@@ -659,7 +659,7 @@ class TestABudget:
         database = postgresql.create()
         name = database.engine.url.database
         database.run(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
-        config = accounted(database, openai, anthropic, ollama, budgets=[DAY])
+        config = priced_config(database, openai, anthropic, ollama, budgets=[DAY])
         async with opened(tmp_path, config) as konstruct:
             await konstruct.complete(HELLO)
             with database.engine.connect() as connection:
@@ -732,31 +732,30 @@ class TestABudget:
 class TestTheCommands:
     def test_check_names_the_missing_price(self, world: World) -> None:
         path = write(world.folder, world.config(DAY))
-        ran = subprocess.run([*SERVER, "--config", str(path), "check"], capture_output=True, text=True, timeout=WAIT_S)
+        ran = run("--config", path, "check", env={})
 
         missing = "openai/unpriced has no price (input_cost_per_token, output_cost_per_token), which a budget needs"
-        assert f"unpriced: {missing}; no tenant with a budget can use it\n" in ran.stdout
-        assert ran.returncode == 1
+        assert f"unpriced: {missing}; no tenant with a budget can use it\n" in ran.out
+        assert ran.code == 1
 
     def test_check_live_does_not_take_a_refusal_for_an_answer(self, world: World) -> None:
         config = world.config(DAY)
         config["model_list"].append(entry("grok", {"model": "xai/grok-4", "api_key": "sk-test"}))
         path = write(world.folder, config)
-        command = [*SERVER, "--config", str(path), "check", "--live"]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S)
+        ran = run("--config", path, "check", "--live", env={})
 
         said = "xai/grok-4 bills its reasoning beyond max_tokens, so that a call may cost anything"
-        assert f"  unpriced: {said}\n" in ran.stdout
-        assert ran.returncode == 1
+        assert f"  unpriced: {said}\n" in ran.out
+        assert ran.code == 1
         assert world.openai.calls == 1  # `paid` alone: the rest has no price
 
     def test_check_does_not_where_no_tenant_with_a_budget_may_use_it(self, world: World) -> None:
         tenants = {"acme": {"groups": ["paid"]}, "other": {"budgets": []}}
         path = write(world.folder, world.config(DAY, tenants=tenants))
-        ran = subprocess.run([*SERVER, "--config", str(path), "check"], capture_output=True, text=True, timeout=WAIT_S)
+        ran = run("--config", path, "check", env={})
 
-        assert "input_cost_per_token" not in ran.stdout
-        assert ran.returncode == 0
+        assert "input_cost_per_token" not in ran.out
+        assert ran.code == 0
 
 
 # -- several processes -----------------------------------------------------------------------------------------------
@@ -766,16 +765,16 @@ class TestTheCommands:
 def test_200_calls_at_once_from_four_processes_never_exceed_it(
     tmp_path: Path,
     database: Database,
-    nursery: Nursery | None,
+    fork_server: ForkServer | None,
     openai: Provider,
-    priced: Accounted,
+    priced: MakeConfig,
 ) -> None:
     """It affords about half of them."""
     limit = 100 * COST_NUSD
     budgets = [{"usd": usd(limit), "per": "day"}]
     config = write(tmp_path, priced(budgets=budgets))
     with ExitStack() as stack:
-        servers = [stack.enter_context(Process(config, nursery=nursery)) for _ in range(4)]
+        servers = [stack.enter_context(ServerProcess(config, fork_server=fork_server)) for _ in range(4)]
         for server in servers:
             server.initialize()
         with ThreadPoolExecutor(len(servers)) as threads:
@@ -799,14 +798,14 @@ def test_200_calls_at_once_from_four_processes_never_exceed_it(
 async def test_what_a_dead_process_had_reserved_stays_on_the_budget(
     tmp_path: Path,
     database: Database,
-    nursery: Nursery | None,
+    fork_server: ForkServer | None,
     openai: Provider,
-    priced: Accounted,
+    priced: MakeConfig,
 ) -> None:
     openai.script(Gate("held"))
     limit = {"usd": usd(500 * OUTPUT_NUSD), "per": "day"}
     config = priced(budgets=[limit])
-    with Process(write(tmp_path, config), nursery=nursery) as server:
+    with ServerProcess(write(tmp_path, config), fork_server=fork_server) as server:
         server.initialize()
         server.send_call("paid", max_tokens=200)
         await openai.until(lambda: openai.in_flight == 1)
@@ -832,7 +831,7 @@ async def test_what_a_dead_process_had_reserved_stays_on_the_budget(
 
 @pytest.mark.many_cases
 async def test_the_row_of_a_call_that_was_taken_for_lost_takes_that_ones_place(
-    tmp_path: Path, database: Database, openai: Provider, priced: Accounted
+    tmp_path: Path, database: Database, openai: Provider, priced: MakeConfig
 ) -> None:
     """Its machine has slept, and another server has looked after what had lapsed."""
     openai.script(Gate("held"))

@@ -10,7 +10,7 @@ import pytest
 from support.default_groups import entry, write
 
 from konstruct_mcp import Config, InvalidArgumentError, UnknownGroupError, UnknownTenantError
-from konstruct_mcp.config.model import load_config
+from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.gateway.caller import Caller, group_of
 
 ACME = Caller.verified("acme")

@@ -32,7 +32,7 @@ from support.default_groups import (
     opened,
     write,
 )
-from support.forked_server import Nursery
+from support.fork_server import ForkServer
 from support.providers import (
     Answer,
     ContentPolicy,
@@ -49,10 +49,11 @@ from support.providers import (
     Text,
     Truncated,
 )
-from support.stdio_lines import Process
+from support.stdio_lines import ServerProcess
 
 from konstruct_mcp import Konstruct
-from konstruct_mcp.providers.litellm import patches as spared
+from konstruct_mcp.providers.litellm.calls import CallSettings, call_settings
+from konstruct_mcp.providers.litellm.patches.install import install
 
 pytestmark = pytest.mark.many_cases
 
@@ -882,11 +883,11 @@ def test_headers_of_openais_client_are_sent_as_headers(
     value: str,
     openai: Provider,
     tmp_path: Path,
-    nursery: Nursery | None,
+    fork_server: ForkServer | None,
 ) -> None:
     gpt = {"model": "openai/gpt-4o", "api_base": openai.url, "api_key": "k", **params}
     config = write(tmp_path, {"model_list": [entry("gpt", gpt)]})
-    with Process(config, environ={"XDG_DATA_HOME": str(tmp_path), **environ}, nursery=nursery) as server:
+    with ServerProcess(config, environ={"XDG_DATA_HOME": str(tmp_path), **environ}, fork_server=fork_server) as server:
         server.initialize()
         assert not server.complete("gpt")["isError"]
     [request] = openai.requests
@@ -901,14 +902,14 @@ async def test_no_tokenizer_is_downloaded_to_count_what_a_provider_did_not(
     import litellm
     from litellm import utils
 
-    spared.spare()
+    install()
     asked: list[str] = []
     tokenizer = SimpleNamespace(from_pretrained=asked.append)
     monkeypatch.setattr(utils, "Tokenizer", tokenizer)
-    call = spared.ours.set(spared.Manner("openai", at_once=False, plain=False))
+    call = call_settings.set(CallSettings("openai", on_loop=False, without_openais_client=False))
     try:
         assert litellm.token_counter(model=model, messages=HELLO) > 0
     finally:
-        spared.ours.reset(call)
+        call_settings.reset(call)
 
     assert asked == []

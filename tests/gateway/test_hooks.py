@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from support.databases import sqlite
 from support.default_groups import HELLO, write
-from support.priced_config import COST_NUSD, accounted
+from support.priced_config import COST_NUSD, priced_config
 from support.providers import Hang, Provider, Status, Text
 
 from konstruct_mcp import Konstruct, KonstructError
-from konstruct_mcp.core.events import CallClosed, Event, Refused, TryEnded
+from konstruct_mcp.core.events import CallClosed, Event, HealthChange, Refused, TryEnded
 from konstruct_mcp.gateway.hooks import Hooks
 
 SECRET_TEXT = "what nobody else may read"
@@ -27,7 +27,7 @@ class World:
         self.events: list[Event] = []
 
     def opened(self, *hooks: Any, **konstruct: Any) -> Konstruct:
-        config = accounted(sqlite(self.folder), *self.providers, **konstruct)
+        config = priced_config(sqlite(self.folder), *self.providers, **konstruct)
         return Konstruct.from_config(write(self.folder, config), environ={}, hooks=[*hooks, self.events.append])
 
 
@@ -115,6 +115,17 @@ async def test_what_is_turned_away_is_told_without_what_the_caller_made_up(
         with pytest.raises(KonstructError):
             await konstruct.complete(HELLO, **arguments)
     assert world.events == [refused]
+
+
+async def test_a_deployment_that_cools_down_is_told_with_the_tenant_for_whom_it_does(world: World) -> None:
+    world.openai.script(Status(500))
+    async with world.opened() as konstruct:
+        for _ in range(3):
+            with pytest.raises(KonstructError):
+                await konstruct.complete(HELLO, model_group="unpriced", tenant_id="acme")
+    (changed,) = [event for event in world.events if isinstance(event, HealthChange)]
+    assert (changed.deployment, changed.group, changed.state) == ("unpriced/1", "unpriced", "cooling_down")
+    assert (changed.reason, changed.tenant) == ("server error (HTTP 500)", "acme")
 
 
 async def test_too_many_calls_are_told_with_their_group(world: World) -> None:

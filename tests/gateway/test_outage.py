@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 from support.default_groups import HELLO, KEYS, default_groups, entry, opened, write
-from support.forked_server import Nursery
+from support.fork_server import ForkServer
 from support.processes import wait_for
 from support.providers import Answer, Drop, Hang, Provider, Raw, Reset, Status, Text
-from support.stdio_lines import Process
+from support.stdio_lines import ServerProcess
 
 from konstruct_mcp import CompletionError
 
@@ -35,15 +35,15 @@ class TestEverythingIsDown:
         return [anthropic, openai, ollama]
 
     @pytest.fixture
-    def server(self, down: list[Provider], tmp_path: Path, nursery: Nursery | None) -> Iterator[Process]:
+    def server(self, down: list[Provider], tmp_path: Path, fork_server: ForkServer | None) -> Iterator[ServerProcess]:
         config = default_groups(down[0], down[1], down[2])
         config["model_list"].append(entry("up", {"model": "ollama/up", "api_base": down[2].url}))
-        with Process(write(tmp_path, config), environ=KEYS, nursery=nursery) as server:
+        with ServerProcess(write(tmp_path, config), environ=KEYS, fork_server=fork_server) as server:
             server.initialize()
             yield server
 
     def test_each_is_told_why_few_tries_are_made_and_the_server_goes_on(
-        self, server: Process, down: list[Provider]
+        self, server: ServerProcess, down: list[Provider]
     ) -> None:
         first = self.ask(server)
         assert self.unanswered > 0  # after a ping and a list of groups, which were sent last
@@ -76,7 +76,7 @@ class TestEverythingIsDown:
             "konstruct-mcp: WARNING: openai/gpt-4o (quality): answers again"
         ]
 
-    def ask(self, server: Process) -> list[str]:
+    def ask(self, server: ServerProcess) -> list[str]:
         """What each of a hundred calls is told; pings and `list_groups` are answered before the last of them."""
         requests = [server.send_call("quality") for _ in range(CALLS)]
         assert server.ask("ping") == {}

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from support.databases import sqlite
 from support.default_groups import connected, entry, opened, write
-from support.forked_server import Nursery
+from support.fork_server import ForkServer
 from support.providers import Gate, Provider, Received, Text
-from support.stdio_lines import Process
+from support.stdio_lines import ServerProcess
 
 from konstruct_mcp import Konstruct, OverloadedError
 
@@ -124,7 +124,7 @@ async def test_a_change_of_the_config_lets_more_in(ollama: Provider, tmp_path: P
 
 @pytest.mark.parametrize("calls", [3000, pytest.param(10_000, marks=pytest.mark.long)])
 def test_very_many_calls_at_once_are_all_answered_in_little_memory(
-    ollama: Provider, tmp_path: Path, nursery: Nursery | None, calls: int
+    ollama: Provider, tmp_path: Path, fork_server: ForkServer | None, calls: int
 ) -> None:
     at_once, queue = 50, 200
     gate = threading.Event()
@@ -133,7 +133,9 @@ def test_very_many_calls_at_once_are_all_answered_in_little_memory(
         return Text("answered") if gate.is_set() else Gate("answered")
 
     ollama.script(Text("warm"))
-    with Process(write(tmp_path, config(ollama, max_concurrency=at_once, max_queue=queue)), nursery=nursery) as server:
+    with ServerProcess(
+        write(tmp_path, config(ollama, max_concurrency=at_once, max_queue=queue)), fork_server=fork_server
+    ) as server:
         server.initialize()
         assert not server.complete("fast")["isError"]
         ollama.script(answer)

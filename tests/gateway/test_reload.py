@@ -13,10 +13,10 @@ import litellm
 import pytest
 import yaml
 from support.default_groups import HELLO, KEYS, default_groups, entry, replace, write
-from support.forked_server import Nursery
+from support.fork_server import ForkServer
 from support.processes import wait_for
 from support.providers import Gate, Provider, Status, Text
-from support.stdio_lines import Process
+from support.stdio_lines import ServerProcess
 
 from konstruct_mcp import ConfigError, Konstruct, UnknownGroupError
 from konstruct_mcp.config.public import public_config
@@ -35,12 +35,12 @@ def path(config: dict[str, Any], tmp_path: Path) -> Path:
     return write(tmp_path / "folder", config)
 
 
-def groups(server: Process, *, modern: bool = False) -> list[str]:
+def groups(server: ServerProcess, *, modern: bool = False) -> list[str]:
     tool = server.ask("tools/list", modern=modern)["tools"][0]
     return list(tool["inputSchema"]["properties"]["model_group"]["enum"])
 
 
-def shown(server: Process, *, modern: bool = False) -> dict[str, Any]:
+def shown(server: ServerProcess, *, modern: bool = False) -> dict[str, Any]:
     contents = server.ask("resources/read", {"uri": "konstruct://config"}, modern=modern)["contents"]
     return dict(yaml.safe_load(contents[0]["text"]))
 
@@ -53,7 +53,7 @@ class TestFromAConfigThatCannotBeUsed:
 
     @pytest.mark.parametrize("was", ["wrong", "not there", "in no folder"])
     def test_it_answers_with_the_faults_and_takes_up_the_mended_file(
-        self, tmp_path: Path, config: dict[str, Any], nursery: Nursery | None, was: str
+        self, tmp_path: Path, config: dict[str, Any], fork_server: ForkServer | None, was: str
     ) -> None:
         path = tmp_path / "later" / "konstruct.yaml"
         said = self.FAULT if was == "wrong" else "cannot be read: No such file or directory"
@@ -61,7 +61,7 @@ class TestFromAConfigThatCannotBeUsed:
             path.parent.mkdir()
         if was == "wrong":
             path.write_text(self.WRONG, "utf-8")
-        with Process(path, nursery=nursery) as server:
+        with ServerProcess(path, fork_server=fork_server) as server:
             server.initialize()
             tools = server.ask("tools/list")["tools"]
             assert [tool["name"] for tool in tools] == ["complete", "list_groups"]
@@ -89,11 +89,11 @@ class TestFromAConfigThatCannotBeUsed:
         assert server.errors.decode().count(said) == 1
 
     def test_other_faults_are_told_and_the_ledger_is_that_of_the_first_that_can_be_used(
-        self, tmp_path: Path, config: dict[str, Any], nursery: Nursery | None
+        self, tmp_path: Path, config: dict[str, Any], fork_server: ForkServer | None
     ) -> None:
         path = tmp_path / "konstruct.yaml"
         path.write_text(self.WRONG, "utf-8")
-        with Process(path, nursery=nursery) as server:
+        with ServerProcess(path, fork_server=fork_server) as server:
             server.initialize()
             replace(path, {**config, "konstruct": {"timeout_s": 0}})
             other = "konstruct.timeout_s: should be greater than 0"
@@ -108,11 +108,11 @@ class TestFromAConfigThatCannotBeUsed:
             assert ledger.exists()
 
     def test_a_tenants_server_says_nothing_of_what_the_file_holds(
-        self, tmp_path: Path, nursery: Nursery | None
+        self, tmp_path: Path, fork_server: ForkServer | None
     ) -> None:
         path = tmp_path / "konstruct.yaml"
         path.write_text(self.WRONG, "utf-8")
-        with Process(path, nursery=nursery, environ={"KONSTRUCT_TENANT_ID": "t"}) as server:
+        with ServerProcess(path, fork_server=fork_server, environ={"KONSTRUCT_TENANT_ID": "t"}) as server:
             server.initialize()
             text = server.ask("tools/call", {"name": "list_groups", "arguments": {}})["content"][0]["text"]
             assert text.endswith("cannot be used; the server's log says why")
@@ -133,12 +133,12 @@ class TestFromAConfigThatCannotBeUsed:
 
 class TestOverAPipe:
     @pytest.fixture
-    def server(self, path: Path, nursery: Nursery | None) -> Iterator[Process]:
-        with Process(path, nursery=nursery) as server:
+    def server(self, path: Path, fork_server: ForkServer | None) -> Iterator[ServerProcess]:
+        with ServerProcess(path, fork_server=fork_server) as server:
             yield server
 
     def test_a_change_is_announced_to_a_client_of_the_handshake_era(
-        self, server: Process, path: Path, config: dict[str, Any], openai: Provider
+        self, server: ServerProcess, path: Path, config: dict[str, Any], openai: Provider
     ) -> None:
         capabilities = server.initialize()["capabilities"]
         assert capabilities["tools"]["listChanged"] is capabilities["resources"]["listChanged"] is True
@@ -154,7 +154,7 @@ class TestOverAPipe:
         wait_for(lambda: line in server.errors)
 
     def test_a_change_is_announced_to_a_client_of_the_modern_era_that_listens(
-        self, server: Process, path: Path, config: dict[str, Any]
+        self, server: ServerProcess, path: Path, config: dict[str, Any]
     ) -> None:
         listed = server.ask("server/discover", modern=True)["capabilities"]
         assert listed["tools"]["listChanged"] is listed["resources"]["listChanged"] is True
@@ -175,7 +175,7 @@ class TestOverAPipe:
         assert shown(server, modern=True)["konstruct"]["groups"]["fast"]["description"] == "changed"
 
     def test_one_that_is_wrong_changes_nothing_and_says_what_is_wrong(
-        self, server: Process, path: Path, config: dict[str, Any]
+        self, server: ServerProcess, path: Path, config: dict[str, Any]
     ) -> None:
         server.initialize()
         before = shown(server)
@@ -201,12 +201,14 @@ class TestOverAPipe:
         assert server.notices == []  # no list has changed
 
     @pytest.mark.parametrize("way", ["in place", "in two steps", "through a link", "gone for a moment"])
-    def test_however_it_is_written(self, path: Path, config: dict[str, Any], nursery: Nursery | None, way: str) -> None:
+    def test_however_it_is_written(
+        self, path: Path, config: dict[str, Any], fork_server: ForkServer | None, way: str
+    ) -> None:
         home = path.parent.parent
         if way == "through a link":
             first = path.rename(home / "first.yaml")
             path.symlink_to(first)
-        with Process(path, nursery=nursery) as server:
+        with ServerProcess(path, fork_server=fork_server) as server:
             server.initialize()
             assert groups(server)
             config["konstruct"]["default_group"] = "quality"
@@ -233,7 +235,7 @@ class TestOverAPipe:
             wait_for(lambda: shown(server)["konstruct"]["default_group"] == "quality")
             assert "faults" not in shown(server)
 
-    def test_a_folder_that_goes_away_ends_nothing(self, server: Process, path: Path) -> None:
+    def test_a_folder_that_goes_away_ends_nothing(self, server: ServerProcess, path: Path) -> None:
         server.initialize()
         assert groups(server)
         path.parent.rename(path.parent.with_name("elsewhere"))

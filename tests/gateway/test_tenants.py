@@ -13,7 +13,7 @@ from mcp import types
 from mcp.shared.exceptions import MCPError
 from support.databases import Database, sqlite
 from support.default_groups import HELLO, connected, opened, write
-from support.priced_config import accounted
+from support.priced_config import priced_config
 from support.providers import Provider, Status
 
 from konstruct_mcp import (
@@ -46,7 +46,9 @@ class World:
         self.openai, self.anthropic, self.ollama = providers
 
     def opened(self, environ: Mapping[str, str] = {}, **konstruct: Any) -> Any:
-        config = accounted(self.database, self.openai, self.anthropic, self.ollama, **{"tenants": TENANTS, **konstruct})
+        config = priced_config(
+            self.database, self.openai, self.anthropic, self.ollama, **{"tenants": TENANTS, **konstruct}
+        )
         return opened(self.folder, config, environ)
 
     def of_acme(self) -> Any:
@@ -224,7 +226,9 @@ class TestAPinnedServer:
 
     async def test_shows_no_fault_of_a_config_that_names_others(self, world: World) -> None:
         wrong = {**TENANTS, "globex": {"groups": ["gone"]}}
-        config = accounted(world.database, world.openai, world.anthropic, world.ollama, tenants=wrong, pin_tenant=True)
+        config = priced_config(
+            world.database, world.openai, world.anthropic, world.ollama, tenants=wrong, pin_tenant=True
+        )
         async with Konstruct.for_server(write(world.folder, config), environ={}) as konstruct:
             with pytest.raises(ConfigError) as refused:
                 await konstruct.complete(HELLO)

@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from support.databases import Database
 from support.default_groups import replace, write
-from support.forked_server import Nursery
-from support.priced_config import COST_NUSD, INPUT_NUSD, OUTPUT_NUSD, Accounted
+from support.fork_server import ForkServer
+from support.priced_config import COST_NUSD, INPUT_NUSD, OUTPUT_NUSD, MakeConfig
 from support.processes import wait_for
 from support.providers import Answer, Drop, Provider, Raw, Received, Status, Text, Truncated
-from support.stdio_lines import Process, call
+from support.stdio_lines import ServerProcess, call
 
 CALLS = 20  # under way when a server is killed
 LIMIT_NUSD = 500 * INPUT_NUSD + 500 * OUTPUT_NUSD  # affords some twelve reservations at once, and 60 answers
@@ -45,14 +45,14 @@ def said(received: Received) -> str:
 
 
 @pytest.mark.two_databases
-@pytest.mark.parametrize("kills", [8, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_a_kill_loses_no_answered_call_and_counts_none_twice(
     kills: int,
     tmp_path: Path,
     database: Database,
-    nursery: Nursery | None,
+    fork_server: ForkServer | None,
     openai: Provider,
-    priced: Accounted,
+    priced: MakeConfig,
 ) -> None:
     rng = random.Random(kills)
     served: Counter[str] = Counter()
@@ -65,7 +65,7 @@ def test_a_kill_loses_no_answered_call_and_counts_none_twice(
     config = write(tmp_path, priced())
     answered: Counter[str] = Counter()
     for kill in range(kills):
-        with Process(config, nursery=nursery) as server:
+        with ServerProcess(config, fork_server=fork_server) as server:
             server.initialize()
             names = {}
             for n in range(CALLS):
@@ -88,7 +88,7 @@ def test_a_kill_loses_no_answered_call_and_counts_none_twice(
     assert spent == dict.fromkeys(rows, COST_NUSD)
 
 
-def take(server: Process, names: dict[Any, str], answered: Counter[str]) -> None:
+def take(server: ServerProcess, names: dict[Any, str], answered: Counter[str]) -> None:
     line = server.line()
     assert not line["result"].get("isError"), line
     answered[names[line["id"]]] += 1
@@ -107,7 +107,7 @@ class Calls:
     """Calls through servers that come and go. What the provider counts for one tells which it was."""
 
     config: Path
-    nursery: Nursery | None
+    fork_server: ForkServer | None
     tenants: int
     served: set[int] = field(default_factory=set)  # by the provider, as far as it knows
     answered: set[int] = field(default_factory=set)
@@ -143,7 +143,7 @@ class Calls:
         numbers: dict[Any, int] = {}
         under_way: set[Any] = set()
         cancelled: set[Any] = set()
-        with Process(self.config, nursery=self.nursery) as server:
+        with ServerProcess(self.config, fork_server=self.fork_server) as server:
             server.initialize()
             for _ in range(rng.randint(0, 60)):
                 while len(under_way) < AT_ONCE:
@@ -205,15 +205,15 @@ def test_two_servers_that_come_and_go_lose_nothing_and_count_nothing_twice(
     lives: int,
     tmp_path: Path,
     database: Database,
-    nursery: Nursery | None,
+    fork_server: ForkServer | None,
     openai: Provider,
-    priced: Accounted,
+    priced: MakeConfig,
 ) -> None:
     """On one ledger and one config file, which changes under them."""
     budget = {"budgets": [{"usd": BUDGET_NUSD / 1e9, "per": "total"}]}
     named = {f"limited-{n}": budget for n in range(2 * lives)}
     config = priced(tenants=named, allow_unknown=True)
-    calls = Calls(write(tmp_path, config), nursery, len(named))
+    calls = Calls(write(tmp_path, config), fork_server, len(named))
     openai.script(calls.answer)
     is_over = threading.Event()
 
@@ -236,7 +236,7 @@ def test_two_servers_that_come_and_go_lose_nothing_and_count_nothing_twice(
         finally:
             is_over.set()
         changing.result()
-    with Process(calls.config, nursery=nursery) as last:
+    with ServerProcess(calls.config, fork_server=fork_server) as last:
         last.initialize()
         last.ask("resources/read", {"uri": "konstruct://usage"})  # with what waits in the spool
 
@@ -426,18 +426,18 @@ class Accounts(RuleBasedStateMachine):
 class World:
     """Three servers, one database, and a provider that holds each answer until it is told to let it go."""
 
-    def __init__(self, config: Path, database: Database, nursery: Nursery | None, provider: Provider) -> None:
+    def __init__(self, config: Path, database: Database, fork_server: ForkServer | None, provider: Provider) -> None:
         self.database, self.provider = database, provider
         self.billed: Counter[str] = Counter()
-        self._config, self._nursery = config, nursery
+        self._config, self._fork_server = config, fork_server
         self._expected: dict[str, Held] = {}
         provider.script(lambda received: self._expected.pop(said(received)))
         self.servers = [self._server() for _ in range(3)]
         for server in self.servers:
             server.ask("resources/read", {"uri": "konstruct://usage"})  # the ledger is open
 
-    def _server(self) -> Process:
-        server = Process(self._config, nursery=self._nursery)
+    def _server(self) -> ServerProcess:
+        server = ServerProcess(self._config, fork_server=self._fork_server)
         server.initialize()
         return server
 
@@ -462,19 +462,19 @@ class World:
 
 
 @pytest.mark.two_databases
-@pytest.mark.parametrize("examples", [5, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("examples", [3, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
 def test_no_interleaving_has_more_billed_than_a_budget_or_loses_a_charge(
     examples: int,
     tmp_path: Path,
     database: Database,
-    nursery: Nursery | None,
+    fork_server: ForkServer | None,
     openai: Provider,
-    priced: Accounted,
+    priced: MakeConfig,
 ) -> None:
     budgets = [{"usd": LIMIT_NUSD / 1e9, "per": "total"}]
     config = priced(budgets=budgets, allow_unknown=True)
     config["router_settings"] = {"num_retries": 0, "allowed_fails": 10**6}  # nobody else is asked
-    world = World(write(tmp_path, config), database, nursery, openai)
+    world = World(write(tmp_path, config), database, fork_server, openai)
     try:
         run_state_machine_as_test(
             lambda: Accounts(world),  # type: ignore[arg-type]  # anything that makes one will do

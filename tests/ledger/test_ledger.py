@@ -25,13 +25,14 @@ import pytest
 import sqlalchemy as sa
 from support.databases import Database, PostgreSQL, sqlite
 from support.default_groups import HELLO, connected, opened, write
-from support.priced_config import COST_NUSD, OUTPUT_NUSD, WAITING, accounted
+from support.fork_server import ForkServer
+from support.priced_config import COST_NUSD, OUTPUT_NUSD, SPOOLED_CALL, priced_config
 from support.processes import WAIT_S, wait_for
 from support.providers import Drop, Gate, Hang, Provider, Raw, Status, Text
-from support.stdio_lines import SERVER, Process
+from support.stdio_lines import SERVER, ServerProcess
 
 from konstruct_mcp import KonstructError
-from konstruct_mcp.ledger.store import HEAD
+from konstruct_mcp.ledger.schema import HEAD
 
 World = Callable[..., Any]
 
@@ -41,7 +42,7 @@ pytestmark = pytest.mark.many_cases  # one of them on each kind of server
 
 @pytest.fixture
 def config(database: Database, openai: Provider, anthropic: Provider, ollama: Provider) -> dict[str, Any]:
-    return accounted(database, openai, anthropic, ollama)
+    return priced_config(database, openai, anthropic, ollama)
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ class TestARow:
             to_disk(descriptor)
 
         monkeypatch.setattr(os, "fsync", watched)
-        async with opened(tmp_path, accounted(sqlite(tmp_path), openai, anthropic, ollama)) as konstruct:
+        async with opened(tmp_path, priced_config(sqlite(tmp_path), openai, anthropic, ollama)) as konstruct:
             for count in (1, 2):
                 await konstruct.complete(HELLO)
                 await until(lambda: synced == [(tmp_path / "ledger.sqlite3-wal").stat().st_ino] * count)  # noqa: B023
@@ -135,7 +136,7 @@ class TestARow:
     ) -> None:
         """What is written to a file without a name, nobody finds."""
         database = sqlite(tmp_path)
-        async with opened(tmp_path, accounted(database, openai, anthropic, ollama)) as konstruct:
+        async with opened(tmp_path, priced_config(database, openai, anthropic, ollama)) as konstruct:
             await konstruct.opened()
             for _ in range(2):
                 await konstruct.complete(HELLO)
@@ -310,7 +311,7 @@ class TestARow:
         body = {"id": "x", "object": "chat.completion", "created": 0, "model": "grok", "choices": [choice]}
         openai.script(Raw(json.dumps(body | {"usage": usage}).encode()))
         database = sqlite(tmp_path)
-        config = accounted(database, openai, anthropic, ollama)
+        config = priced_config(database, openai, anthropic, ollama)
         grok = {**config["model_list"][0]["litellm_params"], "model": "xai/grok"}
         config["model_list"].append({"model_name": "grok", "litellm_params": grok})
         async with opened(tmp_path, config) as konstruct:
@@ -395,13 +396,13 @@ class TestAVersion:
         assert database.rows("SELECT id FROM konstruct_tenants") == [{"id": "acme"}]
 
     async def test_that_is_newer_is_refused_in_one_line(
-        self, ledger: World, database: Database, openai: Provider, tmp_path: Path
+        self, ledger: World, database: Database, fork_server: ForkServer | None, openai: Provider, tmp_path: Path
     ) -> None:
         async with ledger() as konstruct:
             await konstruct.complete(HELLO)
         database.run("UPDATE konstruct_version SET version_num = '9999'")
 
-        with Process(tmp_path / "konstruct.yaml") as server:
+        with ServerProcess(tmp_path / "konstruct.yaml", fork_server=fork_server) as server:
             server.initialize()
             at_start = b"the ledger was written by a newer version of konstruct-mcp"
             await until(lambda: at_start in server.errors)
@@ -426,7 +427,7 @@ class TestAVersion:
         from alembic.autogenerate import compare_metadata
         from alembic.migration import MigrationContext
 
-        from konstruct_mcp.ledger.store import metadata
+        from konstruct_mcp.ledger.schema import metadata
 
         async with ledger() as konstruct:
             await konstruct.complete(HELLO)
@@ -443,7 +444,7 @@ class TestAVersion:
         async with AsyncExitStack() as stack:
             for folder in folders:
                 folder.mkdir()
-                config = accounted(sqlite(folder), openai, anthropic, ollama)
+                config = priced_config(sqlite(folder), openai, anthropic, ollama)
                 konstruct = await stack.enter_async_context(opened(folder, config))
                 stack.push_async_callback(konstruct.complete, HELLO)
 
@@ -467,7 +468,9 @@ class TestAVersion:
         """SQLite itself does not, for a file that is not in WAL mode yet. Without its ledger, no call that has a budget
         is answered."""
         database = sqlite(tmp_path)
-        config = accounted(database, openai, anthropic, ollama, budgets=[{"usd": 1, "per": "day"}], allow_unknown=True)
+        config = priced_config(
+            database, openai, anthropic, ollama, budgets=[{"usd": 1, "per": "day"}], allow_unknown=True
+        )
         async with opened(tmp_path, config) as konstruct:
             with database.locked():
                 call = asyncio.ensure_future(konstruct.complete(HELLO, tenant_id="acme"))
@@ -484,7 +487,7 @@ async def test_an_operators_own_options_for_postgresql_are_kept(
     database = postgresql.create()
     database.run("CREATE SCHEMA house")
     database.url += "&options=-csearch_path%3Dhouse"
-    async with opened(tmp_path, accounted(database, openai, anthropic, ollama)) as konstruct:
+    async with opened(tmp_path, priced_config(database, openai, anthropic, ollama)) as konstruct:
         await konstruct.complete(HELLO)
     assert database.value("SELECT count(*) FROM house.konstruct_calls") == 1
     database.engine.dispose()
@@ -502,7 +505,7 @@ async def test_a_password_may_have_an_at_in_it_and_is_not_told(
 ) -> None:
     """For the driver it would end at the first, and the rest be a part of the host's name."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    config = accounted(None, openai, anthropic, ollama, ledger_url=f"postgresql://me:{password}@127.0.0.1:1/led")
+    config = priced_config(None, openai, anthropic, ollama, ledger_url=f"postgresql://me:{password}@127.0.0.1:1/led")
     async with opened(tmp_path, config) as konstruct:
         assert (await konstruct.complete(HELLO)).content
     [told] = caplog.messages
@@ -579,7 +582,7 @@ class TestTheSpool:
         async with ledger() as konstruct:
             await konstruct.complete(HELLO, tenant_id="acme")
             good = konstruct.config.ledger.spool / "good.json"
-        row = json.loads(json.dumps(asdict(WAITING)))
+        row = json.loads(json.dumps(asdict(SPOOLED_CALL)))
         good.write_text(json.dumps(row))
         damaged = [b"", b"half a ro", b"[1]", b"{}", b"\xff", b"[" * 100_000, b'{"id":' * 100_000]
         damaged += [json.dumps(row | {"id": f"x{n}"} | wrong).encode() for n, wrong in enumerate(WRONG)]
@@ -637,7 +640,7 @@ class TestTheSpool:
         }[database.kind]
         database.run(forbid)
         for tenant in ("refused", "taken"):
-            (spool / f"{tenant}.json").write_text(json.dumps(asdict(replace(WAITING, id=tenant, tenant=tenant))))
+            (spool / f"{tenant}.json").write_text(json.dumps(asdict(replace(SPOOLED_CALL, id=tenant, tenant=tenant))))
         caplog.clear()
         async with ledger() as konstruct:
             for _ in range(3):
@@ -661,7 +664,7 @@ class TestTheSpool:
             database.url = f"sqlite:///{place}/ledger.sqlite3"
         else:
             database.url = "postgresql://127.0.0.1:1/nowhere"
-        config = accounted(database, openai, anthropic, ollama)
+        config = priced_config(database, openai, anthropic, ollama)
         async with opened(tmp_path, config) as konstruct:
             assert (await konstruct.complete(HELLO)).content
             with pytest.raises(KonstructError, match="ledger: the ledger is out of reach"):
@@ -677,7 +680,7 @@ class TestTheSpool:
         """The server's process for our connection is stopped, so that it keeps none of its own limits. The answer goes
         out, and the row counts once, although both the spool and the database have it in the end."""
         database = postgresql.create()
-        async with opened(tmp_path, accounted(database, openai, anthropic, ollama)) as konstruct:
+        async with opened(tmp_path, priced_config(database, openai, anthropic, ollama)) as konstruct:
             await konstruct.complete(HELLO, tenant_id="acme")
             others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
             [backend] = [row["pid"] for row in database.rows(others)]
@@ -727,7 +730,7 @@ class TestTheFolder:
     @pytest.fixture
     def ledger(self, file: Path, openai: Provider, anthropic: Provider, ollama: Provider) -> Callable[[], Any]:
         budget = {"usd": 1, "per": "day"}
-        config = accounted(sqlite(file.parent), openai, anthropic, ollama, budgets=[budget])
+        config = priced_config(sqlite(file.parent), openai, anthropic, ollama, budgets=[budget])
         return lambda: opened(file.parents[1], config)
 
     @pytest.mark.parametrize(
@@ -769,14 +772,14 @@ class TestTheFolder:
     ) -> None:
         spool = file.with_name(f"{file.name}.spool")
         for name in ("other", "open", "mine"):
-            (spool / f"{name}.json").write_text(json.dumps(asdict(replace(WAITING, id=name))))
+            (spool / f"{name}.json").write_text(json.dumps(asdict(replace(SPOOLED_CALL, id=name))))
         os.chown(spool / "other.json", OTHER, OTHER)
         (spool / "open.json").chmod(0o666)
         async with ledger() as konstruct:
             assert (await konstruct.usage()).as_dict()["total"]["calls"] == 1
         assert sorted(path.name for path in spooled(file.parent, "bad")) == ["open.bad", "other.bad"]
         os.chown(spool, OTHER, OTHER)
-        (spool / "later.json").write_text(json.dumps(asdict(replace(WAITING, id="later"))))
+        (spool / "later.json").write_text(json.dumps(asdict(replace(SPOOLED_CALL, id="later"))))
         async with ledger() as konstruct:
             assert (await konstruct.usage()).as_dict()["total"]["calls"] == 1
         assert caplog.messages == [
@@ -807,7 +810,7 @@ class TestTheFolder:
         before = os.umask(0)
         try:
             file = tmp_path / "new/place/ledger.sqlite3"
-            config = accounted(None, openai, anthropic, ollama, ledger_url=f"sqlite:///{file}")
+            config = priced_config(None, openai, anthropic, ollama, ledger_url=f"sqlite:///{file}")
             async with opened(tmp_path, config) as konstruct:
                 await konstruct.complete(HELLO)
                 file.rename(file.with_name("moved"))

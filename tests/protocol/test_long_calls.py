@@ -12,9 +12,9 @@ import pytest
 from mcp import Client, types
 from mcp.shared.exceptions import MCPError
 from support.default_groups import HELLO, KEYS, connected, default_groups, entry, opened, write
-from support.forked_server import Nursery
+from support.fork_server import ForkServer
 from support.providers import Gate, Hang, Provider, Status, Text
-from support.stdio_lines import Process, call
+from support.stdio_lines import ServerProcess, call
 
 from konstruct_mcp import Konstruct
 from konstruct_mcp.protocol.server import KonstructServer
@@ -61,10 +61,10 @@ class TestProgress:
 
     @pytest.mark.parametrize("modern", [True, False])
     def test_over_a_pipe_it_comes_to_who_has_asked_and_before_the_answer(
-        self, config: dict[str, Any], tmp_path: Path, ollama: Provider, nursery: Nursery | None, modern: bool
+        self, config: dict[str, Any], tmp_path: Path, ollama: Provider, fork_server: ForkServer | None, modern: bool
     ) -> None:
         ollama.script(Text("at once"), Gate("slowly"))
-        with Process(write(tmp_path, config), nursery=nursery) as server:
+        with ServerProcess(write(tmp_path, config), fork_server=fork_server) as server:
             if not modern:
                 server.initialize()
             token = {"_meta": {"progressToken": "a token"}}

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.default_groups import HELLO, entry, opened, reaching
-from support.provider_formats import OtherWire, Wire
+from support.provider_shapes import OtherWire, Wire
 from support.providers import Changed, Provider, Raw, Text
 
 from konstruct_mcp.config.model import Deployment
@@ -25,7 +25,7 @@ from konstruct_mcp.core.results import Completion
 from konstruct_mcp.providers.litellm.answers.provider_answer import parse_answer
 from konstruct_mcp.providers.litellm.answers.usage import MOST_USD
 from konstruct_mcp.providers.litellm.responses import read
-from konstruct_mcp.providers.prices import facts_of
+from konstruct_mcp.providers.model_facts import facts_of
 from konstruct_mcp.routing.outcomes import Answer, Fault
 
 pytestmark = pytest.mark.many_cases

@@ -18,8 +18,9 @@ import httpx
 import pytest
 from support.processes import embedded_children, is_gone_within, only_child
 
-from konstruct_mcp.config.embedded import CONTEXT_TOKENS, EmbeddedServer, Endpoint, find_model
+from konstruct_mcp.config.embedded import CONTEXT_TOKENS, find_model
 from konstruct_mcp.core.errors import EmbeddedError
+from konstruct_mcp.providers.embedded.server import EmbeddedServer, Endpoint
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT_S = 30  # for any one wait; each takes about a second on two cores
@@ -28,7 +29,7 @@ LIMIT_S = 30  # for any one wait; each takes about a second on two cores
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from konstruct_mcp.config.embedded import EmbeddedServer
+from konstruct_mcp.providers.embedded.server import EmbeddedServer
 
 async def main():
     server = EmbeddedServer(Path(sys.argv[1]))
@@ -294,7 +295,7 @@ def test_where_no_process_can_be_started_the_error_says_so(model: Path) -> None:
     program = """
 import asyncio, resource, sys
 from pathlib import Path
-from konstruct_mcp.config.embedded import EmbeddedServer
+from konstruct_mcp.providers.embedded.server import EmbeddedServer
 
 async def main():
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -395,7 +396,9 @@ def test_what_is_not_installed_is_named_with_its_command(
 
 
 def test_importing_it_imports_neither_the_library_nor_the_providers() -> None:
-    program = "import sys, konstruct_mcp.config.embedded; print({'xllamacpp', 'litellm', 'mcp'} & set(sys.modules))"
+    program = (
+        "import sys, konstruct_mcp.providers.embedded.server; print({'xllamacpp', 'litellm', 'mcp'} & set(sys.modules))"
+    )
     run = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=LIMIT_S
     )

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.expected_requests import TOOL, user
-from support.provider_tables import PATHS, Answered, Expected, Failed, Path, Seen, bench, either, table
+from support.provider_tables import PATHS, Answered, CellOutcome, Expected, Failed, Path, either, faked_paths, table
 from support.providers import Answer, Changed, ContentPolicy, Raw, Text
 
 ARGUMENTS = {"city": "Oslo"}
@@ -306,10 +306,10 @@ ENDINGS: Mapping[str, Sequence[Ending]] = {
 CELLS: tuple[tuple[Path, Ending], ...] = tuple((path, ending) for path in PATHS for ending in ENDINGS[path.name])
 
 
-async def run() -> dict[tuple[str, str], Seen]:
+async def run() -> dict[tuple[str, str], CellOutcome]:
     """What came of each cell."""
-    seen: dict[tuple[str, str], Seen] = {}
-    async with bench(PATHS) as world:
+    seen: dict[tuple[str, str], CellOutcome] = {}
+    async with faked_paths(PATHS) as world:
         for path, ending in CELLS:
             world.providers[path.name].script(ending.gives)
             asked: dict[str, Any] = {

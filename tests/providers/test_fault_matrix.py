@@ -26,7 +26,7 @@ import pytest
 from support.certificates import self_signed
 from support.databases import sqlite
 from support.default_groups import entry, write
-from support.forked_server import Nursery
+from support.fork_server import ForkServer
 from support.priced_config import COST_NUSD as COST
 from support.priced_config import PRICES
 from support.providers import (
@@ -44,7 +44,7 @@ from support.providers import (
     Text,
     Wire,
 )
-from support.stdio_lines import Process
+from support.stdio_lines import ServerProcess
 
 # What the matrix has to hold, each for every wire format.
 FAULTS = (
@@ -346,7 +346,7 @@ class World:
     grown_by: int = 0
 
 
-def run(folder: Path, nursery: Nursery | None = None) -> World:
+def run(folder: Path, fork_server: ForkServer | None = None) -> World:
     """All cases against one server."""
     world = World()
     database = sqlite(folder)
@@ -383,7 +383,7 @@ def run(folder: Path, nursery: Nursery | None = None) -> World:
             "model_list": [entry("ready", ready), *map(deployment, CASES)],
             "konstruct": {"ledger_url": database.url, "default_group": "ready"},
         }
-        server = stack.enter_context(Process(write(folder, config), nursery=nursery))
+        server = stack.enter_context(ServerProcess(write(folder, config), fork_server=fork_server))
         server.initialize()
         server.complete("ready")  # so that no case waits for LiteLLM
         memory = psutil.Process(server.process.pid)
@@ -434,10 +434,10 @@ def test_the_matrix_has_every_fault_once_for_each_wire_format() -> None:
 
 
 def test_a_fault_has_the_consequences_that_the_matrix_says(
-    tmp_path: Path, nursery: Nursery | None, subtests: pytest.Subtests
+    tmp_path: Path, fork_server: ForkServer | None, subtests: pytest.Subtests
 ) -> None:
     """One test, because all cases are of one run, which several workers would make several times."""
-    world = run(tmp_path, nursery)
+    world = run(tmp_path, fork_server)
     for case in CASES:
         with subtests.test(case.name):
             assert_as_the_row_says(case.row, case, world.seen[case.name])

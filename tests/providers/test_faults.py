@@ -22,7 +22,9 @@ from support.providers import NO_HOST, Answer, Provider, Raw, Status, Text, Wire
 
 from konstruct_mcp import AllFailedError, BadRequestError, Completion, UnavailableError
 from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.providers.faults import _one_line, fault_of, secrets_of
+from konstruct_mcp.providers.faults.classification import fault_of
+from konstruct_mcp.providers.faults.credentials import secrets_of
+from konstruct_mcp.providers.faults.wording import one_line
 from konstruct_mcp.routing.outcomes import Fault
 
 pytestmark = pytest.mark.many_cases
@@ -291,7 +293,7 @@ def test_a_secret_that_is_cut_off_where_reading_ends_is_taken_out_too() -> None:
 
 
 def test_a_short_secret_is_taken_out_where_it_is_a_word() -> None:
-    assert _one_line("key1 in monkey1, key1", ["key1"]) == "*** in monkey1, ***"
+    assert one_line("key1 in monkey1, key1", ["key1"]) == "*** in monkey1, ***"
 
 
 def test_a_secret_that_begins_with_another_is_taken_out_whole() -> None:

@@ -26,7 +26,19 @@ from support.expected_requests import (
     thinking,
     user,
 )
-from support.provider_tables import ABSENT, Expected, Path, Refused, Seen, Sent, bench, either, one_of, or_absent, table
+from support.provider_tables import (
+    ABSENT,
+    CellOutcome,
+    Expected,
+    Path,
+    Refused,
+    Sent,
+    either,
+    faked_paths,
+    one_of,
+    or_absent,
+    table,
+)
 from support.providers import Text
 
 MILLION = 1_000_000
@@ -152,14 +164,14 @@ SENT_TOKENS, ANSWERED_TOKENS = 11, 7  # what the fake counts
 async def run() -> dict[tuple[str, str], str]:
     """What is otherwise than documented, by model and question; empty where nothing is."""
     flaws: dict[tuple[str, str], str] = {}
-    async with bench([one.path for one in FLAGSHIPS], {"effort": thinking}) as world:
+    async with faked_paths([one.path for one in FLAGSHIPS], {"effort": thinking}) as world:
         stated = {status.name: status.deployments[0] for status in world.groups()}
         for one in FLAGSHIPS:
             name = one.path.name
             world.providers[name].script(Text("Yes.", usage=(SENT_TOKENS, ANSWERED_TOKENS)))
             for what, asked in ASKED.items():
                 arguments: dict[str, Any] = {"messages": [user("Hello")], **asked}
-                seen: Seen = await world.call(one.path, "effort" if what == "effort" else "", **arguments)
+                seen: CellOutcome = await world.call(one.path, "effort" if what == "effort" else "", **arguments)
                 flaws[name, what] = one.sends[what].flaw(seen)
             facts = stated[name]
             found = {

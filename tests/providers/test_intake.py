@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 from support.default_groups import HELLO, entry, opened, reaching
-from support.event_loop import SLOWED, watched_loop
-from support.provider_formats import Finish, OtherWire, Wire
+from support.event_loop import SLOWDOWN, watched_loop
+from support.provider_shapes import Finish, OtherWire, Wire
 from support.providers import Answer, Changed, Endless, Provider, Raw, Received, Text
 
 from konstruct_mcp.core.errors import InternalError
@@ -31,7 +31,7 @@ from konstruct_mcp.providers.litellm.intake import Intake
 pytestmark = pytest.mark.many_cases
 
 BEHIND = "From behind"
-MOST_WORK_S = 0.5 * SLOWED  # in one turn of the loop: ten times what is usual, for a slow machine
+MOST_WORK_S = 0.5 * SLOWDOWN  # in one turn of the loop: ten times what is usual, for a slow machine
 MOST_BYTES = 2_000_000  # so that what is too much is soon there
 MODELS: dict[Wire | OtherWire, str] = {
     "openai": "openai/gpt-4o",

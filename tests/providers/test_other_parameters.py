@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from support.default_groups import HELLO, by, entry, opened, reaching
+from support.default_groups import HELLO, entry, opened, reaching, schema_format
 from support.model_requests import CITY, OPUS, SONNET_46, WEATHER, ask, at, in_words, left_out, wire_of
 from support.providers import Changed, Provider, Text
 
@@ -110,7 +110,9 @@ def billed(**usage: Any) -> Changed:
 async def test_openrouter_s_models_can_what_the_ones_behind_can_and_cost_what_it_bills(
     tmp_path: Path, model: str, usage: dict[str, Any], prices: dict[str, Any], cost: float | None
 ) -> None:
-    asked = await ask(tmp_path, model, prices, answer=billed(**usage), response_format=by(CITY), tools=[WEATHER])
+    asked = await ask(
+        tmp_path, model, prices, answer=billed(**usage), response_format=schema_format(CITY), tools=[WEATHER]
+    )
 
     assert asked.body["response_format"]["type"] == "json_schema"
     assert asked.body["usage"] == {"include": True}
@@ -170,7 +172,7 @@ async def test_a_model_of_tomorrow_is_asked_as_the_config_s_data_of_it_say(tmp_p
         {"reasoning_effort": "xhigh"},
         info=data,
         temperature=0.2,
-        response_format=by(CITY),
+        response_format=schema_format(CITY),
     )
 
     assert asked.body["max_tokens"] == 300_000

@@ -15,12 +15,15 @@ from support.default_groups import write
 from support.providers import Provider, Raw
 
 from konstruct_mcp import Konstruct
-from konstruct_mcp.config.model import Deployment, load_config
-from konstruct_mcp.config.models import Models, entry
+from konstruct_mcp.config.model import Deployment, entry
+from konstruct_mcp.config.model_lookup import Models
+from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.money import to_nusd
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.results import Completion
-from konstruct_mcp.providers.prices import Served, Tokens, facts_of, own_cost, quote
+from konstruct_mcp.providers.bounds import quote
+from konstruct_mcp.providers.model_facts import facts_of
+from konstruct_mcp.providers.prices import Served, Tokens, own_cost
 
 LONGEST = 1000  # tokens of an answer, all of them used
 

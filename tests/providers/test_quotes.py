@@ -15,10 +15,10 @@ from pathlib import Path as File
 from typing import Any
 
 import pytest
-from support.default_groups import IMAGE, PNG, by, entry, opened
-from support.event_loop import SLOWED
+from support.default_groups import IMAGE, PNG, entry, opened, schema_format
+from support.event_loop import SLOWDOWN
 from support.expected_requests import FORMAT, HISTORY, PARALLEL, TOOL, user
-from support.provider_tables import PATHS, Bench, Path, bench
+from support.provider_tables import PATHS, FakedPaths, Path, faked_paths
 from support.providers import Changed, Text
 
 from konstruct_mcp import InvalidArgumentError, Konstruct
@@ -105,17 +105,17 @@ STRANGE = 'ß日本語\U0001f600"\\\n\x01' * 30
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "hello": {},
     "schema with refs": {"response_format": FORMAT},
-    "schema that grows": {"response_format": by(doubling(7))},
-    "schema that grows, of old": {"response_format": by(doubling(7, "definitions"))},
-    "schema used 60 times": {"response_format": by(used(60))},
+    "schema that grows": {"response_format": schema_format(doubling(7))},
+    "schema that grows, of old": {"response_format": schema_format(doubling(7, "definitions"))},
+    "schema used 60 times": {"response_format": schema_format(used(60))},
     "tool that grows": {"tools": [tool(doubling(7))]},
     "tool that grows, of old": {"tools": [tool(doubling(7, "definitions"))]},
     "tool used 60 times": {"tools": [tool(used(60))]},
     "tool of recursion": {"tools": [tool(each_other(4))]},
     "tool of recursion, of old": {"tools": [tool(each_other(2, "definitions", 3))]},
-    "schema of recursion": {"response_format": by(each_other(4))},
-    "both": {"tools": [tool(doubling(6)), TOOL], "response_format": by(doubling(6))},
-    "schema in words": {"tools": [TOOL], "response_format": by({"description": STRANGE, "properties": {}})},
+    "schema of recursion": {"response_format": schema_format(each_other(4))},
+    "both": {"tools": [tool(doubling(6)), TOOL], "response_format": schema_format(doubling(6))},
+    "schema in words": {"tools": [TOOL], "response_format": schema_format({"description": STRANGE, "properties": {}})},
     "history": {"messages": HISTORY, "tools": [TOOL]},
     "parallel calls": {"messages": PARALLEL, "tools": [TOOL]},
     "long history": {"messages": turns(40, arguments=json.dumps({"a": STRANGE}), result=STRANGE), "tools": [TOOL]},
@@ -149,7 +149,7 @@ ALL_AT_ONCE = {
         tool(each_other(2, "definitions", 3), "recursion"),  # which LiteLLM would make megabytes of
         TOOL,
     ],
-    "response_format": by(doubling(6)),
+    "response_format": schema_format(doubling(6)),
 }
 
 
@@ -158,7 +158,7 @@ def counting_nothing(body: dict[str, Any]) -> None:
         body.pop(name, None)
 
 
-async def flaws_of(world: Bench, path: Path, shape: Mapping[str, Any]) -> str | None:
+async def flaws_of(world: FakedPaths, path: Path, shape: Mapping[str, Any]) -> str | None:
     """What is wrong with what was reserved for a request of this shape; None where it was not sent."""
     world.providers[path.name].script(Changed(Text("Yes."), counting_nothing))
     before = await world.left_nusd("bound")
@@ -174,7 +174,7 @@ async def flaws_of(world: Bench, path: Path, shape: Mapping[str, Any]) -> str | 
     return "" if 0 < sent - images <= reserved else f"{sent} bytes sent, {reserved} reserved for"
 
 
-async def flaws_of_thoughts(world: Bench, path: Path) -> str | None:
+async def flaws_of_thoughts(world: FakedPaths, path: Path) -> str | None:
     """The same where a model gets back what it has thought before its calls."""
     called = ("call_0f1e2d3c4b5a6978", "get_weather", '{"city": "Oslo"}')
     world.providers[path.name].script(Text(None, tool_calls=[called], reasoning=STRANGE.replace("\x01", " ") * 20))
@@ -212,7 +212,7 @@ BOUNDED = {name: LARGER for name in IN_A_BODY if isinstance(IN_A_BODY[name], int
 LIMIT = re.compile(r'"(\w*(?:tokens|predict)\w*)": (\d+|null|-\d+)', re.IGNORECASE)
 
 
-async def flaws_of_limit(world: Bench, path: Path, place: str, tenant_id: str) -> str:
+async def flaws_of_limit(world: FakedPaths, path: Path, place: str, tenant_id: str) -> str:
     seen = await world.call(path, place, tenant_id=tenant_id, messages=[user("Hello")], max_tokens=ASKED)
     if seen.outcome != "ok":
         return seen.said
@@ -263,7 +263,7 @@ UNUSABLE: Mapping[str, Callable[[dict[str, Any]], None]] = {
 }
 
 
-async def flaws_of_count(world: Bench, path: Path, change: Callable[[dict[str, Any]], None]) -> str:
+async def flaws_of_count(world: FakedPaths, path: Path, change: Callable[[dict[str, Any]], None]) -> str:
     provider = world.providers[path.name]
     call: Mapping[str, Any] = {"tenant_id": "bound", "messages": [user("Hello")], "max_tokens": 50}
     left = [await world.left_nusd("bound")]
@@ -289,7 +289,7 @@ async def test_no_path_sends_or_is_charged_more_than_was_reserved_for(subtests: 
         "everywhere": lambda path: (path.model, EVERYWHERE),
         "bounded": lambda path: (path.model, BOUNDED),
     }
-    async with bench(EVERY, variants, tenants=TENANTS) as world:
+    async with faked_paths(EVERY, variants, tenants=TENANTS) as world:
         for path in EVERY:
             with subtests.test(f"{path.name}, a larger limit"):
                 assert not await flaws_of_limit(world, path, "everywhere", "default")
@@ -310,7 +310,7 @@ async def test_no_path_sends_or_is_charged_more_than_was_reserved_for(subtests: 
 @pytest.mark.timeout(600)  # s; a thousand calls, on a machine that is busy with much else
 async def test_no_path_sends_more_than_was_reserved_for_in_any_shape(subtests: pytest.Subtests) -> None:
     sent = 0
-    async with bench(EVERY, {"priced": priced}, tenants=TENANTS) as world:
+    async with faked_paths(EVERY, {"priced": priced}, tenants=TENANTS) as world:
         for path in EVERY:
             for name, shape in SHAPES.items():
                 with subtests.test(f"{path.name}, {name}"):
@@ -328,7 +328,7 @@ async def test_a_call_limits_its_answer_wherever_a_config_has_a_larger_default(s
     def at(place: str) -> Callable[[Path], tuple[str, Mapping[str, Any]]]:
         return lambda path: (path.model, PLACES[place])
 
-    async with bench(EVERY, {place: at(place) for place in PLACES}) as world:
+    async with faked_paths(EVERY, {place: at(place) for place in PLACES}) as world:
         for path in EVERY:
             for place in PLACES:
                 with subtests.test(f"{path.name}, {place}"):
@@ -338,7 +338,7 @@ async def test_a_call_limits_its_answer_wherever_a_config_has_a_larger_default(s
 @pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_an_answer_whose_counts_are_none_is_an_answer_for_what_was_reserved(subtests: pytest.Subtests) -> None:
-    async with bench(EVERY, {"priced": priced}, tenants=TENANTS) as world:
+    async with faked_paths(EVERY, {"priced": priced}, tenants=TENANTS) as world:
         for path in EVERY:
             for name, change in UNUSABLE.items():
                 if path.name != UNBOUNDED:
@@ -373,7 +373,7 @@ GROWING: Mapping[str, Mapping[str, Any]] = {
 
 async def test_what_became_larger_than_was_reserved_for_is_not_sent(subtests: pytest.Subtests) -> None:
     paths = [path for path in EVERY if path.name in GROWING]
-    async with bench(paths, {"priced": priced}, tenants=TENANTS) as world:
+    async with faked_paths(paths, {"priced": priced}, tenants=TENANTS) as world:
         before = await world.left_nusd("bound")
         for path in paths:
             with subtests.test(path.name):
@@ -390,7 +390,7 @@ async def test_what_became_larger_than_was_reserved_for_is_not_sent(subtests: py
 async def test_recursion_within_definitions_is_written_out_once() -> None:
     """LiteLLM by itself copies what has grown in them: of 500 bytes megabytes, and of a few more it does not end."""
     [path] = [path for path in ALSO if path.name == "Vertex, another's name"]
-    async with bench((path,)) as world:
+    async with faked_paths((path,)) as world:
         await world.call(path, messages=[user("Hello")])  # so that nothing is loaded for the next one
         began = time.process_time()
         seen = await world.call(path, messages=[user("Hello")], tools=[tool(each_other(2, "definitions", 3))])
@@ -447,11 +447,11 @@ async def test_a_schema_without_end_is_refused_by_its_place(konstruct: Konstruct
     with pytest.raises(InvalidArgumentError) as of_a_tool:
         await konstruct.complete("Hi", tools=[TOOL, tool(schema)])
     with pytest.raises(InvalidArgumentError) as of_the_answer:
-        await konstruct.complete("Hi", response_format=by(schema))
-    for place in ({"tools": [TOOL, tool(schema)]}, {"response_format": by(schema)}):
+        await konstruct.complete("Hi", response_format=schema_format(schema))
+    for place in ({"tools": [TOOL, tool(schema)]}, {"response_format": schema_format(schema)}):
         with pytest.raises(InvalidArgumentError):  # in this thread: what is large was read in another
             Request.parse({"messages": [user("Hi")], **place})
-    assert time.thread_time() - began < SLOWED  # s; a fifth of it on a machine that does nothing else
+    assert time.thread_time() - began < SLOWDOWN  # s; a fifth of it on a machine that does nothing else
 
     assert of_a_tool.value.message.startswith("tools[1].function.parameters")
     assert of_the_answer.value.message.startswith("response_format.json_schema.schema")
@@ -489,5 +489,5 @@ async def test_nothing_is_nested_without_end(konstruct: Konstruct, where: str) -
     ids=["deep", "doubles", "used often", "each to each other", "to itself", "a name", "elsewhere"],
 )
 def test_what_ends_is_taken(schema: dict[str, Any]) -> None:
-    said = {"messages": [user("Hi")], "tools": [tool(schema)], "response_format": by(schema)}
+    said = {"messages": [user("Hi")], "tools": [tool(schema)], "response_format": schema_format(schema)}
     assert Request.parse(said).tools is not None

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.default_groups import entry, opened, reaching, replace
-from support.provider_formats import Wire
+from support.provider_shapes import Wire
 from support.providers import Changed, Provider, Received, Status, Text
 
 from konstruct_mcp import Konstruct
@@ -546,7 +546,8 @@ async def test_what_is_given_back_counts_towards_what_a_call_can_cost(tmp_path: 
     prices = {"input_cost_per_token": 1e-5, "output_cost_per_token": 1e-5}
     config = {
         "model_list": [entry("it", reaching(openai, "openai/fake"), **prices)],
-        "konstruct": {"ledger_url": f"sqlite:///{tmp_path}/ledger.sqlite3", "budgets": [{"usd": 1, "per": "total"}]},
+        # A ledger of its own: that of the whole run has what other tests have spent.
+        "konstruct": {"budgets": [{"usd": 1, "per": "total"}], "ledger_url": f"sqlite:///{tmp_path}/ledger.sqlite3"},
     }
     async with opened(tmp_path, config) as konstruct:
         messages = list(ASKED)

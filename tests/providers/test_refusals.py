@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from support.default_groups import ANTHROPIC_KEY, HELLO, entry, opened, reaching
-from support.provider_formats import OtherWire, Wire
+from support.provider_shapes import OtherWire, Wire
 from support.providers import Provider, Raw, Received, Status, Text
 
 from konstruct_mcp import (

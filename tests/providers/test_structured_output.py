@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.default_groups import by
+from support.default_groups import schema_format
 from support.model_requests import CITY, OPEN_KEYS, OPUS, SONNET_45, SONNET_46, WEATHER, ask, at, in_words
 from support.providers import Text
 
@@ -35,7 +35,7 @@ TREE: dict[str, Any] = {
 async def test_a_schema_with_references_is_claude_s_own_format_beside_the_tools(
     tmp_path: Path, model: str, tools: list[Any] | None
 ) -> None:
-    asked = await ask(tmp_path, model, response_format=by(CITY), tools=tools)
+    asked = await ask(tmp_path, model, response_format=schema_format(CITY), tools=tools)
 
     schema = asked.body["output_config"]["format"]["schema"]
     assert schema["properties"]["near"] == {"$ref": "#/$defs/place"}
@@ -52,7 +52,7 @@ async def test_a_schema_beyond_claude_s_format_is_a_tool_whose_arguments_are_the
     tmp_path: Path, schema: dict[str, Any]
 ) -> None:
     answer = Text(None, tool_calls=[("toolu_1", "json_tool_call", '{"root": {"name": "a"}}')])
-    asked = await ask(tmp_path, SONNET_46, answer=answer, response_format=by(schema))
+    asked = await ask(tmp_path, SONNET_46, answer=answer, response_format=schema_format(schema))
 
     [tool] = asked.body["tools"]
     assert tool["input_schema"] == schema
@@ -64,7 +64,7 @@ async def test_a_schema_beyond_claude_s_format_is_a_tool_whose_arguments_are_the
 
 async def test_beside_the_caller_s_tools_the_model_chooses_between_them_and_the_answer(tmp_path: Path) -> None:
     answer = Text(None, tool_calls=[("toolu_1", "weather", '{"city": "Oslo"}')])
-    asked = await ask(tmp_path, SONNET_46, answer=answer, response_format=by(TREE), tools=[WEATHER])
+    asked = await ask(tmp_path, SONNET_46, answer=answer, response_format=schema_format(TREE), tools=[WEATHER])
 
     assert [tool["name"] for tool in asked.body["tools"]] == ["weather", "json_tool_call"]
     assert asked.body["tool_choice"] == {"type": "any"}
@@ -74,7 +74,7 @@ async def test_beside_the_caller_s_tools_the_model_chooses_between_them_and_the_
 @pytest.mark.parametrize("fence", ["{}", "```json\n{}\n```", "```\n{}\n```"])
 @pytest.mark.parametrize(
     ("model", "wanted"),
-    [(OPUS, by(TREE)), (OPUS, {"type": "json_object"}), (SONNET_45, {"type": "json_object"})],
+    [(OPUS, schema_format(TREE)), (OPUS, {"type": "json_object"}), (SONNET_45, {"type": "json_object"})],
     ids=["recursive", "object", "older"],
 )
 async def test_json_without_a_form_is_asked_for_in_words_and_comes_without_a_fence(
@@ -106,7 +106,7 @@ async def test_json_without_a_form_is_asked_for_in_words_and_comes_without_a_fen
 async def test_a_schema_goes_out_whole_with_its_references(
     tmp_path: Path, model: str, path: str, schema: dict[str, Any]
 ) -> None:
-    asked = await ask(tmp_path, model, info={"supports_response_schema": True}, response_format=by(schema))
+    asked = await ask(tmp_path, model, info={"supports_response_schema": True}, response_format=schema_format(schema))
 
     assert at(asked.body, path) == schema
 
@@ -127,7 +127,7 @@ TAKES = {"supports_function_calling": True, "supports_tool_choice": True, "suppo
     ],
 )
 async def test_what_a_model_takes_goes_out_as_it_is_whatever_litellm_knows_of_it(tmp_path: Path, model: str) -> None:
-    wanted = by(CITY)
+    wanted = schema_format(CITY)
     asked = await ask(tmp_path, model, info=TAKES, tools=[WEATHER], tool_choice="auto", response_format=wanted)
 
     assert (asked.body["tools"], asked.body["tool_choice"]) == ([WEATHER], "auto")
@@ -165,7 +165,7 @@ async def test_what_is_sent_of_a_schema_grows_with_it_and_not_with_what_it_refer
 ) -> None:
     schema = doubling(10)
     tool = {"type": "function", "function": {"name": "deep", "parameters": schema}}
-    asked = await ask(tmp_path, model, **({"tools": [tool]} if place == "tools" else {place: by(schema)}))
+    asked = await ask(tmp_path, model, **({"tools": [tool]} if place == "tools" else {place: schema_format(schema)}))
 
     assert len(json.dumps(asked.body)) < 3 * len(json.dumps(schema))
     assert "#/$defs/d8" in json.dumps(asked.body)

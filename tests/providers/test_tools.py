@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.default_groups import HELLO, by, entry, opened, reaching
+from support.default_groups import HELLO, entry, opened, reaching, schema_format
 from support.model_requests import (
     CALLED,
     CITY,
@@ -83,7 +83,7 @@ async def test_a_choice_among_tools_goes_out_in_the_provider_s_form(
 async def test_a_schema_is_bedrock_s_format_where_the_model_s_data_say_so_and_else_a_tool(
     tmp_path: Path, model: str, is_format: bool
 ) -> None:
-    asked = await ask(tmp_path, model, answer=Text('{"name": "Oslo"}'), response_format=by(CITY))
+    asked = await ask(tmp_path, model, answer=Text('{"name": "Oslo"}'), response_format=schema_format(CITY))
 
     assert at(asked.body, "outputConfig.textFormat.type") == ("json_schema" if is_format else None)
     forced = {"tool": {"name": "json_tool_call"}}
@@ -94,7 +94,7 @@ async def test_a_schema_is_bedrock_s_format_where_the_model_s_data_say_so_and_el
 async def test_a_format_that_is_a_tool_is_none_of_the_caller_s(tmp_path: Path) -> None:
     calls = [("a", "weather", '{"city": "Oslo"}'), ("b", "json_tool_call", '{"by_name": {}}')]
     answer = Text(None, tool_calls=calls)
-    asked = await ask(tmp_path, SONNET_45, answer=answer, tools=[WEATHER], response_format=by(OPEN_KEYS))
+    asked = await ask(tmp_path, SONNET_45, answer=answer, tools=[WEATHER], response_format=schema_format(OPEN_KEYS))
 
     assert [tool["name"] for tool in asked.body["tools"]] == ["weather", "json_tool_call"]
     assert [call.function.name for call in asked.completion.tool_calls] == ["weather"]
@@ -103,7 +103,9 @@ async def test_a_format_that_is_a_tool_is_none_of_the_caller_s(tmp_path: Path) -
 
 async def test_an_answer_that_is_called_twice_is_one(tmp_path: Path) -> None:
     calls = [(id_, "json_tool_call", f'{{"by_name": {{"n": {id_}}}}}') for id_ in ("1", "2")]
-    asked = await ask(tmp_path, SONNET_45, answer=Text(None, tool_calls=calls), response_format=by(OPEN_KEYS))
+    asked = await ask(
+        tmp_path, SONNET_45, answer=Text(None, tool_calls=calls), response_format=schema_format(OPEN_KEYS)
+    )
 
     assert asked.completion.content == '{"by_name": {"n": 1}}'
     assert (asked.completion.tool_calls, asked.completion.finish_reason) == ((), "stop")

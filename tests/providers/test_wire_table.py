@@ -33,13 +33,13 @@ from support.expected_requests import (
 from support.provider_tables import (
     ABSENT,
     PATHS,
+    CellOutcome,
     Expected,
     Path,
     Refused,
-    Seen,
     Sent,
-    bench,
     either,
+    faked_paths,
     table,
 )
 from support.providers import Hang, Text
@@ -103,10 +103,10 @@ def hurried(path: Path) -> tuple[str, Mapping[str, Any]]:
     return path.model, {"timeout": TIMEOUT_S}
 
 
-async def run() -> dict[tuple[str, str], Seen]:
+async def run() -> dict[tuple[str, str], CellOutcome]:
     """What came of each cell."""
-    seen: dict[tuple[str, str], Seen] = {}
-    async with bench(PATHS, {"effort": thinking, "timeout": hurried}) as world:
+    seen: dict[tuple[str, str], CellOutcome] = {}
+    async with faked_paths(PATHS, {"effort": thinking, "timeout": hurried}) as world:
 
         async def fill(path: Path, column: str) -> None:
             variant = column if column in ("effort", "timeout") else ""

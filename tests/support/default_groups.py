@@ -73,7 +73,7 @@ def reaching(provider: Provider, model: str) -> dict[str, Any]:
     return {"model": model, **at}
 
 
-def by(schema: Mapping[str, Any]) -> dict[str, Any]:
+def schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The `response_format` of an answer by this schema."""
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema)}}
 

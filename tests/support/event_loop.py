@@ -18,12 +18,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-SLOWED = 1 if sys.gettrace() is None else 10  # how much longer work takes where coverage counts each line
+SLOWDOWN = 1 if sys.gettrace() is None else 10  # how much longer work takes where coverage counts each line
 _TICK_S = 0.005
 
 
 @dataclass
-class Seen:
+class LoopWatch:
     """What was seen until now.
 
     Attributes:
@@ -37,8 +37,8 @@ class Seen:
 
 
 @asynccontextmanager
-async def watched_loop() -> AsyncIterator[Seen]:
-    seen = Seen()
+async def watched_loop() -> AsyncIterator[LoopWatch]:
+    seen = LoopWatch()
 
     async def tick() -> None:
         worked = time.thread_time()

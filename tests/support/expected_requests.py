@@ -1,5 +1,6 @@
 """How each argument of a call looks in each provider's format of requests, by the providers' documentation."""
 
+# Above 400 lines: one table, an argument after the other for each format.
 from __future__ import annotations
 
 import json

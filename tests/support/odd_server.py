@@ -15,7 +15,7 @@ from mcp import types
 from mcp.server import Server, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from konstruct_mcp.transports.stdio import serve_stdio
+from konstruct_mcp.transports.stdio.serve import serve_stdio
 
 released = anyio.Event()
 

@@ -1,4 +1,4 @@
-"""A config whose calls cost what a test can reckon: an answer of the fake is 11 + 7 tokens, 25,000 nano-dollars."""
+"""A config with prices that are easy to reckon with: the fake answers 11 + 7 tokens for 25,000 nano-dollars."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from support.providers import Provider
 from konstruct_mcp.core.spending import Call, Charge
 
 INPUT_NUSD, OUTPUT_NUSD = 1_000, 2_000  # nano-dollars per token
-Accounted = Callable[..., dict[str, Any]]
+MakeConfig = Callable[..., dict[str, Any]]
 COST_NUSD = 11 * INPUT_NUSD + 7 * OUTPUT_NUSD
 PRICES = {"input_cost_per_token": INPUT_NUSD / 1e9, "output_cost_per_token": OUTPUT_NUSD / 1e9}
-WAITING = Call(  # as its row is in the spool
+SPOOLED_CALL = Call(  # what a row of the spool holds
     *("waiting", "2026-01-01T00:00:00.000000Z", "acme", "paid", "paid", "openai/paid"),
     *((Charge("paid", "openai/paid", 11, 7, 0, COST_NUSD),), COST_NUSD, 1, "ok", 1),
 )
 
 
-def accounted(
+def priced_config(
     database: Database | None, openai: Provider, anthropic: Provider, ollama: Provider, **konstruct: Any
 ) -> dict[str, Any]:
     """Groups `paid` (openai), `strong` (anthropic, at its list price), `free` (ollama), and `unpriced` (openai)."""

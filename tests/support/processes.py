@@ -25,7 +25,7 @@ def embedded_children(parent: int | None = None) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(parent or os.getpid()).children():
         try:
-            if "konstruct_mcp.config.embedded" in child.cmdline():
+            if "konstruct_mcp.providers.embedded.child" in child.cmdline():
                 found.append(child)
         except psutil.Error:  # it ended meanwhile
             pass

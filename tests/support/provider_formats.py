@@ -2,217 +2,43 @@
 
 One `Format` for each, and `FORMATS` holds them all; `providers.Provider` serves them. A format renders a scripted
 answer and a refusal; it decides nothing. The shapes, types, codes and wordings follow the providers' documentation and
-public reports, because clients classify by all of them. Where a provider imitates another, only what differs is said
-here.
+public reports, because clients classify by all of them. Where a provider imitates another, only what differs is said.
 
 A server may answer at several paths, as genuine ones do: OpenAI and Azure at chat completions and responses, Ollama at
 its own and at OpenAI's, Vertex for Gemini and for Claude, Bedrock at `converse` and `invoke`.
 """
 
+# Above 400 lines: one table, a provider after the other.
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
-from urllib.parse import unquote
+from collections.abc import Mapping
 
-Wire = Literal["openai", "anthropic", "ollama"]
-OtherWire = Literal[
-    "azure",
-    "gemini",
-    "vertex",
-    "bedrock",
-    "openrouter",
-    "vllm",
-    "lm_studio",
-    "llama_cpp",
-    "mistral",
-    "groq",
-    "deepseek",
-    "xai",
-    "cohere",
-]
-Finish = Literal["stop", "length", "tool_calls", "content_filter"]
-
-_CREATED = 1_760_000_000
-
-
-class Said(Protocol):
-    """What an answer says, in no format yet; see `providers.Text`."""
-
-    @property
-    def text(self) -> str | None: ...
-    @property
-    def finish(self) -> Finish | None: ...
-    @property
-    def ends(self) -> str | None: ...
-    @property
-    def usage(self) -> tuple[int, int]: ...
-    @property
-    def tool_calls(self) -> Sequence[tuple[str, str, str]]: ...
-    @property
-    def reasoning(self) -> str | None: ...
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A completion request, as far as a format looks at it."""
-
-    path: str
-    model: str
-    body: Any
-
-
-@dataclass(frozen=True)
-class Refused:
-    """An HTTP error to be put into a format's own shape. What is None has the format's usual value."""
-
-    status: int
-    message: str | None = None
-    type: str | None = None
-    code: str | None = None
-
-
-Body = dict[str, Any]
-Render = Callable[[Said, Asked], Body]
-Usual = tuple[str | None, str | None, str]  # type, code and message
-
-
-@dataclass(frozen=True)
-class Format:
-    """How one provider speaks.
-
-    Attributes:
-        base: what `api_base` has after the server's root.
-        paths: where completions are asked for, and how each is answered. A group `model` is the model's name.
-        refuse: the body of a refusal, its type, code and message being known.
-        errors: by status, the usual type, code and message.
-        otherwise: these of a status that is not among them.
-        overflow: what it says of a prompt that does not fit.
-        policy: what it says of a request refused for its content.
-        also: by path, what else it answers, whatever is asked.
-        type_header: a header that has the type of an error.
-    """
-
-    base: str
-    paths: tuple[tuple[str, Render], ...]
-    refuse: Callable[[Asked, int, str | None, str | None, str], Body]
-    errors: Mapping[int, Usual] = field(default_factory=dict)
-    otherwise: Callable[[int], Usual] = lambda status: (
-        "invalid_request_error" if status < 500 else "api_error",
-        None,
-        "The request has failed.",
-    )
-    overflow: Refused = Refused(400, "This model's maximum context length is 131072 tokens.")
-    policy: Refused = Refused(400, "Content Exists Risk")
-    also: Mapping[str, Any] = field(default_factory=dict)
-    type_header: str | None = None
-
-    def asked(self, path: str, body: Any) -> tuple[Asked, Render] | None:
-        """The completion that a POST to this path asks for, and how it is answered; None where it asks for none."""
-        for pattern, render in self.paths:
-            if match := re.fullmatch(pattern, path):
-                named = match.groupdict().get("model")
-                model = unquote(named) if named else str(body.get("model", "")) if isinstance(body, dict) else ""
-                return Asked(path, model, body), render
-        return None
-
-    def refusal(self, asked: Asked, refused: Refused) -> tuple[Body, dict[str, str]]:
-        """The body of an error, and its headers."""
-        kind, code, message = self.errors.get(refused.status) or self.otherwise(refused.status)
-        kind = refused.type or kind
-        body = self.refuse(asked, refused.status, kind, refused.code or code, refused.message or message)
-        return body, {self.type_header: str(kind)} if self.type_header else {}
-
-
-def ending(answer: Said, words: Mapping[Finish, str] | None = None) -> str:
-    """The provider's word for why the model stopped."""
-    finish: Finish = answer.finish or ("tool_calls" if answer.tool_calls else "stop")
-    return answer.ends or (finish if words is None else words[finish])
-
-
-# -- OpenAI's chat completions, and those who imitate them -------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Chat:
-    """A chat completion as one server writes it.
-
-    Attributes:
-        reasoning: the key of the message that holds it.
-        id: of the completion.
-        null: a message with tool calls alone has null content, not "".
-        message, choice, top, usage: further fields that this server always has.
-    """
-
-    reasoning: str = "reasoning_content"
-    id: str = "chatcmpl-fake"
-    null: bool = True
-    message: Mapping[str, Any] = field(default_factory=dict)
-    choice: Mapping[str, Any] = field(default_factory=dict)
-    top: Mapping[str, Any] = field(default_factory=dict)
-    usage: Mapping[str, Any] = field(default_factory=dict)
-
-    def __call__(self, answer: Said, asked: Asked) -> Body:
-        message: Body = {"role": "assistant", "content": answer.text if self.null else answer.text or ""}
-        if answer.reasoning is not None:
-            message |= self.thought(answer.reasoning)
-        if answer.tool_calls:
-            message["tool_calls"] = [
-                {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
-                for id_, name, arguments in answer.tool_calls
-            ]
-        prompt, completion = answer.usage
-        usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-        choice = {"index": 0, "message": {**message, **self.message}, "finish_reason": ending(answer)}
-        return {
-            "id": self.id,
-            "object": "chat.completion",
-            "created": _CREATED,
-            "model": asked.model,
-            "choices": [{**choice, **self.choice}],
-            "usage": {**usage, **self.usage},
-            **self.top,
-        }
-
-    def thought(self, reasoning: str) -> Body:
-        """The fields of the message that hold the reasoning."""
-        return {self.reasoning: reasoning}
-
-
-class OpenRouterChat(Chat):
-    """Says besides what the model's own provider called the ending, and has reasoning in two forms."""
-
-    def __call__(self, answer: Said, asked: Asked) -> Body:
-        body = super().__call__(answer, asked)
-        body["choices"][0]["native_finish_reason"] = ending(answer)
-        return body
-
-    def thought(self, reasoning: str) -> Body:
-        detail = {"type": "reasoning.text", "text": reasoning, "signature": "fake", "format": "unknown", "index": 0}
-        return {"reasoning": reasoning, "reasoning_details": [detail]}
-
-
-class MistralChat(Chat):
-    """Has reasoning as a chunk of the content."""
-
-    def __call__(self, answer: Said, asked: Asked) -> Body:
-        body = super().__call__(answer, asked)
-        if answer.reasoning is not None:
-            message = body["choices"][0]["message"]
-            thinking = {"type": "thinking", "thinking": [{"type": "text", "text": answer.reasoning}]}
-            message["content"] = [thinking, {"type": "text", "text": answer.text or ""}]
-        return body
-
-    def thought(self, reasoning: str) -> Body:
-        return {}
-
-
-def _openai_error(_: Asked, __: int, kind: str | None, code: str | None, message: str) -> Body:
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
-
+from support.provider_bodies import (
+    Chat,
+    MistralChat,
+    OpenRouterChat,
+    anthropic_error,
+    azure_error,
+    bare_error,
+    coded_by_status,
+    cohere_chat,
+    converse,
+    generate_content,
+    google_error,
+    google_otherwise,
+    llama_cpp_error,
+    lm_studio_error,
+    messages,
+    mistral_error,
+    ollama_chat,
+    ollama_error,
+    ollama_generate,
+    openai_error,
+    openrouter_error,
+    responses,
+    xai_error,
+)
+from support.provider_shapes import Format, OtherWire, Refused, Usual, Wire
 
 _OPENAI_ERRORS: Mapping[int, Usual] = {
     401: (
@@ -251,158 +77,6 @@ _OPENAI_POLICY = Refused(
     "different prompt: https://platform.openai.com/docs/guides/reasoning#advice-on-prompting",
     code="invalid_prompt",
 )
-
-
-# -- OpenAI's responses ------------------------------------------------------------------------------------------------
-
-
-def _responses(answer: Said, asked: Asked) -> Body:
-    output: list[Body] = []
-    if answer.reasoning is not None:
-        summary = [{"type": "summary_text", "text": answer.reasoning}]
-        output.append({"id": "rs_fake", "type": "reasoning", "summary": summary})
-    finish = ending(answer)
-    status = "incomplete" if finish in ("length", "content_filter") else "completed"
-    if answer.text is not None and (answer.text or not answer.tool_calls):
-        part = {"type": "output_text", "text": answer.text, "annotations": [], "logprobs": []}
-        output.append({"id": "msg_fake", "type": "message", "status": status, "role": "assistant", "content": [part]})
-    for id_, name, arguments in answer.tool_calls:
-        call = {"id": f"fc_{id_}", "type": "function_call", "status": "completed", "call_id": id_}
-        output.append({**call, "name": name, "arguments": arguments})
-    reasons = {"length": "max_output_tokens", "content_filter": "content_filter"}
-    prompt, completion = answer.usage
-    return {
-        "id": "resp_fake",
-        "object": "response",
-        "created_at": _CREATED,
-        "status": answer.ends or status,
-        "error": None,
-        "incomplete_details": {"reason": reasons[finish]} if finish in reasons else None,
-        "instructions": None,
-        "max_output_tokens": asked.body.get("max_output_tokens"),
-        "model": asked.model,
-        "output": output,
-        "parallel_tool_calls": True,
-        "previous_response_id": None,
-        "reasoning": {"effort": None, "summary": None},
-        "store": True,
-        "temperature": 1.0,
-        "text": {"format": {"type": "text"}},
-        "tool_choice": "auto",
-        "tools": asked.body.get("tools", []),
-        "top_p": 1.0,
-        "truncation": "disabled",
-        "usage": {
-            "input_tokens": prompt,
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens": completion,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": prompt + completion,
-        },
-        "user": None,
-        "metadata": {},
-    }
-
-
-# -- Anthropic's messages ----------------------------------------------------------------------------------------------
-
-_ANTHROPIC_WORDS: Mapping[Finish, str] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "content_filter": "refusal",
-}
-
-
-def _messages(id_: str) -> Render:
-    def render(answer: Said, asked: Asked) -> Body:
-        content: list[Body] = []
-        if answer.reasoning is not None:
-            content.append({"type": "thinking", "thinking": answer.reasoning, "signature": "fake"})
-        if answer.text:
-            content.append({"type": "text", "text": answer.text})
-        for call_id, name, arguments in answer.tool_calls:
-            content.append({"type": "tool_use", "id": call_id, "name": name, "input": json.loads(arguments)})
-        prompt, completion = answer.usage
-        return {
-            "id": id_,
-            "type": "message",
-            "role": "assistant",
-            "model": asked.model,
-            "content": content,
-            "stop_reason": ending(answer, _ANTHROPIC_WORDS),
-            "stop_sequence": None,
-            "usage": {"input_tokens": prompt, "output_tokens": completion},
-        }
-
-    return render
-
-
-def _anthropic_error(_: Asked, __: int, kind: str | None, ___: str | None, message: str) -> Body:
-    return {"type": "error", "error": {"message": message, "type": kind}, "request_id": "req_fake"}
-
-
-# -- Google ------------------------------------------------------------------------------------------------------------
-
-_GOOGLE_WORDS: Mapping[Finish, str] = {
-    "stop": "STOP",
-    "length": "MAX_TOKENS",
-    "tool_calls": "STOP",
-    "content_filter": "SAFETY",
-}
-_GOOGLE_STATUS = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-    409: "ABORTED",
-    429: "RESOURCE_EXHAUSTED",
-    500: "INTERNAL",
-    501: "UNIMPLEMENTED",
-    503: "UNAVAILABLE",
-    504: "DEADLINE_EXCEEDED",
-}
-
-
-def _generate_content(answer: Said, asked: Asked) -> Body:
-    parts: list[Body] = []
-    if answer.reasoning is not None:
-        parts.append({"text": answer.reasoning, "thought": True})
-    if answer.text:
-        parts.append({"text": answer.text})
-    for id_, name, arguments in answer.tool_calls:
-        parts.append({"functionCall": {"id": id_, "name": name, "args": json.loads(arguments)}})
-    if answer.reasoning is not None and len(parts) > 1:
-        # On the first call, or on the last part where there is none.
-        signed = next((part for part in parts if "functionCall" in part), parts[-1])
-        signed["thoughtSignature"] = "ZmFrZQ=="
-    candidate: Body = {"finishReason": ending(answer, _GOOGLE_WORDS), "index": 0}
-    if parts:
-        candidate = {"content": {"parts": parts, "role": "model"}, **candidate}
-    elif candidate["finishReason"] == "MAX_TOKENS":
-        candidate = {"content": {"role": "model"}, **candidate}
-    prompt, completion = answer.usage
-    return {
-        "candidates": [candidate],
-        "usageMetadata": {
-            "promptTokenCount": prompt,
-            "candidatesTokenCount": completion,
-            "totalTokenCount": prompt + completion,
-            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": prompt}],
-        },
-        "modelVersion": asked.model,
-        "responseId": "fake",
-    }
-
-
-def _google_error(_: Asked, status: int, kind: str | None, __: str | None, message: str) -> Body:
-    return {"error": {"code": status, "message": message, "status": kind}}
-
-
-def _google_otherwise(status: int) -> Usual:
-    return _GOOGLE_STATUS.get(status, "UNKNOWN"), None, "The request has failed."
-
-
 _GOOGLE_ERRORS: Mapping[int, Usual] = {
     401: ("UNAUTHENTICATED", None, "Request had invalid authentication credentials."),
     403: (
@@ -426,41 +100,6 @@ _GOOGLE_ERRORS: Mapping[int, Usual] = {
 _GOOGLE_OVERFLOW = Refused(
     400, "The input token count (1208310) exceeds the maximum number of tokens allowed (1048576)."
 )
-
-
-# -- Bedrock -----------------------------------------------------------------------------------------------------------
-
-_BEDROCK_WORDS: Mapping[Finish, str] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "content_filter": "guardrail_intervened",
-}
-
-
-def _converse(answer: Said, _: Asked) -> Body:
-    content: list[Body] = []
-    if answer.reasoning is not None:
-        content.append({"reasoningContent": {"reasoningText": {"text": answer.reasoning, "signature": "fake"}}})
-    if answer.text:
-        content.append({"text": answer.text})
-    for id_, name, arguments in answer.tool_calls:
-        content.append({"toolUse": {"toolUseId": id_, "name": name, "input": json.loads(arguments)}})
-    prompt, completion = answer.usage
-    return {
-        "metrics": {"latencyMs": 551},
-        "output": {"message": {"role": "assistant", "content": content}},
-        "stopReason": ending(answer, _BEDROCK_WORDS),
-        "usage": {"inputTokens": prompt, "outputTokens": completion, "totalTokens": prompt + completion},
-    }
-
-
-def _bare_error(_: Asked, __: int, ___: str | None, ____: str | None, message: str) -> Body:
-    return {"message": message}
-
-
-# -- Ollama ------------------------------------------------------------------------------------------------------------
-
 _OLLAMA_SHOW = {
     "license": "Apache License 2.0",
     "modelfile": "FROM fake",
@@ -478,130 +117,6 @@ _OLLAMA_SHOW = {
     "capabilities": ["completion", "tools", "thinking", "vision"],
     "modified_at": "2026-11-01T12:00:00Z",
 }
-
-
-def _ollama_answer(answer: Said, asked: Asked, said: Body) -> Body:
-    prompt, completion = answer.usage
-    return {
-        "model": asked.model,
-        "created_at": "2026-11-01T12:00:00Z",
-        **said,
-        "done": True,
-        "done_reason": ending(
-            answer, {"stop": "stop", "length": "length", "tool_calls": "stop", "content_filter": "stop"}
-        ),
-        "total_duration": 4_883_583_458,
-        "load_duration": 1_334_875,
-        "prompt_eval_count": prompt,
-        "prompt_eval_duration": 342_546_000,
-        "eval_count": completion,
-        "eval_duration": 4_535_599_000,
-    }
-
-
-def _ollama_chat(answer: Said, asked: Asked) -> Body:
-    message: Body = {"role": "assistant", "content": answer.text or ""}
-    if answer.reasoning is not None:
-        message["thinking"] = answer.reasoning
-    if answer.tool_calls:
-        message["tool_calls"] = [
-            {"id": id_, "function": {"index": index, "name": name, "arguments": json.loads(arguments)}}
-            for index, (id_, name, arguments) in enumerate(answer.tool_calls)
-        ]
-    return _ollama_answer(answer, asked, {"message": message})
-
-
-def _ollama_generate(answer: Said, asked: Asked) -> Body:
-    thought = {} if answer.reasoning is None else {"thinking": answer.reasoning}
-    return _ollama_answer(answer, asked, {"response": answer.text or "", **thought, "context": [1, 2, 3]})
-
-
-def _ollama_error(asked: Asked, status: int, kind: str | None, code: str | None, message: str) -> Body:
-    return {"error": message} if asked.path.startswith("/api/") else _openai_error(asked, status, kind, code, message)
-
-
-# -- the others --------------------------------------------------------------------------------------------------------
-
-
-def _azure_error(_: Asked, status: int, kind: str | None, code: str | None, message: str) -> Body:
-    error: Body = {"code": code or str(status), "message": message}
-    if kind is not None:
-        error |= {"type": kind, "param": None}
-    if code == "content_filter":
-        filtered = {"violence": {"filtered": True, "severity": "medium"}}
-        error |= {
-            "type": None,
-            "param": "prompt",
-            "status": status,
-            "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": filtered},
-        }
-    return {"error": error}
-
-
-def _openrouter_error(_: Asked, status: int, __: str | None, code: str | None, message: str) -> Body:
-    metadata = {"metadata": {"reasons": ["violence"], "flagged_input": "…"}} if code == "flagged" else {}
-    return {"error": {"message": message, "code": status, **metadata}, "user_id": "user_fake"}
-
-
-def _coded_by_status(_: Asked, status: int, kind: str | None, __: str | None, message: str) -> Body:
-    return {"error": {"message": message, "type": kind, "param": None, "code": status}}
-
-
-def _lm_studio_error(_: Asked, __: int, ___: str | None, ____: str | None, message: str) -> Body:
-    return {"error": message}
-
-
-def _llama_cpp_error(_: Asked, status: int, kind: str | None, __: str | None, message: str) -> Body:
-    room = {"n_prompt_tokens": 208310, "n_ctx": 4096} if kind == "exceed_context_size_error" else {}
-    return {"error": {"code": status, "message": message, "type": kind, **room}}
-
-
-def _mistral_error(_: Asked, status: int, kind: str | None, code: str | None, message: str) -> Body:
-    if status == 401:
-        return {"detail": message}
-    if status == 422:
-        flaw = {"type": "extra_forbidden", "loc": ["body", "fake"], "msg": message, "input": None}
-        said = {"message": {"detail": [flaw]}, "type": "invalid_request_error", "param": None, "code": None}
-        return {"object": "error", **said, "raw_status_code": 422}
-    return {"object": "error", "message": message, "type": kind, "param": None, "code": code}
-
-
-def _xai_error(_: Asked, __: int, kind: str | None, ___: str | None, message: str) -> Body:
-    return {"code": kind, "error": message}
-
-
-def _cohere_chat(answer: Said, asked: Asked) -> Body:
-    content: list[Body] = []
-    if answer.reasoning is not None:
-        content.append({"type": "thinking", "thinking": answer.reasoning})
-    if answer.text and not answer.tool_calls:
-        content.append({"type": "text", "text": answer.text})
-    message: Body = {"role": "assistant"}
-    if content:
-        message["content"] = content
-    if answer.tool_calls:
-        if answer.text:
-            message["tool_plan"] = answer.text
-        message["tool_calls"] = [
-            {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
-            for id_, name, arguments in answer.tool_calls
-        ]
-    words: Mapping[Finish, str] = {
-        "stop": "COMPLETE",
-        "length": "MAX_TOKENS",
-        "tool_calls": "TOOL_CALL",
-        "content_filter": "ERROR",
-    }
-    prompt, completion = answer.usage
-    tokens = {"input_tokens": prompt, "output_tokens": completion}
-    return {
-        "id": "fake",
-        "finish_reason": ending(answer, words),
-        "message": message,
-        "usage": {"billed_units": tokens, "tokens": tokens},
-    }
-
-
 _CHAT = r"/v1/chat/completions"
 _NO_FILTER = {"hate": {"filtered": False, "severity": "safe"}, "violence": {"filtered": False, "severity": "safe"}}
 _VERTEX = r"/v1(?:beta1)?/projects/[^/]+/locations/[^/]+/publishers"
@@ -611,18 +126,18 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
         base="/v1",
         paths=(
             (_CHAT + r"(?:\?api-version=[\d-]+)?", Chat(top={"system_fingerprint": "fp_fake"})),
-            (r"/v1/responses", _responses),
+            (r"/v1/responses", responses),
             (r"/v1/ml/v1/text/chat(?:\?version=[\d-]+)?", Chat()),  # watsonx, which speaks like it
         ),
-        refuse=_openai_error,
+        refuse=openai_error,
         errors=_OPENAI_ERRORS,
         overflow=_OPENAI_OVERFLOW,
         policy=_OPENAI_POLICY,
     ),
     "anthropic": Format(
         base="",
-        paths=((r"/v1/messages", _messages("msg_fake")),),
-        refuse=_anthropic_error,
+        paths=((r"/v1/messages", messages("msg_fake")),),
+        refuse=anthropic_error,
         errors={
             401: ("authentication_error", None, "invalid x-api-key"),
             403: ("permission_error", None, "Your API key does not have permission to use the specified resource."),
@@ -643,10 +158,10 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
         base="",
         paths=(
             (_CHAT, Chat(reasoning="reasoning", null=False, top={"system_fingerprint": "fp_ollama"})),
-            (r"/api/chat", _ollama_chat),
-            (r"/api/generate", _ollama_generate),
+            (r"/api/chat", ollama_chat),
+            (r"/api/generate", ollama_generate),
         ),
-        refuse=_ollama_error,
+        refuse=ollama_error,
         errors={
             404: ("not_found_error", None, "model 'fake' not found"),
             503: ("api_error", None, "server busy, please try again.  maximum pending requests exceeded"),
@@ -675,9 +190,9 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
                     },
                 ),
             ),
-            (r"/openai/(?:v1/)?responses(?:\?api-version=[\w-]+)?", _responses),
+            (r"/openai/(?:v1/)?responses(?:\?api-version=[\w-]+)?", responses),
         ),
-        refuse=_azure_error,
+        refuse=azure_error,
         errors={
             401: (
                 None,
@@ -709,22 +224,22 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
     ),
     "gemini": Format(
         base="/v1beta",
-        paths=((r"/v1(?:alpha|beta)?/models/(?P<model>[^/:]+):generateContent", _generate_content),),
-        refuse=_google_error,
+        paths=((r"/v1(?:alpha|beta)?/models/(?P<model>[^/:]+):generateContent", generate_content),),
+        refuse=google_error,
         errors=_GOOGLE_ERRORS,
-        otherwise=_google_otherwise,
+        otherwise=google_otherwise,
         overflow=_GOOGLE_OVERFLOW,
         policy=Refused(400, "The request was blocked by the content policy."),
     ),
     "vertex": Format(
         base="/v1/projects/fake/locations/us-central1/publishers",
         paths=(
-            (_VERTEX + r"/google/models/(?P<model>[^/:]+):generateContent", _generate_content),
-            (_VERTEX + r"/anthropic/models/(?P<model>[^/:]+):rawPredict", _messages("msg_vrtx_fake")),
+            (_VERTEX + r"/google/models/(?P<model>[^/:]+):generateContent", generate_content),
+            (_VERTEX + r"/anthropic/models/(?P<model>[^/:]+):rawPredict", messages("msg_vrtx_fake")),
         ),
-        refuse=_google_error,
+        refuse=google_error,
         errors=_GOOGLE_ERRORS,
-        otherwise=_google_otherwise,
+        otherwise=google_otherwise,
         overflow=_GOOGLE_OVERFLOW,
         policy=Refused(400, "The request was blocked by the content policy."),
         also={"/token": {"access_token": "ya29.fake", "expires_in": 3599, "token_type": "Bearer"}},
@@ -732,10 +247,10 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
     "bedrock": Format(
         base="",
         paths=(
-            (r"/model/(?P<model>[^/]+)/converse", _converse),
-            (r"/model/(?P<model>[^/]+)/invoke", _messages("msg_bdrk_fake")),
+            (r"/model/(?P<model>[^/]+)/converse", converse),
+            (r"/model/(?P<model>[^/]+)/invoke", messages("msg_bdrk_fake")),
         ),
-        refuse=_bare_error,
+        refuse=bare_error,
         errors={
             400: ("ValidationException", None, "The provided model identifier is invalid."),
             401: ("UnrecognizedClientException", None, "The security token included in the request is invalid."),
@@ -774,7 +289,7 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
                 ),
             ),
         ),
-        refuse=_openrouter_error,
+        refuse=openrouter_error,
         errors={
             401: (None, None, "No auth credentials found"),
             402: (None, None, "Insufficient credits. Add more using https://openrouter.ai/settings/credits"),
@@ -805,7 +320,7 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
                 ),
             ),
         ),
-        refuse=_coded_by_status,
+        refuse=coded_by_status,
         errors={
             401: ("Unauthorized", None, "Unauthorized"),
             404: ("NotFoundError", None, "The model `fake` does not exist."),
@@ -825,7 +340,7 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
     "lm_studio": Format(
         base="/v1",
         paths=((_CHAT, Chat(null=False, choice={"logprobs": None}, top={"stats": {}, "system_fingerprint": "fake"})),),
-        refuse=_lm_studio_error,
+        refuse=lm_studio_error,
         errors={404: (None, None, "Model not found")},
         overflow=Refused(
             400,
@@ -848,7 +363,7 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
                 ),
             ),
         ),
-        refuse=_llama_cpp_error,
+        refuse=llama_cpp_error,
         errors={
             401: ("authentication_error", None, "Invalid API Key"),
             404: ("not_found_error", None, "File Not Found"),
@@ -866,7 +381,7 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
     "mistral": Format(
         base="/v1",
         paths=((_CHAT, MistralChat(id="fa4e" * 8)),),
-        refuse=_mistral_error,
+        refuse=mistral_error,
         errors={
             400: ("invalid_model", "1500", "Invalid model: fake"),
             401: (None, None, "Unauthorized"),
@@ -898,7 +413,7 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
                 ),
             ),
         ),
-        refuse=_openai_error,
+        refuse=openai_error,
         errors={
             401: ("invalid_request_error", "invalid_api_key", "Invalid API Key"),
             404: (
@@ -942,7 +457,7 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
                 ),
             ),
         ),
-        refuse=_openai_error,
+        refuse=openai_error,
         errors={
             401: (
                 "authentication_error",
@@ -979,9 +494,9 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
                     },
                 ),
             ),
-            (r"/v1/responses", _responses),
+            (r"/v1/responses", responses),
         ),
-        refuse=_xai_error,
+        refuse=xai_error,
         errors={
             403: (
                 "The caller does not have permission to execute the specified operation",
@@ -1014,8 +529,8 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
     ),
     "cohere": Format(
         base="/v2/chat",  # LiteLLM posts to its `api_base` as it is
-        paths=((r"/v2/chat", _cohere_chat),),
-        refuse=_bare_error,
+        paths=((r"/v2/chat", cohere_chat),),
+        refuse=bare_error,
         errors={
             401: (None, None, "invalid api token"),
             404: (None, None, "model 'fake' not found, make sure the correct model ID was used."),

@@ -133,7 +133,7 @@ def shown(expected: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Seen:
+class CellOutcome:
     """What came of a call: the code of its error or "ok", what it says, and the requests for completions it made."""
 
     outcome: str
@@ -161,7 +161,7 @@ def _camel(value: Any) -> Any:
 class Expected:
     """What a cell has to come to."""
 
-    def flaw(self, seen: Seen) -> str:
+    def flaw(self, seen: CellOutcome) -> str:
         """What is otherwise; empty where nothing is."""
         raise NotImplementedError
 
@@ -173,7 +173,7 @@ class Sent(Expected):
     body: Any
     noted: str = ""
 
-    def flaw(self, seen: Seen) -> str:
+    def flaw(self, seen: CellOutcome) -> str:
         if seen.outcome != "ok":
             return seen.said
         if len(seen.requests) != 1:
@@ -192,7 +192,7 @@ class Refused(Expected):
 
     code: str
 
-    def flaw(self, seen: Seen) -> str:
+    def flaw(self, seen: CellOutcome) -> str:
         if seen.outcome == self.code and not seen.requests:
             return ""
         return seen.said or f"sent {[request.body for request in seen.requests]}"
@@ -207,7 +207,7 @@ class Late(Expected):
 
     timeout_s: float
 
-    def flaw(self, seen: Seen) -> str:
+    def flaw(self, seen: CellOutcome) -> str:
         if f"no answer in time (within {self.timeout_s:g} s)" not in seen.said:
             return seen.said or "answered"
         return "" if len(seen.requests) == 1 and "timeout" not in seen.body else f"sent {seen.requests}"
@@ -225,7 +225,7 @@ class Answered(Expected):
     calls: tuple[tuple[str, Any], ...] = ()
     unpriced: bool = False
 
-    def flaw(self, seen: Seen) -> str:
+    def flaw(self, seen: CellOutcome) -> str:
         if seen.outcome != "ok":
             return seen.said
         called = tuple(
@@ -248,7 +248,7 @@ class Failed(Expected):
     words: str
     code: str = "all_failed"
 
-    def flaw(self, seen: Seen) -> str:
+    def flaw(self, seen: CellOutcome) -> str:
         if seen.outcome == self.code and self.words in seen.said and seen.requests:
             return ""
         return seen.said or f"answered: {seen.result['finish_reason']} {seen.result['content']!r}"
@@ -263,7 +263,7 @@ class Either(Expected):
 
     of: tuple[Expected, ...]
 
-    def flaw(self, seen: Seen) -> str:
+    def flaw(self, seen: CellOutcome) -> str:
         flaws = [each.flaw(seen) for each in self.of]
         return "" if "" in flaws else flaws[0]
 
@@ -278,14 +278,14 @@ def either(*of: Expected) -> Either:
 # -- how the cells are run ---------------------------------------------------------------------------------------------
 
 
-class Bench:
-    """One `Konstruct` over a fake for each path. Groups are named `path` or `path, variant`."""
+class FakedPaths:
+    """One `Konstruct` over a fake provider for each path. Its groups are named `path`, or `path, variant`."""
 
     def __init__(self, konstruct: Konstruct, providers: Mapping[str, Provider]) -> None:
         self._konstruct = konstruct
         self.providers = providers
 
-    async def call(self, path: Path, variant: str = "", timeout_s: float = 30, **arguments: Any) -> Seen:
+    async def call(self, path: Path, variant: str = "", timeout_s: float = 30, **arguments: Any) -> CellOutcome:
         provider = self.providers[path.name]
         before = len(provider.requests)
         outcome, said, result = "ok", "", {}
@@ -297,7 +297,7 @@ class Bench:
         except KonstructError as error:
             outcome, said = error.code, str(error)
         asked = [request for request in provider.requests[before:] if request.completes]
-        return Seen(outcome, said, result, tuple(asked))
+        return CellOutcome(outcome, said, result, tuple(asked))
 
     def groups(self) -> Sequence[GroupStatus]:
         """What is known of each group."""
@@ -314,11 +314,11 @@ def _group(path: Path, variant: str) -> str:
 
 
 @asynccontextmanager
-async def bench(
+async def faked_paths(
     paths: Sequence[Path],
     variants: Mapping[str, Callable[[Path], tuple[str, Mapping[str, Any]]]] | None = None,
     **section: Any,
-) -> AsyncIterator[Bench]:
+) -> AsyncIterator[FakedPaths]:
     """`variants`: further groups of each path, by name: their model and further `litellm_params`. `section`: more of
     that section of the config."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -338,7 +338,7 @@ async def bench(
             "konstruct": {"ledger_url": f"sqlite:///{folder}/ledger.sqlite3", **section},
         }
         async with opened(File(folder), config) as konstruct:
-            world = Bench(konstruct, providers)
+            world = FakedPaths(konstruct, providers)
             await world.call(paths[0], messages=HELLO, timeout_s=120)  # so that no cell waits for LiteLLM
             yield world
 

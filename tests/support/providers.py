@@ -1,8 +1,8 @@
 """The only fake of the test suite: providers on loopback, scripted per test.
 
-The rule: tests fake the network at this edge and nowhere else. A `Provider` speaks one wire format (see `formats`),
-gives the answers that the test scripted, one per request, and records what it was sent. Nothing in here knows the
-package under test.
+The rule: tests fake the network at this edge and nowhere else. A `Provider` speaks one wire format (see
+`provider_formats`), gives the answers that the test scripted, one per request, and records what it was sent. Nothing in
+here knows the package under test.
 
     with Provider("openai") as openai:
         openai.script(Status(503), Text("at the second try"))
@@ -11,12 +11,13 @@ package under test.
 
 How it works: all providers of a process run on the event loop of one background thread, so that the same plain,
 synchronous calls serve synchronous tests, asynchronous ones and tests of a subprocess. State is read from any thread;
-whatever changes it notifies `wait_for`. HTTP is h11 over a bare asyncio connection, which leaves room to drop, reset,
-truncate and dribble.
+whatever changes it notifies `wait_for`. HTTP is h11 over a bare asyncio connection (`provider_connection`), which
+leaves room to drop, reset, truncate and dribble.
 
 Error bodies follow the providers in shape, type, code and wording, because clients classify by all four.
 """
 
+# Above 400 lines: who scripts a provider finds it and every answer that it can give in one place.
 from __future__ import annotations
 
 import asyncio
@@ -25,24 +26,23 @@ import functools
 import json
 import socket
 import ssl
-import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import h11
-from support.provider_formats import FORMATS, Asked, Finish, Format, OtherWire, Refused, Render, Wire
+from support.provider_connection import CHUNK, Connection, HttpRequest
+from support.provider_formats import FORMATS
+from support.provider_shapes import Asked, Finish, Format, OtherWire, Refused, Render, Wire
 
 __all__ = ["Finish", "OtherWire", "Wire"]
 
 NO_HOST = "http://" + ".".join(["longer-than-255-characters"] * 10)  # so that no name server is asked
-
-_CHUNK = 2**20  # bytes; large enough that a request of 20 MB is a few dozen reads
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ class Received:
     headers: dict[str, str]
     body: Any
     at: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, wire: Wire | OtherWire, request: HttpRequest) -> Self:
+        return cls(wire, request.method, request.path, request.headers, request.body)
 
     @property
     def completes(self) -> bool:
@@ -172,7 +176,7 @@ class Provider:
     async def _start(self) -> None:
         self._give_up_port()
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self._port, limit=_CHUNK, backlog=1024, ssl=self._tls
+            self._serve, "127.0.0.1", self._port, limit=CHUNK, backlog=1024, ssl=self._tls
         )
         self._port = self._server.sockets[0].getsockname()[1]
 
@@ -205,10 +209,10 @@ class Provider:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
-        connection = _Connection(reader, writer)
+        connection = Connection(reader, writer)
         try:
-            while received := await connection.receive(self.wire):
-                await self._respond(received, connection)
+            while request := await connection.receive():
+                await self._respond(Received.of(self.wire, request), connection)
                 if not connection.reusable():
                     break
         except (ConnectionError, h11.RemoteProtocolError):
@@ -219,7 +223,7 @@ class Provider:
             self._connections.discard(task)
             writer.close()
 
-    async def _respond(self, received: Received, connection: _Connection) -> None:
+    async def _respond(self, received: Received, connection: Connection) -> None:
         if not received.completes:
             with self._change():
                 self.requests.append(received)
@@ -246,7 +250,7 @@ class Provider:
                 self.disconnected += 1
             raise ConnectionResetError
 
-    async def _give(self, answer: Answer | AnswerFor, received: Received, connection: _Connection) -> None:
+    async def _give(self, answer: Answer | AnswerFor, received: Received, connection: Connection) -> None:
         try:
             while callable(answer):
                 answer = answer(received)
@@ -272,7 +276,7 @@ class Answer(Protocol):
     The connection is kept alive after a complete answer and closed after anything else.
     """
 
-    async def give(self, received: Received, connection: _Connection) -> None: ...
+    async def give(self, received: Received, connection: Connection) -> None: ...
 
 
 AnswerFor = Callable[[Received], Answer]
@@ -297,7 +301,7 @@ class Text:
     delay: float = 0
     ends: str | None = None
 
-    async def give(self, received: Received, connection: _Connection) -> None:
+    async def give(self, received: Received, connection: Connection) -> None:
         await asyncio.sleep(self.delay)
         await connection.send(200, self.render(received))
 
@@ -320,7 +324,7 @@ class Status:
     type: str | None = None
     code: str | None = None
 
-    async def give(self, received: Received, connection: _Connection) -> None:
+    async def give(self, received: Received, connection: Connection) -> None:
         refused = Refused(self.status, self.message, self.type, self.code)
         body, headers = received.format.refusal(received.asked, refused)
         await connection.send(self.status, json.dumps(body).encode(), headers={**headers, **self.headers})
@@ -333,7 +337,7 @@ class Changed:
     answer: Text
     change: Callable[[Any], Any]
 
-    async def give(self, received: Received, connection: _Connection) -> None:
+    async def give(self, received: Received, connection: Connection) -> None:
         body = json.loads(self.answer.render(received))
         self.change(body)
         await connection.send(200, json.dumps(body).encode())
@@ -343,7 +347,7 @@ class Changed:
 class ContextOverflow:
     """The prompt does not fit the model's context window."""
 
-    async def give(self, received: Received, connection: _Connection) -> None:
+    async def give(self, received: Received, connection: Connection) -> None:
         await _status(received.format.overflow).give(received, connection)
 
 
@@ -351,7 +355,7 @@ class ContextOverflow:
 class ContentPolicy:
     """The request is refused for what it says. Ollama itself never does; there, it is OpenAI's refusal."""
 
-    async def give(self, received: Received, connection: _Connection) -> None:
+    async def give(self, received: Received, connection: Connection) -> None:
         await _status(received.format.policy).give(received, connection)
 
 
@@ -364,7 +368,7 @@ class Raw:
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    async def give(self, received: Received, connection: _Connection) -> None:
+    async def give(self, received: Received, connection: Connection) -> None:
         await connection.send(self.status, self.body, self.content_type, self.headers)
 
 
@@ -376,7 +380,7 @@ class Endless:
     piece: bytes
     status: int = 200
 
-    async def give(self, received: Received, connection: _Connection) -> None:
+    async def give(self, received: Received, connection: Connection) -> None:
         await connection.open(self.status, 2**60)
         await connection.write(self.begin)
         while True:
@@ -387,7 +391,7 @@ class Endless:
 class Truncated:
     """Half of the bytes that Content-Length announces, then the end of the connection."""
 
-    async def give(self, received: Received, connection: _Connection) -> None:
+    async def give(self, received: Received, connection: Connection) -> None:
         await _first_half(received, connection)
 
 
@@ -395,7 +399,7 @@ class Truncated:
 class HangBody:
     """Half of a completion, then nothing until the client goes or the provider stops."""
 
-    async def give(self, received: Received, connection: _Connection) -> None:
+    async def give(self, received: Received, connection: Connection) -> None:
         await _first_half(received, connection)
         await asyncio.Event().wait()
 
@@ -404,7 +408,7 @@ class HangBody:
 class Hang:
     """Not a byte until the client goes or the provider stops."""
 
-    async def give(self, received: Received, connection: _Connection) -> None:
+    async def give(self, received: Received, connection: Connection) -> None:
         await asyncio.Event().wait()
 
 
@@ -415,7 +419,7 @@ class Dribble:
     text: str = "Hello, slowly"
     interval: float = 0.05
 
-    async def give(self, received: Received, connection: _Connection) -> None:
+    async def give(self, received: Received, connection: Connection) -> None:
         body = Text(self.text).render(received)
         await connection.open(200, len(body))
         for byte in body:
@@ -428,7 +432,7 @@ class Dribble:
 class Drop:
     """The connection is closed as soon as the request is read."""
 
-    async def give(self, received: Received, connection: _Connection) -> None:
+    async def give(self, received: Received, connection: Connection) -> None:
         pass  # an incomplete answer closes the connection
 
 
@@ -436,11 +440,11 @@ class Drop:
 class Reset:
     """The connection is reset (RST) as soon as the request is read."""
 
-    async def give(self, received: Received, connection: _Connection) -> None:
+    async def give(self, received: Received, connection: Connection) -> None:
         connection.reset()
 
 
-async def _first_half(received: Received, connection: _Connection) -> None:
+async def _first_half(received: Received, connection: Connection) -> None:
     body = Text("Hello, in part").render(received)
     await connection.open(200, len(body))
     await connection.write(body[: len(body) // 2])
@@ -448,111 +452,6 @@ async def _first_half(received: Received, connection: _Connection) -> None:
 
 def _status(refused: Refused) -> Status:
     return Status(refused.status, refused.message, type=refused.type, code=refused.code)
-
-
-class _Connection:
-    """One client's connection: h11's view of it, and the means to end it rudely."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._http = h11.Connection(h11.SERVER)
-
-    async def receive(self, wire: Wire | OtherWire) -> Received | None:
-        """The next request, or None when the client has closed the connection."""
-        request: h11.Request | None = None
-        body = bytearray()
-        while True:
-            match self._http.next_event():
-                case h11.Request() as request:
-                    pass
-                case h11.Data() as data:
-                    body += data.data
-                case h11.EndOfMessage():
-                    assert request is not None
-                    break
-                case h11.ConnectionClosed():
-                    return None
-                case _:  # NEED_DATA
-                    self._http.receive_data(await self._reader.read(_CHUNK))
-        parsed: Any = bytes(body)
-        with suppress(ValueError):
-            parsed = json.loads(parsed)
-        return Received(
-            wire=wire,
-            method=request.method.decode(),
-            path=request.target.decode(),
-            headers={name.decode(): value.decode("latin-1") for name, value in request.headers},
-            body=parsed,
-        )
-
-    async def unless_gone(self, answering: Coroutine[Any, Any, None]) -> bool:
-        """Run `answering` to its end; False where the client closed the connection before."""
-        task = asyncio.ensure_future(answering)
-        reading = asyncio.ensure_future(self._read_on())  # ends when the client goes
-        try:
-            await asyncio.wait((task, reading), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                task.result()
-            return task.done()
-        except ConnectionError:
-            return False
-        finally:
-            task.cancel()
-            reading.cancel()
-            await asyncio.gather(task, reading, return_exceptions=True)
-
-    async def _read_on(self) -> None:
-        """Until the client goes. One that has the end of its answer may send the next request before we have noticed
-        that we are done."""
-        while early := await self._reader.read(_CHUNK):
-            self._http.receive_data(early)
-
-    def reusable(self) -> bool:
-        """Whether the answer was complete and the client may send another request; then ready for it."""
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
-            return False
-        self._http.start_next_cycle()
-        return True
-
-    async def send(
-        self,
-        status: int,
-        body: bytes,
-        content_type: str = "application/json",
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """A whole answer."""
-        await self.open(status, len(body), content_type, headers)
-        await self.write(body)
-        await self.finish()
-
-    async def open(
-        self,
-        status: int,
-        length: int,
-        content_type: str = "application/json",
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """The status line and the headers of an answer of `length` bytes."""
-        fields = {"content-type": content_type, "content-length": str(length), **(headers or {})}
-        await self._send(h11.Response(status_code=status, headers=list(fields.items())))
-
-    async def write(self, data: bytes) -> None:
-        await self._send(h11.Data(data=data))
-
-    async def finish(self) -> None:
-        await self._send(h11.EndOfMessage())
-
-    def reset(self) -> None:
-        """End the connection with RST instead of FIN: closing with a linger time of 0 discards what is unsent."""
-        linger_zero = struct.pack("ii", 1, 0)
-        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_zero)
-        self._writer.transport.abort()
-
-    async def _send(self, event: h11.Event) -> None:
-        self._writer.write(self._http.send(event) or b"")
-        await self._writer.drain()
 
 
 @functools.cache

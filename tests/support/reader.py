@@ -25,7 +25,7 @@ from support.providers import Provider
 
 from konstruct_mcp import Config
 from konstruct_mcp.cli import main as cli
-from konstruct_mcp.config.model import load_config
+from konstruct_mcp.config.reading import load_config
 
 # For one process: the longest, the short form of a benchmark, takes seconds, and minutes where two cores are busy with
 # the other tests. It bounds a wait that would never end, and is no measure of anything.

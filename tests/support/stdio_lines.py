@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from support.forked_server import Nursery
+from support.fork_server import ForkServer
 
 SERVER = [sys.executable, "-m", "konstruct_mcp"]
 CHUNK = 2**16  # bytes, what a pipe holds
@@ -26,8 +26,8 @@ MODERN = {
 }
 
 
-class Process:
-    """A running server, in a process of its own or forked from a nursery.
+class ServerProcess:
+    """A running server, in a process of its own, or forked from the fork server.
 
     Reads its output as it comes; all waits are bounded.
     """
@@ -38,7 +38,7 @@ class Process:
         *,
         environ: Mapping[str, str] = {},
         command: Sequence[str] = tuple(SERVER),
-        nursery: Nursery | None = None,
+        fork_server: ForkServer | None = None,
         sockets: bool = False,
         stderr: Path | None = None,
     ) -> None:
@@ -49,8 +49,8 @@ class Process:
         pipe = subprocess.PIPE
         with stderr.open("wb") if stderr else contextlib.nullcontext(pipe) as errors:
             self.process = (
-                nursery.start(environ, stderr=errors, sockets=sockets)
-                if nursery
+                fork_server.start(environ, stderr=errors, sockets=sockets)
+                if fork_server
                 else subprocess.Popen(list(command), env=environ, stdin=pipe, stdout=pipe, stderr=errors)
             )
         self._unread = bytearray()

@@ -2,12 +2,12 @@
 
 Its first argument says what is watched:
 
-offline      every connection and name look-up but on loopback raises, and is told on stderr too
-gated PIPE   the import of litellm waits until the named pipe is written to
-told NAME…   the import of litellm is told on stderr, and at the end which of these modules were loaded
-loop FILE    pauses of the event loop of more than 20 ms are written to FILE: when each ended, and how long
-late EVENT   LiteLLM's thread waits before its first such audit event, and says so, until the process ends,
-             which then waits for the thread
+offline            every connection and name look-up but on loopback raises, and is named on stderr
+held-import PIPE   the import of litellm waits until the named pipe is written to
+imports NAME…      stderr says LOADING when litellm is imported, and at the end which of these modules were loaded
+pauses FILE        each pause of the event loop of more than 20 ms is a line of FILE: when it ended, and how long
+held-thread EVENT  LiteLLM's thread stops before its first such audit event and says WAITING, until the process ends,
+                   which then waits for the thread
 """
 
 import asyncio
@@ -38,7 +38,7 @@ def offline(event: str, args: tuple[Any, ...]) -> None:
         raise OSError("no network here")
 
 
-def gated(pipe: str) -> Callable[[str, tuple[Any, ...]], None]:
+def held_import(pipe: str) -> Callable[[str, tuple[Any, ...]], None]:
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event == "import" and args[0] == "litellm":
             Path(pipe).read_bytes()
@@ -46,12 +46,12 @@ def gated(pipe: str) -> Callable[[str, tuple[Any, ...]], None]:
     return hook
 
 
-def told(event: str, args: tuple[Any, ...]) -> None:
+def imports(event: str, args: tuple[Any, ...]) -> None:
     if event == "import" and args[0] == "litellm":
         print("LOADING", file=sys.stderr, flush=True)
 
 
-def told_at_the_end(names: list[str]) -> None:
+def say_what_was_loaded(names: list[str]) -> None:
     print("LOADED", *(name for name in names if name in sys.modules), file=sys.stderr, flush=True)
 
 
@@ -82,7 +82,7 @@ def watch_loops(report: Path) -> None:
     asyncio.BaseEventLoop.run_forever = watched  # type: ignore[method-assign]
 
 
-def late(awaited: str) -> Callable[[str, tuple[Any, ...]], None]:
+def held_thread(awaited: str) -> Callable[[str, tuple[Any, ...]], None]:
     is_ending = threading.Event()
     waiting: list[threading.Thread] = []
 
@@ -105,15 +105,15 @@ def late(awaited: str) -> Callable[[str, tuple[Any, ...]], None]:
 match sys.argv[1:]:
     case ["offline"]:
         sys.addaudithook(offline)
-    case ["gated", pipe]:
-        sys.addaudithook(gated(pipe))
-    case ["told", *names]:
-        sys.addaudithook(told)
-        atexit.register(told_at_the_end, names)
-    case ["loop", report]:
+    case ["held-import", pipe]:
+        sys.addaudithook(held_import(pipe))
+    case ["imports", *names]:
+        sys.addaudithook(imports)
+        atexit.register(say_what_was_loaded, names)
+    case ["pauses", report]:
         watch_loops(Path(report))
-    case ["late", event]:
-        sys.addaudithook(late(event))
+    case ["held-thread", event]:
+        sys.addaudithook(held_thread(event))
     case _:
         sys.exit("see the docstring")
 del sys.argv[1:]

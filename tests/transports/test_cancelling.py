@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from support.databases import Database, sqlite
 from support.default_groups import write
-from support.forked_server import Nursery
-from support.priced_config import COST_NUSD, accounted
+from support.fork_server import ForkServer
+from support.priced_config import COST_NUSD, priced_config
 from support.processes import wait_for
 from support.providers import Gate, Hang, Provider, Status, Text
-from support.stdio_lines import Process, call
+from support.stdio_lines import ServerProcess, call
 
 WATCHED = str(Path(__file__).parents[1] / "support" / "watched_server.py")
 BUDGET = {"usd": 1, "per": "total"}
@@ -31,7 +31,7 @@ def ledger(tmp_path: Path) -> Iterator[Database]:
 class Scene:
     """A server whose groups fall from `strong` (Anthropic) to `paid` (OpenAI) to `free` (Ollama), with a budget."""
 
-    def __init__(self, server: Process, ledger: Database) -> None:
+    def __init__(self, server: ServerProcess, ledger: Database) -> None:
         self.server, self.ledger = server, ledger
         server.initialize()
         server.ask("resources/read", {"uri": "konstruct://usage"})  # the ledger is open
@@ -65,21 +65,21 @@ class Scene:
 
 @pytest.fixture
 def config(ledger: Database, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path) -> Path:
-    made = accounted(ledger, openai, anthropic, ollama, budgets=[BUDGET], max_concurrency=1)
+    made = priced_config(ledger, openai, anthropic, ollama, budgets=[BUDGET], max_concurrency=1)
     made["router_settings"]["num_retries"] = 2
     return write(tmp_path, made)
 
 
 @pytest.fixture
-def scene(config: Path, ledger: Database, nursery: Nursery | None) -> Iterator[Scene]:
-    with Process(config, nursery=nursery) as server:
+def scene(config: Path, ledger: Database, fork_server: ForkServer | None) -> Iterator[Scene]:
+    with ServerProcess(config, fork_server=fork_server) as server:
         yield Scene(server, ledger)
 
 
 def test_before_litellm_is_loaded(config: Path, ledger: Database, openai: Provider, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    with Process(config, command=[sys.executable, WATCHED, "gated", str(gate)]) as server:
+    with ServerProcess(config, command=[sys.executable, WATCHED, "held-import", str(gate)]) as server:
         scene = Scene(server, ledger)
         request = scene.call("paid")
         scene.wait_until_it_waits_for("LiteLLM to load")

@@ -21,11 +21,11 @@ import pytest
 from mcp import Client, StdioServerParameters
 from support.databases import sqlite
 from support.default_groups import default_groups, entry, write
-from support.forked_server import Nursery
-from support.priced_config import accounted
+from support.fork_server import ForkServer
+from support.priced_config import priced_config
 from support.processes import is_gone_within, only_child, wait_for
 from support.providers import Gate, Hang, Provider, Text
-from support.stdio_lines import CHUNK, SERVER, WAIT_S, Process, call
+from support.stdio_lines import CHUNK, SERVER, WAIT_S, ServerProcess, call
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def assert_whole(result: dict[str, Any]) -> None:
 
 
 class TestEras:
-    def test_a_probe_and_then_initialize(self, config: Path, nursery: Nursery | None) -> None:
-        with Process(config, nursery=nursery) as server:
+    def test_a_probe_and_then_initialize(self, config: Path, fork_server: ForkServer | None) -> None:
+        with ServerProcess(config, fork_server=fork_server) as server:
             found = server.ask("server/discover", modern=True)
             assert found["supportedVersions"] == ["2026-07-28"]
             assert found["_meta"]["io.modelcontextprotocol/serverInfo"]["name"] == "konstruct-mcp"
@@ -60,8 +60,10 @@ class TestEras:
             assert len(server.ask("tools/list")["tools"]) == 2
             assert content(server.complete("fast")) == "Hello from ollama"
 
-    def test_a_probe_and_then_the_modern_era(self, config: Path, nursery: Nursery | None, ollama: Provider) -> None:
-        with Process(config, nursery=nursery) as server:
+    def test_a_probe_and_then_the_modern_era(
+        self, config: Path, fork_server: ForkServer | None, ollama: Provider
+    ) -> None:
+        with ServerProcess(config, fork_server=fork_server) as server:
             probed = server.ask("server/discover", modern=True)
             tools = server.ask("tools/list", modern=True)
             assert len(tools["tools"]) == 2
@@ -70,8 +72,8 @@ class TestEras:
             assert_whole(server.ask("tools/call", call("fast"), modern=True))
             assert server.ask("tools/list", modern=True)["tools"] == tools["tools"]
 
-    def test_a_probe_without_an_envelope_or_of_the_future(self, config: Path, nursery: Nursery | None) -> None:
-        with Process(config, nursery=nursery) as server:
+    def test_a_probe_without_an_envelope_or_of_the_future(self, config: Path, fork_server: ForkServer | None) -> None:
+        with ServerProcess(config, fork_server=fork_server) as server:
             assert server.ask("server/discover")["supportedVersions"] == ["2026-07-28"]
             meta = {"io.modelcontextprotocol/protocolVersion": "2099-01-01"}
             refused = server.answer(server.send("server/discover", {"_meta": meta}))
@@ -127,9 +129,9 @@ UNPARSABLE = [
 
 
 def test_unparsable_lines_are_answered_and_initialize_is_served_after_them(
-    config: Path, nursery: Nursery | None
+    config: Path, fork_server: ForkServer | None
 ) -> None:
-    with Process(config, nursery=nursery) as server:
+    with ServerProcess(config, fork_server=fork_server) as server:
         for line, code, request_id in UNPARSABLE:
             server.send_raw(line)
             answer = server.line()
@@ -155,13 +157,13 @@ def long_ollama() -> Iterator[Provider]:
 
 @pytest.fixture(scope="module")
 def lasting(
-    long_ollama: Provider, tmp_path_factory: pytest.TempPathFactory, nursery: Nursery | None
-) -> Iterator[Process]:
+    long_ollama: Provider, tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer | None
+) -> Iterator[ServerProcess]:
     config = {
         "model_list": [entry("fast", {"model": "ollama/qwen3:32b", "api_base": long_ollama.url})],
         "konstruct": {"max_result_chars": 10_000_000},
     }
-    with Process(write(tmp_path_factory.mktemp("texts"), config), nursery=nursery) as server:
+    with ServerProcess(write(tmp_path_factory.mktemp("texts"), config), fork_server=fork_server) as server:
         server.initialize()
         yield server
 
@@ -169,7 +171,7 @@ def lasting(
 class TestTexts:
     """Texts that cannot be encoded, and very long ones: one process for all of them, since none may end it."""
 
-    def test_what_can_be_mended_is_mended(self, lasting: Process, long_ollama: Provider) -> None:
+    def test_what_can_be_mended_is_mended(self, lasting: ServerProcess, long_ollama: Provider) -> None:
         long_ollama.script(Text("well understood"))
         lasting.send_raw(b'\xef\xbb\xbf{"jsonrpc": "2.0", "id": "bom", "method": "ping"}')
         assert lasting.answer("bom")["result"] == {}
@@ -182,23 +184,25 @@ class TestTexts:
     @pytest.mark.parametrize(
         "more", [{"params": {"a": "HUGE"}}, {"error": {"code": 1, "message": ""}}, {"result": {}}, {"params": None}]
     )
-    def test_whatever_else_a_request_holds_it_is_answered(self, lasting: Process, more: dict[str, Any]) -> None:
+    def test_whatever_else_a_request_holds_it_is_answered(self, lasting: ServerProcess, more: dict[str, Any]) -> None:
         line = json.dumps({"jsonrpc": "2.0", "id": "odd", "method": "ping", **more})
         lasting.send_raw(line.replace('"HUGE"', "9" * 5000).encode())
         assert lasting.answer("odd")["result"] == {}
 
-    def test_a_lone_surrogate_in_an_answer(self, lasting: Process, long_ollama: Provider) -> None:
+    def test_a_lone_surrogate_in_an_answer(self, lasting: ServerProcess, long_ollama: Provider) -> None:
         long_ollama.script(HALF)
         assert_whole(lasting.complete("fast"))
         assert lasting.ask("ping") == {}
 
-    def test_a_message_of_ten_megabytes_passes(self, lasting: Process, long_ollama: Provider) -> None:
+    def test_a_message_of_ten_megabytes_passes(self, lasting: ServerProcess, long_ollama: Provider) -> None:
         long_ollama.script(Text("y" * 10_000_000))
         result = lasting.complete("fast", messages=[{"role": "user", "content": "x" * 10_000_000}])
         assert len(content(result)) == 10_000_000
         assert len(long_ollama.requests[-1].body["messages"][0]["content"]) == 10_000_000
 
-    def test_what_comes_behind_a_long_call_does_not_wait_for_it(self, lasting: Process, long_ollama: Provider) -> None:
+    def test_what_comes_behind_a_long_call_does_not_wait_for_it(
+        self, lasting: ServerProcess, long_ollama: Provider
+    ) -> None:
         long_ollama.script(Text("read"))
         asked = long_ollama.calls
         words = [{"type": "text", "text": '"'}] * 10_000
@@ -212,7 +216,7 @@ class TestTexts:
         assert not lasting.has_answer(taken_back)
         assert long_ollama.calls == asked + 2
 
-    def test_a_line_of_more_than_a_hundred_megabytes_is_refused(self, lasting: Process) -> None:
+    def test_a_line_of_more_than_a_hundred_megabytes_is_refused(self, lasting: ServerProcess) -> None:
         for _ in range(101):
             lasting.pour(b"x" * 1_000_000)
         lasting.send_raw(b"")
@@ -222,25 +226,25 @@ class TestTexts:
 
 
 @pytest.fixture(scope="module")
-def misbehaving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+def misbehaving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     stray = [entry("cancel", {"model": "stray/cancel"}), entry("print", {"model": "stray/print"})]
     config = {"model_list": stray, "router_settings": {"num_retries": 0}}
     path = write(tmp_path_factory.mktemp("stray"), config)
     script = Path(__file__).parents[1] / "support" / "misbehaving_server.py"
-    with Process(path, command=[sys.executable, str(script)]) as server:
+    with ServerProcess(path, command=[sys.executable, str(script)]) as server:
         server.initialize()
         yield server
 
 
 class TestMisbehavingLibraries:
-    def test_a_stray_cancellation_fails_one_call_and_ends_nothing(self, misbehaving: Process) -> None:
+    def test_a_stray_cancellation_fails_one_call_and_ends_nothing(self, misbehaving: ServerProcess) -> None:
         result = misbehaving.complete("cancel")
         assert result["isError"]
         assert "stray/cancel: connection failed (call broken off)" in result["content"][0]["text"]
         assert content(misbehaving.complete("print")) == "printed"
 
-    def test_stray_output_never_reaches_the_wire(self, misbehaving: Process) -> None:
-        assert content(misbehaving.complete("print")) == "printed"  # Process reads nothing but messages from stdout
+    def test_stray_output_never_reaches_the_wire(self, misbehaving: ServerProcess) -> None:
+        assert content(misbehaving.complete("print")) == "printed"  # ServerProcess takes nothing else
         for word in ("print", "write", "child"):
             assert f"stray {word}" in misbehaving.errors.decode()
 
@@ -249,12 +253,18 @@ class TestEnds:
     @pytest.mark.many_cases
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_ends_it_with_calls_in_flight(
-        self, anthropic: Provider, openai: Provider, ollama: Provider, tmp_path: Path, number: int
+        self,
+        anthropic: Provider,
+        openai: Provider,
+        ollama: Provider,
+        tmp_path: Path,
+        fork_server: ForkServer | None,
+        number: int,
     ) -> None:
         groups = default_groups(anthropic, openai, ollama)
         groups["model_list"].append(entry("embedded", {"model": "embedded/smol"}))
         ollama.script(Hang())
-        with Process(write(tmp_path, groups)) as server:
+        with ServerProcess(write(tmp_path, groups), fork_server=fork_server) as server:
             server.initialize()
             assert not server.complete("embedded", max_tokens=3)["isError"]
             child = only_child(server.process.pid)
@@ -269,7 +279,7 @@ class TestEnds:
             assert is_gone_within(child, 10)
 
     def test_a_signal_ends_it_before_the_first_line(self, config: Path) -> None:
-        with Process(config) as server:
+        with ServerProcess(config) as server:
             server.initialize()
             server.process.send_signal(signal.SIGTERM)
             assert server.wait(5) == 0
@@ -281,7 +291,7 @@ class TestEnds:
         groups = default_groups(anthropic, openai, ollama)
         groups["model_list"].append(entry("embedded", {"model": "embedded/smol"}))
         ollama.script(Hang())
-        with Process(write(tmp_path, groups)) as server:
+        with ServerProcess(write(tmp_path, groups)) as server:
             server.initialize()
             assert not server.complete("embedded", max_tokens=3)["isError"]
             child = only_child(server.process.pid)
@@ -308,16 +318,16 @@ class TestEnds:
         assert errors.endswith(b"End with Ctrl-C.\n")
 
     def test_what_is_answered_still_goes_out_after_the_end_of_input(
-        self, config: Path, nursery: Nursery | None
+        self, config: Path, fork_server: ForkServer | None
     ) -> None:
-        with Process(config, nursery=nursery) as server:
+        with ServerProcess(config, fork_server=fork_server) as server:
             server.initialize()
             server.pour(flood(0, 30))
             server.close_stdin()
             assert {server.line()["id"] for _ in range(30)} == set(range(30))
 
     def test_end_of_input_before_anything_was_said(self, config: Path) -> None:
-        with Process(config) as server:
+        with ServerProcess(config) as server:
             server.close_stdin()
             assert server.wait() == 0
             assert not server.errors
@@ -325,10 +335,10 @@ class TestEnds:
     @pytest.mark.many_cases
     @pytest.mark.parametrize("stdin_too", [True, False])
     def test_a_client_that_closes_our_output_ends_it_at_once(
-        self, config: Path, ollama: Provider, stdin_too: bool
+        self, config: Path, fork_server: ForkServer | None, ollama: Provider, stdin_too: bool
     ) -> None:
         ollama.script(Hang())
-        with Process(config) as server:
+        with ServerProcess(config, fork_server=fork_server) as server:
             server.initialize()
             server.send("tools/call", call("fast"))
             ollama.wait_for(lambda: ollama.in_flight == 1)
@@ -341,16 +351,16 @@ class TestEnds:
             assert b"Traceback" not in server.errors
 
     def test_calls_that_its_end_breaks_off_are_on_the_account_and_reserve_nothing(
-        self, tmp_path: Path, nursery: Nursery | None, openai: Provider, anthropic: Provider, ollama: Provider
+        self, tmp_path: Path, fork_server: ForkServer | None, openai: Provider, anthropic: Provider, ollama: Provider
     ) -> None:
         database = sqlite(tmp_path)
         budgeted = {"budgets": [{"usd": 1, "per": "total"}], "allow_unknown": True}
-        config = write(tmp_path, accounted(database, openai, anthropic, ollama, **budgeted))
+        config = write(tmp_path, priced_config(database, openai, anthropic, ollama, **budgeted))
         openai.script(Hang())
         with ExitStack() as running:
             begun = []
             for way, sockets in (*((way, False) for way in WAYS), ("closed-output", True), ("dead-client", True)):
-                server = running.enter_context(Process(config, nursery=nursery, sockets=sockets))
+                server = running.enter_context(ServerProcess(config, fork_server=fork_server, sockets=sockets))
                 server.initialize()
                 server.send_call("paid", tenant_id=way, max_tokens=100)
                 server.send_call("paid", tenant_id=way, max_tokens=100)
@@ -365,7 +375,9 @@ class TestEnds:
             for server, way in begun:
                 server.wait(5)
                 assert not server.errors, way
-        with Process(config, nursery=nursery) as another:  # writes what the first ones had no time to write
+        with ServerProcess(
+            config, fork_server=fork_server
+        ) as another:  # writes what the first ones had no time to write
             another.initialize()
             another.ask("resources/read", {"uri": "konstruct://usage"})
         assert (openai.calls, anthropic.calls, ollama.calls) == (12, 0, 0)
@@ -375,7 +387,7 @@ class TestEnds:
         database.engine.dispose()
 
 
-def kill_client(server: Process) -> None:
+def kill_client(server: ServerProcess) -> None:
     """Hand our ends of its pipes to another process, and kill that: nobody is left to close them in order."""
     pipes = [pipe for pipe in (server.process.stdin, server.process.stdout) if pipe is not None]
     script = "import time; time.sleep(600)"
@@ -385,10 +397,10 @@ def kill_client(server: Process) -> None:
         client.kill()
 
 
-WAYS: Mapping[str, Callable[[Process], None]] = {
-    "end-of-input": Process.close_stdin,
+WAYS: Mapping[str, Callable[[ServerProcess], None]] = {
+    "end-of-input": ServerProcess.close_stdin,
     "signal": lambda server: server.process.send_signal(signal.SIGTERM),
-    "closed-output": Process.close_stdout,
+    "closed-output": ServerProcess.close_stdout,
     "dead-client": kill_client,
 }
 
@@ -396,9 +408,9 @@ WAYS: Mapping[str, Callable[[Process], None]] = {
 class TestFloods:
     @pytest.mark.parametrize("number", [2000, pytest.param(10_000, marks=pytest.mark.long)])
     def test_all_that_is_asked_before_anything_is_read_is_answered(
-        self, config: Path, nursery: Nursery | None, number: int
+        self, config: Path, fork_server: ForkServer | None, number: int
     ) -> None:
-        with Process(config, nursery=nursery, sockets=True) as server:
+        with ServerProcess(config, fork_server=fork_server, sockets=True) as server:
             server.initialize()
             lines = bytearray()
             for n in range(number):
@@ -411,10 +423,10 @@ class TestFloods:
             assert sorted(answer["id"] for answer in answers) == sorted(f"n{n}" for n in range(number))
 
     def test_a_ping_is_answered_while_hundreds_of_calls_are_under_way(
-        self, config: Path, nursery: Nursery | None, ollama: Provider
+        self, config: Path, fork_server: ForkServer | None, ollama: Provider
     ) -> None:
         ollama.script(Gate("at last"))
-        with Process(config, nursery=nursery) as server:
+        with ServerProcess(config, fork_server=fork_server) as server:
             server.initialize()
             calls = [server.send_call("fast") for _ in range(100)]
             assert server.ask("ping") == {}
@@ -422,9 +434,9 @@ class TestFloods:
             assert all("result" in server.answer(request) for request in calls)
 
     def test_a_client_that_does_not_read_costs_a_bounded_memory_and_misses_nothing(
-        self, config: Path, nursery: Nursery | None
+        self, config: Path, fork_server: ForkServer | None
     ) -> None:
-        with Process(config, nursery=nursery) as server:
+        with ServerProcess(config, fork_server=fork_server) as server:
             server.initialize()
             server.pour(flood(0, 10))
             assert [server.line()["id"] for _ in range(10)] == list(range(10))
@@ -445,10 +457,13 @@ class TestFloods:
             assert [server.line()["id"] for _ in range(490)] == list(range(410, 900))
 
     def test_one_that_does_not_read_does_not_keep_it_from_its_end(
-        self, config: Path, nursery: Nursery | None, ollama: Provider
+        self, config: Path, fork_server: ForkServer | None, ollama: Provider
     ) -> None:
         ollama.script(Hang())
-        with Process(config, nursery=nursery) as one, Process(config, nursery=nursery) as other:
+        with (
+            ServerProcess(config, fork_server=fork_server) as one,
+            ServerProcess(config, fork_server=fork_server) as other,
+        ):
             for server in (one, other):
                 server.initialize()
                 server.send_call("fast")
@@ -463,12 +478,12 @@ class TestFloods:
                 assert not server.errors
 
     def test_a_client_that_does_not_read_our_log_keeps_nobody_waiting(
-        self, config: Path, tmp_path: Path, nursery: Nursery | None
+        self, config: Path, tmp_path: Path, fork_server: ForkServer | None
     ) -> None:
         log = tmp_path / "log"
         os.mkfifo(log)
         reading = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
-        with Process(config, nursery=nursery, stderr=log) as server:
+        with ServerProcess(config, fork_server=fork_server, stderr=log) as server:
             server.initialize()
             for _ in range(4):
                 for _ in range(1000):  # the SDK logs a line for each of these; a pipe holds some five hundred
@@ -490,9 +505,9 @@ class TestManyCallsAtOnce:
     """What else is asked does not wait for the work that calls make."""
 
     def test_a_ping_behind_three_hundred_calls_is_answered_before_most_of_them(
-        self, config: Path, nursery: Nursery | None
+        self, config: Path, fork_server: ForkServer | None
     ) -> None:
-        with Process(config, nursery=nursery) as server:
+        with ServerProcess(config, fork_server=fork_server) as server:
             server.initialize()
             server.send_raw(b"\n".join([*calls(range(1000, 1300), no_such_argument=1), request("ping", 2000)]))
             answered = [server.line()["id"] for _ in range(301)]
@@ -500,9 +515,9 @@ class TestManyCallsAtOnce:
         assert sorted(answered) == [*range(1000, 1300), 2000]
 
     def test_one_that_is_taken_back_is_never_asked(
-        self, config: Path, nursery: Nursery | None, ollama: Provider, tmp_path: Path
+        self, config: Path, fork_server: ForkServer | None, ollama: Provider, tmp_path: Path
     ) -> None:
-        with Process(config, nursery=nursery, environ={"XDG_DATA_HOME": str(tmp_path)}) as server:
+        with ServerProcess(config, fork_server=fork_server, environ={"XDG_DATA_HOME": str(tmp_path)}) as server:
             server.initialize()
             cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1019}}
             server.send_raw(b"\n".join([*calls(range(1000, 1020)), json.dumps(cancelled).encode()]))
@@ -513,8 +528,8 @@ class TestManyCallsAtOnce:
         with closing(sqlite3.connect(tmp_path / "konstruct-mcp/ledger.sqlite3")) as ledger:
             assert ledger.execute("SELECT count(*) FROM konstruct_calls").fetchone() == (19,)
 
-    def test_each_is_answered_as_many_as_come_at_once(self, config: Path, nursery: Nursery | None) -> None:
-        with Process(config, nursery=nursery) as server:
+    def test_each_is_answered_as_many_as_come_at_once(self, config: Path, fork_server: ForkServer | None) -> None:
+        with ServerProcess(config, fork_server=fork_server) as server:
             server.initialize()
             sent = b"\n".join([*calls(range(1000, 2200), no_such_argument="x" * 20_000), b""])  # 24 MB
             pouring = threading.Thread(target=server.pour, args=(sent,))
@@ -523,10 +538,10 @@ class TestManyCallsAtOnce:
             pouring.join(WAIT_S)
 
     def test_those_at_the_end_of_the_input_are_each_told_that_it_has_ended(
-        self, config: Path, nursery: Nursery | None, ollama: Provider
+        self, config: Path, fork_server: ForkServer | None, ollama: Provider
     ) -> None:
         ollama.script(Hang())
-        with Process(config, nursery=nursery) as server:
+        with ServerProcess(config, fork_server=fork_server) as server:
             server.initialize()
             server.send_raw(b"\n".join(calls(range(1000, 1050))))
             server.close_stdin()
@@ -554,9 +569,9 @@ def flood(first: int, last: int, *, refused: bool = False) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def peculiar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+def peculiar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     script = Path(__file__).parents[1] / "support" / "odd_server.py"
-    with Process(tmp_path_factory.mktemp("none"), command=[sys.executable, str(script)]) as server:
+    with ServerProcess(tmp_path_factory.mktemp("none"), command=[sys.executable, str(script)]) as server:
         server.initialize()
         yield server
 
@@ -564,19 +579,21 @@ def peculiar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 class TestPeculiarHandlers:
     """What no handler of the product does today, and none may do to a client tomorrow."""
 
-    def test_a_lone_surrogate_is_mended_in_an_answer_and_in_progress(self, peculiar: Process) -> None:
+    def test_a_lone_surrogate_is_mended_in_an_answer_and_in_progress(self, peculiar: ServerProcess) -> None:
         params = {"uri": "x:half", "_meta": {"progressToken": "p"}}
         request = peculiar.send("resources/read", params)
         progress = peculiar.line()
         assert progress["params"] == {"progressToken": "p", "progress": 1, "message": "half \ufffd"}
         assert peculiar.answer(request)["result"]["contents"][0]["text"] == "half \ufffd"
 
-    def test_an_answer_that_is_no_json_becomes_an_error(self, peculiar: Process) -> None:
+    def test_an_answer_that_is_no_json_becomes_an_error(self, peculiar: ServerProcess) -> None:
         answer = peculiar.answer(peculiar.send("resources/read", {"uri": "x:deep"}))
         assert answer["error"] == {"code": -32603, "message": "internal: the answer cannot be written as JSON"}
         assert peculiar.ask("ping") == {}
 
-    def test_a_handler_that_has_much_to_say_waits_for_its_client_and_is_heard_in_order(self, peculiar: Process) -> None:
+    def test_a_handler_that_has_much_to_say_waits_for_its_client_and_is_heard_in_order(
+        self, peculiar: ServerProcess
+    ) -> None:
         request = peculiar.send("resources/read", {"uri": "x:talk", "_meta": {"progressToken": "t"}})
         wait_for(lambda: peculiar.errors.count(b"said") * 100_000 > UNSENT - 1_000_000)
         blank = b"\n" * 500_000
@@ -587,7 +604,7 @@ class TestPeculiarHandlers:
         assert peculiar.line()["id"] == request
         peculiar.pour(blank[taken:])
 
-    def test_no_more_is_read_while_a_hundred_requests_are_under_way(self, peculiar: Process) -> None:
+    def test_no_more_is_read_while_a_hundred_requests_are_under_way(self, peculiar: ServerProcess) -> None:
         padding = {"_meta": {"padding": "x" * CHUNK}}
         requests = [
             json.dumps({"jsonrpc": "2.0", "id": n, "method": "resources/read", "params": {"uri": "x:slow", **padding}})

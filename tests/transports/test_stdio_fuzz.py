@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support.databases import sqlite
 from support.default_groups import write
-from support.forked_server import Nursery
-from support.priced_config import accounted
+from support.fork_server import ForkServer
+from support.priced_config import priced_config
 from support.providers import Provider
-from support.stdio_lines import MODERN, Process
+from support.stdio_lines import MODERN, ServerProcess
 
 LASTING = ("uninitialized", "handshake", "modern")  # the states of a connection; "first" is before its first line
 
@@ -244,7 +244,7 @@ def named(request_id: Any) -> Any:
 class Conversation:
     """One client that says anything, and keeps count of what it is owed."""
 
-    def __init__(self, server: Process) -> None:
+    def __init__(self, server: ServerProcess) -> None:
         self.server = server
         self._open: Counter[Key] = Counter()  # answers that may still come, or not
         self._failure: Exception | None = None
@@ -296,14 +296,14 @@ def named_key(answer: Key) -> Any:
 class World:
     """A server in each state that a connection can be in, and one to come."""
 
-    def __init__(self, config: Path, nursery: Nursery | None) -> None:
+    def __init__(self, config: Path, fork_server: ForkServer | None) -> None:
         self._config = config
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._stack = ExitStack()
         self.lasting = {state: Conversation(self._stack.enter_context(self._start(state))) for state in LASTING}
 
-    def _start(self, state: str) -> Process:
-        server = Process(self._config, nursery=self._nursery)
+    def _start(self, state: str) -> ServerProcess:
+        server = ServerProcess(self._config, fork_server=self._fork_server)
         if state == "handshake":
             server.initialize()
         elif state == "modern":
@@ -325,18 +325,23 @@ class World:
         self._stack.close()
 
 
-def assert_no_defect(server: Process) -> None:
+def assert_no_defect(server: ServerProcess) -> None:
     server.close()
     assert b"Traceback" not in server.errors, server.errors.decode()
 
 
 @pytest.mark.parametrize("examples", [80, pytest.param(5000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
 def test_nothing_ends_it_and_each_request_is_answered_once(
-    examples: int, tmp_path: Path, nursery: Nursery | None, openai: Provider, anthropic: Provider, ollama: Provider
+    examples: int,
+    tmp_path: Path,
+    fork_server: ForkServer | None,
+    openai: Provider,
+    anthropic: Provider,
+    ollama: Provider,
 ) -> None:
     database = sqlite(tmp_path)
-    config = write(tmp_path, accounted(database, openai, anthropic, ollama))
-    world = World(config, nursery)
+    config = write(tmp_path, priced_config(database, openai, anthropic, ollama))
+    world = World(config, fork_server)
 
     @settings(
         max_examples=examples,

@@ -1,13 +1,12 @@
-"""How much of a provider's answer is taken in.
+"""Limits what is taken in of an HTTP response, so that none can freeze the process or fill its memory.
 
-An answer is read in steps that take milliseconds each, whatever is in it. What is compressed is unpacked a piece at a
-time; and it is counted what a body is made of, outside its strings, since that is what LiteLLM and `bodies` take their
-time for: both are only given what they read in a moment. More than that is no answer, and that deployment's failure. Of
-an error, no more is kept than is looked at.
+- A response is read in steps of milliseconds, whatever is in it; a compressed one is unpacked a piece at a time.
+- The parts of its JSON outside strings are counted, since the time that LiteLLM and `bodies` take grows with them.
+- More than the limits is no answer, and a fault of that deployment. Of an error, no more is kept than is read.
+- A small response passes as it is.
 
-A small answer passes as it is. The limits are far above real use: the longest answers of any model are some hundred
-kilobytes of text, and it makes at most 128 calls at once. What is larger is images, which nobody here reads, so that
-they go first where there is too much.
+The limits are far above real use: the longest answers of any model are some hundred kilobytes of text, with at most 128
+tool calls. Only images are larger. Nobody here reads them, so they are dropped first where there is too much.
 
 Pure code over bytes that anybody may have sent.
 """
@@ -23,38 +22,43 @@ from collections.abc import Iterable, Iterator, Sequence
 from konstruct_mcp.providers.litellm.answers.bounds import lightened
 from konstruct_mcp.routing.outcomes import Fault, FaultError, FaultKind
 
-ENCODINGS = "gzip, deflate"  # that are asked for: those which can be unpacked in steps
+ENCODINGS = "gzip, deflate"  # that are accepted: those that can be unpacked in steps
 _STEP = 2**14  # bytes that are worked on at once
-_MOST_DECODERS = 3  # one within another: nobody packs twice
-_MOST_KEPT = 12_000_000  # bytes that are handed on of an answer: each of them is looked at some ten times
+_MOST_DECODERS = 3  # encodings one within another; nobody uses more than one
+_MOST_KEPT = 12_000_000  # bytes of an answer; each of them is read some ten times
 _MOST_KEPT_OF_ERROR = 100_000
-_MOST_OF_A_STRING = 8_000  # bytes, in an error: some echo the request, images and all
-_MOST_PARTS = 100_000  # of an answer's JSON: what is in brackets, or between commas
-_FEW_PARTS = 200  # which are no freeze and no overflow, however they are put together
-_MOST_ESCAPES = 10**6  # in its strings: each takes as long as a hundred letters
-_LEAST_SPARED = 2**16  # bytes of a string that may be an image
+_MOST_OF_A_STRING = 8_000  # bytes, in an error: some repeat the request, images and all
+_MOST_PARTS = 100_000  # of an answer's JSON: opening brackets and commas
+_FEW_PARTS = 200  # which cannot freeze or overflow anything, however they are nested
+_MOST_ESCAPES = 10**6  # in its strings; each takes as long as a hundred letters
+_LEAST_IMAGE = 2**16  # bytes of a string that is dropped first if it is an image
 
 
 class Intake:
-    """Of one HTTP answer. `take` what comes, then `end`: both yield after each step what is to be handed on by then."""
+    """What is taken in of one HTTP response.
+
+    Call `take` with each piece that comes, then `end`. Both yield after each step, with the bytes to hand on by then.
+    """
 
     def __init__(self, most_bytes: int, encoding: str, *, is_error: bool, is_stream: bool = False) -> None:
-        """A stream is handed on as it comes, since whoever reads it does so in steps.
+        """Begin.
 
         Args:
-            most_bytes: that are read, packed as well as unpacked.
-            encoding: of the body, in the words of its header; empty for none.
+            most_bytes: that are read, compressed as well as unpacked.
+            encoding: the header `content-encoding`; empty for none.
+            is_error: whether the response is an error, of which the rest can be dropped.
+            is_stream: whether to hand everything on as it comes, because whoever reads it does so in steps.
 
         Raises:
-            FaultError: it is in one that cannot be unpacked.
+            FaultError: the encoding is one that cannot be unpacked.
         """
         self._most_bytes = self._left = most_bytes
         self._is_error, self._is_stream = is_error, is_stream
-        self._held: list[bytes] = []  # what has not been sifted
+        self._held: list[bytes] = []  # what has not gone through the sieve
         self._held_bytes = 0
         self._sieve: _Sieve | None = None
         self._is_events = False
-        self._line = b""  # of an event, as far as it has come
+        self._line = b""  # the beginning of an event's line
         names = [name.strip() for name in reversed(encoding.lower().split(","))]
         found = [_decoder(name) for name in names if name not in ("", "identity")][: _MOST_DECODERS + 1]
         self._decoders = [decoder for decoder in found if decoder is not None]
@@ -63,12 +67,14 @@ class Intake:
 
     @property
     def is_full(self) -> bool:
-        """Whether the rest does not matter: of an error, enough has come."""
+        """Whether the rest does not matter, because enough of an error has come."""
         return self._left < 0 or (self._sieve is not None and self._sieve.is_full)
 
     def take(self, raw: bytes) -> Iterator[bytes]:
-        """Raises:
-        FaultError: no answer is so large, or of so many parts, or it is packed in another way than it says.
+        """Take a piece in.
+
+        Raises:
+            FaultError: no answer is so large or has so many parts, or it is not compressed in the way that it says.
         """
         if self.is_full:
             return
@@ -82,13 +88,13 @@ class Intake:
             if self._held_bytes > _STEP:
                 self._sift()
                 yield b""
-            elif len(self._decoders) > 1:  # much may have been unpacked, and unpack again to nothing
+            elif len(self._decoders) > 1:  # much may have been unpacked to what unpacks to nothing
                 yield b""
             if self.is_full:
                 return
 
     def all_of(self, coming: Iterable[bytes]) -> Iterator[bytes]:
-        """What is handed on of all that comes, of which no more is taken than that.
+        """What is handed on of a whole response, of which no more is read than needed.
 
         Raises:
             FaultError: as `take`.
@@ -100,8 +106,10 @@ class Intake:
         yield from self.end()
 
     def end(self) -> Iterator[bytes]:
-        """Raises:
-        FaultError: as `take`.
+        """End the response.
+
+        Raises:
+            FaultError: as `take`.
         """
         if self._sieve is None:
             content = b"".join(self._held)
@@ -119,7 +127,7 @@ class Intake:
         yield content
 
     def _sift(self, *, is_end: bool = False) -> _Sieve:
-        """What is held."""
+        """Put what is held through the sieve."""
         content = b"".join(self._held)
         self._held.clear()
         self._held_bytes = 0
@@ -158,13 +166,13 @@ class Intake:
             self._refuse(f"of more than {self._most_bytes / 10**6:.3g} MB")
 
     def _refuse(self, why: str) -> None:
-        """Have nothing more read. Of an error the status says enough."""
+        """Refuse an answer. Of an error, read nothing more: its status says enough."""
         if not self._is_error:
             raise _no_answer(why)
         self._left = -1
 
 
-# An event of the Responses API of which a later one has the whole. Each is some hundred bytes, for one token.
+# An event of the Responses API for one token, some hundred bytes long; a later event repeats all of them together.
 _ONLY_A_PIECE = re.compile(
     rb'^(?:event: ?[\w.]{1,99}\.delta|data: ?\{[^\n]{0,99}?"type": ?"[\w.]{1,99}\.delta"[^\n]*)\n', re.MULTILINE
 )
@@ -190,23 +198,23 @@ def _no_answer(why: str) -> FaultError:
 
 class _Decoder:
     def __init__(self, window: int) -> None:
-        """`window` is zlib's word for the format."""
+        """`window` is what zlib calls `wbits`, which says the format."""
         self._inflating = zlib.decompressobj(window)
         self._has_begun = window != zlib.MAX_WBITS
 
     def unpack(self, data: bytes) -> Iterator[bytes]:
-        """A step at a time.
+        """Unpack, a step at a time.
 
         Raises:
-            zlib.error: it is packed in another way.
+            zlib.error: the data is not in the format.
         """
-        while data and not self._inflating.eof:  # what comes after its end is no part of it
+        while data and not self._inflating.eof:  # what comes after the end is ignored
             try:
                 piece = self._inflating.decompress(data, _STEP)
             except zlib.error:
                 if self._has_begun:
                     raise
-                self._inflating = zlib.decompressobj(-zlib.MAX_WBITS)  # as some understand `deflate`
+                self._inflating = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers mean this by `deflate`
                 self._has_begun = True
                 continue
             self._has_begun = True
@@ -225,7 +233,7 @@ def _decoder(name: str) -> _Decoder | None:
 
 # -- what it is made of ------------------------------------------------------------------------------------------------
 
-# Possessive, so that nothing is looked at twice.
+# Possessive quantifiers, so that nothing is looked at twice.
 _IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _IMAGE = re.compile(rb"data:[\w.+;=/-]{1,99},(?:[A-Za-z0-9+/=_-]++|\\/|\\n)*+", re.DOTALL)
 _REST_OF_IMAGE = re.compile(rb"(?:[A-Za-z0-9+/=_-]++|\\/|\\n)*+", re.DOTALL)
@@ -234,30 +242,32 @@ _BACKSLASH = b"\\"
 
 
 class _Sieve:
-    """Reads JSON as far as to know what is a string and what is not; lets pass what is not too much.
+    """Reads JSON only so far as to tell strings from the rest, and keeps what is within the limits.
 
     Attributes:
-        is_full: whether of an error there is enough.
+        is_full: whether enough of an error is kept.
     """
 
     def __init__(self, is_error: bool) -> None:
         self._is_error = is_error
         self._most = _MOST_KEPT_OF_ERROR if is_error else _MOST_KEPT
         self._pieces: list[bytes] = []
-        self._bytes = 0  # of them
+        self._bytes = 0  # of the pieces
         self._escapes = 0
-        self._images: list[tuple[int, int]] = []  # a heap of minus their lengths, and where they are
+        self._images: list[tuple[int, int]] = []  # a heap: minus the length, and the index in `_pieces`
         self._is_in_string = False
-        self._string: list[bytes] = []  # what is kept of the one that is being read
+        self._string: list[bytes] = []  # what is kept of the string that is being read
         self._string_bytes = 0
-        self._is_image = False  # whether that is nothing else, and already too long to be kept
-        self._broken_off = b""  # an escape of which the rest has not come
+        self._is_image = False  # whether that string is an image, and already too long to be kept
+        self._broken_off = b""  # the beginning of an escape
         self._parts = 0
         self.is_full = False
 
     def sift(self, data: bytes) -> None:
-        """Raises:
-        FaultError: this is too much.
+        """Read the next piece.
+
+        Raises:
+            FaultError: it is too much.
         """
         data = self._broken_off + data
         self._broken_off = b""
@@ -312,7 +322,7 @@ class _Sieve:
         text = b"".join(self._string)
         if self._is_error and self._string_bytes >= _MOST_OF_A_STRING:
             text = _whole_characters(text)
-        if not self._is_error and len(text) >= _LEAST_SPARED and _IMAGE.fullmatch(text):
+        if not self._is_error and len(text) >= _LEAST_IMAGE and _IMAGE.fullmatch(text):
             heapq.heappush(self._images, (-len(text), len(self._pieces)))
         self._string.clear()
         self._string_bytes = 0
@@ -338,18 +348,18 @@ class _Sieve:
 
 
 def _parts_of(outside: bytes) -> int:
-    """How many there are in what stands outside of strings."""
+    """How many parts there are in a piece of JSON outside of strings."""
     return outside.count(b",") + outside.count(b"{") + outside.count(b"[")
 
 
 def _in_string(data: bytes, at: int) -> bytes:
-    """What is left of a string from there on, as far as it has come."""
+    """The rest of a string from there on, up to its end, an escape that is cut, or the end of the data."""
     found = _IN_STRING.match(data, at)
     return b"" if found is None else found[0]
 
 
 def _whole_characters(text: bytes) -> bytes:
-    """Without the escape or the character in which it was cut."""
+    """The text without the escape or the character in which it was cut."""
     escape = text.rfind(b"\\", len(text) - 6)
     text = text if escape < 0 else text[:escape].rstrip(b"\\")
     return text.decode(errors="ignore").encode()

@@ -1,9 +1,8 @@
-"""How many connections to providers the process has open at once: as many as it may have files, but for those of the
-ledger and of everything else.
+"""Limits how many connections to providers are open at once, over all HTTP clients of an event loop.
 
-LiteLLM keeps a pool for each client, which knows nothing of the others, and each keeps what it has opened for minutes.
-So they are counted here over all clients of an event loop; before there are too many the idle ones are closed, those
-first that have been idle longest, and where all are in use the next request waits for one.
+The limit is the number of files that the process may open, less those that everything else needs. LiteLLM has a pool
+for each client, which knows nothing of the others and keeps connections for minutes. So before there are too many, the
+idle ones are closed, those first that have been idle longest; where all are in use, the next request waits.
 """
 
 from __future__ import annotations
@@ -15,15 +14,18 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
-_OTHERS = 64  # files that are not for this: the ledger's, the transport's, and what libraries read
-_PARTS = 4  # halves of the parts of two loops
+_OTHERS = 64  # files for everything else: the ledger's, the transport's, and what libraries read
+_PARTS = 4  # two event loops, and half of the files of each
 _LEAST = 4
 _UNLIMITED = 2**20
 
 
 def most_connections() -> int:
-    """On one of the two loops that providers are asked on, the main one and that of `aside`: half of its part, since
-    beside each connection may be one to a name server, and one that is about to be closed."""
+    """The limit of each of the two event loops that providers are asked on: the main one, and that for large requests.
+
+    It is half of the loop's files, since beside each connection there may be one to a name server, and one that is
+    about to be closed.
+    """
     try:
         resource = importlib.import_module("resource")
     except ImportError:  # on Windows, where sockets are no files
@@ -33,7 +35,7 @@ def most_connections() -> int:
 
 
 class Connections:
-    """Those of one event loop."""
+    """The connections of one event loop."""
 
     _of_loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Connections]] = WeakKeyDictionary()
 
@@ -46,13 +48,14 @@ class Connections:
 
     @classmethod
     def here(cls) -> Connections:
+        """Those of the running loop."""
         loop = asyncio.get_running_loop()
         if (found := cls._of_loops.get(loop)) is None:
             found = cls._of_loops[loop] = cls(most_connections())
         return found
 
     async def take(self, client: Any) -> Callable[[], None]:
-        """The right to use one of this client's, which is httpx's; what is returned gives it back, once."""
+        """Wait for the right to use one connection of a client of httpx's. Call what is returned to give it back."""
         await self._free.acquire()
         self._in_use += 1
         self._clients.add(client)
@@ -71,7 +74,7 @@ class Connections:
         return give_back
 
     def _make_room(self) -> None:
-        """A quarter at a time, so that it is done seldom."""
+        """Close idle connections until there is room; a quarter of the limit at a time, so that it is done seldom."""
         idle = sorted((one for client in self._clients for one in _idle(client)), key=lambda one: one[0])
         too_many = self._in_use + len(idle) - self._most
         if too_many > 0:
@@ -83,12 +86,12 @@ class Connections:
 
 
 def _idle(client: Any) -> Iterator[tuple[float, Callable[[], Any]]]:
-    """Since when the idle connections of a client of httpx's are that, and what closes each."""
+    """For each idle connection of a client of httpx's: since when it is idle, and what closes it."""
     for transport in (client._transport, *client._mounts.values()):
-        connector = getattr(getattr(transport, "client", None), "connector", None)  # of aiohttp's session
+        connector = getattr(getattr(transport, "client", None), "connector", None)  # of the aiohttp session beneath
         for waiting in getattr(connector, "_conns", {}).values():
             yield from ((since, protocol.abort) for protocol, since in waiting if protocol.is_connected())
-        pool = getattr(transport, "_pool", None)  # of httpcore's, which closes its own after seconds
+        pool = getattr(transport, "_pool", None)  # of httpcore, which closes idle ones itself after seconds
         yield from ((0.0, _closing(one)) for one in getattr(pool, "connections", ()) if one.is_idle())
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from konstruct_mcp.config.model import Deployment, is_price
+from konstruct_mcp.config.model import Deployment
+from konstruct_mcp.config.model_fields import is_price
 from konstruct_mcp.providers.litellm.ollama.requests import address
 from konstruct_mcp.providers.litellm.profiles.api import is_converse
 from konstruct_mcp.providers.litellm.profiles.limits import without_limits

@@ -1,4 +1,4 @@
-"""How a provider is reached, where the config says more than its address: whom to trust, as whom, by which proxy."""
+"""How a provider is reached, where the config says more than its address: certificates, proxy, query parameters."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 _VERIFY = ("ssl_verify", "verify")
 _CERTIFICATE = ("ssl_certificate", "client_certificate", "client_cert", "cert")
 _KEY = ("ssl_key", "client_key")
-_QUERY = "extra_query"  # as OpenAI's client has it
+_QUERY = "extra_query"  # the name that OpenAI's client has for it
 _PROXY = ("proxy", "proxy_url", "https_proxy", "http_proxy", "proxies")
-# Keys of litellm_params that are settings of the connection, and no part of a request.
+# Keys of litellm_params that are settings of the connection and no part of a request's body.
 TRANSPORT = frozenset((*_VERIFY, *_CERTIFICATE, *_KEY, *_PROXY, _QUERY))
 
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """What differs from an ordinary connection.
+    """The settings of a connection that are not the ordinary ones.
 
     Attributes:
-        verify: whether a certificate has to be trusted, or the file of those who are.
-        certificate: the file that says who we are; the key is in it if there is no other.
+        verify: whether the provider's certificate is checked; or the file of those that are trusted.
+        certificate: the file of our own certificate; it holds the key too if `key` is None.
         key: the file of its key.
         proxy: the address of the proxy, which may hold a password.
         query: what is added to the address of each request; it may hold a key.
@@ -36,7 +36,7 @@ class Transport:
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Transport | None:
-        """Of litellm_params; None where they say nothing of it."""
+        """Those in litellm_params; None where there are none."""
         if TRANSPORT.isdisjoint(params):
             return None
 
@@ -60,7 +60,11 @@ class Transport:
         )
 
     def context(self) -> ssl.SSLContext:
-        """Raises OSError, of which `ssl.SSLError` is one, for a file that cannot be read or holds something else."""
+        """The TLS context.
+
+        Raises:
+            OSError: a file cannot be read or holds something else; `ssl.SSLError` is one.
+        """
         context = ssl.create_default_context(cafile=self.verify if isinstance(self.verify, str) else None)
         if self.verify is False:
             context.check_hostname = False

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from konstruct_mcp.config.model import Deployment, is_price
+from konstruct_mcp.config.model import Deployment
+from konstruct_mcp.config.model_fields import is_price
 from konstruct_mcp.providers.litellm.notes import not_taken
 from konstruct_mcp.providers.litellm.transport import TRANSPORT
 

@@ -1,0 +1,121 @@
+"""`check`: what is wrong with the config, and what cannot be called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+import click
+
+from konstruct_mcp.cli.opening import open_and_warn, read_ledger
+from konstruct_mcp.cli.output import (
+    FAILURE,
+    LONGEST_PATH,
+    MISTAKE,
+    config_faults,
+    say,
+    show,
+    show_wrapped,
+    spinner,
+)
+from konstruct_mcp.config.model import Config, Deployment
+from konstruct_mcp.core.errors import ConfigError
+from konstruct_mcp.core.text import cut
+from konstruct_mcp.gateway.konstruct import Konstruct
+
+_Verdicts = Mapping[str, str | None]  # by deployment id: why it cannot be called, None where it can
+
+
+class _LedgerState(NamedTuple):
+    """Why no account can be kept (None where one can), and what was spent that no budget counts any more."""
+
+    fault: str | None
+    uncounted: list[str]
+
+
+@click.command()
+@click.option("--live", is_flag=True, help="Also ask each deployment for one token, on the default tenant's account.")
+@click.option("--strict", is_flag=True, help="Fail also where something of the config has no effect.")
+@click.pass_obj
+def check(path: Path | None, live: bool, strict: bool) -> int:
+    """Say what is wrong with the config, and what cannot be called.
+
+    Exit status: 0 all is ready; 1 something cannot be called, has no price that a budget needs, or no account can be
+    kept, or with --strict, something has no effect; 2 the config is broken.
+    """
+    try:
+        konstruct = open_and_warn(path)
+    except ConfigError as error:
+        say(*(f"warning: {warning}" for warning in error.warnings))
+        show("\n".join(config_faults(error)))
+        return MISTAKE
+    config = konstruct.config
+    deployments = _deployments(config)
+    unpriced = konstruct.unpriced()
+    verdicts: _Verdicts
+    if live:
+        with spinner("asking each deployment for one token"):
+            ledger, verdicts = anyio.run(_ask_each, konstruct)
+    else:
+        ledger = read_ledger(konstruct, partial(_look_into_ledger, konstruct))
+        verdicts = {deployment.id: deployment.unavailable for deployment in deployments}
+    _show_states(config, deployments, verdicts, live=live)
+    show(f"config: {cut(config.source, LONGEST_PATH)}")
+    show(f"ledger: {cut(config.ledger.shown, LONGEST_PATH)}{f'; {ledger.fault}' if ledger.fault else ''}")
+    for deployment in deployments:
+        if why := unpriced.get(deployment.id):
+            show(f"{deployment.group}: {deployment.name} {why}; no tenant with a budget can use it")
+    for line in (*konstruct.retiring(), *konstruct.unknown_models(), *ledger.uncounted):
+        show(line)
+    show(_conclusion(len(deployments), verdicts, len(unpriced), live=live))
+    if strict and config.warnings:
+        show("not all of the config has an effect; the warnings say what has none")
+        return FAILURE
+    if strict:
+        show("nothing in the config is without effect")
+    is_ready = not any(verdict is not None for verdict in verdicts.values())
+    return 0 if is_ready and not unpriced and not ledger.fault else FAILURE
+
+
+def _deployments(config: Config) -> list[Deployment]:
+    """Each deployment once, those of wildcards too."""
+    found = [deployment for group in config.groups.values() for deployment in group.deployments]
+    found += [deployment for wildcard in config.wildcards for deployment in wildcard.deployments]
+    return list({deployment.id: deployment for deployment in found}.values())
+
+
+async def _look_into_ledger(konstruct: Konstruct) -> _LedgerState:
+    fault = await konstruct.ledger_fault()
+    return _LedgerState(fault, [] if fault else await konstruct.spent_under_former_names())
+
+
+async def _ask_each(konstruct: Konstruct) -> tuple[_LedgerState, _Verdicts]:
+    async with konstruct:
+        return await _look_into_ledger(konstruct), await konstruct.check()
+
+
+def _show_states(config: Config, deployments: Sequence[Deployment], verdicts: _Verdicts, *, live: bool) -> None:
+    patterns = {wildcard.pattern for wildcard in config.wildcards}  # which cannot be asked as such
+
+    def state(deployment: Deployment) -> str:
+        return verdicts[deployment.id] or ("answers" if live and deployment.group not in patterns else "ready")
+
+    rows = [(deployment.group, deployment.name, state(deployment)) for deployment in deployments]
+    show_wrapped(("group", "model", "state"), *rows)
+
+
+def _conclusion(count: int, verdicts: _Verdicts, unpriced: int, *, live: bool) -> str:
+    failing = sum(verdict is not None for verdict in verdicts.values())
+    if count == 1:
+        fine, some = f"the one deployment {'answers' if live else 'is ready'}", "the one deployment"
+    else:
+        fine = f"all {count} deployments {'answer' if live else 'are ready'}"
+        some = f"{failing} of {count} deployments"
+    if failing:
+        return f"{some} cannot be called; the state above says why"
+    if unpriced:
+        return f"{fine}, but {f'{unpriced} of them ' if count > 1 else ''}not for a tenant with a budget"
+    return fine

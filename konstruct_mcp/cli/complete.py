@@ -1,0 +1,58 @@
+"""`complete`: one completion."""
+
+from __future__ import annotations
+
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import anyio
+import click
+
+from konstruct_mcp.cli.opening import open_konstruct
+from konstruct_mcp.cli.output import say, show, show_json, spinner
+from konstruct_mcp.core.results import Completion
+
+
+@click.command()
+@click.argument("prompt")
+@click.option("--group", help="The model group to ask; the config's default group if left out.")
+@click.option("--tenant", help="On whose account.")
+@click.option("--system", help="A system message to put before the prompt.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
+@click.pass_obj
+def complete(
+    path: Path | None, prompt: str, group: str | None, tenant: str | None, system: str | None, as_json: bool
+) -> None:
+    """Print one completion of PROMPT; - reads it from stdin."""
+    if prompt == "-":
+        prompt = sys.stdin.buffer.read().decode(errors="replace")
+    messages = [{"role": "system", "content": system}] if system is not None else []
+    messages.append({"role": "user", "content": prompt})
+    konstruct = open_konstruct(path)
+
+    async def run() -> Completion:
+        async with konstruct:
+            return await konstruct.complete(messages, model_group=group, tenant_id=tenant, on_wait=change)
+
+    with spinner(f"waiting for {group or konstruct.default_group}") as change:
+        completion = anyio.run(run)
+    if as_json:
+        show_json(completion.as_dict())
+    else:
+        show(completion.content, as_it_is=not sys.stdout.isatty())
+        say(*(f"({attempt.deployment}: {attempt.error})" for attempt in completion.attempts))
+        say(*(f"({note})" for note in completion.notes))
+        say(_summary(completion))
+
+
+def _summary(completion: Completion) -> str:
+    if completion.cost_usd is not None:
+        cost = f"${Decimal(f'{completion.cost_usd:.3g}'):f}"
+    elif completion.at_most_usd is not None:
+        cost = f"at most ${Decimal(f'{completion.at_most_usd:.3g}'):f}"
+    else:
+        cost = "unpriced"
+    tokens = f"{completion.usage.input_tokens} + {completion.usage.output_tokens} tokens"
+    ending = "" if completion.finish_reason == "stop" else f", ended by {completion.finish_reason}"
+    return f"({completion.model}, {completion.duration_ms / 1000:.1f} s, {tokens}, {cost}{ending})"

@@ -1,0 +1,61 @@
+"""How a command opens a `Konstruct`, and what it says of the config's warnings."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from konstruct_mcp.cli.output import counted, say
+from konstruct_mcp.gateway.konstruct import Konstruct
+
+_T = TypeVar("_T")
+
+
+def open_konstruct(path: Path | None) -> Konstruct:
+    """For a command that is not about the config: it only says how many warnings there are.
+
+    Raises:
+        ConfigError: the config cannot be used.
+    """
+    konstruct = Konstruct.from_config(path)
+    if count := len(konstruct.config.warnings):
+        named = "" if path is None else f" --config {shlex.quote(str(path))}"
+        say(f"{counted(count, 'warning')} about the config; see `konstruct-mcp{named} check`")
+    return konstruct
+
+
+def open_and_warn(path: Path | None) -> Konstruct:
+    """For a command that is about the config.
+
+    Raises:
+        ConfigError: the config cannot be used.
+    """
+    konstruct = Konstruct.from_config(path)
+    warn(konstruct)
+    return konstruct
+
+
+def warn(konstruct: Konstruct) -> None:
+    """Say each warning about the config."""
+    for warning in konstruct.config.warnings:
+        say(f"warning: {warning}")
+
+
+def read_ledger(konstruct: Konstruct, read: Callable[[], Awaitable[_T]]) -> _T:
+    """Run what reads the ledger, and close it.
+
+    Raises:
+        LedgerError: it is out of reach.
+    """
+
+    async def run() -> _T:
+        try:
+            return await read()
+        finally:
+            await konstruct.aclose()
+
+    return anyio.run(run)

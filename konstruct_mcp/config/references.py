@@ -1,0 +1,90 @@
+"""The environment as a config sees it: resolves `os.environ/NAME`, and keeps account of which variables are used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from konstruct_mcp.config.environment import is_reference, reference, value_of, variables_of
+from konstruct_mcp.config.findings import Findings
+from konstruct_mcp.core.text import cut
+
+UNSET = object()  # what a reference to a variable that is not set comes to
+
+
+class References:
+    """The variables of the process, and those that the file's `environment_variables` set.
+
+    Attributes:
+        process: the process's own environment.
+        environ: the same with the variables of the file.
+        needed: names of variables that a cloud's own client looks up when it is called.
+    """
+
+    def __init__(self, process: Mapping[str, str]) -> None:
+        self.process = process
+        self.environ = process
+        self.needed: set[str] = set()
+        self._of_file: Mapping[str, str] = {}
+        self._used: set[str] = set()  # variables whose values are in the config
+
+    def read_variables(self, section: Any, findings: Findings) -> None:
+        """Add the variables that the section `environment_variables` sets."""
+        if section is None:
+            return
+        if not isinstance(section, dict):
+            findings.fault("environment_variables", "should be an object")
+            return
+        found, refused = variables_of(section, self.process)
+        findings.lost += [
+            f"environment_variables.{cut(name)}: cannot be set here; set it where the server starts" for name in refused
+        ]
+        self._of_file = found
+        self.environ = {**self.process, **found}
+
+    def for_process(self) -> dict[str, str]:
+        """The file's variables that LiteLLM and the clouds' clients have to find in the process's environment: those
+        that they look up, and those that nothing here has used."""
+        return {n: v for n, v in self._of_file.items() if n in self.needed or n not in self._used}
+
+    def value(self, name: str) -> str | None:
+        """The value of a variable, for use in the config; None where it is not set."""
+        self._used.add(name)
+        return value_of(name, self.environ)
+
+    def resolve(self, value: Any, place: str, unset: Callable[[str, str | None], None]) -> Any:
+        """A value with its references resolved, at any depth.
+
+        Args:
+            value: plain data.
+            place: where it is.
+            unset: called with the place and the variable of each reference that cannot be resolved; the variable is
+                None for a reference that names none. These are left out; `UNSET` if it is the value itself.
+        """
+        match value:
+            case dict():
+                pairs = ((key, self.resolve(item, f"{place}.{cut(key)}", unset)) for key, item in value.items())
+                return {key: item for key, item in pairs if item is not UNSET}
+            case list():
+                items = (self.resolve(item, f"{place}[{i}]", unset) for i, item in enumerate(value))
+                return [item for item in items if item is not UNSET]
+            case str() if is_reference(value):
+                name = reference(value)
+                if name is not None and (found := self.value(name)) is not None:
+                    return found
+                unset(place, name)
+                return UNSET
+            case _:
+                return value
+
+    def texts_of(self, written: Any) -> Iterator[str]:
+        """The texts that came from the environment: the value of each reference in what is written."""
+        if isinstance(written, dict | list):
+            for item in written.values() if isinstance(written, dict) else written:
+                yield from self.texts_of(item)
+        elif (name := reference(written)) is not None and (found := self.environ.get(name, "").strip()):
+            yield found
+
+
+def ignore(_place: str, _name: str | None) -> None:
+    """For `resolve`, where it does not matter that a variable is not set, or is said elsewhere."""

@@ -1,0 +1,75 @@
+"""The ledger's tables.
+
+    konstruct_calls         one row per call
+    konstruct_spend         the calls' sums by day, tenant, group and model: what budgets and reports read
+    konstruct_reservations  the most that calls under way can cost; a row lapses unless its process renews it
+    konstruct_tenants       one row per tenant, to lock
+    konstruct_ledger        one row: the ledger's id
+
+All amounts are whole nano-dollars, all times UTC. A change of a table needs a migration and a new `HEAD`.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+HEAD = "0003"  # the newest migration, which this version reads and writes
+VERSION_TABLE = "konstruct_version"
+
+metadata = sa.MetaData()
+_id = sa.String(36)
+_tenant = sa.String(128)
+_name = sa.String(512)
+
+calls = sa.Table(
+    "konstruct_calls",
+    metadata,
+    sa.Column("id", _id, primary_key=True),
+    sa.Column("time", sa.String(27), nullable=False),  # ISO 8601, UTC: sorts by time in every database
+    sa.Column("tenant", _tenant, nullable=False),
+    sa.Column("group_asked", _name, nullable=False),
+    sa.Column("group_served", _name),
+    sa.Column("model", _name),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cached_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost_nusd", sa.BigInteger),
+    sa.Column("duration_ms", sa.BigInteger, nullable=False),
+    sa.Column("outcome", sa.String(32), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("most_nusd", sa.BigInteger),
+    sa.Column("uncounted", sa.Integer, nullable=False, server_default="0"),
+)
+spend = sa.Table(
+    "konstruct_spend",
+    metadata,
+    sa.Column("tenant", _tenant, primary_key=True),
+    sa.Column("day", sa.String(10), primary_key=True),
+    sa.Column("group", _name, primary_key=True),
+    sa.Column("model", _name, primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+    sa.Column("failed", sa.BigInteger, nullable=False),
+    sa.Column("unpriced", sa.BigInteger, nullable=False),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cached_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost_nusd", sa.BigInteger, nullable=False),
+    sa.Column("held_nusd", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("unbounded", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Index("ix_konstruct_spend_group", "group", "day"),
+)
+tenants = sa.Table("konstruct_tenants", metadata, sa.Column("id", _tenant, primary_key=True))
+ledger = sa.Table("konstruct_ledger", metadata, sa.Column("id", _id, primary_key=True))
+reservations = sa.Table(
+    "konstruct_reservations",
+    metadata,
+    sa.Column("call_id", _id, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("owner", _id, nullable=False, index=True),
+    sa.Column("tenant", _tenant, nullable=False, index=True),
+    sa.Column("group", _name, nullable=False),
+    sa.Column("amount_nusd", sa.BigInteger, nullable=False),
+    sa.Column("lapses_at", sa.BigInteger, nullable=False, index=True),  # seconds since 1970
+    sa.Column("model", _name),
+    sa.Column("held_on", sa.String(10)),  # the day whose sums hold it, once it has lapsed
+)

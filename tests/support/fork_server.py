@@ -1,0 +1,182 @@
+"""Servers that start in a tenth of a second: forked from a process that has imported everything already.
+
+What runs is the product, from `main` on. Only its imports, which take three seconds of any other start, are made once.
+
+Run as a script this is the process that they are forked from. It takes two kinds of messages on its socket: an
+environment, arguments and three file descriptors, answered with the id of the process that now serves on them; and the
+id of such a process, answered with its exit status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, cast
+
+CHUNK = 2**16
+
+
+class ForkServer:
+    """The process that servers are forked from; a context manager.
+
+    Args:
+        within: what comes before its command, such as `unshare`.
+    """
+
+    def __init__(self, within: Sequence[str] = ()) -> None:
+        self._within = within
+        self._asking = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._socket, theirs = socket.socketpair()
+        command = [*self._within, sys.executable, __file__, str(theirs.fileno())]
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        theirs.close()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._socket.close()
+        self._process.wait(60)
+
+    def start(
+        self,
+        environ: Mapping[str, str],
+        arguments: Sequence[str] = (),
+        stderr: IO[bytes] | int = subprocess.PIPE,
+        *,
+        sockets: bool = False,
+    ) -> subprocess.Popen[bytes]:
+        """A server, or another command, with this environment and no other; on pipes or, as some hosts have it, on
+        sockets, which do not block."""
+        pipes = [_sockets() if sockets else os.pipe() for _ in range(3)]
+        (stdin, to_stdin), (from_stdout, stdout), (from_stderr, errors) = pipes
+        for descriptor in (stdin, stdout):
+            os.set_blocking(descriptor, not sockets)
+        order = {"environ": dict(environ), "arguments": list(arguments)}
+        theirs = [stdin, stdout, errors if isinstance(stderr, int) else stderr.fileno()]
+        with self._asking:
+            socket.send_fds(self._socket, [json.dumps(order).encode()], theirs)
+            pid = self._answer()
+        for descriptor in (stdin, stdout, errors):
+            os.close(descriptor)
+        files = (os.fdopen(to_stdin, "wb", 0), os.fdopen(from_stdout, "rb", 0), os.fdopen(from_stderr, "rb", 0))
+        return cast("subprocess.Popen[bytes]", _Child(self, pid, *files))
+
+    def status(self, pid: int) -> int:
+        """How a process has ended, as a Popen has it."""
+        with self._asking:
+            self._socket.send(json.dumps({"ended": pid}).encode())
+            return self._answer()
+
+    def _answer(self) -> int:
+        assert select.select([self._socket], [], [], 60)[0], "the fork server does not answer"
+        return int(self._socket.recv(CHUNK))
+
+
+def _sockets() -> tuple[int, int]:
+    one, other = socket.socketpair()
+    return one.detach(), other.detach()
+
+
+class _Child:
+    """As much of a Popen as `ServerProcess` uses."""
+
+    def __init__(
+        self, fork_server: ForkServer, pid: int, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
+    ) -> None:
+        self.pid, self.stdin, self.stdout, self.stderr = pid, stdin, stdout, stderr
+        self._fork_server = fork_server
+        self._alive: int | None = os.pidfd_open(pid)
+        self._status = 0
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
+        if self._alive is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._alive, number)
+
+    def wait(self, timeout: float) -> int:
+        if self._alive is not None:
+            if not select.select([self._alive], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("a forked server", timeout)
+            os.close(self._alive)
+            self._alive = None
+            self._status = self._fork_server.status(self.pid)
+        return self._status
+
+
+def main(asking: socket.socket) -> None:
+    _import_everything()
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(asking, CHUNK, 3)
+        if not message:
+            os._exit(0)  # what was imported would take a second to clear away
+        order = json.loads(message)
+        if "ended" in order:
+            _, status = os.waitpid(order["ended"], 0)
+            asking.send(str(os.waitstatus_to_exitcode(status)).encode())
+            continue
+        pid = os.fork()
+        if pid == 0:
+            asking.close()
+            _serve(order["environ"], order["arguments"], descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        asking.send(str(pid).encode())
+
+
+def _import_everything() -> None:
+    """Import what a server imports until it has answered its first call: whatever is missing here is imported again in
+    each of them."""
+    from konstruct_mcp.ledger import store  # noqa: F401
+    from konstruct_mcp.protocol import server  # noqa: F401
+    from konstruct_mcp.providers.litellm.engine import set_environment
+    from konstruct_mcp.transports.stdio import serve  # noqa: F401
+
+    set_environment()
+    import anyio._backends._asyncio  # noqa: F401
+    import openai  # noqa: F401
+    import sqlalchemy.dialects.sqlite  # noqa: F401
+    from alembic import command, config  # noqa: F401  # which make the tables of a new ledger
+    from litellm import router as litellms  # noqa: F401
+    from litellm.llms.anthropic.chat import handler, transformation  # noqa: F401
+    from litellm.llms.openai import openai as provider  # noqa: F401
+
+
+def _serve(environ: Mapping[str, str], arguments: Sequence[str], descriptors: list[int]) -> Any:
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    # The old ones remember what kind of file they were opened on.
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+    os.environ.clear()
+    os.environ.update(environ)
+    from konstruct_mcp.cli.main import main as serve
+
+    status = 1
+    try:
+        serve(arguments)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    main(socket.socket(fileno=int(sys.argv[1])))
