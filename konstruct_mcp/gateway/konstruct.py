@@ -53,8 +53,8 @@ class Konstruct:
     request (`gateway.caller.Caller`), who is on no account and is shown nothing but what is theirs.
 
     Metrics and traces come from `hooks`: each is called with each event (`core.events`: a try ended, a call closed or
-    was refused, a deployment's health changed), in the event loop, and must return at once. One that raises is logged once and harms nothing. To
-    log a line for each call:
+    was refused, a deployment's health changed), in the event loop, and must return at once. One that raises is logged
+    once and harms nothing. To log a line for each call:
 
         def log(event):
             if isinstance(event, CallClosed):
