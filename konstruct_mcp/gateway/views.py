@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from konstruct_mcp.config.model import Config, Group, default_among
+from konstruct_mcp.config.model import Config, Deployment, Group, default_among
 from konstruct_mcp.config.public import public_config
 from konstruct_mcp.core.budgets import Budget, BudgetState
 from konstruct_mcp.core.errors import ConfigError, InvalidArgumentError, UnknownTenantError
-from konstruct_mcp.core.results import GroupStatus
+from konstruct_mcp.core.results import DeploymentStatus, GroupStatus
 from konstruct_mcp.core.spending import UsageReport
 from konstruct_mcp.core.text import is_day, quoted
 from konstruct_mcp.gateway.caller import Caller, check_tenant_id, group_of
 from konstruct_mcp.gateway.reload import Generation
-from konstruct_mcp.gateway.statuses import group_statuses
 from konstruct_mcp.ledger.ledger import Ledger
+from konstruct_mcp.routing.routes import Routes
 
 _FAULTY = "the file has changed and cannot be used; the server's log says why"
 
@@ -126,3 +126,38 @@ def _budgets_of(config: Config, name: str) -> tuple[Budget, ...]:
     if (tenant := config.tenants.get(name)) is not None:
         return tenant.budgets
     return config.budgets if config.allow_unknown else ()
+
+
+def group_statuses(config: Config, routes: Routes, tenant: str | None) -> list[GroupStatus]:
+    """Every group, with the state of its deployments as a tenant sees it, or, for None, the operator. Asks nobody."""
+    return [
+        GroupStatus(
+            name=group.name,
+            description=group.description,
+            fallbacks=group.fallbacks,
+            deployments=tuple(_status(deployment, routes, tenant) for deployment in group.deployments),
+            alias_of=group.alias_of,
+        )
+        for group in config.groups.values()
+    ]
+
+
+def _status(deployment: Deployment, routes: Routes, tenant: str | None) -> DeploymentStatus:
+    facts = routes.facts(deployment)
+    state, reason = routes.state(deployment, tenant)
+    return DeploymentStatus(
+        model=deployment.model,
+        state=state,
+        reason=reason,
+        input_usd_per_million=_per_million(facts.input_cost),
+        output_usd_per_million=_per_million(facts.output_cost),
+        context_window=facts.context_window,
+        supports=tuple(name for name, supported in facts.supports.items() if supported),
+        max_output_tokens=facts.longest_answer,
+        retires=facts.retires,
+    )
+
+
+def _per_million(cost: float | None) -> float | None:
+    # Ten digits are more than any price has, and take back what the multiplication added.
+    return None if cost is None else float(f"{cost * 1_000_000:.10g}")

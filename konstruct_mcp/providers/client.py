@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from konstruct_mcp.config.model import Config, Deployment, entry
 from konstruct_mcp.core.budgets import Grant, Quote
@@ -26,7 +27,6 @@ from konstruct_mcp.providers.faults.classification import fault_of, fault_of_bod
 from konstruct_mcp.providers.faults.credentials import secrets_in_environment, secrets_in_request, secrets_of
 from konstruct_mcp.providers.litellm.answers.provider_answer import parse_answer
 from konstruct_mcp.providers.litellm.calls import ProviderCall
-from konstruct_mcp.providers.litellm.engine import Engine
 from konstruct_mcp.providers.litellm.loader import EngineLoader
 from konstruct_mcp.providers.litellm.logins import Logins
 from konstruct_mcp.providers.litellm.ollama.answers import notes_of
@@ -42,6 +42,9 @@ from konstruct_mcp.providers.litellm.responses import Tried, read
 from konstruct_mcp.routing.facts import Facts
 from konstruct_mcp.routing.outcomes import Fault, FaultKind
 from konstruct_mcp.routing.walk import Try
+
+if TYPE_CHECKING:
+    from konstruct_mcp.providers.litellm.engine import Engine
 
 
 class ProviderClient:
@@ -82,7 +85,12 @@ class ProviderClient:
             if (most := deployment.max_parallel_requests) is not None
         }
         available = [deployment for deployment in self._by_id.values() if deployment.unavailable is None]
-        make_engine = functools.partial(Engine, available, self._servers, config.variables)
+
+        def make_engine() -> Engine:
+            # Imported beside LiteLLM, in its thread: no start has to wait for it.
+
+            return Engine(available, self._servers, config.variables)
+
         self._loader = EngineLoader(make_engine, config.variables)
 
     def _has(self, deployment: Deployment) -> bool:

@@ -36,7 +36,7 @@ from konstruct_mcp.providers.faults.phrases import (
     TOO_DEAR,
     TOO_LARGE,
     USED_UP,
-    any_of,
+    Phrase,
 )
 from konstruct_mcp.providers.faults.retry_after import retry_after
 from konstruct_mcp.providers.faults.unsent import fault_of_unsent
@@ -130,24 +130,24 @@ def with_billing(fault: Fault, deployment: Deployment) -> Fault:
 
 # The HTTP status that a code in words stands for.
 _STATUS_OF_CODE = (
-    (any_of(r"rate.?limit|too_many_requests|throttl|resource_?exhausted"), 429),
-    (any_of(r"quota|insufficient|payment"), 402),
-    (any_of(r"overloaded|unavailable|bad_gateway"), 503),
-    (any_of(r"timeout"), 504),
-    (any_of(r"server_?error|internal|api_error"), 500),
-    (any_of(r"auth|permission|api_key"), 401),
-    (any_of(r"not_?found"), 404),
-    (any_of(r"invalid|context_length|content_|unsupported|bad_?request"), 400),
+    (Phrase(r"rate.?limit|too_many_requests|throttl|resource_?exhausted"), 429),
+    (Phrase(r"quota|insufficient|payment"), 402),
+    (Phrase(r"overloaded|unavailable|bad_gateway"), 503),
+    (Phrase(r"timeout"), 504),
+    (Phrase(r"server_?error|internal|api_error"), 500),
+    (Phrase(r"auth|permission|api_key"), 401),
+    (Phrase(r"not_?found"), 404),
+    (Phrase(r"invalid|context_length|content_|unsupported|bad_?request"), 400),
 )
 
 
 # The HTTP status that a message stands for, where the code is the provider's own number, or missing.
 _STATUS_OF_MESSAGE = (
-    (any_of(r"rate.?limit|too many requests|throttl|resource.?exhausted|(usage|request) limit|token limit|quota"), 429),
-    (any_of(r"overload|unavailable|at capacity|over capacity|no capacity|try again later|server (is )?busy"), 503),
-    (any_of(r"timed? ?out"), 504),
-    (any_of(r"(server|internal|upstream) error"), 500),
-    (any_of(r"login fail|unauthori[sz]ed|authenticat|invalid token"), 401),
+    (Phrase(r"rate.?limit|too many requests|throttl|resource.?exhausted|(usage|request) limit|token limit|quota"), 429),
+    (Phrase(r"overload|unavailable|at capacity|over capacity|no capacity|try again later|server (is )?busy"), 503),
+    (Phrase(r"timed? ?out"), 504),
+    (Phrase(r"(server|internal|upstream) error"), 500),
+    (Phrase(r"login fail|unauthori[sz]ed|authenticat|invalid token"), 401),
     (MODEL_GONE, 404),
 )
 

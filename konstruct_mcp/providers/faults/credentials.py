@@ -16,21 +16,21 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.config.model_fields import is_price
 from konstruct_mcp.config.provider_needs import is_word_of_an_address
-from konstruct_mcp.providers.faults.phrases import any_of
+from konstruct_mcp.providers.faults.phrases import Phrase
 from konstruct_mcp.providers.litellm.refusals import TUNING
 
 LEAST_SECRET = 6  # characters; a shorter secret is masked only as a whole word
 _LEAST_WORD = 4  # characters; one that is shorter still is not masked
-_SECRET_KEY = any_of(
+_SECRET_KEY = Phrase(
     r"key|token|secret|passw|credential|auth|cookie|header|signature|private|cert|session|bearer|jwt|extra_query"
 )
 # Names that look like a secret's and are none.
-_NOT_SECRET = any_of(r"max_\w*tokens|\btokens?_(limit|count)|top_k|session_name\Z|prompt_cache_key\Z")
+_NOT_SECRET = Phrase(r"max_\w*tokens|\btokens?_(limit|count)|top_k|session_name\Z|prompt_cache_key\Z")
 _API_VERSION = re.compile(r"v\d\w{0,9}\Z")
 _NOT_SECRET_KEYS = ("model", "api_version", "api-version")
 # A long random text, under whatever name: probably a key.
 _LOOKS_RANDOM = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_\-.+/=]{20,}\Z")
-_PROXY_VARIABLE = any_of(r"_proxy\Z")
+_PROXY_VARIABLE = Phrase(r"_proxy\Z")
 
 
 def secrets_of(deployment: Deployment) -> Iterator[str]:

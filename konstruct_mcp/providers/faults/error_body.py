@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,7 @@ from konstruct_mcp.providers.faults.phrases import (
     QUOTED_NAME,
     TEXT_PARAM,
     WRAPPED,
+    Phrase,
 )
 from konstruct_mcp.providers.faults.retry_after import retry_delay
 
@@ -56,11 +56,11 @@ class ErrorBody:
     number: int | None = None
     wait_s: float | None = None
 
-    def says(self, phrase: re.Pattern[str]) -> bool:
+    def says(self, phrase: Phrase) -> bool:
         """Whether the phrase is in its codes or its own words."""
         return phrase.search(self._own) is not None
 
-    def mentions(self, phrase: re.Pattern[str]) -> bool:
+    def mentions(self, phrase: Phrase) -> bool:
         """Whether the phrase is in its codes, its own words or what they quote."""
         return phrase.search(f"{self.codes} {self.message}") is not None
 

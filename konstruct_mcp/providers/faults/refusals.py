@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from typing import Any
 
 from konstruct_mcp.providers.faults.classification import http_fault
 from konstruct_mcp.providers.faults.error_body import error_body
 from konstruct_mcp.providers.faults.exceptions import chain_of, litellms_message, response_of
-from konstruct_mcp.providers.faults.phrases import ABOUT_THE_CONVERSATION, REASONING_REFUSED, any_of
+from konstruct_mcp.providers.faults.phrases import ABOUT_THE_CONVERSATION, REASONING_REFUSED, Phrase
 from konstruct_mcp.providers.litellm.refusals import TUNING, Way, named_in
 from konstruct_mcp.routing.outcomes import Fault, FaultKind
 
@@ -52,10 +51,10 @@ def refused_reasoning(error: BaseException, *, left: bool, answer: Any = None) -
 
 
 # What providers say when they want to be asked in another way.
-_WANTED_WAYS: tuple[tuple[re.Pattern[str], Way], ...] = (
-    (any_of(r"\buse .{0,3}max_completion_tokens"), "max_completion_tokens"),
+_WANTED_WAYS: tuple[tuple[Phrase, Way], ...] = (
+    (Phrase(r"\buse .{0,3}max_completion_tokens"), "max_completion_tokens"),
     (
-        any_of(r"system (message|prompt|role)s?\b.{0,40}\b(beginning|first|start)\b", r"roles must alternate"),
+        Phrase(r"system (message|prompt|role)s?\b.{0,40}\b(beginning|first|start)\b", r"roles must alternate"),
         "system first",
     ),
 )
@@ -71,7 +70,7 @@ def wanted_way(error: BaseException, answer: Any) -> Way | None:
 
 
 # `max_tokens` was too small: the model had begun and could not end, or the provider takes no such value.
-_CUT_SHORT = any_of(
+_CUT_SHORT = Phrase(
     r"could not finish .{0,80}\b(max_\w*tokens|limit)",
     r"(max_\w*tokens|output limit).{0,40}\b(was |is |has been |were )?reached",
     r"max_\w*tokens\W.{0,60}(below (the )?minimum|at least|greater than( or equal to)?|>=|too (small|low))",

@@ -9,10 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 from konstruct_mcp.config.environment import lend, take_back
 from konstruct_mcp.core.errors import InternalError, KonstructError
-from konstruct_mcp.providers.litellm.engine import Engine
+
+if TYPE_CHECKING:
+    from konstruct_mcp.providers.litellm.engine import Engine
 
 _log = logging.getLogger(__name__)
 _loading = threading.Lock()  # LiteLLM's warm-up call must not run beside somebody else's first real one
