@@ -1,1 +1,5 @@
-"""The command `konstruct-mcp`."""
+"""The command `konstruct-mcp`. Each command has the module of its name; `usage` has `budgets` too.
+
+main, opening, output, logs    the group of commands, and what they share
+page, charts                   the page of `usage --html`
+"""

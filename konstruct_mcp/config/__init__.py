@@ -5,11 +5,11 @@ source, yaml                                             the file and those that
 sections, litellm_keys                                   what a section may hold, and what becomes of each key
 findings                                                 faults, and what is lost or has no effect
 environment, references                                  variables, and the `os.environ/NAME` that stands for one
-deployments, defaults, litellm_params                    entries of `model_list` into deployments
+deployments, defaults, param_checks                      entries of `model_list` into deployments
 groups, wildcards, fallbacks                             deployments into model groups, and what is asked after each
 tenants, ledger_place                                    our own section
 litellm_budgets                                          LiteLLM's spending limits, which our budgets have to repeat
 provider_needs, cloud_credentials, packages, embedded    what a deployment lacks before it can be called
 model_fields, model_tables, model_lookup, model_updates  what is known of models
-model, masking                                           the outcome, and what may be shown of it
+model, public, masking                                   the outcome, and what may be shown of it
 """

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from konstruct_mcp.config.litellm_keys import TAKE_THE_GENERAL_ADDRESS, is_provider_key, is_refused
-from konstruct_mcp.config.litellm_params import is_true
+from konstruct_mcp.config.litellm_keys import TAKE_THE_GENERAL_ADDRESS, is_provider_key, is_without_effect
+from konstruct_mcp.config.model import COOLDOWN_S, NUM_RETRIES, TRY_TIMEOUT_S
+from konstruct_mcp.config.param_checks import is_true
 from konstruct_mcp.config.sections import LiteLLMSettings, RouterSettings
 
 _GENERAL = ("api_base", "api_key", "api_version", "organization")
@@ -29,9 +30,9 @@ class Defaults:
         keys: provider → its API key.
     """
 
-    timeout_s: float = 120.0
-    num_retries: int = 2
-    cooldown_s: float = 30.0
+    timeout_s: float = TRY_TIMEOUT_S
+    num_retries: int = NUM_RETRIES
+    cooldown_s: float = COOLDOWN_S
     max_parallel_requests: int | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     general: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class Defaults:
 
 def defaults_of(router: RouterSettings, litellm: LiteLLMSettings) -> Defaults:
     """What `router_settings` and `litellm_settings` say; where both say something, the first counts."""
-    params = {key: value for key, value in router.default_litellm_params.items() if not is_refused(key)}
+    params = {key: value for key, value in router.default_litellm_params.items() if not is_without_effect(key)}
     if is_true(litellm.drop_params):
         params.setdefault("drop_params", True)
     if litellm.ssl_verify is not None:
@@ -67,9 +68,9 @@ def defaults_of(router: RouterSettings, litellm: LiteLLMSettings) -> Defaults:
         if is_provider_key(key) and isinstance(value, str)
     }
     return Defaults(
-        router.timeout or litellm.request_timeout or 120.0,
-        setting(router, litellm, "num_retries", 2),
-        setting(router, litellm, "cooldown_time", 30.0),
+        router.timeout or litellm.request_timeout or TRY_TIMEOUT_S,
+        setting(router, litellm, "num_retries", NUM_RETRIES),
+        setting(router, litellm, "cooldown_time", COOLDOWN_S),
         router.default_max_parallel_requests,
         params,
         given(_GENERAL),

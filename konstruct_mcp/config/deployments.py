@@ -19,11 +19,11 @@ from konstruct_mcp.config.defaults import Defaults
 from konstruct_mcp.config.environment import REFERENCE, is_reference, reference, value_of
 from konstruct_mcp.config.findings import NO_NAME, Findings, is_nothing
 from konstruct_mcp.config.litellm_keys import typed
-from konstruct_mcp.config.litellm_params import check_address, check_prices, effective, make_sendable, more_prices
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.config.model_fields import is_price, merged, sound
 from konstruct_mcp.config.model_lookup import Models
 from konstruct_mcp.config.model_tables import embeds, is_mode
+from konstruct_mcp.config.param_checks import check_address, check_prices, effective, make_sendable, more_prices
 from konstruct_mcp.config.provider_needs import Needs, asks_for_key, is_provider, missing_files, needs_of, provider_of
 from konstruct_mcp.config.references import UNSET, References, ignore
 from konstruct_mcp.config.sections import LiteLLMParams, ModelEntry, ModelInfo

@@ -380,7 +380,7 @@ def has_effect(section: str) -> bool:
     return section in SECTIONS and SECTIONS[section].use is not Use.NO_EFFECT
 
 
-def is_refused(param: str) -> bool:
+def is_without_effect(param: str) -> bool:
     """Whether a key of litellm_params is left out because it has no effect here. A price without effect is not: it is
     looked at with the other prices."""
     key = LITELLM_PARAMS.get(param)

@@ -29,6 +29,13 @@ RoutingStrategy = Literal[
 _MOST_ON_DEMAND = 32  # groups: each has deployments with connections of their own. A config that uses more names them
 
 
+# What holds where a config says nothing else.
+TRY_TIMEOUT_S = 120.0
+NUM_RETRIES = 2  # of a try that a retry can cure
+ALLOWED_FAILS = 2  # failed tries of a deployment within a minute, before it cools down
+COOLDOWN_S = 30.0
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Deployment:
     """One provider's model, as the config names it.
@@ -62,9 +69,9 @@ class Deployment:
     model: str
     params: Mapping[str, Any] = field(repr=False, hash=False)
     order: int | None = None
-    timeout_s: float = 120.0
-    num_retries: int = 2
-    cooldown_s: float = 30.0
+    timeout_s: float = TRY_TIMEOUT_S
+    num_retries: int = NUM_RETRIES
+    cooldown_s: float = COOLDOWN_S
     weight: float | None = None
     copies: int = 1
     rpm: int | None = None
@@ -189,9 +196,9 @@ class Written:
 
     source: str = ""
     model_list: tuple[Mapping[str, Any], ...] = ()
-    num_retries: int = 2
-    timeout_s: float = 120.0
-    cooldown_s: float = 30.0
+    num_retries: int = NUM_RETRIES
+    timeout_s: float = TRY_TIMEOUT_S
+    cooldown_s: float = COOLDOWN_S
     aliases: Mapping[str, str] = field(default_factory=dict)
     unlisted_aliases: frozenset[str] = frozenset()
     former_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

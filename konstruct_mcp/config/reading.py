@@ -31,7 +31,7 @@ from konstruct_mcp.config.litellm_keys import (
     is_provider_key,
 )
 from konstruct_mcp.config.masking import masked, masked_values
-from konstruct_mcp.config.model import Config, Group, RoutingStrategy, Written
+from konstruct_mcp.config.model import ALLOWED_FAILS, Config, Group, RoutingStrategy, Written
 from konstruct_mcp.config.model_lookup import Models
 from konstruct_mcp.config.model_tables import read_file
 from konstruct_mcp.config.references import UNSET, References
@@ -197,7 +197,7 @@ class _Reading:
             max_result_chars=konstruct.max_result_chars,
             max_response_bytes=konstruct.max_response_bytes,
             limits=Limits(**{limit.name: getattr(konstruct, limit.name) for limit in fields(Limits)}),
-            allowed_fails=setting(router, litellm, "allowed_fails", 2),
+            allowed_fails=setting(router, litellm, "allowed_fails", ALLOWED_FAILS),
             routing_strategy=strategy,
             warnings=self.warnings,
             written=self._written(defaults, konstruct, former_names, credentials),

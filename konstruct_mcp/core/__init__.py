@@ -1,1 +1,9 @@
-"""Values and plain helpers that every package may use: errors, requests, results, money, fairness between calls."""
+"""Values and plain helpers that every package may use.
+
+requests, messages, validation, schema_sizes, sizes    what is asked for, checked once
+results, spending, budgets, money                      what comes back, what it costs, what a tenant may spend
+errors                                                 every error that a user can meet, in one tree
+events                                                 what metrics and traces are made of
+fairness, threads, shares                              who goes next, what runs beside the event loop, a cache in shares
+text, jsontext, files, secrets                         helpers
+"""

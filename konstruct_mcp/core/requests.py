@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self, TypeGuard
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from konstruct_mcp.core import jsontext, schemas
+from konstruct_mcp.core import jsontext, schema_sizes
 from konstruct_mcp.core.errors import InvalidArgumentError
 from konstruct_mcp.core.messages import ImageURL, Message, NamedTool, ResponseFormat, Tool, ToolChoice, Value
 from konstruct_mcp.core.sizes import LARGE_CHARS, LARGE_VALUES, extent
@@ -183,7 +183,7 @@ class Request(Value):
     @functools.cached_property
     def growth(self) -> int:
         """How many bytes longer the request becomes when each reference in its schemas is written out."""
-        return sum(schemas.growth(self._schemas()).values())
+        return sum(schema_sizes.growth(self._schemas()).values())
 
     @classmethod
     def parse(cls, arguments: Mapping[str, Any], limits: Limits = Limits()) -> Self:
@@ -193,8 +193,8 @@ class Request(Value):
             InvalidArgumentError: naming each field that is missing, unknown or ill-typed, or what there is too much of.
         """
         meant = _as_meant(arguments, limits)
-        if (place := schemas.too_deep(meant)) is not None:
-            raise InvalidArgumentError(f"{place}: is nested more than {schemas.MOST_LEVELS} levels deep")
+        if (place := schema_sizes.too_deep(meant)) is not None:
+            raise InvalidArgumentError(f"{place}: is nested more than {schema_sizes.MOST_LEVELS} levels deep")
         limits.check(meant)
         try:
             return cls.model_validate(scrubbed(meant))

@@ -15,14 +15,15 @@ from datetime import UTC, datetime
 
 import anyio
 
-from konstruct_mcp.config.model import Deployment, Tenant
-from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Quote, Reserve
+from konstruct_mcp.config.model import Tenant
+from konstruct_mcp.core.budgets import Budget, Grant, Quote, Reserve
 from konstruct_mcp.core.errors import KonstructError, OverloadedError, UnknownGroupError, UnknownTenantError
-from konstruct_mcp.core.events import CallClosed, Event, Refused
+from konstruct_mcp.core.events import Event, Refused
 from konstruct_mcp.core.fairness import Step, turn
-from konstruct_mcp.core.money import NUSD, dollars, to_nusd
+from konstruct_mcp.core.money import NUSD, to_nusd
 from konstruct_mcp.core.results import Attempt, Completion, Usage
 from konstruct_mcp.core.spending import Call, Charge
+from konstruct_mcp.gateway.events import call_closed
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.providers.litellm.responses import Reply, Tried
 from konstruct_mcp.routing.outcomes import Fault
@@ -53,7 +54,7 @@ async def open_account(
             emit(Refused(tenant.id, None if account.outcome == UnknownGroupError.code else group, account.outcome))
         else:
             call = account.closed()
-            emit(_closed(call))
+            emit(call_closed(call))
             with anyio.CancelScope(shield=True):
                 await ledger.record(call, within_s=deadline - time.monotonic())
                 await turn(Step.ANSWER)
@@ -191,39 +192,6 @@ class Account:
             reserved=self._reservations > 0,
             most_nusd=sum(known) + sum(limits) if bounds and len(limits) == len(bounds) else None,
         )
-
-
-def _closed(call: Call) -> CallClosed:
-    return CallClosed(
-        tenant=call.tenant,
-        group_asked=call.group_asked,
-        group_served=call.group_served,
-        model=call.model,
-        outcome=call.outcome,
-        duration_s=call.duration_ms / 1000,
-        attempts=call.attempts,
-        input_tokens=sum(charge.input_tokens for charge in call.charges),
-        output_tokens=sum(charge.output_tokens for charge in call.charges),
-        cached_tokens=sum(charge.cached_tokens for charge in call.charges),
-        cost_nusd=call.cost_nusd,
-    )
-
-
-def budget_refusal(deployment: Deployment, quote: Quote, budget: BudgetState, min_tokens: int) -> str:
-    """Why a budget does not afford a try, and what would help."""
-    tokens = quote.max_tokens if quote.fixed else min(min_tokens, quote.max_tokens)
-    most, affordable = quote.most_nusd(tokens), quote.affordable(budget.left_nusd)
-    if most > budget.limit_nusd:
-        renews = "; not even the whole of it would"
-    else:
-        renews = f"; it renews at {budget.renews_at}" if budget.renews_at else "; it does not renew"
-    advice = f"; ask for max_tokens of {affordable} or less" if affordable >= 1 else ""
-    held = f", held for tries of unknown cost {dollars(budget.held_nusd)}" if budget.held_nusd else ""
-    return (
-        f"the budget of {budget.name} does not afford {deployment.name}: with {tokens} tokens of an answer the call "
-        f"can cost {dollars(most)}; spent {dollars(budget.spent_nusd)}{held}, reserved by calls under way "
-        f"{dollars(budget.reserved_nusd)}, left {dollars(budget.left_nusd)}{renews}{advice}"
-    )
 
 
 def _ms_since(moment: float) -> int:

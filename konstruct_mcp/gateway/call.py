@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,17 +22,18 @@ import anyio
 from konstruct_mcp.config.model import Config
 from konstruct_mcp.core.budgets import Grant
 from konstruct_mcp.core.errors import DeadlineError, InternalError, KonstructError, RequestError, UnpricedError
-from konstruct_mcp.core.events import Event, Refused, TryEnded
+from konstruct_mcp.core.events import Event, Refused
 from konstruct_mcp.core.fairness import Admission, Step, turn
 from konstruct_mcp.core.money import dollars
 from konstruct_mcp.core.requests import Limits, Request, is_timeout
 from konstruct_mcp.core.results import Completion
 from konstruct_mcp.core.sizes import is_large
-from konstruct_mcp.core.spending import Charge
 from konstruct_mcp.core.text import quoted
 from konstruct_mcp.core.threads import in_thread, in_thread_if_large
-from konstruct_mcp.gateway.account import Account, budget_refusal, open_account
+from konstruct_mcp.gateway.account import Account, open_account
+from konstruct_mcp.gateway.budget_refusals import budget_refusal
 from konstruct_mcp.gateway.caller import Caller, group_of
+from konstruct_mcp.gateway.events import try_ended
 from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.providers.litellm.reasoning.memory import Recalled
@@ -227,8 +228,9 @@ class Tries:
             outcome = error.code
             raise
         finally:
-            charges = self._account.charges[charged:]
-            self._shared.emit(_ended(attempt, self._account, outcome, charges, time.monotonic() - began))
+            account = self._account
+            charges, duration_s = account.charges[charged:], time.monotonic() - began
+            self._shared.emit(try_ended(attempt, account.tenant.id, account.group, outcome, charges, duration_s))
 
     async def _once(self, attempt: Try, wait_for: Callable[..., None]) -> Tried:
         client, deployment, request = self._generation.client, attempt.deployment, self._request
@@ -293,24 +295,6 @@ class Tries:
 
 def ignore(*_: object, **__: object) -> None:
     """A callback that ignores its arguments."""
-
-
-def _ended(attempt: Try, account: Account, outcome: str, charges: Sequence[Charge], duration_s: float) -> TryEnded:
-    costs = [charge.cost_nusd for charge in charges]
-    known = [cost for cost in costs if cost is not None]
-    return TryEnded(
-        tenant=account.tenant.id,
-        group_asked=account.group,
-        group=attempt.group,
-        deployment=attempt.deployment.id,
-        model=attempt.deployment.model,
-        outcome=outcome,
-        duration_s=duration_s,
-        input_tokens=sum(charge.input_tokens for charge in charges),
-        output_tokens=sum(charge.output_tokens for charge in charges),
-        cached_tokens=sum(charge.cached_tokens for charge in charges),
-        cost_nusd=sum(known) if len(known) == len(costs) else None,
-    )
 
 
 def _result(asking: asyncio.Future[Tried]) -> Tried | None:

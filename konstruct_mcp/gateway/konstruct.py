@@ -30,7 +30,7 @@ from konstruct_mcp.core.spending import UsageReport
 from konstruct_mcp.gateway import checks, models, views
 from konstruct_mcp.gateway.call import CompletionCall, Shared, ignore, read_request
 from konstruct_mcp.gateway.caller import Caller, unknown_group
-from konstruct_mcp.gateway.hooks import Hooks
+from konstruct_mcp.gateway.events import Hooks
 from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.ledger.ledger import Ledger
 

@@ -1,1 +1,9 @@
-"""Every call on a tenant's account: rows, budgets, the spool. The only package that knows SQLAlchemy."""
+"""Every call on a tenant's account. Stands on core alone; the only package that knows SQLAlchemy.
+
+ledger                                  the face: record a call, reserve its cost, read sums
+writer, commands, backlog, notices      the thread that writes, what it is sent, what waits for it, what it says
+spool                                   rows on the disk while the database cannot be written
+store, calls, reservations              what is done in one transaction
+schema, statements, databases           tables, SQL, and what differs between SQLite and PostgreSQL
+migrations/                             from the tables of older versions
+"""

@@ -21,7 +21,7 @@ from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Reserve
 from konstruct_mcp.core.errors import LedgerError
 from konstruct_mcp.core.spending import Call, Spend
 from konstruct_mcp.ledger.backlog import Backlog
-from konstruct_mcp.ledger.messages import AcceptNew, GetStore, LookAgain, Question, RecordCall, ReserveCost
+from konstruct_mcp.ledger.commands import AcceptNew, GetStore, LookAgain, Question, RecordCall, ReserveCost
 from konstruct_mcp.ledger.notices import Notices
 from konstruct_mcp.ledger.spool import Spool
 from konstruct_mcp.ledger.writer import LONGEST_ANSWER_S, LONGEST_END_S, Writer

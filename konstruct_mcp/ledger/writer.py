@@ -26,7 +26,7 @@ from konstruct_mcp.core.budgets import BudgetState, Grant, Reserve
 from konstruct_mcp.core.errors import LedgerError
 from konstruct_mcp.core.spending import Call, read_call
 from konstruct_mcp.ledger.backlog import Backlog
-from konstruct_mcp.ledger.messages import (
+from konstruct_mcp.ledger.commands import (
     AcceptNew,
     GetStore,
     GiveUpReservation,

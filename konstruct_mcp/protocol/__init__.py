@@ -1,1 +1,8 @@
-"""The Model Context Protocol: tools, resources and notices, in words for what the gateway does."""
+"""The Model Context Protocol: words for what the gateway does.
+
+server                             binds the handlers to the SDK
+tokens                             who makes each request
+tools, tool_listing, progress      the two tools, how they are listed, reports of progress
+resources, kept_answers            what can be read
+instructions, notices, texts       what assistants are told, of changes too, and values as texts
+"""

@@ -15,10 +15,10 @@ from konstruct_mcp.core.errors import ConfigError, InvalidArgumentError, Unknown
 from konstruct_mcp.core.text import quoted
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
-from konstruct_mcp.protocol.callers import CallerOf
+from konstruct_mcp.protocol.instructions import choice_of
 from konstruct_mcp.protocol.kept_answers import KeptAnswers
 from konstruct_mcp.protocol.texts import as_json, as_yaml, beside_if_large, document
-from konstruct_mcp.protocol.wording import choice_of
+from konstruct_mcp.protocol.tokens import CallerOf
 
 GROUPS_URI = "konstruct://groups"
 CONFIG_URI = "konstruct://config"

@@ -29,13 +29,13 @@ from konstruct_mcp.core.errors import ConfigError, KonstructError, RequestError
 from konstruct_mcp.core.text import scrubbed
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
-from konstruct_mcp.protocol.callers import CallerOf, the_process
+from konstruct_mcp.protocol.instructions import choice_of, instructions
 from konstruct_mcp.protocol.kept_answers import InMemoryKeptAnswers, KeptAnswers
 from konstruct_mcp.protocol.notices import ChangeNotices
 from konstruct_mcp.protocol.resources import CONFIG_URI, GROUPS_URI, Resources
 from konstruct_mcp.protocol.texts import defect
+from konstruct_mcp.protocol.tokens import CallerOf, the_process
 from konstruct_mcp.protocol.tools import Tools
-from konstruct_mcp.protocol.wording import choice_of, instructions
 
 _log = logging.getLogger(__name__)
 

@@ -18,13 +18,13 @@ from konstruct_mcp.core.errors import InvalidArgumentError, KonstructError
 from konstruct_mcp.core.text import cut
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
-from konstruct_mcp.protocol.callers import CallerOf
+from konstruct_mcp.protocol.instructions import choice_of
 from konstruct_mcp.protocol.kept_answers import KeptAnswer, KeptAnswers
 from konstruct_mcp.protocol.progress import reported
 from konstruct_mcp.protocol.resources import answer_uri, groups_document
-from konstruct_mcp.protocol.schemas import LIST_GROUPS_TOOL, complete_tool
 from konstruct_mcp.protocol.texts import as_json, beside_if_large, defect, error_result, result
-from konstruct_mcp.protocol.wording import choice_of
+from konstruct_mcp.protocol.tokens import CallerOf
+from konstruct_mcp.protocol.tool_listing import LIST_GROUPS_TOOL, complete_tool
 
 _log = logging.getLogger(__name__)
 _SENTENCE_END = re.compile(r"""[.!?…]["'”’»)\]]*(?=\s|\Z)|[。！？]["'”’»」）)\]]*|\n""")

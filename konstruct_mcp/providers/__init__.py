@@ -1,1 +1,8 @@
-"""How a deployment is asked: the client that calls it, what its failures mean, what a call can cost."""
+"""How a deployment is asked, what its failures mean, what a call can cost and has cost.
+
+client                                the one way to ask: `ProviderClient`
+litellm/                              the only package that imports LiteLLM
+embedded/                             the embedded model's process
+faults/, refused_parameters           what a failure means, and what a deployment has refused
+prices, quotes, costs, model_facts    prices, the most that a call can cost, what it has cost, what routing has to know
+"""

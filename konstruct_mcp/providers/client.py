@@ -21,24 +21,25 @@ from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.core.money import MOST_NUSD
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.threads import in_thread_if_large
-from konstruct_mcp.providers.bounds import longest_answer, quote
 from konstruct_mcp.providers.embedded.server import EmbeddedServer
 from konstruct_mcp.providers.faults.classification import fault_of, fault_of_body, with_billing
 from konstruct_mcp.providers.faults.credentials import secrets_in_environment, secrets_in_request, secrets_of
 from konstruct_mcp.providers.litellm.answers.provider_answer import parse_answer
-from konstruct_mcp.providers.litellm.calls import ProviderCall
+from konstruct_mcp.providers.litellm.formats.draft import UnsupportedError
 from konstruct_mcp.providers.litellm.loader import EngineLoader
 from konstruct_mcp.providers.litellm.logins import Logins
 from konstruct_mcp.providers.litellm.ollama.answers import notes_of
 from konstruct_mcp.providers.litellm.ollama.servers import OllamaServers
 from konstruct_mcp.providers.litellm.outgoing import OutgoingRequest
-from konstruct_mcp.providers.litellm.prepared import PreparedRequest, UnsupportedError
+from konstruct_mcp.providers.litellm.prepared import PreparedRequest
 from konstruct_mcp.providers.litellm.profiles.limits import output_limit
 from konstruct_mcp.providers.litellm.profiles.profile import ModelProfile
+from konstruct_mcp.providers.litellm.provider_call import ProviderCall
 from konstruct_mcp.providers.litellm.reasoning.memory import ReasoningMemory, Recalled
-from konstruct_mcp.providers.litellm.refusals import Refusals
 from konstruct_mcp.providers.litellm.requests import prepare
 from konstruct_mcp.providers.litellm.responses import Tried, read
+from konstruct_mcp.providers.quotes import longest_answer, quote
+from konstruct_mcp.providers.refused_parameters import Refusals
 from konstruct_mcp.routing.facts import Facts
 from konstruct_mcp.routing.outcomes import Fault, FaultKind
 from konstruct_mcp.routing.walk import Try
@@ -88,8 +89,9 @@ class ProviderClient:
 
         def make_engine() -> Engine:
             # Imported beside LiteLLM, in its thread: no start has to wait for it.
+            from konstruct_mcp.providers.litellm import engine
 
-            return Engine(available, self._servers, config.variables)
+            return engine.Engine(available, self._servers, config.variables)
 
         self._loader = EngineLoader(make_engine, config.variables)
 

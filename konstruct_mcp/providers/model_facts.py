@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from konstruct_mcp.config.model import Config, Deployment, entry
-from konstruct_mcp.providers.bounds import longest_answer, unboundable
-from konstruct_mcp.providers.rates import rates_of
+from konstruct_mcp.providers.prices import rates_of
+from konstruct_mcp.providers.quotes import longest_answer, unboundable
 from konstruct_mcp.routing.facts import Facts
 
 # Our name of a capability → the field of the tables.

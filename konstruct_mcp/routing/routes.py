@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from konstruct_mcp.config.model import Config, Deployment, Group
 from konstruct_mcp.core.events import HealthChange
 from konstruct_mcp.core.results import DeploymentState
 from konstruct_mcp.routing.facts import Facts
-from konstruct_mcp.routing.fingerprints import fingerprint
 from konstruct_mcp.routing.health import Health, HealthStore, MemoryHealthStore
 from konstruct_mcp.routing.limits import LimitStore, MemoryLimitStore, Used
 from konstruct_mcp.routing.outcomes import REQUEST_FAULTS, Answer, FaultKind, Outcome
@@ -190,3 +191,23 @@ def _deployments(config: Config) -> Iterator[Deployment]:
 def order(deployment: Deployment) -> float:
     """The `order` of a deployment; one that has none comes after all that have one."""
     return float("inf") if deployment.order is None else deployment.order
+
+
+def fingerprint(params: Mapping[str, Any]) -> str:
+    """The key under which the health and the limits of a deployment with these parameters are kept.
+
+    - Two entries of a config that call the same model with the same parameters have one, and so one health: a dead
+      Ollama behind two groups is one dead Ollama.
+    - It is the same in every process, after every reload, and whatever the order of the keys.
+    - It shows no secret: it is a hash of all parameters together.
+    """
+    return hashlib.sha256(repr(_canonical(params)).encode(errors="surrogatepass")).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    """The same value in one form of several that are equal, which `repr` writes in one way."""
+    if isinstance(value, Mapping):
+        return "mapping", sorted(((key, _canonical(one)) for key, one in value.items()), key=repr)
+    if isinstance(value, list | tuple):
+        return [_canonical(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

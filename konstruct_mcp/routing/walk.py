@@ -27,7 +27,6 @@ from konstruct_mcp.config.model import Deployment, Group
 from konstruct_mcp.core.errors import KonstructError
 from konstruct_mcp.core.results import Attempt
 from konstruct_mcp.routing.facts import Needs
-from konstruct_mcp.routing.failures import Tries, Untried, failure
 from konstruct_mcp.routing.outcomes import (
     PASSED_ON,
     REFUSED_BY_BUDGET,
@@ -39,6 +38,7 @@ from konstruct_mcp.routing.outcomes import (
     TryResult,
 )
 from konstruct_mcp.routing.routes import Routes, order
+from konstruct_mcp.routing.walk_errors import Tries, Untried, failure
 
 _SOON_S = 0.2  # a probe that is due within so long is waited for, by a call that has no other deployment left
 _ROUND_S = 0.25  # a call that waits for a probe looks so often whether another deployment is back meanwhile

@@ -15,7 +15,7 @@ from konstruct_mcp.config.litellm_keys import (
     ROUTER_SETTINGS,
     Key,
     Use,
-    is_refused,
+    is_without_effect,
     meant,
     typed,
 )
@@ -47,10 +47,10 @@ def test_a_key_that_is_translated_says_where_it_belongs(section: str) -> None:
 
 
 def test_a_price_is_never_refused_with_the_keys_that_have_no_effect() -> None:
-    assert is_refused("stream")
-    assert not is_refused("temperature")
-    assert not is_refused("house_flag")
-    assert not is_refused("input_cost_per_image")
+    assert is_without_effect("stream")
+    assert not is_without_effect("temperature")
+    assert not is_without_effect("house_flag")
+    assert not is_without_effect("input_cost_per_image")
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_the_map_lists_the_packages_in_the_order_of_their_imports() -> None:
     ]
 
     assert [f"konstruct_mcp.{code(row[0])[0].rstrip('/')}" for row in rows] == [
-        layer for layer in layers if not layer.endswith("__main__")
+        package for layer in layers for package in layer.split(" | ") if not package.endswith("__main__")
     ]
     for row in rows:
         assert all((REPOSITORY / folder).is_dir() for folder in code(row[2])), row

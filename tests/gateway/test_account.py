@@ -10,7 +10,8 @@ from konstruct_mcp.config.model import Deployment, Tenant
 from konstruct_mcp.core.budgets import BudgetState, Grant, Quote
 from konstruct_mcp.core.money import NUSD
 from konstruct_mcp.core.results import Usage
-from konstruct_mcp.gateway.account import Account, budget_refusal
+from konstruct_mcp.gateway.account import Account
+from konstruct_mcp.gateway.budget_refusals import budget_refusal
 from konstruct_mcp.providers.litellm.responses import Reply, Tried
 from konstruct_mcp.routing.outcomes import Answer, Fault, FaultKind
 from konstruct_mcp.routing.walk import Try

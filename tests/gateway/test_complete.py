@@ -52,8 +52,8 @@ from support.providers import (
 from support.stdio_lines import ServerProcess
 
 from konstruct_mcp import Konstruct
-from konstruct_mcp.providers.litellm.calls import CallSettings, call_settings
 from konstruct_mcp.providers.litellm.patches.install import install
+from konstruct_mcp.providers.litellm.provider_call import CallSettings, call_settings
 
 pytestmark = pytest.mark.many_cases
 

@@ -31,8 +31,8 @@ from support.providers import Gate, Provider, Status, Text
 from konstruct_mcp import Konstruct, UnknownTenantError
 from konstruct_mcp.core.events import CallClosed, Refused, TryEnded
 from konstruct_mcp.gateway.caller import Caller
-from konstruct_mcp.protocol.callers import the_process, verified_callers
 from konstruct_mcp.protocol.server import KonstructServer
+from konstruct_mcp.protocol.tokens import the_process, verified_callers
 
 # Every word by which one of them is known; the other must not meet any. "alice" and "bob" are parts of all of them.
 WHO = ("alice", "bob")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from konstruct_mcp.providers.faults.error_body import MOST_CHARS, ErrorBody, error_body
-from konstruct_mcp.providers.faults.phrases import OVERFLOW, QUOTA
+from konstruct_mcp.providers.faults.phrases import OVERFLOW, PERHAPS_NO_MONEY
 from konstruct_mcp.providers.faults.retry_after import retry_after
 
 
@@ -54,8 +54,8 @@ def test_what_a_message_quotes_is_mentioned_and_not_said() -> None:
 
 def test_nothing_behind_an_open_quotation_mark_is_said_where_a_message_was_cut() -> None:
     cut = ErrorBody(message=f'in "{"x" * MOST_CHARS} credit balance'[:MOST_CHARS])
-    assert not ErrorBody(message='in "credit balance' + "x" * MOST_CHARS).says(QUOTA)
-    assert not cut.says(QUOTA)
+    assert not ErrorBody(message='in "credit balance' + "x" * MOST_CHARS).says(PERHAPS_NO_MONEY)
+    assert not cut.says(PERHAPS_NO_MONEY)
 
 
 def test_google_says_in_the_body_how_long_to_wait() -> None:

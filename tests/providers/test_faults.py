@@ -24,7 +24,7 @@ from konstruct_mcp import AllFailedError, BadRequestError, Completion, Unavailab
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.providers.faults.classification import fault_of
 from konstruct_mcp.providers.faults.credentials import secrets_of
-from konstruct_mcp.providers.faults.wording import one_line
+from konstruct_mcp.providers.faults.one_line import one_line
 from konstruct_mcp.routing.outcomes import Fault
 
 pytestmark = pytest.mark.many_cases

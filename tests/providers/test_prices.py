@@ -21,9 +21,9 @@ from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.money import to_nusd
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.results import Completion
-from konstruct_mcp.providers.bounds import quote
+from konstruct_mcp.providers.costs import Served, Tokens, own_cost
 from konstruct_mcp.providers.model_facts import facts_of
-from konstruct_mcp.providers.prices import Served, Tokens, own_cost
+from konstruct_mcp.providers.quotes import quote
 
 LONGEST = 1000  # tokens of an answer, all of them used
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from konstruct_mcp.providers.litellm.answers.bounds import lightened
+from konstruct_mcp.providers.costs import Served, Tokens
 from konstruct_mcp.providers.litellm.answers.finish_reasons import meaning_of
+from konstruct_mcp.providers.litellm.answers.lightening import lightened
 from konstruct_mcp.providers.litellm.answers.usage import (
     MISCOUNTED,
     billed_usd,
@@ -19,7 +20,6 @@ from konstruct_mcp.providers.litellm.answers.usage import (
     tokens_of_litellm,
     tokens_of_ollama,
 )
-from konstruct_mcp.providers.prices import Served, Tokens
 from konstruct_mcp.routing.outcomes import FaultKind
 
 

@@ -29,7 +29,7 @@ from konstruct_mcp import (
 )
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.core.results import Attempt
-from konstruct_mcp.providers.litellm.refusals import Refusals
+from konstruct_mcp.providers.refused_parameters import Refusals
 
 pytestmark = pytest.mark.many_cases
 

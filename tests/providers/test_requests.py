@@ -9,14 +9,14 @@ import pytest
 
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.core.requests import Request
-from konstruct_mcp.providers.litellm.formats.draft import merged
-from konstruct_mcp.providers.litellm.prepared import PreparedRequest, UnsupportedError
+from konstruct_mcp.providers.litellm.formats.draft import UnsupportedError, merged
+from konstruct_mcp.providers.litellm.prepared import PreparedRequest
 from konstruct_mcp.providers.litellm.profiles.profile import ModelProfile
 from konstruct_mcp.providers.litellm.reasoning.memory import Recalled
-from konstruct_mcp.providers.litellm.refusals import Refusals, named_in
 from konstruct_mcp.providers.litellm.requests import prepare
 from konstruct_mcp.providers.litellm.router_entries import litellm_params
 from konstruct_mcp.providers.litellm.try_parameters import TryParameters
+from konstruct_mcp.providers.refused_parameters import Refusals, named_in
 
 HELLO = [{"role": "user", "content": "Hello"}]
 TOOL = {"type": "function", "function": {"name": "look-up", "parameters": {"type": "object", "properties": {}}}}

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.core.events import HealthChange
-from konstruct_mcp.routing.fingerprints import fingerprint
 from konstruct_mcp.routing.health import Health, MemoryHealthStore
 from konstruct_mcp.routing.outcomes import Fault, FaultKind
+from konstruct_mcp.routing.routes import fingerprint
 
 ONE = Deployment(id="a/1", group="a", name="openai/x", model="openai/x", params={"model": "openai/x"}, cooldown_s=30)
 TWIN = replace(ONE, id="b/1", group="b")

@@ -16,6 +16,7 @@ from konstruct_mcp.core.requests import Request
 from konstruct_mcp.providers.faults.connections import fault_without_answer
 from konstruct_mcp.providers.faults.error_body import MOST_CHARS, ErrorBody, error_body, status_in
 from konstruct_mcp.providers.faults.exceptions import chain_of, response_of
+from konstruct_mcp.providers.faults.one_line import one_line
 from konstruct_mcp.providers.faults.phrases import (
     ABOUT_A_FIELD,
     ABOUT_A_KEY,
@@ -31,8 +32,8 @@ from konstruct_mcp.providers.faults.phrases import (
     NOT_SUPPORTED,
     NOT_SUPPORTED_ON_SERVER,
     OVERFLOW,
+    PERHAPS_NO_MONEY,
     POLICY,
-    QUOTA,
     TOO_DEAR,
     TOO_LARGE,
     USED_UP,
@@ -40,7 +41,6 @@ from konstruct_mcp.providers.faults.phrases import (
 )
 from konstruct_mcp.providers.faults.retry_after import retry_after
 from konstruct_mcp.providers.faults.unsent import fault_of_unsent
-from konstruct_mcp.providers.faults.wording import one_line
 from konstruct_mcp.routing.outcomes import Fault, FaultError, FaultKind
 
 
@@ -98,7 +98,7 @@ def fault_of_body(status: int, code: object, message: str, secrets: Collection[s
     number = told or next((number for words, number in _STATUS_OF_CODE if words.search(said.codes)), None)
     if number is None and said.is_about_a_rate:
         number = 429
-    if number is None and any(map(said.says, (OVERFLOW, POLICY, NO_MONEY, QUOTA, KEY))):
+    if number is None and any(map(said.says, (OVERFLOW, POLICY, NO_MONEY, PERHAPS_NO_MONEY, KEY))):
         number = 400
     number = number or next((number for words, number in _STATUS_OF_MESSAGE if said.says(words)), None)
     if number is None:
@@ -205,7 +205,7 @@ def _fault_of_status(status: int, said: ErrorBody, litellm_says: Collection[str]
     if (
         (status == 402 and retry_after_s is None)
         or (status in (400, 401, 403, 429) and said.says(NO_MONEY))
-        or (status in (400, 401, 403, 429) and not comes_back and said.says(QUOTA))
+        or (status in (400, 401, 403, 429) and not comes_back and said.says(PERHAPS_NO_MONEY))
         or (status in (400, 403, 412, 429) and not comes_back and said.says(USED_UP))
     ):
         return Fault(FaultKind.QUOTA, detail, lasting=True)

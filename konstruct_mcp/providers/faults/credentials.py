@@ -17,7 +17,7 @@ from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.config.model_fields import is_price
 from konstruct_mcp.config.provider_needs import is_word_of_an_address
 from konstruct_mcp.providers.faults.phrases import Phrase
-from konstruct_mcp.providers.litellm.refusals import TUNING
+from konstruct_mcp.providers.refused_parameters import TUNING
 
 LEAST_SECRET = 6  # characters; a shorter secret is masked only as a whole word
 _LEAST_WORD = 4  # characters; one that is shorter still is not masked

@@ -61,7 +61,7 @@ NO_MONEY = Phrase(
     r"exceeded.current.quota_error|token_quota_reached|PerDayPerProject",
 )
 # The same, in words that also stand in the advice of providers that only limit a rate.
-QUOTA = Phrase(
+PERHAPS_NO_MONEY = Phrase(
     r"credit balance|payment method|payment (is )?required|requires more credits|(out of|any|all( available)?) credits",
     r"(out of|from your) (extra )?usage|spend(ing)? limit|free tier .{0,40}exhausted|package has expired",
 )

@@ -9,7 +9,7 @@ from konstruct_mcp.providers.faults.classification import http_fault
 from konstruct_mcp.providers.faults.error_body import error_body
 from konstruct_mcp.providers.faults.exceptions import chain_of, litellms_message, response_of
 from konstruct_mcp.providers.faults.phrases import ABOUT_THE_CONVERSATION, REASONING_REFUSED, Phrase
-from konstruct_mcp.providers.litellm.refusals import TUNING, Way, named_in
+from konstruct_mcp.providers.refused_parameters import TUNING, Way, named_in
 from konstruct_mcp.routing.outcomes import Fault, FaultKind
 
 _REFUSING = (400, 422, 500)  # 500 is llama.cpp's, where a model's chat template refuses the conversation

@@ -11,7 +11,7 @@ import json
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.providers.faults.exceptions import is_unsupported, litellms_message
 from konstruct_mcp.providers.faults.phrases import NO_CREDENTIALS, UNKNOWN_MODEL
-from konstruct_mcp.providers.litellm.refusals import named_in
+from konstruct_mcp.providers.refused_parameters import named_in
 from konstruct_mcp.routing.outcomes import Fault, FaultKind
 
 # The top-level module that is missing → the package that has it.

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -20,12 +17,13 @@ import anyio
 from konstruct_mcp.config.model import Deployment, entry
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.threads import LoopThread
-from konstruct_mcp.providers.litellm.calls import CallSettings, ProviderCall, call_settings, provider_call
 from konstruct_mcp.providers.litellm.ollama.servers import OllamaServers
 from konstruct_mcp.providers.litellm.ollama_provider import UnloggedBody, register_ollama
 from konstruct_mcp.providers.litellm.outgoing import OutgoingRequest
 from konstruct_mcp.providers.litellm.patches.install import install
+from konstruct_mcp.providers.litellm.provider_call import CallSettings, ProviderCall, call_settings, provider_call
 from konstruct_mcp.providers.litellm.router_entries import litellm_params
+from konstruct_mcp.providers.litellm.set_up import set_environment, silence
 from konstruct_mcp.providers.litellm.warm_up import warm_up
 
 _MOST_ASKED = 4  # times in one try, each with less of what was refused: providers name one parameter at a time
@@ -51,7 +49,7 @@ class Engine:
         import litellm
 
         self._litellm: Any = litellm  # whose types are neither complete nor exported
-        _silence(litellm)
+        silence(litellm)
         register_ollama(litellm)
         install()
         self._servers = servers
@@ -180,32 +178,6 @@ class Engine:
                 clients.pop(key, None)
         if not of_loop:
             await self._litellm.close_litellm_async_clients()
-
-
-def set_environment() -> None:
-    """Set what LiteLLM and its HTTP libraries read from the environment when they are imported."""
-    # The price map and the beta headers from its own package, not from the network.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
-    # Else a `.env` of a parent folder is loaded: a cloned repository must not be able to set keys or addresses.
-    os.environ["LITELLM_MODE"] = "PRODUCTION"
-    # A company's proxy does not know this machine's loopback, where Ollama and the embedded model are.
-    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")  # the lower case wins, as in HTTP libraries
-    excepted = [*filter(None, map(str.strip, given.split(","))), "localhost", "127.0.0.1", "::1"]
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys(excepted))
-
-
-def _silence(litellm: Any) -> None:
-    """Keep LiteLLM from printing, logging and warning; a failure is reported by us, in one line."""
-    litellm.suppress_debug_info = True  # else it prints advice to stdout on errors
-    litellm.telemetry = False
-    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # it logs a traceback for every failed call
-    # Of an answer with a field of the wrong type. It quotes the field, on stderr.
-    warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
-    # It makes most providers' coroutines in a thread, and drops one whose call has been cancelled meanwhile.
-    dropped = r"coroutine '[\w.<>]+\.a(sync_)?completion\w*' was never awaited"
-    warnings.filterwarnings("ignore", dropped, RuntimeWarning)
 
 
 def _speaks_openais(litellm: Any, deployment: Deployment) -> bool:

@@ -19,7 +19,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
-from konstruct_mcp.providers.litellm.answers.bounds import lightened
+from konstruct_mcp.providers.litellm.answers.lightening import lightened
 from konstruct_mcp.routing.outcomes import Fault, FaultError, FaultKind
 
 ENCODINGS = "gzip, deflate"  # that are accepted: those that can be unpacked in steps

@@ -10,13 +10,13 @@ from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.results import FinishReason
 from konstruct_mcp.providers.faults.exceptions import is_unsupported
 from konstruct_mcp.providers.faults.refusals import refused_parameters, refused_reasoning, wanted_way
-from konstruct_mcp.providers.litellm.calls import ProviderCall
 from konstruct_mcp.providers.litellm.formats.structured_output import JSON_TOOL
 from konstruct_mcp.providers.litellm.prepared import PreparedRequest
+from konstruct_mcp.providers.litellm.provider_call import ProviderCall
 from konstruct_mcp.providers.litellm.reasoning.history import misses_reasoning
-from konstruct_mcp.providers.litellm.refusals import Refusals
 from konstruct_mcp.providers.litellm.responses import Reply, Tried
 from konstruct_mcp.providers.litellm.try_parameters import TryParameters
+from konstruct_mcp.providers.refused_parameters import Refusals
 
 
 class OutgoingRequest:

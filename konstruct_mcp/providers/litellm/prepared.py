@@ -11,10 +11,6 @@ from konstruct_mcp.providers.litellm.formats.draft import merged
 _FENCE = "```"
 
 
-class UnsupportedError(Exception):
-    """A deployment cannot do what the request means; the text ends the sentence that its name begins."""
-
-
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
     """A request that is ready for one deployment.

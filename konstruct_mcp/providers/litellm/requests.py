@@ -14,14 +14,14 @@ from typing import Any
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.core.messages import NamedTool
 from konstruct_mcp.core.requests import Request
-from konstruct_mcp.providers.litellm.formats.draft import Draft, merged
+from konstruct_mcp.providers.litellm.formats.draft import Draft, UnsupportedError, merged
 from konstruct_mcp.providers.litellm.formats.messages import messages_for, notes_on_messages
 from konstruct_mcp.providers.litellm.formats.sampling import PENALTIES, add_sampling
 from konstruct_mcp.providers.litellm.formats.structured_output import add_response_format
 from konstruct_mcp.providers.litellm.formats.thinking import add_thinking
 from konstruct_mcp.providers.litellm.formats.tools import add_tools, bedrock_tool_names, move_bedrock_tool_choice
 from konstruct_mcp.providers.litellm.ollama import requests as ollama
-from konstruct_mcp.providers.litellm.prepared import PreparedRequest, UnsupportedError
+from konstruct_mcp.providers.litellm.prepared import PreparedRequest
 from konstruct_mcp.providers.litellm.profiles.limits import output_limit
 from konstruct_mcp.providers.litellm.profiles.profile import ModelProfile
 from konstruct_mcp.providers.litellm.reasoning.history import give_back

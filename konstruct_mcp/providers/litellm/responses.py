@@ -16,13 +16,13 @@ from typing import Any
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.core.messages import FunctionCall, ToolCall
 from konstruct_mcp.core.results import FinishReason, Usage
+from konstruct_mcp.providers.costs import Served, Tokens, own_cost
 from konstruct_mcp.providers.litellm.answers.finish_reasons import meaning_of
 from konstruct_mcp.providers.litellm.answers.provider_answer import ProviderAnswer, calls_beside, first_that_says
 from konstruct_mcp.providers.litellm.answers.usage import MOST_USD, tier_of_google, tokens_of_litellm
 from konstruct_mcp.providers.litellm.notes import miscounted
 from konstruct_mcp.providers.litellm.reasoning.memory import SIGNATURE
 from konstruct_mcp.providers.litellm.reasoning.text import without_reasoning
-from konstruct_mcp.providers.prices import Served, Tokens, own_cost
 from konstruct_mcp.routing.facts import Facts
 from konstruct_mcp.routing.outcomes import Answer, Fault, FaultKind
 

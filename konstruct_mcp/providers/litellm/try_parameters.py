@@ -8,7 +8,7 @@ from typing import Any
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.providers.litellm.notes import not_taken
 from konstruct_mcp.providers.litellm.profiles.profile import SHAPED, allowed_by
-from konstruct_mcp.providers.litellm.refusals import TUNING, Refusals, Way
+from konstruct_mcp.providers.refused_parameters import TUNING, Refusals, Way
 
 # OpenAI's parameters: LiteLLM has an argument for each, and refuses it where it thinks that the model does.
 _OPENAI_PARAMETERS = (TUNING - {"top_k", "min_p", "typical_p", "repetition_penalty", "reasoning", "effort"}) | {

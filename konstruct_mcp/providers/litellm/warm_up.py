@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from konstruct_mcp.providers.litellm.calls import CallSettings, call_settings
+from konstruct_mcp.providers.litellm.provider_call import CallSettings, call_settings
 from konstruct_mcp.providers.litellm.router_entries import OLLAMA
 
 if TYPE_CHECKING:

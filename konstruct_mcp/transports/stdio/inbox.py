@@ -22,7 +22,7 @@ from mcp.server import Server
 from mcp.shared.message import SessionMessage
 
 from konstruct_mcp.core.threads import in_thread
-from konstruct_mcp.transports.stdio.messages import LONG_LINE, answer_discover, read_message
+from konstruct_mcp.transports.stdio.jsonrpc import LONG_LINE, answer_discover, read_message
 from konstruct_mcp.transports.stdio.outbox import Outbox
 from konstruct_mcp.transports.stdio.pipes import is_closed, is_readable, read_lines
 

@@ -20,7 +20,7 @@ from mcp.shared.message import SessionMessage
 
 from konstruct_mcp.core.sizes import is_large
 from konstruct_mcp.core.threads import in_thread
-from konstruct_mcp.transports.stdio.messages import write_message
+from konstruct_mcp.transports.stdio.jsonrpc import write_message
 from konstruct_mcp.transports.stdio.pipes import CHUNK, is_writable, says_when_ready
 
 _STALLED_S = 1.0  # a client that takes nothing for so long after the end of its input is not going to

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from konstruct_mcp.core.messages import FunctionCall, ToolCall
-from konstruct_mcp.providers.litellm.answers.bounds import MOST_OF_AN_ERROR
+from konstruct_mcp.providers.costs import Served, Tokens
 from konstruct_mcp.providers.litellm.answers.fields import object_in, objects_in, own_text, text_in, word_in
 from konstruct_mcp.providers.litellm.answers.finish_reasons import meaning_of
+from konstruct_mcp.providers.litellm.answers.lightening import MOST_OF_AN_ERROR
 from konstruct_mcp.providers.litellm.answers.usage import MISCOUNTED, billed_usd, served_in, tokens_of
-from konstruct_mcp.providers.prices import Served, Tokens
 
 Format = Literal["chat", "responses", "messages", "gemini", "converse", "cohere", "error"]
 """`chat`: OpenAI's chat completions; `messages`: Anthropic's; `responses`: OpenAI's Responses API."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from konstruct_mcp.providers.costs import Served, Tokens
 from konstruct_mcp.providers.litellm.answers.fields import object_in, text_in, word_in
-from konstruct_mcp.providers.prices import Served, Tokens
 
 _MOST_TOKENS = 10**8  # of one try; more is no count
 MOST_USD = 10**6  # of one try; more is no price that anybody would pay

@@ -12,6 +12,10 @@ from konstruct_mcp.providers.litellm.notes import not_taken
 from konstruct_mcp.providers.litellm.profiles.profile import ModelProfile
 
 
+class UnsupportedError(Exception):
+    """A deployment cannot do what the request means; the text ends the sentence that its name begins."""
+
+
 @dataclass(slots=True)
 class Draft:
     """A request under preparation for one deployment.

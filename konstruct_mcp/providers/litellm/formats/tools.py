@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from konstruct_mcp.core.messages import NamedTool, Tool
-from konstruct_mcp.providers.litellm.formats.draft import Draft
+from konstruct_mcp.providers.litellm.formats.draft import Draft, UnsupportedError
 from konstruct_mcp.providers.litellm.formats.json_schemas import has_refs, object_schema, property_names, without_titles
-from konstruct_mcp.providers.litellm.prepared import UnsupportedError
 
 # LiteLLM takes a tool's parameters of these names for keywords of a schema, or for its own, and leaves them out.
 _DROPPED_PARAMETERS = frozenset({"strict", "cache_control"})

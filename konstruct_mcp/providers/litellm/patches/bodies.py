@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any
 
-from konstruct_mcp.core.schemas import set_apart
-from konstruct_mcp.providers.litellm.calls import call_settings, provider_call
+from konstruct_mcp.core.schema_sizes import set_apart
 from konstruct_mcp.providers.litellm.formats.openai_responses import correct_tools, input_items
 from konstruct_mcp.providers.litellm.patches.wrapping import skip_for_ours
+from konstruct_mcp.providers.litellm.provider_call import call_settings, provider_call
 
 # Settings of the call that are no part of a body. The header that has the key is in `extra_headers`.
 _NOT_IN_BODY = frozenset(("extra_headers", "max_retries", "token", "watsonx_token"))

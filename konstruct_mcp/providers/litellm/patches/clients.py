@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakSet
 
 from konstruct_mcp.core.fairness import Step, turn
-from konstruct_mcp.providers.litellm.calls import call_settings
+from konstruct_mcp.providers.litellm.provider_call import call_settings
 
 _HTTP_CLIENT_KEYS = ("async_httpx_client", "httpx_client")  # the beginnings of LiteLLM's keys for bare HTTP clients
 

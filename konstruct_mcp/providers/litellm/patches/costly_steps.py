@@ -9,8 +9,8 @@ from collections.abc import Callable
 from types import CoroutineType, SimpleNamespace
 from typing import Any
 
-from konstruct_mcp.providers.litellm.calls import call_settings
 from konstruct_mcp.providers.litellm.patches.wrapping import skip_for_ours
+from konstruct_mcp.providers.litellm.provider_call import call_settings
 
 # Coroutines that report how a call went; LiteLLM waits for none of them.
 _LOGGING_COROUTINES = (

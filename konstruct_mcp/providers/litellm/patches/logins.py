@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from konstruct_mcp.config.packages import installed
-from konstruct_mcp.providers.litellm.calls import call_settings
 from konstruct_mcp.providers.litellm.patches.wrapping import skip_for_ours
+from konstruct_mcp.providers.litellm.provider_call import call_settings
 
 _MOST_LOGINS = 256  # that are kept
 

@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from konstruct_mcp.providers.litellm.calls import provider_call
 from konstruct_mcp.providers.litellm.patches.wrapping import skip_for_ours
+from konstruct_mcp.providers.litellm.provider_call import provider_call
 from konstruct_mcp.routing.outcomes import FaultError
 
 

@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from konstruct_mcp.providers.litellm.calls import call_settings, provider_call
 from konstruct_mcp.providers.litellm.intake import ENCODINGS, Intake
 from konstruct_mcp.providers.litellm.pools import Connections
+from konstruct_mcp.providers.litellm.provider_call import call_settings, provider_call
 
 _MAX_TOKEN_RESPONSE_BYTES = 2**20  # of what a token comes in, which is a few thousand
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from konstruct_mcp.providers.litellm.calls import CallSettings, call_settings
+from konstruct_mcp.providers.litellm.provider_call import CallSettings, call_settings
 
 
 def skip_for_ours(

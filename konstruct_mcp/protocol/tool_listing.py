@@ -9,7 +9,7 @@ from __future__ import annotations
 from mcp import types
 
 from konstruct_mcp.gateway.views import Choice
-from konstruct_mcp.protocol.wording import group_argument
+from konstruct_mcp.protocol.instructions import group_argument
 
 
 def complete_tool(choice: Choice) -> types.Tool:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from konstruct_mcp.config.environment import is_placeholder, is_reference, is_sendable, is_url
 from konstruct_mcp.config.findings import Findings, is_nothing
-from konstruct_mcp.config.litellm_keys import is_refused
+from konstruct_mcp.config.litellm_keys import is_without_effect
 from konstruct_mcp.config.model_fields import is_price
 from konstruct_mcp.config.references import UNSET, References
 from konstruct_mcp.config.sections import DOLLARS_PER_TOKEN, MOST_DOLLARS, Prices
@@ -42,7 +42,7 @@ def effective(
     for key, value in given.items():
         if key in _LIMITS:
             continue  # compared with our budgets, see `litellm_budgets`
-        if is_refused(key):
+        if is_without_effect(key):
             findings.idle += [] if is_nothing(value) else [f"{place}.{key}"]
         elif value is None or (isinstance(value, str) and not value.strip()):
             continue

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mcp import types
 
-from konstruct_mcp.transports.stdio.messages import read_message, write_message
+from konstruct_mcp.transports.stdio.jsonrpc import read_message, write_message
 
 
 def line(**message: Any) -> bytes:

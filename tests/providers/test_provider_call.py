@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.providers.litellm.calls import CallSettings, ProviderCall
+from konstruct_mcp.providers.litellm.provider_call import CallSettings, ProviderCall
 from konstruct_mcp.routing.outcomes import FaultError, FaultKind
 
 IMAGE = b64encode(b"\x89PNG" * 500).decode()

@@ -14,11 +14,11 @@ from konstruct_mcp.config.model_fields import is_price
 from konstruct_mcp.core.budgets import Quote
 from konstruct_mcp.core.messages import Message, ResponseFormat, Tool
 from konstruct_mcp.core.requests import Request
-from konstruct_mcp.core.schemas import json_bytes
+from konstruct_mcp.core.schema_sizes import json_bytes
 from konstruct_mcp.core.text import quoted
 from konstruct_mcp.providers.litellm.profiles.limits import is_output_limit, output_limit
 from konstruct_mcp.providers.litellm.transport import TRANSPORT
-from konstruct_mcp.providers.rates import (
+from konstruct_mcp.providers.prices import (
     OFF_PEAK,
     SIDES,
     STANDARD,

@@ -15,7 +15,7 @@ from support.providers import Hang, Provider, Status, Text
 
 from konstruct_mcp import Konstruct, KonstructError
 from konstruct_mcp.core.events import CallClosed, Event, HealthChange, Refused, TryEnded
-from konstruct_mcp.gateway.hooks import Hooks
+from konstruct_mcp.gateway.events import Hooks
 
 SECRET_TEXT = "what nobody else may read"
 
