@@ -24,7 +24,14 @@ from konstruct_mcp.config.model_fields import is_price, merged, sound
 from konstruct_mcp.config.model_lookup import Models
 from konstruct_mcp.config.model_tables import embeds, is_mode
 from konstruct_mcp.config.param_checks import check_address, check_prices, effective, make_sendable, more_prices
-from konstruct_mcp.config.provider_needs import Needs, asks_for_key, is_provider, missing_files, needs_of, provider_of
+from konstruct_mcp.config.provider_needs import (
+    Requirements,
+    asks_for_key,
+    is_provider,
+    missing_files,
+    provider_of,
+    requirements_of,
+)
 from konstruct_mcp.config.references import UNSET, References, ignore
 from konstruct_mcp.config.sections import LiteLLMParams, ModelEntry, ModelInfo
 from konstruct_mcp.config.wildcards import is_pattern
@@ -334,20 +341,20 @@ class DeploymentReader:
             return tools | {"vision": False, "structured_output": True}
         return {}
 
-    def _needs(self, model: str, provider: str, raw: Mapping[str, Any], resolved: Mapping[str, Any]) -> Needs:
+    def _needs(self, model: str, provider: str, raw: Mapping[str, Any], resolved: Mapping[str, Any]) -> Requirements:
         """What a deployment needs before it can be called; `raw` are its parameters as they are written."""
         if model == _NO_MODEL:
-            return Needs(missing=("its litellm_params have no model",))
+            return Requirements(missing=("its litellm_params have no model",))
         given = {_NAMES.get(key, key): value for key, value in resolved.items() if value is not None}
         if provider == "ollama" and "api_base" not in given:
-            return Needs({"api_base": "OLLAMA_BASE_URL"})
+            return Requirements({"api_base": "OLLAMA_BASE_URL"})
         unset = {
             _NAMES.get(key, key): name
             for key, value in raw.items()
             if resolved.get(key) is None and (name := reference(value))
         }
         if reference(model) or is_pattern(model.partition("/")[0]):  # then the provider is not known
-            return Needs()
+            return Requirements()
         for key, value in raw.items():
             if is_reference(value) and reference(value) is None:  # what is wrong there has been said
                 given.setdefault(_NAMES.get(key, key), value)
@@ -358,7 +365,7 @@ class DeploymentReader:
                 looked_up.add(name)
             return value
 
-        found = needs_of(provider, given, unset, lookup)
+        found = requirements_of(provider, given, unset, lookup)
         self._references.needed |= looked_up - {*found.implied.values()}
         return found
 

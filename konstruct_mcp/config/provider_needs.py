@@ -40,7 +40,7 @@ from konstruct_mcp.core.text import cut, quoted
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class Requirements:
     """How a deployment gets its address and its key, and what it lacks.
 
     Attributes:
@@ -106,7 +106,7 @@ def asks_for_key(provider: str) -> bool:
     )
 
 
-def needs_of(provider: str, given: Mapping[str, Any], unset: Mapping[str, str], lookup: Lookup) -> Needs:
+def requirements_of(provider: str, given: Mapping[str, Any], unset: Mapping[str, str], lookup: Lookup) -> Requirements:
     """What a deployment needs, and what of that is missing.
 
     Args:
@@ -116,23 +116,23 @@ def needs_of(provider: str, given: Mapping[str, Any], unset: Mapping[str, str], 
         lookup: gives the value of an environment variable.
     """
     if provider in _OURS:
-        return Needs()
+        return Requirements()
     rule = _data()["providers"].get(provider)
     if rule is None:
-        return Needs() if provider in _registered() else Needs(missing=(_unknown(provider),))
+        return Requirements() if provider in _registered() else Requirements(missing=(_unknown(provider),))
     if provider == "auto_router":
-        return Needs(missing=("auto_router chooses among a LiteLLM proxy's own groups; name a model",))
+        return Requirements(missing=("auto_router chooses among a LiteLLM proxy's own groups; name a model",))
     if rule.get("chat") is False:
-        return Needs(missing=(f"LiteLLM asks {provider} for no chat completions",))
+        return Requirements(missing=(f"LiteLLM asks {provider} for no chat completions",))
     if provider in LOGINS:
-        return Needs(missing=LOGINS[provider](lookup))
+        return Requirements(missing=LOGINS[provider](lookup))
     package = rule.get("package") or rule.get("instead") or ""
     if provider in ON_AWS:
-        return Needs(missing=(*without_route(given), *missing_on_aws(given, lookup)))
+        return Requirements(missing=(*without_route(given), *missing_on_aws(given, lookup)))
     if package == "google":
-        return Needs(missing=tuple(missing_on_google(given, lookup)))
+        return Requirements(missing=tuple(missing_on_google(given, lookup)))
     if rule.get("package") and not installed(package):
-        return Needs(missing=(needs_package(package),))
+        return Requirements(missing=(needs_package(package),))
     found = _by_rule(rule, given, unset, lookup)
     if provider in ON_AZURE and "api_key" not in given and "api_key" not in found.implied:
         return _entra(found, given, lookup)
@@ -187,7 +187,9 @@ def missing_files(given: Mapping[str, Any]) -> Iterator[str]:
 _CREDENTIAL = re.compile(r"(\w+_)?(token|secret|password|credentials?|jwt|apikey|signer|token_provider)|\w*headers")
 
 
-def _by_rule(rule: Mapping[str, Any], given: Mapping[str, Any], unset: Mapping[str, str], lookup: Lookup) -> Needs:
+def _by_rule(
+    rule: Mapping[str, Any], given: Mapping[str, Any], unset: Mapping[str, str], lookup: Lookup
+) -> Requirements:
     """What a provider with a rule in `access.json` needs: what LiteLLM was seen to look for.
 
     Each need is met by a parameter, else by a variable. A key is not needed where the server is not the provider's, or
@@ -221,7 +223,7 @@ def _by_rule(rule: Mapping[str, Any], given: Mapping[str, Any], unset: Mapping[s
             keyless = True
         elif not (is_key and _has_another_way(rule, lookup)):
             missing.append(_not_set(list(need["names"]), need["parameters"]))
-    return Needs(implied, keyless, tuple(missing))
+    return Requirements(implied, keyless, tuple(missing))
 
 
 def _is_named_for(key: str, names: Collection[str]) -> bool:
@@ -260,7 +262,7 @@ def _has_another_way(rule: Mapping[str, Any], lookup: Lookup) -> bool:
     return any(map(lookup, rule.get("parts", ()))) or ("instead" in rule and installed(rule["instead"]))
 
 
-def _entra(found: Needs, given: Mapping[str, Any], lookup: Lookup) -> Needs:
+def _entra(found: Requirements, given: Mapping[str, Any], lookup: Lookup) -> Requirements:
     """What Azure needs without a key: a token, or Entra ID, from which the package azure-identity fetches one."""
     by_entra, by_oidc = entra_ways(given, lookup)
     if not (by_entra or by_oidc):
@@ -268,4 +270,4 @@ def _entra(found: Needs, given: Mapping[str, Any], lookup: Lookup) -> Needs:
     missing = [line for line in found.missing if "_KEY is not set" not in line]
     if by_entra and not installed("azure-identity"):
         missing.append(needs_package("azure-identity"))
-    return Needs(found.implied, False, tuple(missing))
+    return Requirements(found.implied, False, tuple(missing))

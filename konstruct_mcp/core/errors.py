@@ -44,7 +44,7 @@ def install_advice(extra: str) -> str:
 
     There are two commands, since an environment of uv's has no pip. Both are for the clone: the package is on no index.
     """
-    return f"in the clone, python3 -m uv sync --extra {extra}, or python3 -m pip install '.[{extra}]'"
+    return f"in the clone, python3 -m uv sync --inexact --extra {extra}, or python3 -m pip install '.[{extra}]'"
 
 
 class KonstructError(Exception):

@@ -2,8 +2,9 @@
 
 `Konstruct(…, hooks=[…])` calls each hook with each event, in the event loop, while a caller waits: a hook must return
 at once. An event holds names, codes and figures of the operator's own config and ledger. It holds no text of a request
-or an answer, no provider's words and no secret, and of what a caller made up only a tenant's id where the config allows
-any (`allow_unknown`).
+or an answer, no provider's words and no secret, Of what a caller made up it holds a tenant's id
+where the config allows any (`allow_unknown`), and a model's name that matches a wildcard: do not make these labels of a
+metric without a bound.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class TryEnded:
         group: the one in whose name the deployment was tried: another one after a fallback.
         deployment: its id in the config, `group/position`.
         model: `provider/model` as the config names it.
-        outcome: `ok`, `cancelled`, or the kind of fault: `rate_limited`, `timeout`, `budget`, …
+        outcome: `ok`, `cancelled`, the kind of fault (`rate_limited`, `timeout`, `budget`, …), or an error's code where
+            the try could not be made.
         duration_s: seconds from the wait for its turn at the deployment to its end.
         input_tokens, output_tokens, cached_tokens: as far as the provider counted them, else 0.
         cost_nusd: nano-dollars; 0 where nothing is billed, None where the cost is unknown.
@@ -75,9 +77,10 @@ class Refused:
     """A call was turned away at the door: no provider was asked, and it has no row in the ledger.
 
     Attributes:
-        tenant: on whose account it would have been; None where it is nobody's (`unknown_tenant`).
+        tenant: on whose account it would have been; None where that is not known yet (arguments that cannot be read)
+            or nobody's (`unknown_tenant`).
         group_asked: the model group that it asked for; None where there is no such group for this tenant.
-        code: the error's: `unknown_tenant`, `unknown_group`, `invalid_argument`, `overloaded`.
+        code: the error's: `unknown_tenant`, `unknown_group`, `invalid_argument`, `overloaded`, `timeout`.
     """
 
     tenant: str | None
@@ -87,11 +90,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class HealthChange:
-    """A deployment cools down after failing too often, or answers again.
+    """A deployment cools down after failing too often, or answers again. Emitted
 
-    There is one event when it begins to cool down, however often that is prolonged, another when that comes to hold for
-    another tenant or for all, and one when it has answered. The end of a cooldown is no event: only an answer shows
-    that the deployment is back.
+    - when a cooldown begins, not when it is prolonged;
+    - when it comes to hold for another tenant, or for all;
+    - when the deployment has answered. The end of a cooldown is no event: only an answer shows that it is back.
 
     Attributes:
         deployment: its id in the config. Other entries of the config with the same parameters share its health.

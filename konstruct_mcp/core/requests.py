@@ -197,6 +197,7 @@ class Request(Value):
             raise InvalidArgumentError(f"{place}: is nested more than {schema_sizes.MOST_LEVELS} levels deep")
         limits.check(meant)
         try:
+            # Again after the transport's: an argument that came as JSON text has only been read here.
             return cls.model_validate(scrubbed(meant))
         except ValidationError as error:
             lines = [f"{place}: {message}" if place else message for place, message in flaws(error)]

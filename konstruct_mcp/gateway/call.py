@@ -224,8 +224,8 @@ class Tries:
             tried = await self._once(attempt, wait_for)
             outcome = "ok" if isinstance(tried.outcome, Answer) else tried.outcome.kind.name.lower()
             return tried
-        except KonstructError as error:
-            outcome = error.code
+        except Exception as error:
+            outcome = (error if isinstance(error, KonstructError) else InternalError).code
             raise
         finally:
             account = self._account

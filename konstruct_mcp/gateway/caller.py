@@ -31,8 +31,8 @@ class Caller:
         tenant: its id; None where the config's default tenant is meant.
         established: how that is known: it is the `process`'s default, the `call`'s own word, or a verified `token` says
             so.
-        subject: whom the token was issued to, for logs and traces.
-        scopes: what the token allows.
+        subject: whom the token was issued to; for whoever builds the server, since nothing here reads it yet.
+        scopes: what the token allows; the same.
 
     Raises:
         InvalidArgumentError: the id is malformed, or a token names no tenant.
@@ -46,8 +46,8 @@ class Caller:
     def __post_init__(self) -> None:
         if self.tenant is not None:
             check_tenant_id(self.tenant)
-        elif self.established != "process":
-            raise InvalidArgumentError("tenant_id: is needed; this caller has none")
+        if (self.tenant is None) is not (self.established == "process"):  # the process's own is for the config to say
+            raise InvalidArgumentError("tenant_id: a caller has one if, and only if, its call or its token says so")
 
     @classmethod
     def verified(cls, tenant: str, *, subject: str | None = None, scopes: Iterable[str] = ()) -> Self:
@@ -171,4 +171,6 @@ def default_account(config: Config) -> Tenant:
 def _anybody(config: Config, name: str) -> Tenant:
     """A tenant that the config does not name: it may use every group, within the budgets that are everybody's."""
     patterns = tuple(wildcard.pattern for wildcard in config.wildcards)
-    return Tenant(name, tuple(config.groups), config.budgets, patterns=patterns)
+    # Not those that were made on demand: nobody learns which models others have asked for.
+    groups = tuple(group for group in config.groups if group not in config.on_demand)
+    return Tenant(name, groups, config.budgets, patterns=patterns)

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import anyio
 
-from konstruct_mcp.config.model import Config, Group
+from konstruct_mcp.config.model import Config
 from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.errors import ConfigError, KonstructError, LedgerError
@@ -48,9 +48,10 @@ class Konstruct:
     It owns the config, the provider connections and the embedded model, opens them on entry and closes them on exit.
     Use one for the life of the process, within one event loop (asyncio): any number of calls may run at once.
 
-    What spends or shows something takes a `caller`. Without one it is the process itself: the program that holds this
-    object, which may name any tenant that the config allows and read every account. A server passes the caller of each
-    request (`gateway.caller.Caller`), who is on no account and is shown nothing but what is theirs.
+    What spends or shows something takes a `caller`. Without one, the program that holds this object asks, which may
+    name any tenant that the config allows and read every account. A server passes the caller of each request
+    (`gateway.caller.Caller`): `Caller()` is the client of this process, who reads only the account of
+    `KONSTRUCT_TENANT_ID` where that is set, and a verified one is on no account and is shown nothing but its own.
 
     Metrics and traces come from `hooks`: each is called with each event (`core.events`: a try ended, a call closed or
     was refused, a deployment's health changed), in the event loop, and must return at once. One that raises is logged
@@ -140,7 +141,7 @@ class Konstruct:
         hooks: Sequence[Callable[[Event], None]],
     ) -> Self:
         made = cls(config, environ=environ, hooks=hooks)
-        made._generations.path = path
+        made._generations.path = path  # not of the public constructor, which takes a config and no file
         return made
 
     # -- start and end -------------------------------------------------------------------------------------------------
@@ -335,10 +336,13 @@ class Konstruct:
             "timeout_s": timeout_s,
         }
         arrived = time.monotonic()
-        return await self.answer(await self.request(arguments), on_wait, arrived=arrived, caller=caller)
+        return await self.answer(await self.request(arguments, caller=caller), on_wait, arrived=arrived, caller=caller)
 
-    async def request(self, arguments: Mapping[str, Any]) -> Request:
+    async def request(self, arguments: Mapping[str, Any], *, caller: Caller | None = None) -> Request:
         """What is asked for by arguments that have come as they are.
+
+        Args:
+            caller: who asks, for the hooks.
 
         Raises:
             InvalidArgumentError: naming each that is missing, unknown or ill-typed, or what there is too much of.
@@ -347,7 +351,7 @@ class Konstruct:
         try:
             return await read_request(arguments, None if generation is None else generation.config)
         except KonstructError as error:
-            self._hooks(Refused(None, None, error.code))
+            self._hooks(Refused(None if caller is None else caller.tenant, None, error.code))
             raise
 
     async def answer(
@@ -387,7 +391,8 @@ class Konstruct:
             UnknownGroupError: listing the groups there are.
             LedgerError: the ledger cannot be read.
         """
-        shared, config = self._shared(caller), self._in_use(caller).config
+        shared = self._shared(caller)
+        config = shared.generations.in_use().config
         return await views.usage(config, shared.ledger, caller, tenant_id, group=group, since=since, until=until)
 
     async def budgets(self, tenant_id: str | None = None, *, caller: Caller | None = None) -> list[BudgetState]:
@@ -398,7 +403,8 @@ class Konstruct:
             UnknownTenantError: the caller may not read that account.
             LedgerError: the ledger cannot be read.
         """
-        shared, config = self._shared(caller), self._in_use(caller).config
+        shared = self._shared(caller)
+        config = shared.generations.in_use().config
         return await views.budgets(config, shared.ledger, caller, tenant_id)
 
     async def spent_under_former_names(self) -> list[str]:
@@ -460,14 +466,9 @@ class Konstruct:
         return groups[name]
 
     def choice(self, *, caller: Caller | None = None) -> views.Choice:
-        """What a caller may ask for: the same groups as the config describes them, without a look at their state; the
-        group of a call that names none; and the wildcards that a name may match beside."""
+        """What a caller may ask for: the groups as configured, without their state; the default group; and the
+        wildcards."""
         return views.choice(self._in_use(caller).config, caller or _PROCESS)
-
-    @property
-    def model_groups(self) -> list[Group]:
-        """The groups of the process's `choice`."""
-        return list(self.choice().groups)
 
     @property
     def patterns(self) -> tuple[str, ...]:

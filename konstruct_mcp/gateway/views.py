@@ -29,7 +29,7 @@ class Choice:
         groups: as the config describes them, without a look at their state. What a wildcard stands for is not among
             them.
         default_group: of a call that names none; "" where it has to name one.
-        patterns: the wildcards that the name of a group may match beside.
+        patterns: the wildcards: any model's name that matches one may be asked for too.
     """
 
     groups: tuple[Group, ...]
@@ -106,7 +106,7 @@ async def usage(
     lines = await ledger.lines(tenant=tenant_id, group=group, since=since, until=until)
     if group is not None and not lines:  # a group that the config names no more may still have lines
         group_of(config, group, caller.account(config) if caller is not None and caller.is_verified else None)
-    states = await budgets(config, ledger, caller, tenant_id)
+    states = await _states(config, ledger, tenant_id)
     return UsageReport(tenant_id, since, until, tuple(lines), tuple(states))
 
 
@@ -114,6 +114,10 @@ async def budgets(config: Config, ledger: Ledger, caller: Caller | None, tenant_
     """Each budget and what is left of it: see `Konstruct.budgets`."""
     tenant_id = _readable(config, tenant_id, caller)
     await ledger.opened()
+    return await _states(config, ledger, tenant_id)
+
+
+async def _states(config: Config, ledger: Ledger, tenant_id: str | None) -> list[BudgetState]:
     if tenant_id is not None:
         names = [tenant_id]
     else:

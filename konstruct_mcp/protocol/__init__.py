@@ -2,7 +2,7 @@
 
 server                             binds the handlers to the SDK
 tokens                             who makes each request
-tools, tool_listing, progress      the two tools, how they are listed, reports of progress
+tools, tool_schemas, progress      the two tools, how they are listed, reports of progress
 resources, kept_answers            what can be read
 instructions, notices, texts       what assistants are told, of changes too, and values as texts
 """

@@ -19,7 +19,7 @@ class KeptAnswer:
 
     tenant: str
     content: str
-    mime_type: str = "text/plain"
+    mime_type: str
 
 
 class KeptAnswers(Protocol):
@@ -38,7 +38,7 @@ class KeptAnswers(Protocol):
 
 
 class InMemoryKeptAnswers:
-    """Those of one process: for an hour, and the newest of what fits. One tenant's make room for their own first."""
+    """Those of one process, for an hour. Where there is no more room, the tenant that keeps most loses its oldest."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` gives seconds."""

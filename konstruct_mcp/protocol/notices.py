@@ -1,4 +1,4 @@
-"""Notices of change to the clients: that a list or a resource is another now.
+"""Notices to the clients that a list or a resource has changed.
 
 They say what to look at again, and nothing of what is in it: each client then sees what its own caller may see.
 """
@@ -35,12 +35,12 @@ class ChangeNotices:
             connection.exit_stack.callback(self._sessions.pop, connection, None)
 
     async def config_faults_changed(self, config_uri: str) -> None:
-        """Say that the config resource is another."""
+        """Announce that the config resource has changed."""
         with anyio.move_on_after(_PATIENCE_S):
             await self._bus.publish(ResourceUpdated(uri=config_uri))
 
     async def groups_changed(self, groups_uri: str) -> None:
-        """Say that the groups are others, and so the tools and the resources."""
+        """Announce that the groups have changed, and with them the tools and the resources."""
         with anyio.move_on_after(_PATIENCE_S):
             await self._bus.publish(ResourceUpdated(uri=groups_uri))
             await self._bus.publish(ToolsListChanged())

@@ -18,7 +18,7 @@ from konstruct_mcp.gateway.konstruct import Konstruct
 from konstruct_mcp.protocol.instructions import choice_of
 from konstruct_mcp.protocol.kept_answers import KeptAnswers
 from konstruct_mcp.protocol.texts import as_json, as_yaml, beside_if_large, document
-from konstruct_mcp.protocol.tokens import CallerOf
+from konstruct_mcp.protocol.tokens import current_caller
 
 GROUPS_URI = "konstruct://groups"
 CONFIG_URI = "konstruct://config"
@@ -90,8 +90,8 @@ def groups_document(konstruct: Konstruct, caller: Caller) -> dict[str, Any]:
 class Resources:
     """Handlers, each `(ctx, params) -> result` as the SDK calls it."""
 
-    def __init__(self, konstruct: Konstruct, caller_of: CallerOf, kept: KeptAnswers) -> None:
-        self._konstruct, self._caller_of, self._kept = konstruct, caller_of, kept
+    def __init__(self, konstruct: Konstruct, kept: KeptAnswers) -> None:
+        self._konstruct, self._kept = konstruct, kept
 
     async def list_resources(
         self, ctx: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
@@ -106,7 +106,7 @@ class Resources:
     async def read_resource(
         self, ctx: ServerRequestContext[Any], params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
-        uri, caller = str(params.uri), self._caller_of(ctx)
+        uri, caller = str(params.uri), current_caller()
         if uri == GROUPS_URI:
             return document(as_json(groups_document(self._konstruct, caller)), uri, "application/json")
         if uri == CONFIG_URI:
@@ -142,7 +142,7 @@ class Resources:
     ) -> types.CompleteResult:
         names: list[str] = []
         if isinstance(params.ref, types.ResourceTemplateReference):
-            asked, caller = (params.ref.uri, params.argument.name), self._caller_of(ctx)
+            asked, caller = (params.ref.uri, params.argument.name), current_caller()
             if asked == (_GROUP_TEMPLATE, "name"):
                 names = [group.name for group in choice_of(self._konstruct, caller).groups]
             elif asked == (_USAGE_TEMPLATE, "tenant_id"):

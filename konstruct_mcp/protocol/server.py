@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -33,17 +34,16 @@ from konstruct_mcp.protocol.instructions import choice_of, instructions
 from konstruct_mcp.protocol.kept_answers import InMemoryKeptAnswers, KeptAnswers
 from konstruct_mcp.protocol.notices import ChangeNotices
 from konstruct_mcp.protocol.resources import CONFIG_URI, GROUPS_URI, Resources
-from konstruct_mcp.protocol.texts import defect
-from konstruct_mcp.protocol.tokens import CallerOf, the_process
+from konstruct_mcp.protocol.texts import beside_if_large, defect
+from konstruct_mcp.protocol.tokens import CallerOf, current_caller, request_of, the_process
 from konstruct_mcp.protocol.tools import Tools
 
 _log = logging.getLogger(__name__)
 
 # Lists change with the config alone. A client that listens is told; another one looks again after five minutes.
 _LISTS_FRESH_MS = 300_000
-_MOST_LISTENING = 16  # streams of notices; a client has one
+_MOST_LISTENING = 16  # streams of notices of one tenant, so that none takes those of others; a client has one
 _ABOUT = ("initialize", "server/discover")  # their results hold the instructions
-_SCRUBBED = ("tools/call", "resources/read")  # their results have been, beside the event loop where they are large
 
 
 class KonstructServer(Server[Any]):
@@ -61,7 +61,7 @@ class KonstructServer(Server[Any]):
         """Serve a `Konstruct`.
 
         Args:
-            caller_of: gives the caller of each request; with tokens, see `callers.verified_callers`.
+            caller_of: gives the caller of each request; with tokens, see `tokens.verified_callers`.
             kept: keeps the answers that were cut; in this process's memory if None.
             bus: carries notices of change; within this process if None.
             clock: gives seconds, by which answers are kept in memory.
@@ -70,7 +70,8 @@ class KonstructServer(Server[Any]):
         kept = InMemoryKeptAnswers(clock) if kept is None else kept
         bus = InMemorySubscriptionBus() if bus is None else bus
         self._notices = ChangeNotices(bus)
-        tools, resources = Tools(konstruct, caller_of, kept), Resources(konstruct, caller_of, kept)
+        self._bus, self._listening = bus, dict[str | None, ListenHandler]()
+        tools, resources = Tools(konstruct, kept), Resources(konstruct, kept)
         super().__init__(
             "konstruct-mcp",
             version=version("konstruct-mcp"),
@@ -87,7 +88,7 @@ class KonstructServer(Server[Any]):
             on_list_resource_templates=resources.list_resource_templates,
             on_read_resource=resources.read_resource,
             on_completion=resources.complete_argument,
-            on_subscriptions_listen=ListenHandler(bus, max_subscriptions=_MOST_LISTENING),
+            on_subscriptions_listen=self._listen,
         )
         self._refresh_instructions()
         self.middleware.append(self._around)
@@ -98,7 +99,7 @@ class KonstructServer(Server[Any]):
         experimental_capabilities: dict[str, dict[str, Any]] | None = None,
         extensions: dict[str, dict[str, Any]] | None = None,
     ) -> InitializationOptions:
-        """As the base has it, but that changes of the lists are announced."""
+        """The base's options, with announcements of changed lists switched on."""
         changed = notification_options or NotificationOptions(tools_changed=True, resources_changed=True)
         return super().create_initialization_options(changed, experimental_capabilities, extensions)
 
@@ -116,19 +117,32 @@ class KonstructServer(Server[Any]):
         if self._caller_of is the_process:
             self.instructions = instructions(choice_of(self._konstruct, Caller()))
 
+    async def _listen(
+        self, ctx: ServerRequestContext[Any], params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        """A stream of notices, of which each tenant has so many."""
+        tenant = current_caller().tenant
+        if tenant not in self._listening:
+            self._listening[tenant] = ListenHandler(self._bus, max_subscriptions=_MOST_LISTENING)
+        return await self._listening[tenant](ctx, params)
+
     async def _around(self, ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:
-        """Around every message: whoever may not be here learns that and nothing else, what goes out can be encoded, and
-        nothing that a handler does ends the connection."""
+        """Around every message:
+
+        - a caller who is no tenant is refused, and told of no change;
+        - the instructions in a result are the caller's;
+        - what goes out can be encoded: a model's answer can hold a lone surrogate;
+        - no exception of a handler ends the connection.
+        """
         try:
-            if ctx.request_id is not None:
-                self._admit(ctx)
-            elif ctx.method == "notifications/initialized":
-                self._notices.join(ctx.session)
-            result: HandlerResult = await call_next(ctx)
+            if ctx.request_id is None:
+                return await self._notified(ctx, call_next)
+            caller = self._admitted(ctx)
+            with request_of(caller):
+                result: HandlerResult = await call_next(ctx)
             if ctx.method in _ABOUT and isinstance(result, dict):
-                choice = choice_of(self._konstruct, self._caller_of(ctx))
-                result = {**result, "instructions": instructions(choice)}
-            return result if ctx.method in _SCRUBBED else scrubbed(result)
+                result = {**result, "instructions": instructions(choice_of(self._konstruct, caller))}
+            return await beside_if_large(scrubbed, result)
         except KonstructError as error:
             code = types.INVALID_PARAMS if isinstance(error, RequestError) else types.INTERNAL_ERROR
             raise MCPError(code, str(error)) from None
@@ -145,9 +159,21 @@ class KonstructServer(Server[Any]):
             _log.warning("a stray cancellation in %s", ctx.method)
             raise MCPError(types.INTERNAL_ERROR, "internal: the call was broken off inside the server") from None
 
-    def _admit(self, ctx: ServerRequestContext[Any]) -> None:
-        """Raises UnknownTenantError where a verified caller is no tenant of the config."""
-        try:
-            self._konstruct.config_for(self._caller_of(ctx))
-        except ConfigError:
-            return  # each handler says so in its own way
+    async def _notified(self, ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:
+        """A message that wants no answer: when a client of the handshake era is ready, it is told of changes."""
+        if ctx.method == "notifications/initialized":
+            with suppress(KonstructError):
+                self._admitted(ctx)
+                self._notices.join(ctx.session)
+        return await call_next(ctx)
+
+    def _admitted(self, ctx: ServerRequestContext[Any]) -> Caller:
+        """The caller of a request.
+
+        Raises:
+            UnknownTenantError: it has to be verified and is not, or it is no tenant of the config.
+        """
+        caller = self._caller_of(ctx)
+        with suppress(ConfigError):  # of which each handler says so in its own way
+            self._konstruct.config_for(caller)
+        return caller

@@ -1,8 +1,4 @@
-"""Values as the texts that go out.
-
-What goes out is scrubbed once, here or by the server's middleware: a lone surrogate, which a model's answer can hold,
-cannot be encoded. A large value is made a text beside the event loop.
-"""
+"""Values as the texts that go out. A large value is made a text beside the event loop."""
 
 from __future__ import annotations
 
@@ -15,7 +11,6 @@ from mcp import types
 
 from konstruct_mcp.core.errors import InternalError, KonstructError
 from konstruct_mcp.core.sizes import is_large
-from konstruct_mcp.core.text import scrubbed
 from konstruct_mcp.core.threads import in_thread_if_large
 
 _T = TypeVar("_T")
@@ -28,7 +23,6 @@ async def beside_if_large(function: Callable[..., _T], value: Any, *args: Any) -
 
 def result(answer: dict[str, Any]) -> types.CallToolResult:
     """The same object twice: some clients show the model only the structure, others only the text."""
-    answer = scrubbed(answer)
     return types.CallToolResult(
         content=[types.TextContent(type="text", text=as_json(answer))], structured_content=answer
     )
@@ -46,9 +40,7 @@ def defect() -> InternalError:
 
 def document(text: str, uri: str, mime_type: str) -> types.ReadResourceResult:
     """What a resource holds."""
-    return types.ReadResourceResult(
-        contents=[types.TextResourceContents(uri=uri, mime_type=mime_type, text=scrubbed(text))]
-    )
+    return types.ReadResourceResult(contents=[types.TextResourceContents(uri=uri, mime_type=mime_type, text=text)])
 
 
 def as_json(value: Any) -> str:

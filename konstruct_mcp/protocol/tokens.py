@@ -6,7 +6,9 @@ HTTP with a token verifier, what `verified_callers` gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from mcp.server.auth.middleware.auth_context import get_access_token
@@ -19,6 +21,22 @@ from konstruct_mcp.gateway.caller import Caller
 CallerOf = Callable[[ServerRequestContext[Any]], Caller]
 
 _PROCESS = Caller()
+_CURRENT: ContextVar[Caller] = ContextVar("caller")
+
+
+def current_caller() -> Caller:
+    """The caller of the request that is being handled."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def request_of(caller: Caller) -> Iterator[None]:
+    """What is handled in the block is a request of this caller."""
+    token = _CURRENT.set(caller)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
 
 
 def the_process(_: ServerRequestContext[Any]) -> Caller:

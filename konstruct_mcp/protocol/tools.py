@@ -7,7 +7,6 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from mcp import types
@@ -23,8 +22,8 @@ from konstruct_mcp.protocol.kept_answers import KeptAnswer, KeptAnswers
 from konstruct_mcp.protocol.progress import reported
 from konstruct_mcp.protocol.resources import answer_uri, groups_document
 from konstruct_mcp.protocol.texts import as_json, beside_if_large, defect, error_result, result
-from konstruct_mcp.protocol.tokens import CallerOf
-from konstruct_mcp.protocol.tool_listing import LIST_GROUPS_TOOL, complete_tool
+from konstruct_mcp.protocol.tokens import current_caller
+from konstruct_mcp.protocol.tool_schemas import LIST_GROUPS_TOOL, complete_tool
 
 _log = logging.getLogger(__name__)
 _SENTENCE_END = re.compile(r"""[.!?…]["'”’»)\]]*(?=\s|\Z)|[。！？]["'”’»」）)\]]*|\n""")
@@ -33,13 +32,13 @@ _SENTENCE_END = re.compile(r"""[.!?…]["'”’»)\]]*(?=\s|\Z)|[。！？]["'�
 class Tools:
     """Handlers, each `(ctx, params) -> result` as the SDK calls it."""
 
-    def __init__(self, konstruct: Konstruct, caller_of: CallerOf, kept: KeptAnswers) -> None:
-        self._konstruct, self._caller_of, self._kept = konstruct, caller_of, kept
+    def __init__(self, konstruct: Konstruct, kept: KeptAnswers) -> None:
+        self._konstruct, self._kept = konstruct, kept
 
     async def list_tools(
         self, ctx: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        choice = choice_of(self._konstruct, self._caller_of(ctx))
+        choice = choice_of(self._konstruct, current_caller())
         return types.ListToolsResult(tools=[complete_tool(choice), LIST_GROUPS_TOOL])
 
     async def call_tool(
@@ -47,7 +46,7 @@ class Tools:
     ) -> types.CallToolResult:
         arguments = params.arguments or {}
         try:
-            caller = self._caller_of(ctx)
+            caller = current_caller()
             match params.name:
                 case "complete":
                     return await self._complete(arguments, caller, ctx)
@@ -67,7 +66,7 @@ class Tools:
     ) -> types.CallToolResult:
         arrived = time.monotonic()
         async with reported(ctx) as on_wait:
-            request = await self._konstruct.request(arguments)
+            request = await self._konstruct.request(arguments, caller=caller)
             config = self._konstruct.config_for(caller)
             completion = await self._konstruct.answer(request, on_wait, arrived=arrived, caller=caller)
         answer = completion.as_dict()
@@ -75,21 +74,22 @@ class Tools:
         if whole is None:
             return await beside_if_large(result, answer)
         tenant = caller.naming(request.tenant_id).tenant_id(config)
-        whole = replace(whole, tenant=tenant)
+        content, mime_type = whole
         # An answer on another tenant's account cannot be read here, so that there is no use in keeping it.
-        answer_id = await self._kept.keep(whole) if caller.may_read(config, tenant) else None
+        may_read = caller.may_read(config, tenant)
+        answer_id = await self._kept.keep(KeptAnswer(tenant, content, mime_type)) if may_read else None
         uri = None if answer_id is None else answer_uri(answer_id)
         answer["truncated"]["uri"] = uri
         shown = await beside_if_large(result, answer)
         if uri is not None:
             name = uri.removeprefix("konstruct://")
-            shown.content.append(types.ResourceLink(uri=uri, name=name, mime_type=whole.mime_type))
+            shown.content.append(types.ResourceLink(uri=uri, name=name, mime_type=mime_type))
         return shown
 
 
-async def _cut(answer: dict[str, Any], most_chars: int) -> KeptAnswer | None:
+async def _cut(answer: dict[str, Any], most_chars: int) -> tuple[str, str] | None:
     """Shorten an answer to so many characters of its text and its tool calls together, and note in it what was cut.
-    Returns the whole of it, which is nobody's yet; None where nothing had to be cut."""
+    Returns the whole of it as a text, and the MIME type of that; None where nothing had to be cut."""
     content, calls = answer["content"], answer["tool_calls"]
     sizes = await beside_if_large(_sizes, calls)
     if len(content) + sum(sizes) <= most_chars:
@@ -100,10 +100,10 @@ async def _cut(answer: dict[str, Any], most_chars: int) -> KeptAnswer | None:
     answer["content"] = _beginning(content, most_chars - sum(sizes[:shown]))
     answer["truncated"] = {"shown_chars": len(answer["content"]), "chars": len(content)}
     if shown == len(calls):
-        return KeptAnswer("", content)
+        return content, "text/plain"
     answer["truncated"] |= {"shown_tool_calls": shown, "tool_calls": len(calls)}
     whole = await beside_if_large(as_json, {"content": content, "tool_calls": calls})
-    return KeptAnswer("", whole, "application/json")
+    return whole, "application/json"
 
 
 def _sizes(calls: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -25,7 +25,7 @@ from konstruct_mcp.providers.embedded.server import EmbeddedServer
 from konstruct_mcp.providers.faults.classification import fault_of, fault_of_body, with_billing
 from konstruct_mcp.providers.faults.credentials import secrets_in_environment, secrets_in_request, secrets_of
 from konstruct_mcp.providers.litellm.answers.provider_answer import parse_answer
-from konstruct_mcp.providers.litellm.formats.draft import UnsupportedError
+from konstruct_mcp.providers.litellm.formats.draft import UnfitError
 from konstruct_mcp.providers.litellm.loader import EngineLoader
 from konstruct_mcp.providers.litellm.logins import Logins
 from konstruct_mcp.providers.litellm.ollama.answers import notes_of
@@ -74,7 +74,9 @@ class ProviderClient:
         self._facts = facts
         self._embedded = embedded
         self._by_id = _by_id(config)
-        self._forms = {id_: ModelProfile.of(deployment, entry(deployment)) for id_, deployment in self._by_id.items()}
+        self._profiles = {
+            id_: ModelProfile.of(deployment, entry(deployment)) for id_, deployment in self._by_id.items()
+        }
         self._logins = Logins(config.variables)
         same = set() if earlier is None else {id_ for id_, one in self._by_id.items() if earlier._has(one)}
         self._reasoning: ReasoningMemory = ReasoningMemory() if earlier is None else earlier._reasoning
@@ -194,7 +196,7 @@ class ProviderClient:
             noted = notes_of(response)
         except TimeoutError:
             fault = Fault(FaultKind.TIMEOUT, late, waited_s=attempt.limit_s, sent=call.give_up())
-        except UnsupportedError as error:
+        except UnfitError as error:
             return Tried(Fault(FaultKind.UNFIT, reason=f"it {error}", sent=False))
         except EmbeddedError as error:
             fault = Fault(FaultKind.UNREADY, error.message)
@@ -220,13 +222,13 @@ class ProviderClient:
         """The request as it goes out at first.
 
         Raises:
-            UnsupportedError: the deployment cannot be asked so that it means the same.
+            UnfitError: the deployment cannot be asked so that it means the same.
         """
 
         def prepared(refusal: str) -> PreparedRequest:
             return prepare(
                 deployment,
-                self._forms[deployment.id],
+                self._profiles[deployment.id],
                 request,
                 recalled,
                 None if grant is None else grant.max_tokens,

@@ -38,7 +38,7 @@ from konstruct_mcp.routing.outcomes import (
     TryResult,
 )
 from konstruct_mcp.routing.routes import Routes, order
-from konstruct_mcp.routing.walk_errors import Tries, Untried, failure
+from konstruct_mcp.routing.walk_errors import TryHistory, Untried, failure
 
 _SOON_S = 0.2  # a probe that is due within so long is waited for, by a call that has no other deployment left
 _ROUND_S = 0.25  # a call that waits for a probe looks so often whether another deployment is back meanwhile
@@ -112,7 +112,7 @@ class Walk:
         self._tell = tell
         self._ahead: list[_Stop] = [_Stop(self._group)]
         self._passed: list[_Stop] = []
-        self._tries = Tries()
+        self._tries = TryHistory()
         self._refused: list[Deployment] = []  # after these only a different one is asked
         self._window_needed = 0
         self.waiting_for = ""

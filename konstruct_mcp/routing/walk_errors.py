@@ -29,7 +29,7 @@ from konstruct_mcp.routing.outcomes import (
 
 
 @dataclass(slots=True)
-class Tries:
+class TryHistory:
     """What has been tried on a walk so far.
 
     Attributes:
@@ -73,7 +73,7 @@ class Untried:
     is_set_up: bool
 
 
-def failure(group: str, tries: Tries, untried: Sequence[Untried]) -> KonstructError:
+def failure(group: str, tries: TryHistory, untried: Sequence[Untried]) -> KonstructError:
     """The error of a walk that ended without an answer, from the group that was asked for."""
     faults = tries.faults
     if not faults:
@@ -112,7 +112,7 @@ def _nothing_to_ask(group: str, untried: Sequence[Untried]) -> KonstructError:
     return UnavailableError(f'nothing in "{group}" or its fallbacks can be called now: {reasons}; {advice}')
 
 
-def _refused_by_budget(tries: Tries) -> KonstructError:
+def _refused_by_budget(tries: TryHistory) -> KonstructError:
     """A budget refused: in its own words first, then what had failed for another reason."""
     unaffordable = [fault.reason for fault in tries.faults if fault.kind is FaultKind.BUDGET]
     unpriced = [fault.reason for fault in tries.faults if fault.kind is FaultKind.UNPRICED]
@@ -122,7 +122,7 @@ def _refused_by_budget(tries: Tries) -> KonstructError:
     return (BudgetExceededError if unaffordable else UnpricedError)(reasons, tries.attempts)
 
 
-def _not_taken(group: str, tries: Tries, untried: Sequence[Untried]) -> KonstructError:
+def _not_taken(group: str, tries: TryHistory, untried: Sequence[Untried]) -> KonstructError:
     """No deployment took the request."""
     refused = [
         f"{who} refused the request: {fault.reason or fault.detail}" if fault.sent else f"{who}: {fault}"
@@ -140,7 +140,7 @@ def _not_taken(group: str, tries: Tries, untried: Sequence[Untried]) -> Konstruc
     )
 
 
-def _tried(tries: Tries, untried: Sequence[Untried]) -> str:
+def _tried(tries: TryHistory, untried: Sequence[Untried]) -> str:
     """Each deployment that was tried, once, and why it failed; then those that were not tried."""
     errors_of: dict[str, list[str]] = {}
     for attempt in tries.attempts:

@@ -244,9 +244,9 @@ def test_check_calls_ready_only_what_a_call_would_ask(tmp_path: Path) -> None:
     ran = check(tmp_path, config, environ, ("boto3", "google.auth", "azure.identity"))
     assert ran.returncode == 1
     assert [line.split(maxsplit=2)[2] for line in ran.stdout.splitlines()[1:4]] == [
-        "needs boto3: in the clone, python3 -m uv sync --extra bedrock, or python3 -m pip install '.[bedrock]'",
-        "needs google-auth: in the clone, python3 -m uv sync --extra vertex, or python3 -m pip install '.[vertex]'",
-        "needs azure-identity: in the clone, python3 -m uv sync --extra azure, or python3 -m pip install '.[azure]'",
+        f"needs {package}: in the clone, python3 -m uv sync --inexact --extra {extra}, "
+        f"or python3 -m pip install '.[{extra}]'"
+        for package, extra in (("boto3", "bedrock"), ("google-auth", "vertex"), ("azure-identity", "azure"))
     ]
     config["model_list"] = [entry("a", {"model": "anthropc/x"})]
     assert check(tmp_path, config, {}).returncode == 1

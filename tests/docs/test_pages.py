@@ -100,3 +100,15 @@ def test_what_is_relied_on_of_litellm_is_where_the_page_says(row: list[str]) -> 
     tests = {file.name for folder in ("tests", "benchmarks") for file in (REPOSITORY / folder).rglob("*.py")}
     noticing = [name for name in code(row[2]) if name.endswith(".py")]
     assert {name.rpartition("/")[2] for name in noticing} <= tests
+
+
+def test_each_patch_of_litellm_names_tests_that_there_are() -> None:
+    tests = {file.name for folder in ("tests", "benchmarks") for file in (REPOSITORY / folder).rglob("*.py")}
+    named = {
+        name
+        for file in (REPOSITORY / "konstruct_mcp" / "providers" / "litellm").rglob("*.py")
+        for told in re.findall(r"Noticed by: ((?:[^.]|\.py)*)", file.read_text("utf-8"))
+        for name in re.findall(r"`([\w/]+\.py)`", told)
+    }
+    assert len(named) > 5
+    assert {name.rpartition("/")[2] for name in named} <= tests

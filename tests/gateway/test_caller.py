@@ -40,8 +40,13 @@ class TestACaller:
             Caller.verified(tenant)
 
     def test_that_a_token_has_verified_has_a_tenant(self) -> None:
-        with pytest.raises(InvalidArgumentError, match="is needed"):
+        with pytest.raises(InvalidArgumentError, match="a caller has one if, and only if"):
             Caller(None, "token")
+
+    def test_of_the_process_has_none_of_its_own(self) -> None:
+        """Else it would be on one account and be shown everybody's."""
+        with pytest.raises(InvalidArgumentError, match="a caller has one if, and only if"):
+            Caller("alice")
 
 
 class TestTheAccount:

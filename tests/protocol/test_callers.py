@@ -429,6 +429,39 @@ class Listener:
                 await self.take(notice)
 
 
+async def test_an_answer_that_cannot_be_encoded_comes_to_whoever_asked(world: World, era: str) -> None:
+    world.openai.script(Text("half \ud83d of it", tool_calls=[("c\udc00", "f", '{"a": "\ud800"}')]))
+    async with world.opened(max_result_chars=100_000) as konstruct, both(konstruct, era) as clients:
+        answer = await called(clients["alice"])
+    assert answer.structured_content is not None
+    assert answer.structured_content["content"] == "half \ufffd of it"
+    assert "half \ufffd of it" in text(answer)
+
+
+async def test_streams_of_notices_are_not_taken_from_another_tenant(world: World) -> None:
+    async with world.opened() as konstruct, both(konstruct, "2026") as clients, AsyncExitStack() as stack:
+        for _ in range(16):
+            await stack.enter_async_context(clients["alice"].listen(tools_list_changed=True))
+        with pytest.raises(MCPError, match="limit"):
+            await stack.enter_async_context(clients["alice"].listen(tools_list_changed=True))
+        await stack.enter_async_context(clients["bob"].listen(tools_list_changed=True))
+
+
+async def test_a_model_that_one_has_asked_for_by_a_wildcard_is_not_shown_to_another(world: World, era: str) -> None:
+    config = world.config()
+    config["model_list"] = [each for each in config["model_list"] if each["model_name"] == "alice-house/*"]
+    config["router_settings"] = {}
+    config["konstruct"] = {"ledger_url": world.database.url, "allow_unknown": True}
+    path = write(world.folder, config)
+    async with Konstruct.from_config(path, environ={}) as konstruct, both(konstruct, era) as clients:
+        assert not (await called(clients["alice"], model_group="alice-house/secret-model")).is_error
+        tools = (await clients["bob"].list_tools(cache_mode="bypass")).tools[0].model_dump_json()
+        refused = await called(clients["bob"])
+    assert "secret-model" not in tools
+    assert refused.is_error
+    assert text(refused).startswith("invalid_argument: model_group: is needed")
+
+
 @pytest.mark.parametrize("era", ["2026", "2025"])  # a stateless server has nowhere to send them to
 async def test_notices_of_a_change_come_to_both_and_say_nothing_of_either(world: World, era: str) -> None:
     listeners, until = {who: Listener() for who in WHO}, anyio.Event()

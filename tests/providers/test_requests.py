@@ -9,7 +9,7 @@ import pytest
 
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.core.requests import Request
-from konstruct_mcp.providers.litellm.formats.draft import UnsupportedError, merged
+from konstruct_mcp.providers.litellm.formats.draft import UnfitError, merged
 from konstruct_mcp.providers.litellm.prepared import PreparedRequest
 from konstruct_mcp.providers.litellm.profiles.profile import ModelProfile
 from konstruct_mcp.providers.litellm.reasoning.memory import Recalled
@@ -55,7 +55,7 @@ def test_a_budget_lowers_the_limit() -> None:
 
 @pytest.mark.parametrize("model", ["ollama/qwen3", "anthropic/claude-x"])
 def test_a_call_that_cannot_be_required_is_not_asked_for(model: str) -> None:
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(UnfitError):
         prepared(model, data={"supports_forced_tool_use": False}, tools=[TOOL], tool_choice="required")
 
 

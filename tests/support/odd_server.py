@@ -47,7 +47,7 @@ async def main() -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(release)
-        await serve_stdio(Server("peculiar", on_read_resource=read), anyio.sleep_forever, lambda: None)
+        await serve_stdio(Server("odd_server", on_read_resource=read), anyio.sleep_forever, lambda: None)
         tasks.cancel_scope.cancel()
 
 

@@ -569,42 +569,42 @@ def flood(first: int, last: int, *, refused: bool = False) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def peculiar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def odd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     script = Path(__file__).parents[1] / "support" / "odd_server.py"
     with ServerProcess(tmp_path_factory.mktemp("none"), command=[sys.executable, str(script)]) as server:
         server.initialize()
         yield server
 
 
-class TestPeculiarHandlers:
+class TestOddHandlers:
     """What no handler of the product does today, and none may do to a client tomorrow."""
 
-    def test_a_lone_surrogate_is_mended_in_an_answer_and_in_progress(self, peculiar: ServerProcess) -> None:
+    def test_a_lone_surrogate_is_mended_in_an_answer_and_in_progress(self, odd_server: ServerProcess) -> None:
         params = {"uri": "x:half", "_meta": {"progressToken": "p"}}
-        request = peculiar.send("resources/read", params)
-        progress = peculiar.line()
+        request = odd_server.send("resources/read", params)
+        progress = odd_server.line()
         assert progress["params"] == {"progressToken": "p", "progress": 1, "message": "half \ufffd"}
-        assert peculiar.answer(request)["result"]["contents"][0]["text"] == "half \ufffd"
+        assert odd_server.answer(request)["result"]["contents"][0]["text"] == "half \ufffd"
 
-    def test_an_answer_that_is_no_json_becomes_an_error(self, peculiar: ServerProcess) -> None:
-        answer = peculiar.answer(peculiar.send("resources/read", {"uri": "x:deep"}))
+    def test_an_answer_that_is_no_json_becomes_an_error(self, odd_server: ServerProcess) -> None:
+        answer = odd_server.answer(odd_server.send("resources/read", {"uri": "x:deep"}))
         assert answer["error"] == {"code": -32603, "message": "internal: the answer cannot be written as JSON"}
-        assert peculiar.ask("ping") == {}
+        assert odd_server.ask("ping") == {}
 
     def test_a_handler_that_has_much_to_say_waits_for_its_client_and_is_heard_in_order(
-        self, peculiar: ServerProcess
+        self, odd_server: ServerProcess
     ) -> None:
-        request = peculiar.send("resources/read", {"uri": "x:talk", "_meta": {"progressToken": "t"}})
-        wait_for(lambda: peculiar.errors.count(b"said") * 100_000 > UNSENT - 1_000_000)
+        request = odd_server.send("resources/read", {"uri": "x:talk", "_meta": {"progressToken": "t"}})
+        wait_for(lambda: odd_server.errors.count(b"said") * 100_000 > UNSENT - 1_000_000)
         blank = b"\n" * 500_000
-        taken = peculiar.pour(blank, patience_s=0.3)
+        taken = odd_server.pour(blank, patience_s=0.3)
         assert taken < len(blank)  # no more is read, and so:
-        assert peculiar.errors.count(b"said") < 650
-        assert [peculiar.line()["params"]["progress"] for _ in range(1000)] == list(range(1, 1001))
-        assert peculiar.line()["id"] == request
-        peculiar.pour(blank[taken:])
+        assert odd_server.errors.count(b"said") < 650
+        assert [odd_server.line()["params"]["progress"] for _ in range(1000)] == list(range(1, 1001))
+        assert odd_server.line()["id"] == request
+        odd_server.pour(blank[taken:])
 
-    def test_no_more_is_read_while_a_hundred_requests_are_under_way(self, peculiar: ServerProcess) -> None:
+    def test_no_more_is_read_while_a_hundred_requests_are_under_way(self, odd_server: ServerProcess) -> None:
         padding = {"_meta": {"padding": "x" * CHUNK}}
         requests = [
             json.dumps({"jsonrpc": "2.0", "id": n, "method": "resources/read", "params": {"uri": "x:slow", **padding}})
@@ -615,13 +615,13 @@ class TestPeculiarHandlers:
 
         def pour() -> bool:
             nonlocal taken
-            taken += peculiar.pour(lines[taken:], patience_s=0.2)
-            return peculiar.errors.count(b"asked") >= 100
+            taken += odd_server.pour(lines[taken:], patience_s=0.2)
+            return odd_server.errors.count(b"asked") >= 100
 
         wait_for(pour)
         pour()
-        assert peculiar.errors.count(b"asked") < 105  # those that were on their way from the line to the handler
+        assert odd_server.errors.count(b"asked") < 105  # those that were on their way from the line to the handler
         assert taken < 110 * CHUNK
-        peculiar.process.send_signal(signal.SIGUSR1)
-        assert peculiar.pour(lines[taken:]) == len(lines) - taken
-        assert all("result" in peculiar.answer(n) for n in range(150))
+        odd_server.process.send_signal(signal.SIGUSR1)
+        assert odd_server.pour(lines[taken:]) == len(lines) - taken
+        assert all("result" in odd_server.answer(n) for n in range(150))

@@ -4,7 +4,7 @@ A request, in the order in which a call reads them:
 profiles/                                    settled once for a deployment: its API, its limits, how it thinks
 requests, formats/, prepared                 what LiteLLM is called with for one deployment
 try_parameters, outgoing, provider_call      one try: its parameters, the request as it goes out, its HTTP exchange
-transport, pools, logins, intake             how a provider is reached, and how much is read of it
+transport, pools, logins, response_limits    how a provider is reached, and how much is read of it
 responses, answers/, reasoning/, notes       what comes back
 
 LiteLLM itself:

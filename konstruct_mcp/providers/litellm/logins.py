@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from konstruct_mcp.config.cloud_credentials import wants_login, wants_token
 from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.providers.litellm.patches.responses import bound_token_responses
+from konstruct_mcp.providers.litellm.patches.response_bounds import bound_token_responses
 from konstruct_mcp.providers.litellm.provider_call import CallSettings, call_settings
 from konstruct_mcp.routing.outcomes import Fault, FaultKind
 

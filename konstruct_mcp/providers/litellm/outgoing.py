@@ -45,7 +45,7 @@ class OutgoingRequest:
             forget: drops the reasoning that is kept for this conversation.
 
         Raises:
-            UnsupportedError: the deployment cannot be asked so that the request means the same.
+            UnfitError: the deployment cannot be asked so that the request means the same.
         """
         self.deployment, self.request = deployment, request
         self._prepare, self._refusals, self._forget = prepare, refusals, forget

@@ -14,7 +14,7 @@ from typing import Any
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.core.messages import NamedTool
 from konstruct_mcp.core.requests import Request
-from konstruct_mcp.providers.litellm.formats.draft import Draft, UnsupportedError, merged
+from konstruct_mcp.providers.litellm.formats.draft import Draft, UnfitError, merged
 from konstruct_mcp.providers.litellm.formats.messages import messages_for, notes_on_messages
 from konstruct_mcp.providers.litellm.formats.sampling import PENALTIES, add_sampling
 from konstruct_mcp.providers.litellm.formats.structured_output import add_response_format
@@ -50,7 +50,7 @@ def prepare(
         speaks_openais: whether LiteLLM asks this provider in OpenAI's format.
 
     Raises:
-        UnsupportedError: the deployment cannot be asked so that the request means the same.
+        UnfitError: the deployment cannot be asked so that the request means the same.
     """
     lost = notes_on_messages(request.messages, profile)
     draft = Draft(
@@ -106,7 +106,7 @@ def _for_ollama(draft: Draft, lost: tuple[str, ...]) -> PreparedRequest:
     """The request in Ollama's own format, where the whole body is ours."""
     choice = draft.request.tool_choice
     if choice == "required" or isinstance(choice, NamedTool):
-        raise UnsupportedError("cannot be made to call a tool")
+        raise UnfitError("cannot be made to call a tool")
     wanted = {"tools", "tool_choice", "response_format", "temperature"}
     in_openais = draft.request.model_dump(include=wanted, exclude_none=True, by_alias=True)
     made = ollama.prepare(draft.deployment, draft.profile.settings, draft.messages, in_openais, draft.limit)

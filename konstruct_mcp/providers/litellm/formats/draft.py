@@ -12,7 +12,7 @@ from konstruct_mcp.providers.litellm.notes import not_taken
 from konstruct_mcp.providers.litellm.profiles.profile import ModelProfile
 
 
-class UnsupportedError(Exception):
+class UnfitError(Exception):
     """A deployment cannot do what the request means; the text ends the sentence that its name begins."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from konstruct_mcp.core.messages import NamedTool, Tool
-from konstruct_mcp.providers.litellm.formats.draft import Draft, UnsupportedError
+from konstruct_mcp.providers.litellm.formats.draft import Draft, UnfitError
 from konstruct_mcp.providers.litellm.formats.json_schemas import has_refs, object_schema, property_names, without_titles
 
 # LiteLLM takes a tool's parameters of these names for keywords of a schema, or for its own, and leaves them out.
@@ -26,7 +26,7 @@ def add_tools(draft: Draft) -> None:
     """Add the tools and the choice among them.
 
     Raises:
-        UnsupportedError: a tool must be called, and the model cannot be made to call one.
+        UnfitError: a tool must be called, and the model cannot be made to call one.
     """
     profile, request, options = draft.profile, draft.request, draft.options
     choice = request.tool_choice
@@ -113,7 +113,7 @@ def _make_way_for_forced_call(draft: Draft) -> None:
     if not profile.takes_tool_choice or (
         profile.is_claude and (not profile.can_be_forced_to_call or profile.thinks_always)
     ):
-        raise UnsupportedError("cannot be made to call a tool")
+        raise UnfitError("cannot be made to call a tool")
     if profile.is_claude and draft.thinks:
         if profile.thinking.claude is not None:
             draft.notes.append(f"thinking was left out: {profile.name} cannot think where a tool must be called")

@@ -85,9 +85,10 @@ def prepare(
     if (think := _think(settings, body["model"])) is not None:
         body["think"] = think
         places["thinking" if settings.get("reasoning_effort") is None else "reasoning_effort"] = ("think",)
-    for key in _OUTSIDE_OPTIONS & settings.keys():
-        body[key] = _number(settings[key]) if key == "keep_alive" else settings[key]
-        places[key] = (key,)
+    for key, value in settings.items():
+        if key in _OUTSIDE_OPTIONS:
+            body[key] = _number(value) if key == "keep_alive" else value
+            places[key] = (key,)
     options = _options(deployment, settings, asked.get("temperature"), limit)
     if limit is not None:
         places["max_tokens"] = ("options", "num_predict")

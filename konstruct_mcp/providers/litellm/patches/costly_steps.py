@@ -111,7 +111,7 @@ def skip_openais_client() -> None:
 
     Wraps: `litellm.main.get_secret_bool`, which is asked for the setting.
     Noticed by: `test_start.py`, nothing heavy; `test_complete.py`, `TestEachProvider`; `test_fault_matrix.py`, of which
-    one wire goes either way.
+    one format goes either way.
     """
     import litellm
     from litellm import main

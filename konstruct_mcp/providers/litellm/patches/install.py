@@ -5,23 +5,30 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from konstruct_mcp.providers.litellm.patches import bodies, clients, costly_steps, logins, requests_sent, responses
+from konstruct_mcp.providers.litellm.patches import (
+    clients,
+    costly_steps,
+    logins,
+    request_bodies,
+    requests_sent,
+    response_bounds,
+)
 
 # In this order: `requests_sent` wraps the same methods of httpx as `responses`, around it.
 PATCHES = (
-    responses.bound_responses,
-    responses.bound_google_tokens,
+    response_bounds.bound_responses,
+    response_bounds.bound_google_tokens,
     requests_sent.note_requests,
     clients.send_once,
     clients.keep_token_clients_to_the_address,
     clients.separate_clients,
     requests_sent.read_no_netrc,
-    bodies.shape_bodies,
-    bodies.write_gemini_calls_in_linear_time,
-    bodies.send_no_settings,
-    bodies.write_text_unescaped,
-    bodies.inline_references_once,
-    bodies.translate_responses_requests,
+    request_bodies.shape_bodies,
+    request_bodies.write_gemini_calls_in_linear_time,
+    request_bodies.send_no_settings,
+    request_bodies.write_text_unescaped,
+    request_bodies.inline_references_once,
+    request_bodies.translate_responses_requests,
     costly_steps.skip_logging,
     costly_steps.skip_tracebacks,
     costly_steps.load_no_token_table,

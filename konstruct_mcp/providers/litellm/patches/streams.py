@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from konstruct_mcp.core.fairness import Step, turn
-from konstruct_mcp.providers.litellm.intake import Intake
+from konstruct_mcp.providers.litellm.response_limits import Intake
 
 _PIECES_AT_ONCE = 64  # of a response that are taken in before other calls have their turn
 

@@ -1,1 +1,6 @@
-"""A model's reasoning: what of its text is no part of the answer, and what a provider wants to get back."""
+"""A model's reasoning.
+
+text       reasoning that a server has left in the text of an answer, which is no part of it
+memory     the reasoning behind tool calls, kept until the calls come back as history
+history    putting it back into a conversation
+"""

@@ -1,7 +1,7 @@
 """Limits what is taken in of an HTTP response, so that none can freeze the process or fill its memory.
 
 - A response is read in steps of milliseconds, whatever is in it; a compressed one is unpacked a piece at a time.
-- The parts of its JSON outside strings are counted, since the time that LiteLLM and `bodies` take grows with them.
+- The parts of its JSON outside strings are counted, since the time that LiteLLM and `answers` take grows with them.
 - More than the limits is no answer, and a fault of that deployment. Of an error, no more is kept than is read.
 - A small response passes as it is.
 

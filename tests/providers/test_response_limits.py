@@ -26,7 +26,7 @@ from support.providers import Answer, Changed, Endless, Provider, Raw, Received,
 
 from konstruct_mcp.core.errors import InternalError
 from konstruct_mcp.core.results import Completion
-from konstruct_mcp.providers.litellm.intake import Intake
+from konstruct_mcp.providers.litellm.response_limits import Intake
 
 pytestmark = pytest.mark.many_cases
 

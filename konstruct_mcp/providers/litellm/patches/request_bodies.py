@@ -18,14 +18,14 @@ _NOT_IN_BODY = frozenset(("extra_headers", "max_retries", "token", "watsonx_toke
 
 
 def shape_bodies() -> None:
-    """Pass the bodies that LiteLLM makes for Anthropic, Bedrock and Gemini through `Prepared.shape`.
+    """Pass the bodies that LiteLLM makes for Anthropic, Bedrock and Gemini through `PreparedRequest.shape`.
 
     LiteLLM decides by a model's name what goes into them. For OpenAI's format it passes on an `extra_body`.
 
     Wraps: `transform_request` of `AnthropicConfig`, `VertexAIAnthropicConfig` and `AmazonAnthropicClaudeConfig` (the
     last two take out again what they do not know), `AmazonConverseConfig._transform_request_helper`,
     `vertex_ai.gemini.transformation._transform_request_body` and its `get_supports_system_message`.
-    Noticed by: `test_forms.py`, `test_wire_table.py`.
+    Noticed by: `test_structured_output.py`, `test_tools.py`, `test_wire_table.py`.
     """
     from litellm import AmazonConverseConfig
     from litellm.llms.anthropic.chat.transformation import AnthropicConfig

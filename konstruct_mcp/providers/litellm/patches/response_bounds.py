@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from konstruct_mcp.providers.litellm.intake import ENCODINGS, Intake
 from konstruct_mcp.providers.litellm.pools import Connections
 from konstruct_mcp.providers.litellm.provider_call import call_settings, provider_call
+from konstruct_mcp.providers.litellm.response_limits import ENCODINGS, Intake
 
 _MAX_TOKEN_RESPONSE_BYTES = 2**20  # of what a token comes in, which is a few thousand
 
@@ -21,7 +21,7 @@ def bound_responses() -> None:
     followed, and no more connections are opened at once than the process may have files.
 
     Wraps: `httpx.Client.send`, `httpx.AsyncClient.send`.
-    Noticed by: `test_intake.py`.
+    Noticed by: `test_response_limits.py`.
     """
     import httpx
 
@@ -102,7 +102,7 @@ def bound_google_tokens() -> None:
     Only then, since nobody else here needs `requests`, which it uses.
 
     Wraps: `VertexBase.refresh_auth`.
-    Noticed by: `test_intake.py`.
+    Noticed by: `test_response_limits.py`.
     """
     from litellm.llms.vertex_ai.vertex_llm_base import VertexBase
 
@@ -122,7 +122,7 @@ def bound_token_responses() -> None:
     """Bound what the libraries of Google and Microsoft read, which fetch tokens with `requests`.
 
     Wraps: `requests.adapters.HTTPAdapter.send`, through which each response comes, redirects included.
-    Noticed by: `test_intake.py`.
+    Noticed by: `test_response_limits.py`.
     """
     from requests.adapters import HTTPAdapter
 
