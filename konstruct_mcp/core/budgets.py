@@ -7,7 +7,8 @@ rounded down and what a call can cost is rounded up, so that rounding never adds
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any, Literal
@@ -47,6 +48,10 @@ class BudgetState:
         """`$5 per day for quality`."""
         window = "in total" if self.per == "total" else f"per {self.per}"
         return f"{dollars(self.limit_nusd)} {window}" + (f" for {', '.join(self.groups)}" if self.groups else "")
+
+    def shown(self, groups: Collection[str]) -> BudgetState:
+        """The same for whoever may know of these groups alone. What is spent on the others counts all the same."""
+        return replace(self, groups=tuple(group for group in self.groups if group in groups))
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -97,7 +97,9 @@ class HealthChange:
     - when the deployment has answered. The end of a cooldown is no event: only an answer shows that it is back.
 
     Attributes:
-        deployment: its id in the config. Other entries of the config with the same parameters share its health.
+        deployment: its id in the config.
+        entries: the ids of all entries of the config that have its parameters and so share its health, its own
+            included. A gauge of one value for each deployment has to set all of them.
         group: the model group that it belongs to.
         state: `cooling_down` or `ready`.
         reason: the last fault, such as "server error (HTTP 500)".
@@ -106,6 +108,7 @@ class HealthChange:
     """
 
     deployment: str
+    entries: tuple[str, ...]
     group: str
     state: DeploymentState
     reason: str

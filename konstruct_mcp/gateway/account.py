@@ -54,9 +54,11 @@ async def open_account(
             emit(Refused(tenant.id, None if account.outcome == UnknownGroupError.code else group, account.outcome))
         else:
             call = account.closed()
-            emit(call_closed(call))
             with anyio.CancelScope(shield=True):
-                await ledger.record(call, within_s=deadline - time.monotonic())
+                try:
+                    await ledger.record(call, within_s=deadline - time.monotonic())
+                finally:
+                    emit(call_closed(call))  # behind the row, which no hook may keep from being written
                 await turn(Step.ANSWER)
 
 

@@ -59,8 +59,12 @@ class Shared:
     emit: Callable[[Event], None]
 
 
-async def read_request(arguments: Mapping[str, Any], config: Config | None) -> Request:
-    """The request that arguments ask for; large ones are read beside the event loop.
+async def read_request(arguments: Mapping[str, Any], config: Config | None, readers: Admission, tenant: str) -> Request:
+    """The request that arguments ask for. Large ones are read beside the event loop, one after another.
+
+    Args:
+        readers: whose turn it is to have large ones read.
+        tenant: who asks: large arguments of one tenant wait for no more than one of each other's.
 
     Raises:
         InvalidArgumentError: naming each that is missing, unknown or ill-typed, or what there is too much of.
@@ -72,7 +76,8 @@ async def read_request(arguments: Mapping[str, Any], config: Config | None) -> R
     asked_s = arguments.get("timeout_s")
     patience_s = asked_s if is_timeout(asked_s) else None if config is None else config.timeout_s
     with anyio.move_on_after(patience_s):
-        return await in_thread(_parsed, arguments, limits)
+        async with readers.turn(0, tenant):
+            return await in_thread(_parsed, arguments, limits)
     raise DeadlineError(f"no answer within {patience_s:g} s, waiting for the arguments to be read; ask for less")
 
 
@@ -287,7 +292,7 @@ class Tries:
         await turn(Step.ASK)
         if isinstance(granted, Grant):
             return granted
-        tightest = min(granted, key=lambda state: state.left_nusd)
+        tightest = min(granted, key=lambda state: state.left_nusd).shown(account.tenant.groups)
         detail = f"{tightest.name}: {dollars(tightest.left_nusd)} left"
         reason = budget_refusal(deployment, quote, tightest, min_tokens)
         return Fault(FaultKind.BUDGET, detail, reason, sent=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 
@@ -22,6 +24,10 @@ class Hooks:
     """
 
     def __init__(self, hooks: Sequence[Hook] = ()) -> None:
+        """Raises TypeError for a coroutine function, which would be called and never awaited."""
+        for hook in hooks:
+            if inspect.iscoroutinefunction(hook):
+                raise TypeError(f"the hook {hook!r} is a coroutine function; a hook is called and not awaited")
         self._hooks = tuple(hooks)
         self._failed: set[int] = set()  # positions
 
@@ -29,7 +35,7 @@ class Hooks:
         for position, hook in enumerate(self._hooks):
             try:
                 hook(event)
-            except Exception:
+            except (Exception, asyncio.CancelledError):  # the second as a hook's own: of a future that it asks, say
                 if position not in self._failed:
                     self._failed.add(position)
                     _log.exception("the hook %r failed; its later failures are not logged", hook)

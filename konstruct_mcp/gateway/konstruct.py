@@ -82,6 +82,7 @@ class Konstruct:
         """
         self._ledger = ledger
         self._admission: Admission | None = None
+        self._readers = Admission(1)  # of large arguments, which are read one after another
         self._hooks = Hooks(hooks)
         self._entered = False
         self._begun = anyio.Event()  # set once there is a config that can be used
@@ -342,14 +343,16 @@ class Konstruct:
         """What is asked for by arguments that have come as they are.
 
         Args:
-            caller: who asks, for the hooks.
+            caller: who asks; the process if None.
 
         Raises:
             InvalidArgumentError: naming each that is missing, unknown or ill-typed, or what there is too much of.
         """
         generation = self._generations.current
         try:
-            return await read_request(arguments, None if generation is None else generation.config)
+            config = None if generation is None else generation.config
+            tenant = "" if caller is None or caller.tenant is None else caller.tenant
+            return await read_request(arguments, config, self._readers, tenant)
         except KonstructError as error:
             self._hooks(Refused(None if caller is None else caller.tenant, None, error.code))
             raise

@@ -106,7 +106,7 @@ async def usage(
     lines = await ledger.lines(tenant=tenant_id, group=group, since=since, until=until)
     if group is not None and not lines:  # a group that the config names no more may still have lines
         group_of(config, group, caller.account(config) if caller is not None and caller.is_verified else None)
-    states = await _states(config, ledger, tenant_id)
+    states = await _states(config, ledger, tenant_id, caller)
     return UsageReport(tenant_id, since, until, tuple(lines), tuple(states))
 
 
@@ -114,16 +114,22 @@ async def budgets(config: Config, ledger: Ledger, caller: Caller | None, tenant_
     """Each budget and what is left of it: see `Konstruct.budgets`."""
     tenant_id = _readable(config, tenant_id, caller)
     await ledger.opened()
-    return await _states(config, ledger, tenant_id)
+    return await _states(config, ledger, tenant_id, caller)
 
 
-async def _states(config: Config, ledger: Ledger, tenant_id: str | None) -> list[BudgetState]:
+async def _states(config: Config, ledger: Ledger, tenant_id: str | None, caller: Caller | None) -> list[BudgetState]:
     if tenant_id is not None:
         names = [tenant_id]
     else:
         default = [config.default_tenant] if config.allow_unknown else []
         names = list(dict.fromkeys([*config.tenants, *default, *(await ledger.tenants())]))
-    return await ledger.states([(name, budget) for name in names for budget in _budgets_of(config, name)])
+    states = await ledger.states([(name, budget) for name in names for budget in _budgets_of(config, name)])
+    if caller is None or caller.only(config) is None:
+        return states
+    known = caller.shown(config).groups
+    shown = [state.shown(known) for state in states]
+    # One on groups of others alone is nothing to this reader; without them it would look like one on every group.
+    return [one for state, one in zip(states, shown, strict=True) if one.groups or not state.groups]
 
 
 def _budgets_of(config: Config, name: str) -> tuple[Budget, ...]:

@@ -58,6 +58,9 @@ def verified_callers(tenant_of: Callable[[AccessToken], str | None]) -> CallerOf
 
                 verified_callers(lambda token: (token.claims or {}).get("tenant"))
 
+    The SDK binds a session to its token's client, issuer and subject. Give each tenant's tokens a subject of its own,
+    or serve without sessions: otherwise whoever learns a session's id can cancel its calls and end it.
+
     The function that is returned raises UnknownTenantError for a request without a token, and for a token that stands
     for no tenant: nobody is taken for the process.
     """

@@ -52,7 +52,7 @@ class Tools:
                     return await self._complete(arguments, caller, ctx)
                 case "list_groups":
                     if arguments:
-                        raise InvalidArgumentError(f"{min(arguments)}: unknown field; list_groups takes none")
+                        raise InvalidArgumentError(f"{cut(min(arguments))}: unknown field; list_groups takes none")
                     return await beside_if_large(result, groups_document(self._konstruct, caller))
         except KonstructError as error:
             return error_result(error)

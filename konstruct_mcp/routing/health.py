@@ -220,7 +220,11 @@ class Health:
         retry_after_s: float | None,
         tenant: str | None,
     ) -> None:
-        self._on_change(HealthChange(deployment.id, deployment.group, state, record.last_fault, retry_after_s, tenant))
+        key = self._keys[deployment.id]
+        entries = tuple(id_ for id_, its_key in self._keys.items() if its_key == key)
+        self._on_change(
+            HealthChange(deployment.id, entries, deployment.group, state, record.last_fault, retry_after_s, tenant)
+        )
 
     def _may_report(self, record: HealthRecord) -> bool:
         """Whether the log may have another line about it now."""

@@ -173,3 +173,20 @@ def test_events_are_frozen_and_hooks_are_called_in_their_order() -> None:
     assert told == ["first", "second"]
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.code = "x"  # type: ignore[misc]  # that it is refused is the point
+
+
+async def test_a_hook_keeps_no_row_from_the_ledger_and_breaks_off_no_call(world: World) -> None:
+    def cancels(_: Event) -> None:
+        raise asyncio.CancelledError  # as a future does that has been cancelled, when it is asked for its result
+
+    async with world.opened(cancels) as konstruct:
+        assert (await konstruct.complete(HELLO, model_group="paid", tenant_id="acme")).content
+    assert [row["outcome"] for row in sqlite(world.folder).rows()] == ["ok"]
+    assert [type(event) for event in world.events] == [TryEnded, CallClosed]
+
+
+def test_a_coroutine_function_is_no_hook() -> None:
+    async def hook(_: Event) -> None: ...
+
+    with pytest.raises(TypeError, match="is a coroutine function"):
+        Hooks([hook])  # type: ignore[list-item]  # which is what is refused

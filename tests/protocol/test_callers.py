@@ -497,6 +497,29 @@ async def test_notices_of_a_change_come_to_both_and_say_nothing_of_either(world:
     assert all(says_nothing_of(who, said) for who in WHO)
 
 
+async def test_a_budget_on_groups_names_no_group_of_others(world: World, era: str) -> None:
+    config = world.config(budgets=[{"usd": 0.000001, "per": "month", "groups": ["alice-group", "bob-group", "shared"]}])
+    for tenant in config["konstruct"]["tenants"].values():
+        del tenant["budgets"]
+    async with (
+        Konstruct.from_config(write(world.folder, config), environ={}) as konstruct,
+        both(konstruct, era) as clients,
+    ):
+        for who, client in clients.items():
+            refused = text(await called(client, model_group=f"{who}-group", max_tokens=100))
+            usage = await read(client, "konstruct://usage")
+            assert refused.startswith("budget_exceeded"), refused
+            assert f"{who}-group" in refused
+            assert says_nothing_of(OTHER[who], refused + usage)
+
+
+async def test_an_argument_that_there_is_not_is_quoted_in_part(world: World, era: str) -> None:
+    async with world.opened() as konstruct, both(konstruct, era) as clients:
+        refused = text(await clients["alice"].call_tool("list_groups", {"x\ud800" * 3000: 1}))
+    assert refused.startswith("invalid_argument: x")
+    assert len(refused) < 300
+
+
 class TestWhoIsNoTenant:
     async def test_is_refused_everything(self, world: World, era: str) -> None:
         async with (

@@ -22,6 +22,9 @@ DOWN = Fault(FaultKind.CONNECTION, "refused", sent=False)
 MAYBE_OWN = Fault(FaultKind.SERVER_ERROR, "HTTP 500")
 
 
+ENTRIES = ("a/1", "b/1")  # which have the same parameters, and so the same health
+
+
 class World:
     def __init__(self, store: MemoryHealthStore | None = None, deployments: Sequence[Deployment] = (ONE, TWIN)) -> None:
         self.now = 1000.0
@@ -45,10 +48,10 @@ def test_a_change_is_told_once_and_so_is_its_end() -> None:
     world.fail(DOWN, times=5)
     world.now += 31
     world.fail(DOWN)
-    assert world.changes == [HealthChange("a/1", "a", "cooling_down", "connection failed (refused)", 30, None)]
+    assert world.changes == [HealthChange("a/1", ENTRIES, "a", "cooling_down", "connection failed (refused)", 30, None)]
     world.health.answered(TWIN)  # which is the same model with the same parameters
     world.health.answered(ONE)
-    assert world.changes[1:] == [HealthChange("b/1", "b", "ready", "connection failed (refused)", None, None)]
+    assert world.changes[1:] == [HealthChange("b/1", ENTRIES, "b", "ready", "connection failed (refused)", None, None)]
 
 
 def test_what_held_for_one_tenant_is_told_again_when_it_holds_for_all() -> None:
