@@ -25,7 +25,7 @@ from konstruct_mcp.core.results import Attempt, Completion, Usage
 from konstruct_mcp.core.spending import Call, Charge
 from konstruct_mcp.gateway.events import call_closed
 from konstruct_mcp.ledger.ledger import Ledger
-from konstruct_mcp.providers.litellm.responses import Reply, Tried
+from konstruct_mcp.providers.tried import Reply, Tried
 from konstruct_mcp.routing.outcomes import Fault
 from konstruct_mcp.routing.walk import Try
 

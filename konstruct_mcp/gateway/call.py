@@ -36,8 +36,7 @@ from konstruct_mcp.gateway.caller import Caller, group_of
 from konstruct_mcp.gateway.events import try_ended
 from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.ledger.ledger import Ledger
-from konstruct_mcp.providers.litellm.reasoning.memory import Recalled
-from konstruct_mcp.providers.litellm.responses import Tried
+from konstruct_mcp.providers.tried import Recalled, Tried
 from konstruct_mcp.routing.facts import needs_of
 from konstruct_mcp.routing.outcomes import Answer, Fault, FaultKind, TryResult
 from konstruct_mcp.routing.walk import Hold, Try, Walk

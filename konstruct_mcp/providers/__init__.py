@@ -1,6 +1,6 @@
 """How a deployment is asked, what its failures mean, what a call can cost and has cost.
 
-client                                the one way to ask: `ProviderClient`
+client, tried                         the one way to ask, `ProviderClient`, and what comes of it
 litellm/                              the only package that imports LiteLLM
 embedded/                             the embedded model's process
 faults/, refused_parameters           what a failure means, and what a deployment has refused

@@ -35,11 +35,12 @@ from konstruct_mcp.providers.litellm.prepared import PreparedRequest
 from konstruct_mcp.providers.litellm.profiles.limits import output_limit
 from konstruct_mcp.providers.litellm.profiles.profile import ModelProfile
 from konstruct_mcp.providers.litellm.provider_call import ProviderCall
-from konstruct_mcp.providers.litellm.reasoning.memory import ReasoningMemory, Recalled
+from konstruct_mcp.providers.litellm.reasoning.memory import ReasoningMemory
 from konstruct_mcp.providers.litellm.requests import prepare
-from konstruct_mcp.providers.litellm.responses import Tried, read
+from konstruct_mcp.providers.litellm.responses import read
 from konstruct_mcp.providers.quotes import longest_answer, quote
 from konstruct_mcp.providers.refused_parameters import Refusals
+from konstruct_mcp.providers.tried import Recalled, Tried
 from konstruct_mcp.routing.facts import Facts
 from konstruct_mcp.routing.outcomes import Fault, FaultKind
 from konstruct_mcp.routing.walk import Try

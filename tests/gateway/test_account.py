@@ -12,7 +12,7 @@ from konstruct_mcp.core.money import NUSD
 from konstruct_mcp.core.results import Usage
 from konstruct_mcp.gateway.account import Account
 from konstruct_mcp.gateway.budget_refusals import budget_refusal
-from konstruct_mcp.providers.litellm.responses import Reply, Tried
+from konstruct_mcp.providers.tried import Reply, Tried
 from konstruct_mcp.routing.outcomes import Answer, Fault, FaultKind
 from konstruct_mcp.routing.walk import Try
 

@@ -9,8 +9,9 @@ import pytest
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.providers.litellm.reasoning.history import give_back, misses_reasoning
-from konstruct_mcp.providers.litellm.reasoning.memory import ReasoningMemory, Recalled
+from konstruct_mcp.providers.litellm.reasoning.memory import ReasoningMemory
 from konstruct_mcp.providers.litellm.reasoning.text import without_reasoning
+from konstruct_mcp.providers.tried import Recalled
 
 CALL = {"id": "call_0", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 TURN = {"role": "assistant", "content": None, "tool_calls": [CALL]}

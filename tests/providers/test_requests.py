@@ -12,11 +12,11 @@ from konstruct_mcp.core.requests import Request
 from konstruct_mcp.providers.litellm.formats.draft import UnfitError, merged
 from konstruct_mcp.providers.litellm.prepared import PreparedRequest
 from konstruct_mcp.providers.litellm.profiles.profile import ModelProfile
-from konstruct_mcp.providers.litellm.reasoning.memory import Recalled
 from konstruct_mcp.providers.litellm.requests import prepare
 from konstruct_mcp.providers.litellm.router_entries import litellm_params
 from konstruct_mcp.providers.litellm.try_parameters import TryParameters
 from konstruct_mcp.providers.refused_parameters import Refusals, named_in
+from konstruct_mcp.providers.tried import Recalled
 
 HELLO = [{"role": "user", "content": "Hello"}]
 TOOL = {"type": "function", "function": {"name": "look-up", "parameters": {"type": "object", "properties": {}}}}

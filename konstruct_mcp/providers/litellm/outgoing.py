@@ -14,9 +14,9 @@ from konstruct_mcp.providers.litellm.formats.structured_output import JSON_TOOL
 from konstruct_mcp.providers.litellm.prepared import PreparedRequest
 from konstruct_mcp.providers.litellm.provider_call import ProviderCall
 from konstruct_mcp.providers.litellm.reasoning.history import misses_reasoning
-from konstruct_mcp.providers.litellm.responses import Reply, Tried
 from konstruct_mcp.providers.litellm.try_parameters import TryParameters
 from konstruct_mcp.providers.refused_parameters import Refusals
+from konstruct_mcp.providers.tried import Reply, Tried
 
 
 class OutgoingRequest:

@@ -25,7 +25,7 @@ from konstruct_mcp.providers.litellm.prepared import PreparedRequest
 from konstruct_mcp.providers.litellm.profiles.limits import output_limit
 from konstruct_mcp.providers.litellm.profiles.profile import ModelProfile
 from konstruct_mcp.providers.litellm.reasoning.history import give_back
-from konstruct_mcp.providers.litellm.reasoning.memory import Recalled
+from konstruct_mcp.providers.tried import Recalled
 
 # Parameters of OpenAI's that LiteLLM 1.82.5 accepts and does not send.
 _LOST_BY_LITELLM = ("verbosity", "store", "prompt_cache_key")

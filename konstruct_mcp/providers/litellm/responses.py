@@ -10,7 +10,7 @@ import json
 import math
 import uuid
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from konstruct_mcp.config.model import Deployment
@@ -23,41 +23,9 @@ from konstruct_mcp.providers.litellm.answers.usage import MOST_USD, tier_of_goog
 from konstruct_mcp.providers.litellm.notes import miscounted
 from konstruct_mcp.providers.litellm.reasoning.memory import SIGNATURE
 from konstruct_mcp.providers.litellm.reasoning.text import without_reasoning
+from konstruct_mcp.providers.tried import Reply, Tried
 from konstruct_mcp.routing.facts import Facts
 from konstruct_mcp.routing.outcomes import Answer, Fault, FaultKind
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The answer in a provider's response.
-
-    Attributes:
-        reasoning: what the provider wants to get back beside the calls, by the name of the message's field.
-    """
-
-    content: str
-    tool_calls: tuple[ToolCall, ...]
-    finish_reason: FinishReason
-    reasoning: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """How one try went.
-
-    Attributes:
-        outcome: for routing.
-        reply: the answer; None where the outcome is a fault.
-        usage: the tokens that the provider counted; None where it counted none. An unusable answer can have some.
-        cost_usd: what they cost; None means unknown.
-        notes: what of the request was left out or done in another way, one line each.
-    """
-
-    outcome: Answer | Fault
-    reply: Reply | None = None
-    usage: Usage | None = None
-    cost_usd: float | None = None
-    notes: tuple[str, ...] = ()
 
 
 def read(

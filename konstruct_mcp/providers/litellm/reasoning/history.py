@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.providers.litellm.reasoning.memory import SIGNATURE, Recalled
+from konstruct_mcp.providers.litellm.reasoning.memory import SIGNATURE
+from konstruct_mcp.providers.tried import Recalled
 
 # Models that refuse a turn with calls and without `reasoning_content`, even where they have not reasoned; Kimi refuses
 # an empty one too.

@@ -16,13 +16,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.core.messages import Message, ToolCall
 from konstruct_mcp.core.shares import Shares
+from konstruct_mcp.providers.tried import Recalled
 
 SIGNATURE = "__thought__"  # LiteLLM puts Gemini's signature behind this into the id of a call
 _KEPT_S, _MOST_CHARS, _MOST_CHARS_OF_ONE = 3600.0, 32_000_000, 2_000_000
@@ -70,24 +70,6 @@ class ReasoningMemory:
         for keys in _turns(tenant, deployment, messages):
             for key in keys:
                 self._thoughts.drop(key)
-
-
-@dataclass(frozen=True, slots=True)
-class Recalled:
-    """The reasoning that belongs into a conversation.
-
-    It is looked up once for a try, so that the tokens that are reserved are those that are sent.
-
-    Attributes:
-        turns: for each turn with tool calls, the reasoning behind them by message field; None where there is none.
-    """
-
-    turns: tuple[Mapping[str, Any] | None, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Its length as JSON, in bytes."""
-        return sum(len(json.dumps(thought, ensure_ascii=False).encode()) for thought in self.turns if thought)
 
 
 def _turns(tenant: str, deployment: Deployment, messages: Sequence[Message]) -> Iterator[Iterator[bytes]]:
