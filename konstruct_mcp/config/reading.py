@@ -2,7 +2,7 @@
 
 Whatever the file holds, the outcome is a `Config` or one `ConfigError`. The order of the steps is that of
 `_Reading.config`. Each step parses one section, and notes in `Findings` what is wrong; the error is raised when all has
-been read.
+been read. A little long, because all steps stand here in their order.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@
 - While the database is out of reach, it looks every second whether it is back.
 - What the database refuses goes to the spool, and from there into the database when it is back.
 - While calls hold reservations, it renews them.
+
+A little long: what the thread may do between two transactions is read in one place.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from konstruct_mcp.protocol.instructions import group_argument
 
 
 def complete_tool(choice: Choice) -> types.Tool:
-    """The tool `complete`, with the groups that a caller may ask for."""
+    """The tool `complete`, with the groups that a caller may ask for. Long, because it is one table."""
     return types.Tool(
         name="complete",
         title="Ask another model",
