@@ -43,11 +43,10 @@ _FIRST = {language: re.compile(rf"```{language}\n(.*?)```", re.DOTALL) for langu
 
 @dataclass(frozen=True)
 class Step:
-    """One command and what it wrote."""
+    """One command and what it wrote to stdout and stderr, as a terminal shows it."""
 
     command: str
-    out: str
-    errors: str
+    shown: str
 
 
 def run() -> list[Step]:
@@ -80,18 +79,19 @@ def _run(command: str, environ: dict[str, str], folder: str) -> Step:
         cwd=folder,
         env={**environ, "PYTHONPATH": str(REPOSITORY)},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,  # in the order in which a terminal shows both
         encoding="utf-8",
         timeout=120,
         check=False,
     )
     assert done.returncode == 0, done
-    return Step(command, done.stdout, done.stderr)
+    return Step(command, done.stdout)
 
 
 def as_text(steps: list[Step]) -> str:
-    """What a terminal shows: each command behind a `$`, then its output, then what it wrote to standard error."""
-    return "\n".join(f"$ {step.command}\n{step.out}{step.errors}" for step in steps)
+    """What a terminal shows: each command behind a `$`, then what it wrote."""
+    return "\n".join(f"$ {step.command}\n{step.shown}" for step in steps)
 
 
 def as_svg(steps: list[Step]) -> str:
@@ -101,9 +101,8 @@ def as_svg(steps: list[Step]) -> str:
         if position:
             console.print()
         console.print(Shown.assemble(("$ ", "bold green"), (step.command, "bold")))
-        console.print(Shown(step.out.removesuffix("\n")))
-        if step.errors:
-            console.print(Shown(step.errors.removesuffix("\n"), "cyan"))
+        for line in step.shown.splitlines():
+            console.print(Shown(line, "cyan" if line.startswith(("(", "konstruct-mcp: ")) else ""))  # not the answer
     code_format = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     code_format = code_format.replace("font-family: Fira Code, monospace", f"font-family: {FONTS}")
     # One name for its parts, else each run would write another one.

@@ -122,7 +122,9 @@ def show_table(header: Sequence[str], rows: Sequence[Row], *, texts: int = 1) ->
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_TABLE_WIDTH, highlight=False)
+    # Without colours: the codes for them would be made printable with everything else.
+    width = None if sys.stdout.isatty() else _PIPE_TABLE_WIDTH
+    console = Console(file=sys.stdout, width=width, highlight=False, color_system=None)
     rows = [row._replace(cells=[cut(cell, LONGEST_NAME) for cell in row.cells]) for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(header, *(row.cells for row in rows), strict=True)]
     gaps = _GAP * (len(widths) - 1)

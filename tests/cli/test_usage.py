@@ -261,6 +261,10 @@ class TestUsage:
             assert figure in shown
         assert max(line.count("█") for line in shown.splitlines()) == bar
 
+    def test_has_bars_in_a_terminal_with_colours(self, config: Path) -> None:
+        shown = self.at(120, "--config", config, "usage", "--group", "paid", "--by", "tenant")
+        assert "$1.708701  ████" in shown
+
     def test_folds_a_long_name_in_a_narrow_terminal(self, config: Path, tmp_path: Path) -> None:
         name = "openai/" + "long-" * 12 + "name"
         sqlite(tmp_path).run(f"UPDATE konstruct_spend SET model = '{name}' WHERE model = 'openai/gone'")
@@ -271,10 +275,12 @@ class TestUsage:
 
     @staticmethod
     def at(columns: int, *arguments: str | Path) -> str:
-        with Terminal(columns) as terminal, started(*arguments, stdout=terminal.theirs) as process:
+        colours = {"TERM": "xterm-256color"}  # which a terminal that a person uses has
+        with Terminal(columns) as terminal, started(*arguments, env=colours, stdout=terminal.theirs) as process:
             terminal.hand_over()
             shown = terminal.read_until()
             assert ended(process).code == 0
+        assert "\N{REPLACEMENT CHARACTER}" not in shown
         return shown
 
 
