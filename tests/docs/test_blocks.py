@@ -169,8 +169,10 @@ def assert_measures(benchmark: str, options: list[str], reader: Reader) -> None:
         "benchmarks/ledger.py": (["--calls", "4", "--answer", "0.2", "--rounds", "2"], "ms"),
     }[benchmark]
     ran = reader.starts(*script, *short)
-    assert (ran.status, ran.errors) == (0, ""), ran
+    assert ran.status == 0, ran
     assert shows in ran.out
+    if benchmark in ("benchmarks/soak.py", "benchmarks/ledger.py"):  # the others say on stderr what they measure
+        assert not ran.errors
     assert benchmark != "benchmarks/soak.py" or ran.out.endswith(shows)
 
 
