@@ -82,9 +82,8 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
 
 def _deployments(config: Config) -> list[Deployment]:
     """Each deployment once, those of wildcards too."""
-    found = [deployment for group in config.groups.values() for deployment in group.deployments]
-    found += [deployment for wildcard in config.wildcards for deployment in wildcard.deployments]
-    return list({deployment.id: deployment for deployment in found}.values())
+    of_wildcards = {one.id: one for wildcard in config.wildcards for one in wildcard.deployments}
+    return list((config.deployments | of_wildcards).values())
 
 
 async def _look_into_ledger(konstruct: Konstruct) -> _LedgerState:

@@ -284,6 +284,11 @@ class Config:
         """The tenants that the config names and that may call here."""
         return (self.default_tenant,) if self.pin_tenant else self.tenants.keys()
 
+    @property
+    def deployments(self) -> dict[str, Deployment]:
+        """The deployments of all groups by their ids, each once though an alias of its group has it too."""
+        return {deployment.id: deployment for group in self.groups.values() for deployment in group.deployments}
+
     def matching(self, name: str) -> Group | None:
         """The group of this name: one of the config's, or one made from the wildcard that the name matches, which
         `with_group` can add to the config. None where there is neither."""

@@ -38,14 +38,13 @@ async def ask_each(shared: Shared) -> dict[str, str | None]:
     asked: list[list[Deployment]] = []
     for wildcard in config.wildcards:
         verdicts |= {deployment.id: deployment.unavailable for deployment in wildcard.deployments}
-    for group in config.groups.values():
-        for deployment in group.deployments:
-            if deployment.unavailable is not None:
-                verdicts[deployment.id] = deployment.unavailable
-            elif twins := next((t for t in asked if t[0].params == deployment.params), None):
-                twins.append(deployment)  # the same model at the same address: one answer says it for both
-            else:
-                asked.append([deployment])
+    for deployment in config.deployments.values():
+        if deployment.unavailable is not None:
+            verdicts[deployment.id] = deployment.unavailable
+        elif twins := next((t for t in asked if t[0].params == deployment.params), None):
+            twins.append(deployment)  # the same model at the same address: one answer says it for both
+        else:
+            asked.append([deployment])
     async with anyio.create_task_group() as tasks:
         for twins in asked:
             tasks.start_soon(ask, twins)

@@ -53,16 +53,15 @@ def unknown_models(config: Config) -> list[str]:
     """One line for each model that is in no table and has nearly the name of one that is: it may be misspelt."""
     found = {}
     known = list(config.models.known())
-    for group in config.groups.values():
-        for deployment in group.deployments:
-            provider, _, name = deployment.model.partition("/")
-            is_own = "api_base" in deployment.params or provider in ("ollama", "embedded")
-            is_known = not {"litellm_provider", "mode"}.isdisjoint(entry(deployment))
-            if is_own or is_known or deployment.unavailable is not None:
-                continue
-            names = [one.removeprefix(f"{provider}/") for one in known]
-            if close := get_close_matches(name, names, n=1, cutoff=0.8):
-                found[deployment.model] = f"{deployment.model} is in no table of models; did you mean {close[0]}?"
+    for deployment in config.deployments.values():
+        provider, _, name = deployment.model.partition("/")
+        is_own = "api_base" in deployment.params or provider in ("ollama", "embedded")
+        is_known = not {"litellm_provider", "mode"}.isdisjoint(entry(deployment))
+        if is_own or is_known or deployment.unavailable is not None:
+            continue
+        names = [one.removeprefix(f"{provider}/") for one in known]
+        if close := get_close_matches(name, names, n=1, cutoff=0.8):
+            found[deployment.model] = f"{deployment.model} is in no table of models; did you mean {close[0]}?"
     return list(found.values())
 
 

@@ -281,8 +281,7 @@ class Generations:
 
 
 def _embedded_server(config: Config, environ: Mapping[str, str]) -> EmbeddedServer | None:
-    for group in config.groups.values():
-        for deployment in group.deployments:
-            if deployment.model.startswith("embedded/") and deployment.unavailable is None:
-                return EmbeddedServer(find_model(environ))
+    for deployment in config.deployments.values():
+        if deployment.model.startswith("embedded/") and deployment.unavailable is None:
+            return EmbeddedServer(find_model(environ))
     return None

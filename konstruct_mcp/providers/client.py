@@ -74,7 +74,7 @@ class ProviderClient:
         self._config = config
         self._facts = facts
         self._embedded = embedded
-        self._by_id = _by_id(config)
+        self._by_id = config.deployments
         self._profiles = {
             id_: ModelProfile.of(deployment, entry(deployment)) for id_, deployment in self._by_id.items()
         }
@@ -302,8 +302,3 @@ class ProviderClient:
     def _secrets(self, call: ProviderCall) -> frozenset[str]:
         """What of a provider's words is shown to nobody."""
         return self._known_secrets.union(secrets_in_request(call.answer))
-
-
-def _by_id(config: Config) -> dict[str, Deployment]:
-    """The deployments of a config, each once though an alias has it too."""
-    return {deployment.id: deployment for group in config.groups.values() for deployment in group.deployments}

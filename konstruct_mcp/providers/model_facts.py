@@ -33,5 +33,4 @@ def facts_of(deployment: Deployment) -> Facts:
 
 def facts_by_id(config: Config) -> dict[str, Facts]:
     """The facts of every deployment of a config, by its id."""
-    deployments = {deployment.id: deployment for group in config.groups.values() for deployment in group.deployments}
-    return {id_: facts_of(deployment) for id_, deployment in deployments.items()}
+    return {id_: facts_of(deployment) for id_, deployment in config.deployments.items()}
