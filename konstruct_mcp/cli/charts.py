@@ -10,6 +10,7 @@ from datetime import date
 from html import escape
 from typing import Any
 
+from konstruct_mcp.cli.output import name_of
 from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.money import NUSD, dollars
 from konstruct_mcp.core.spending import Dimension, Spend, UsageReport, summed
@@ -97,10 +98,6 @@ def _parts(lines: Sequence[Spend], by: Dimension) -> _Parts:
     if others := values[_MOST:]:
         parts.append((f"other ({len(others)})", [line for value in others for line in of[value]]))
     return parts
-
-
-def name_of(value: str) -> str:
-    return value or "(nobody answered)"
 
 
 def _legend(parts: _Parts) -> _Legend:

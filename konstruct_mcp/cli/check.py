@@ -10,13 +10,12 @@ from typing import NamedTuple
 import anyio
 import click
 
-from konstruct_mcp.cli.opening import open_and_warn, read_ledger
+from konstruct_mcp.cli.opening import open_and_warn, read_ledger, warn
 from konstruct_mcp.cli.output import (
     FAILURE,
     LONGEST_PATH,
     MISTAKE,
     config_faults,
-    say,
     show,
     show_wrapped,
     spinner,
@@ -49,7 +48,7 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
     try:
         konstruct = open_and_warn(path)
     except ConfigError as error:
-        say(*(f"warning: {warning}" for warning in error.warnings))
+        warn(error.warnings)
         show("\n".join(config_faults(error)))
         return MISTAKE
     config = konstruct.config

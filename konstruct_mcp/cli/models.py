@@ -92,7 +92,7 @@ def update(path: Path | None, source: str | None, force: bool) -> None:
     Prices, windows, abilities and retirement dates, from LiteLLM's public table. A server takes it up at once.
     """
     konstruct = Konstruct.for_update(path)
-    warn(konstruct)
+    warn(konstruct.config.warnings)
     with spinner("fetching"):
         done = anyio.run(partial(konstruct.update_models, source, force=force))
     for line in done.left[:_MOST_CHANGES]:

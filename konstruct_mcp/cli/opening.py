@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,14 +35,13 @@ def open_and_warn(path: Path | None) -> Konstruct:
         ConfigError: the config cannot be used.
     """
     konstruct = Konstruct.from_config(path)
-    warn(konstruct)
+    warn(konstruct.config.warnings)
     return konstruct
 
 
-def warn(konstruct: Konstruct) -> None:
+def warn(warnings: Iterable[str]) -> None:
     """Say each warning about the config."""
-    for warning in konstruct.config.warnings:
-        say(f"warning: {warning}")
+    say(*(f"warning: {warning}" for warning in warnings))
 
 
 def read_ledger(konstruct: Konstruct, read: Callable[[], Awaitable[_T]]) -> _T:

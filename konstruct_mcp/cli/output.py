@@ -49,6 +49,11 @@ def show_json(value: dict[str, Any]) -> None:
     show(json.dumps(scrubbed(value), indent=2))
 
 
+def name_of(value: str) -> str:
+    """A model or a group as it is shown; the empty one of calls that nobody answered too."""
+    return value or "(nobody answered)"
+
+
 def counted(count: int, what: str) -> str:
     """`1 call`, `2 calls`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -11,7 +11,8 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
-from konstruct_mcp.cli.charts import as_html, cards, name_of, renewal
+from konstruct_mcp.cli.charts import as_html, cards, renewal
+from konstruct_mcp.cli.output import name_of
 from konstruct_mcp.core.money import dollars
 from konstruct_mcp.core.spending import Spend, UsageReport, summed
 

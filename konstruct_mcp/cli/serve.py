@@ -29,10 +29,11 @@ def serve(path: Path | None) -> None:
     """Serve MCP over stdin and stdout (the default)."""
     konstruct = Konstruct.for_server(path)
     if konstruct.config_error is None:
-        warn(konstruct)
+        warn(konstruct.config.warnings)
     else:
         error = konstruct.config_error
-        say(*(f"warning: {warning}" for warning in error.warnings), *config_faults(error))
+        warn(error.warnings)
+        say(*config_faults(error))
     log_to(BackgroundHandler())
     if sys.stdin.isatty():
         say(_TERMINAL_NOTE)

@@ -12,7 +12,7 @@ from typing import get_args
 import click
 
 from konstruct_mcp.cli.opening import open_konstruct, read_ledger
-from konstruct_mcp.cli.output import LONGEST_NAME, Row, say, show, show_json, show_table
+from konstruct_mcp.cli.output import LONGEST_NAME, Row, name_of, say, show, show_json, show_table
 from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.errors import install_advice
 from konstruct_mcp.core.money import NUSD, dollars
@@ -129,9 +129,7 @@ def _show_usage(report: UsageReport, by: Dimension) -> None:
         figures = _figures
         if any(line.held_nusd for line in lines):
             columns, figures = (*columns, "at most"), lambda line: [*_figures(line), _bound(line)]
-        rows = [
-            Row((getattr(line, by) or "(nobody answered)", *figures(line)), line.cost_nusd / most) for line in lines
-        ]
+        rows = [Row((name_of(getattr(line, by)), *figures(line)), line.cost_nusd / most) for line in lines]
         show_table((by, *columns), [*rows, Row(("total", *figures(total)))])
         if total.unpriced:
             show(f"the cost of {total.unpriced:,} of {total.calls:,} calls is unknown, and not in these sums")

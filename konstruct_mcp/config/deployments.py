@@ -22,7 +22,7 @@ from konstruct_mcp.config.litellm_keys import typed
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.config.model_fields import is_price, merged, sound
 from konstruct_mcp.config.model_lookup import Models
-from konstruct_mcp.config.model_tables import embeds, is_mode
+from konstruct_mcp.config.model_tables import CHAT_MODES, embeds, is_mode
 from konstruct_mcp.config.param_checks import check_address, check_prices, effective, make_sendable, more_prices
 from konstruct_mcp.config.provider_needs import (
     Requirements,
@@ -47,7 +47,7 @@ _OTHER_NAMES = {
     "vertex_project": "vertex_ai_project",
     "vertex_location": "vertex_ai_location",
 }
-_CHAT_MODES = (None, "chat", "completion", "responses")
+_CHAT_MODES = (None, *CHAT_MODES)
 # Without these there is nobody to call. Another key whose variable is not set is left out, as in LiteLLM.
 _NEEDED = ("model", "api_base", "base_url", "api_key")
 _WINDOWS = {"embedded": embedded.CONTEXT_TOKENS}  # of the servers that konstruct-mcp starts

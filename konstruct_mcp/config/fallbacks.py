@@ -8,11 +8,10 @@ from typing import Any
 from konstruct_mcp.config.defaults import setting
 from konstruct_mcp.config.findings import Findings, is_nothing
 from konstruct_mcp.config.groups import GroupReader
+from konstruct_mcp.config.model import FALLBACK_KINDS
 from konstruct_mcp.config.provider_needs import is_provider
 from konstruct_mcp.config.sections import LiteLLMSettings, RouterSettings
 from konstruct_mcp.core.text import cut, quoted
-
-_KINDS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 
 
 class Fallbacks:
@@ -29,7 +28,7 @@ class Fallbacks:
             return f"{section}.{name}"
 
         # kind of fallback → group → the groups that are asked after it
-        self._lists = {kind: self._read(place(kind), setting(router, litellm, kind, [])) for kind in _KINDS}
+        self._lists = {kind: self._read(place(kind), setting(router, litellm, kind, [])) for kind in FALLBACK_KINDS}
         # of a group that has no list of its own
         self._default = self._lists["fallbacks"].pop("*", ())
         if (given := setting(router, litellm, "default_fallbacks", None)) is not None:

@@ -29,6 +29,7 @@ RoutingStrategy = Literal[
 _MOST_ON_DEMAND = 32  # groups: each has deployments with connections of their own. A config that uses more names them
 
 
+FALLBACK_KINDS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")  # lists of groups, of a `Group`
 # What holds where a config says nothing else.
 TRY_TIMEOUT_S = 120.0
 NUM_RETRIES = 2  # of a try that a retry can cure

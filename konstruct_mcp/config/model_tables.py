@@ -29,7 +29,7 @@ _ALSO_FIELDS = frozenset(("max_tokens", "source", "comment", "metadata", "rpm", 
 MOST_BYTES = 32 << 20  # LiteLLM's has 3.5 MB
 TOO_LARGE = f"is larger than {MOST_BYTES >> 20} MiB"
 _MOST_FAULTS = 10  # that are listed: nobody reads more
-_CHATS = ("chat", "completion", "responses")
+CHAT_MODES = ("chat", "completion", "responses")
 
 
 class Lines(Mapping[str, Entry]):
@@ -98,7 +98,7 @@ def slim(raw: Entry) -> dict[str, Any]:
     Of a model that is not for chat little more than its mode is kept, by which a config that names one is warned.
     """
     kept = sound(raw)
-    if kept.get("mode", "chat") not in _CHATS:
+    if kept.get("mode", "chat") not in CHAT_MODES:
         return {key: kept[key] for key in ("litellm_provider", "mode", "deprecation_date") if key in kept}
     return kept
 

@@ -106,7 +106,7 @@ def _doubts(before: Mapping[str, float], after: Mapping[str, float]) -> Iterator
             is_doubtful = now == 0 and any(price and place.startswith(key) for key, price in before.items())
             is_doubtful = is_doubtful or (now == 0 and "." in place)
         else:
-            is_doubtful = was != now and bool(was) and not was / _MOST_CHANGE <= now <= was * _MOST_CHANGE
+            is_doubtful = was != now and _is_far(was, now)
         if is_doubtful:
             yield f"{place} {_as_text(was)} → {_as_text(now)}"
 

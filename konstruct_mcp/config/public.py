@@ -7,11 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from konstruct_mcp.config.masking import masked_url
-from konstruct_mcp.config.model import Config, Group, Tenant, default_among
+from konstruct_mcp.config.model import FALLBACK_KINDS, Config, Group, Tenant, default_among
 from konstruct_mcp.core.budgets import Budget
 from konstruct_mcp.core.money import NUSD
-
-_FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 
 
 def public_config(config: Config, reader: Tenant | None = None) -> dict[str, Any]:
@@ -41,7 +39,7 @@ def public_config(config: Config, reader: Tenant | None = None) -> dict[str, Any
             "timeout": written.timeout_s,
             "cooldown_time": written.cooldown_s,
             "allowed_fails": config.allowed_fails,
-            **{kind: _fallbacks(groups, kind) for kind in _FALLBACKS},
+            **{kind: _fallbacks(groups, kind) for kind in FALLBACK_KINDS},
             **_aliases(config, groups),
         },
         "konstruct": {

@@ -2,7 +2,7 @@
 
 `Konstruct(…, hooks=[…])` calls each hook with each event, in the event loop, while a caller waits: a hook must return
 at once. An event holds names, codes and figures of the operator's own config and ledger. It holds no text of a request
-or an answer, no provider's words and no secret, Of what a caller made up it holds a tenant's id
+or an answer, no provider's words and no secret. Of what a caller made up it holds a tenant's id
 where the config allows any (`allow_unknown`), and a model's name that matches a wildcard: do not make these labels of a
 metric without a bound.
 """

@@ -153,7 +153,6 @@ class Account:
     def completion(self, reply: Reply, tried: Tried, attempt: Try, attempts: Sequence[Attempt]) -> Completion:
         """The call's answer. `attempts` are the failed tries before it."""
         charge = self.charges[-1]
-        is_bounded = charge.cost_nusd is None and charge.most_nusd is not None
         notes = tried.notes
         if charge.uncounted and tried.usage is not None:
             notes = (*notes, f"usage unknown: {attempt.deployment.model} has counted more than was reserved for it")
@@ -169,7 +168,7 @@ class Account:
             cost_usd=None if charge.cost_nusd is None else tried.cost_usd,
             duration_ms=_ms_since(self._started),
             notes=notes,
-            at_most_usd=charge.most_nusd / NUSD if is_bounded and charge.most_nusd is not None else None,
+            at_most_usd=None if charge.most_nusd is None else charge.most_nusd / NUSD,  # set where the cost is unknown
         )
 
     def closed(self) -> Call:

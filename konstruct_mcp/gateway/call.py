@@ -19,7 +19,7 @@ from typing import Any
 
 import anyio
 
-from konstruct_mcp.config.model import Config
+from konstruct_mcp.config.model import Config, Tenant
 from konstruct_mcp.core.budgets import Grant
 from konstruct_mcp.core.errors import DeadlineError, InternalError, KonstructError, RequestError, UnpricedError
 from konstruct_mcp.core.events import Event, Refused
@@ -111,16 +111,13 @@ class CompletionCall:
             RequestError, CompletionError, LedgerError, InternalError: as `Konstruct.complete` says.
         """
         shared, request = self._shared, self._request
+        tenant: Tenant | None = None
         try:
             caller = self._caller.naming(request.tenant_id)
             tenant = caller.account(self._config)
-        except RequestError as error:
-            shared.emit(Refused(None, None, error.code))
-            raise
-        try:
             group = group_of(self._config, request.model_group, tenant)
         except RequestError as error:
-            shared.emit(Refused(tenant.id, None, error.code))
+            shared.emit(Refused(None if tenant is None else tenant.id, None, error.code))
             raise
         async with open_account(tenant, group, self._deadline, shared.ledger, shared.emit) as account:
             if group not in self._config.groups:

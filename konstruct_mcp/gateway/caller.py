@@ -140,8 +140,8 @@ def group_of(config: Config, name: str | None, tenant: Tenant | None) -> str:
         if default := default_among(config.default_group, allowed):
             return default
         raise InvalidArgumentError(f"model_group: is needed: a name that matches {' or '.join(patterns)}")
-    group = config.groups.get(name) or (config.matching(name) if patterns else None)
-    if group is None or not (name in allowed or group.pattern in patterns):
+    group = config.matching(name) if patterns else config.groups.get(name)
+    if group is None or not (tenant is None or tenant.may_use(group)):
         listed = [one for one in allowed if config.groups[one].is_listed]
         raise unknown_group(name, listed, patterns)
     return name

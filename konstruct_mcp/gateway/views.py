@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from konstruct_mcp.config.model import Config, Deployment, Group, default_among
@@ -46,16 +46,18 @@ def choice(config: Config, caller: Caller) -> Choice:
 
 def groups(generation: Generation, caller: Caller) -> list[GroupStatus]:
     """The groups that a caller may ask for, their deployments and the state of each. Asks no provider."""
-    config = generation.config
-    shown = [group.name for group in choice(config, caller).groups]
+    config, routes, reader = generation.config, generation.routes, caller.only(generation.config)
+    shown = {group.name for group in choice(config, caller).groups}
     return [
-        replace(
-            status,
-            fallbacks=tuple(name for name in status.fallbacks if name in shown),
-            alias_of=status.alias_of if status.alias_of in shown else None,
+        GroupStatus(
+            name=group.name,
+            description=group.description,
+            fallbacks=tuple(name for name in group.fallbacks if name in shown),
+            deployments=tuple(_status(deployment, routes, reader) for deployment in group.deployments),
+            alias_of=group.alias_of if group.alias_of in shown else None,
         )
-        for status in group_statuses(config, generation.routes, caller.only(config))
-        if status.name in shown
+        for group in config.groups.values()
+        if group.name in shown
     ]
 
 
@@ -136,20 +138,6 @@ def _budgets_of(config: Config, name: str) -> tuple[Budget, ...]:
     if (tenant := config.tenants.get(name)) is not None:
         return tenant.budgets
     return config.budgets if config.allow_unknown else ()
-
-
-def group_statuses(config: Config, routes: Routes, tenant: str | None) -> list[GroupStatus]:
-    """Every group, with the state of its deployments as a tenant sees it, or, for None, the operator. Asks nobody."""
-    return [
-        GroupStatus(
-            name=group.name,
-            description=group.description,
-            fallbacks=group.fallbacks,
-            deployments=tuple(_status(deployment, routes, tenant) for deployment in group.deployments),
-            alias_of=group.alias_of,
-        )
-        for group in config.groups.values()
-    ]
 
 
 def _status(deployment: Deployment, routes: Routes, tenant: str | None) -> DeploymentStatus:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.core.events import HealthChange
@@ -162,7 +162,7 @@ class Health:
         record.probes_failed = 0
         if record.is_down:
             record.is_down = False
-            self._emit(deployment, record, "ready", None, record.down_for)
+            self._emit(deployment, record)
         if record.is_reported and self._may_report(record):
             record.is_reported = False
             self._report(f"{deployment.name} ({deployment.group}): answers again")
@@ -202,7 +202,7 @@ class Health:
         left = record.cooling_until - now
         if left > 0 and not (record.is_down and record.down_for == record.cooling_for):
             record.is_down, record.down_for = True, record.cooling_for
-            self._emit(deployment, record, "cooling_down", left, record.down_for)
+            self._emit(deployment, record, left)
         # Once, however long it lasts: a reader of the log wants to see changes.
         if left > 0 and not record.is_reported and self._may_report(record):
             record.is_reported = True
@@ -212,18 +212,19 @@ class Health:
             )
         self._changed(deployment)
 
-    def _emit(
-        self,
-        deployment: Deployment,
-        record: HealthRecord,
-        state: Literal["ready", "cooling_down"],
-        retry_after_s: float | None,
-        tenant: str | None,
-    ) -> None:
+    def _emit(self, deployment: Deployment, record: HealthRecord, retry_after_s: float | None = None) -> None:
         key = self._keys[deployment.id]
         entries = tuple(id_ for id_, its_key in self._keys.items() if its_key == key)
         self._on_change(
-            HealthChange(deployment.id, entries, deployment.group, state, record.last_fault, retry_after_s, tenant)
+            HealthChange(
+                deployment.id,
+                entries,
+                deployment.group,
+                "cooling_down" if record.is_down else "ready",
+                record.last_fault,
+                retry_after_s,
+                record.down_for,
+            )
         )
 
     def _may_report(self, record: HealthRecord) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from konstruct_mcp.config.model import Config, Deployment, Group
@@ -54,8 +54,8 @@ class Routes:
         self._by_usage = config.routing_strategy in USAGE_BASED
         self._keys: dict[str, str] = {}
         self._counted: set[str] = set()  # the keys whose requests and tokens are counted
-        for deployment in _deployments(config):
-            key = self._keys[deployment.id] = fingerprint(deployment.params)
+        for id_, deployment in config.deployments.items():
+            key = self._keys[id_] = fingerprint(deployment.params)
             if self._by_usage or deployment.rpm is not None or deployment.tpm is not None:
                 self._counted.add(key)
         keys = set(self._keys.values())
@@ -181,11 +181,6 @@ class Routes:
             self.health.failed(deployment, outcome, tenant)
         elif not outcome.was_asked and key in self._counted:
             self._limits.take_back(key, began)
-
-
-def _deployments(config: Config) -> Iterator[Deployment]:
-    for group in config.groups.values():
-        yield from group.deployments
 
 
 def order(deployment: Deployment) -> float:

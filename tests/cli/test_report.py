@@ -77,7 +77,7 @@ def browser_path() -> str:
     except RuntimeError as error:
         if "CI" in os.environ:
             raise
-        pytest.skip(str(error))  # the one skip: nothing is installed as root on a machine that is not CI's
+        pytest.skip(str(error))  # nothing is installed as root on a machine that is not CI's
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 
 import pytest
 from support.pages import PAGES, REPOSITORY, code
@@ -11,7 +10,7 @@ from support.reader import PROJECT
 
 README = PAGES["README.md"]
 CONTRIBUTING = PAGES["CONTRIBUTING.md"]
-OF_DOCS = [name for name in PAGES if name.startswith("docs/")]
+TEST_FILES = {file.name for folder in ("tests", "benchmarks") for file in (REPOSITORY / folder).rglob("*.py")}
 
 
 def test_the_readme_is_short_and_in_the_order_of_a_newcomer() -> None:
@@ -66,7 +65,7 @@ def test_an_extra_is_never_installed_by_a_name_on_an_index() -> None:
 
 
 def test_the_map_lists_the_packages_in_the_order_of_their_imports() -> None:
-    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    contracts = PROJECT["tool"]["importlinter"]["contracts"]
     [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
     _, _, begun = CONTRIBUTING.text.partition("<!-- map -->")
     rows = [
@@ -97,13 +96,11 @@ def test_what_is_relied_on_of_litellm_is_where_the_page_says(row: list[str]) -> 
 
     assert text
     assert all(name in text for name in named if name not in files)
-    tests = {file.name for folder in ("tests", "benchmarks") for file in (REPOSITORY / folder).rglob("*.py")}
     noticing = [name for name in code(row[2]) if name.endswith(".py")]
-    assert {name.rpartition("/")[2] for name in noticing} <= tests
+    assert {name.rpartition("/")[2] for name in noticing} <= TEST_FILES
 
 
 def test_each_patch_of_litellm_names_tests_that_there_are() -> None:
-    tests = {file.name for folder in ("tests", "benchmarks") for file in (REPOSITORY / folder).rglob("*.py")}
     named = {
         name
         for file in (REPOSITORY / "konstruct_mcp" / "providers" / "litellm").rglob("*.py")
@@ -111,4 +108,4 @@ def test_each_patch_of_litellm_names_tests_that_there_are() -> None:
         for name in re.findall(r"`([\w/]+\.py)`", told)
     }
     assert len(named) > 5
-    assert {name.rpartition("/")[2] for name in named} <= tests
+    assert {name.rpartition("/")[2] for name in named} <= TEST_FILES
