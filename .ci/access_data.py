@@ -1,7 +1,7 @@
 """Ask the installed LiteLLM what each of its providers needs before it can be called.
 
     python .ci/access_data.py [PROVIDER ...]    # prints it
-    python .ci/access_data.py --write           # into config/access.json, which ships, and docs/providers.md
+    python .ci/access_data.py --write           # into access.json of konstruct_mcp/config, and docs/providers.md
 
 Which environment variables a provider's path reads stands in no table of LiteLLM, so it is watched at work: one call
 after another, in a process without an environment, without a network and without any package that LiteLLM does not

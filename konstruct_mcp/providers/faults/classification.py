@@ -83,7 +83,7 @@ def fault_of(
 _UNSEEN = ("grpc", "google.api_core")
 
 
-def fault_of_body(status: int, code: object, message: str, secrets: Collection[str] = ()) -> Fault:
+def fault_of_body(status: int, code: object, message: str, secrets: Collection[str]) -> Fault:
     """The fault of an error in the body of a response whose HTTP status is no error.
 
     A gateway has already sent status 200 when the provider behind it fails.

@@ -13,7 +13,6 @@ import anyio.to_thread
 
 from konstruct_mcp.config.cloud_credentials import wants_login, wants_token
 from konstruct_mcp.config.model import Deployment
-from konstruct_mcp.providers.litellm.patches.response_bounds import bound_token_responses
 from konstruct_mcp.providers.litellm.provider_call import CallSettings, call_settings
 from konstruct_mcp.routing.outcomes import Fault, FaultKind
 
@@ -86,6 +85,9 @@ def _renew_token(params: Mapping[str, Any]) -> None:
     """
     from litellm.llms.azure.common_utils import get_azure_ad_token
     from litellm.types.router import GenericLiteLLMParams
+
+    # Here, as it is needed for such a login alone: no start has to wait for it.
+    from konstruct_mcp.providers.litellm.patches.response_bounds import bound_token_responses
 
     bound_token_responses()
     get_azure_ad_token(GenericLiteLLMParams(**{key: params[key] for key in _ENTRA_PARAMS if key in params}))

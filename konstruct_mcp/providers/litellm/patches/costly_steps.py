@@ -133,7 +133,7 @@ def skip_openais_client() -> None:
 
 
 def skip_prices() -> None:
-    """Do not look up what an answer costs: `prices` reckons that.
+    """Do not look up what an answer costs: `costs` reckons that.
 
     Wraps: `Logging._response_cost_calculator`.
     Noticed by: `test_prices.py`.

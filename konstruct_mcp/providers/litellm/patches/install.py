@@ -14,7 +14,7 @@ from konstruct_mcp.providers.litellm.patches import (
     response_bounds,
 )
 
-# In this order: `requests_sent` wraps the same methods of httpx as `responses`, around it.
+# In this order: `requests_sent` wraps the same methods of httpx as `response_bounds`, around it.
 PATCHES = (
     response_bounds.bound_responses,
     response_bounds.bound_google_tokens,

@@ -14,7 +14,7 @@ _MAX_TOKEN_RESPONSE_BYTES = 2**20  # of what a token comes in, which is a few th
 
 
 def bound_responses() -> None:
-    """Read no more of a response to us than `intake` lets pass, in steps between which the event loop goes on.
+    """Read no more of a response to us than `response_limits` lets pass, in steps between which the event loop goes on.
 
     httpx reads everything that comes and unpacks each piece at once, however large it becomes. The stream of each
     response is replaced by a bounded one; LiteLLM's aiohttp client delivers such streams too. Redirects are not
