@@ -11,9 +11,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from konstruct_mcp.config.auth import AuthSettings
+from konstruct_mcp.config.http import HttpSettings
 from konstruct_mcp.config.masking import masked_url
+from konstruct_mcp.config.metrics import MetricsSettings
 from konstruct_mcp.config.model_fields import Entry
 from konstruct_mcp.config.model_lookup import Models
+from konstruct_mcp.config.redis import RedisPlace
 from konstruct_mcp.core.budgets import Budget
 from konstruct_mcp.core.requests import Limits
 
@@ -235,6 +239,8 @@ class Config:
         max_result_chars: characters of an answer that an assistant is given at once.
         max_response_bytes: bytes that are read of a provider's answer.
         limits: what one request may hold.
+        http, auth, metrics: how it is served over HTTP, whose requests are answered, where metrics are.
+        redis: where what servers share is kept; None where each is alone.
         allowed_fails: failed tries within a minute that a deployment may have before it cools down.
         routing_strategy: how to choose among deployments of equal order.
         variables: the environment variables that the file sets for LiteLLM and the clouds' own clients; without those
@@ -278,6 +284,10 @@ class Config:
     former_groups: frozenset[str] = frozenset()
     on_demand: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    redis: RedisPlace | None = None
     make: Callable[[str], Group | None] = field(default=lambda _: None, repr=False, compare=False)
 
     @property

@@ -16,12 +16,14 @@ from types import MappingProxyType
 from typing import Any, TypeVar, get_args
 
 from konstruct_mcp.config import embedded
+from konstruct_mcp.config.auth import AuthSection, AuthSettings
 from konstruct_mcp.config.defaults import Defaults, defaults_of, setting
 from konstruct_mcp.config.deployments import DeploymentReader
 from konstruct_mcp.config.environment import is_unexpanded, process_environ, reference
 from konstruct_mcp.config.fallbacks import Fallbacks
 from konstruct_mcp.config.findings import Findings, is_nothing, suggestion
 from konstruct_mcp.config.groups import GroupReader, describe
+from konstruct_mcp.config.http import HttpSection, HttpSettings
 from konstruct_mcp.config.ledger_place import ledger_place
 from konstruct_mcp.config.litellm_keys import (
     KNOWN_LITELLM_SETTINGS,
@@ -31,9 +33,11 @@ from konstruct_mcp.config.litellm_keys import (
     is_provider_key,
 )
 from konstruct_mcp.config.masking import masked, masked_values
+from konstruct_mcp.config.metrics import MetricsSection, MetricsSettings
 from konstruct_mcp.config.model import ALLOWED_FAILS, Config, Group, RoutingStrategy, Written
 from konstruct_mcp.config.model_lookup import Models
 from konstruct_mcp.config.model_tables import read_file
+from konstruct_mcp.config.redis import redis_place
 from konstruct_mcp.config.references import UNSET, References
 from konstruct_mcp.config.sections import (
     Credential,
@@ -166,6 +170,10 @@ class _Reading:
             konstruct, references.value("KONSTRUCT_TENANT_ID")
         )
         ledger = ledger_place(konstruct.ledger_url, references, findings)
+        redis = redis_place(konstruct.redis_url, references, findings)
+        http = findings.parse(HttpSection, konstruct.http or {}, "konstruct.http")
+        auth = findings.parse(AuthSection, konstruct.auth or {}, "konstruct.auth")
+        metrics = findings.parse(MetricsSection, konstruct.metrics or {}, "konstruct.metrics")
         strategy = self._strategy(router.routing_strategy)
         findings.check_time_outs(konstruct.timeout_s)
         self.warnings = findings.warnings(document, self._groups.by_provider(), tenants.budgets)
@@ -197,6 +205,10 @@ class _Reading:
             max_result_chars=konstruct.max_result_chars,
             max_response_bytes=konstruct.max_response_bytes,
             limits=Limits(**{limit.name: getattr(konstruct, limit.name) for limit in fields(Limits)}),
+            http=HttpSettings() if http is None else http.settings(),
+            auth=AuthSettings() if auth is None else auth.settings(),
+            metrics=MetricsSettings() if metrics is None else metrics.settings(),
+            redis=redis,
             allowed_fails=setting(router, litellm, "allowed_fails", ALLOWED_FAILS),
             routing_strategy=strategy,
             warnings=self.warnings,
@@ -326,7 +338,8 @@ class _Reading:
             unset = self.findings.unset if is_ours else self.findings.left_out
             value = {}
             for key, item in raw.items():
-                if (key in model.model_fields and key != "ledger_url") or (is_provider_key(key) and not is_ours):
+                names_its_variable = key in ("ledger_url", "redis_url")  # in faults of its own
+                if (key in model.model_fields and not names_its_variable) or (is_provider_key(key) and not is_ours):
                     item = self._references.resolve(item, f"{name}.{key}", unset)
                 if item is not UNSET:
                     value[key] = item

@@ -170,6 +170,10 @@ class KonstructSettings(Section):
     budget_fallback: str | None = None
     min_answer_tokens: _Count = 256
     ledger_url: str | None = None
+    redis_url: str | None = None
+    http: Any = None
+    auth: Any = None
+    metrics: Any = None
     models_file: str | None = None
 
     @field_validator("default_tenant")

@@ -1,0 +1,1 @@
+"""MCP over streamable HTTP, to many verified clients at once."""
