@@ -36,7 +36,7 @@ ORDER = {
             "tenants-and-budgets",
             "ledger",
         ],
-        "Know it": ["security", "performance", "upgrading-litellm"],
+        "Know it": ["security", "performance", "scaling", "conformance", "upgrading-litellm"],
     },
     "clients/index": {"": ["claude-desktop", "claude-code", "cursor", "vscode", "codex", "gemini-cli"]},
 }

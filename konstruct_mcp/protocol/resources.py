@@ -120,7 +120,7 @@ class Resources:
             return document(as_json(await self._usage(tenant or None, caller)), uri, "application/json")
         if uri.startswith(f"{_COMPLETIONS_URI}/"):
             return await self._answer(uri, caller)
-        raise MCPError(types.INVALID_PARAMS, f"Unknown resource; there are {', '.join(_KNOWN)}")
+        raise MCPError(types.INVALID_PARAMS, f"Unknown resource; there are {', '.join(_KNOWN)}", {"uri": uri})
 
     async def _usage(self, tenant: str | None, caller: Caller) -> dict[str, Any]:
         """A tenant's, where the caller may read it; for None the caller's own, or everybody's to the operator."""
