@@ -5,18 +5,28 @@
     konstruct_reservations  the most that calls under way can cost; a row lapses unless its process renews it
     konstruct_tenants       one row per tenant, to lock
     konstruct_ledger        one row: the ledger's id
+    konstruct_counters      on PostgreSQL alone: what is spent, held and reserved in the window of each budget, which
+                            triggers keep equal to the sums and the reservations
+    konstruct_version       one row: the oldest version of the tables whose code can use these ones
+    konstruct_revision      one row: the version that these tables are
 
-All amounts are whole nano-dollars, all times UTC. A change of a table needs a migration and a new `HEAD`.
+All amounts are whole nano-dollars, all times UTC. A change of a table needs a migration and a new `HEAD`. One that
+code of the versions before would not survive needs a new `USABLE_FROM` too, and a release between: what they need is
+kept until none of them runs any more.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
-HEAD = "0003"  # the newest migration, which this version reads and writes
-VERSION_TABLE = "konstruct_version"
+HEAD = "0004"  # the newest migration, which this version reads and writes
+USABLE_FROM = "0003"  # the oldest whose code can use the tables of `HEAD`, also while this version uses them
+# The code of 0003 refuses whatever it finds a later number in than its own. So that is where `USABLE_FROM` is.
+USABLE_FROM_TABLE, REVISION_TABLE = "konstruct_version", "konstruct_revision"
 
 metadata = sa.MetaData()
+postgresql_metadata = sa.MetaData()  # of the tables that only PostgreSQL has
 _id = sa.String(36)
 _tenant = sa.String(128)
 _name = sa.String(512)
@@ -72,4 +82,16 @@ reservations = sa.Table(
     sa.Column("lapses_at", sa.BigInteger, nullable=False, index=True),  # seconds since 1970
     sa.Column("model", _name),
     sa.Column("held_on", sa.String(10)),  # the day whose sums hold it, once it has lapsed
+)
+counters = sa.Table(
+    "konstruct_counters",
+    postgresql_metadata,
+    sa.Column("tenant", _tenant, primary_key=True),
+    sa.Column("id", sa.String(64), primary_key=True),  # made of the three columns that follow
+    sa.Column("groups", postgresql.ARRAY(_name), nullable=False),  # empty for all
+    sa.Column("first", sa.String(10), nullable=False),
+    sa.Column("last", sa.String(10), nullable=False),
+    sa.Column("spent", sa.Numeric, nullable=False),  # more than 64 bits: no sum may refuse a call's row
+    sa.Column("held", sa.Numeric, nullable=False),
+    sa.Column("reserved", sa.Numeric, nullable=False),
 )

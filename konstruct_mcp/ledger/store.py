@@ -26,7 +26,7 @@ from konstruct_mcp.ledger import statements
 from konstruct_mcp.ledger.calls import record
 from konstruct_mcp.ledger.databases import open_database
 from konstruct_mcp.ledger.reservations import budget_state, lease_end, record_lost, reserve, shorten
-from konstruct_mcp.ledger.schema import HEAD, VERSION_TABLE, ledger, spend, tenants
+from konstruct_mcp.ledger.schema import HEAD, REVISION_TABLE, USABLE_FROM_TABLE, ledger, spend, tenants
 
 _CHECK_LAPSED_S = 5  # between two looks for reservations that have lapsed
 _FORGET_HELD_S = 86_400  # how long held reservations are remembered, for a process that comes back
@@ -100,25 +100,29 @@ class Store:
 
     def _migrate(self) -> None:
         with self._engine.connect() as connection:
-            if self._revision(connection.execution_options(reading=True)) == HEAD:
+            if self._is_ready(connection.execution_options(reading=True)):
                 return
         with self._engine.begin() as connection:
             self._database.lock_migration(connection)
-            if self._revision(connection) != HEAD:  # else another process was here first
+            if not self._is_ready(connection):  # else another process was here first
                 from konstruct_mcp.ledger.migrations import upgrade
 
-                upgrade(connection, VERSION_TABLE)
+                upgrade(connection)
 
-    def _revision(self, connection: sa.Connection) -> str | None:
-        if not sa.inspect(connection).has_table(VERSION_TABLE):
-            return None
-        revision = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608  our constant
-        if revision is not None and revision > HEAD:
+    def _is_ready(self, connection: sa.Connection) -> bool:
+        """Whether the tables are those that this version uses, or newer ones that it can use as well.
+
+        Raises:
+            LedgerError: they are of a newer version, and this one cannot use them.
+        """
+        usable_from = _number_in(connection, USABLE_FROM_TABLE)
+        if usable_from is not None and usable_from > HEAD:
             raise LedgerError(
-                f"the ledger was written by a newer version of konstruct-mcp (its revision is {revision}, and this "
-                f"version knows those up to {HEAD}); upgrade konstruct-mcp, or name another ledger"
+                f"the ledger was written by a newer version of konstruct-mcp (its tables need revision {usable_from}, "
+                f"and this version knows those up to {HEAD}); upgrade konstruct-mcp, or name another ledger"
             )
-        return None if revision is None else str(revision)
+        revision = _number_in(connection, REVISION_TABLE)
+        return revision is not None and revision >= HEAD
 
     def try_out(self) -> None:
         """Write a trial call and roll it back.
@@ -290,3 +294,11 @@ class Store:
 def _text_or_int(value: Any) -> Any:
     """A column's value as a `Spend` takes it: PostgreSQL returns sums as decimals."""
     return value if isinstance(value, str) else int(value)
+
+
+def _number_in(connection: sa.Connection, table: str) -> str | None:
+    """The number of a version in a table that holds one; None where there is no such table, or nothing in it."""
+    if not sa.inspect(connection).has_table(table):
+        return None
+    found = connection.scalar(sa.text(f"SELECT version_num FROM {table}"))  # noqa: S608  a name of ours
+    return None if found is None else str(found)

@@ -22,7 +22,6 @@ from typing import Any
 
 import anyio
 import pytest
-import sqlalchemy as sa
 from support.databases import Database, PostgreSQL, sqlite
 from support.default_groups import HELLO, connected, opened, write
 from support.fork_server import ForkServer
@@ -378,7 +377,7 @@ class TestAVersion:
         with database.engine.begin() as connection:
             from konstruct_mcp.ledger.migrations import upgrade
 
-            upgrade(connection, "konstruct_version", "0001")
+            upgrade(connection, "0001")
         old = "'1', '2020-01-01T00:00:00.000000Z', 'acme', 'paid', 'paid', 'openai/paid', 1, 2, 0, 300, 10, 'ok', 1"
         database.run(
             f"INSERT INTO konstruct_calls VALUES ({old})",
@@ -392,7 +391,7 @@ class TestAVersion:
         assert sum(line.cost_nusd for line in report.lines) == 300 + COST_NUSD
         assert report.lines[0].cost == "≥ <$0.000001"
         assert report.as_dict()["total"]["at_most_usd"] is None  # nobody knows the bound of what was unpriced before
-        assert database.value("SELECT version_num FROM konstruct_version") == HEAD
+        assert database.value("SELECT version_num FROM konstruct_revision") == HEAD
         assert database.rows("SELECT id FROM konstruct_tenants") == [{"id": "acme"}]
 
     async def test_that_is_newer_is_refused_in_one_line(
@@ -422,20 +421,36 @@ class TestAVersion:
         assert ran.stderr.count("\n") == 1
         assert openai.calls == 1
 
+    async def test_that_is_newer_is_used_where_it_says_that_it_can_be(self, ledger: World, database: Database) -> None:
+        """As a replica that has not been upgraded yet finds it when it starts again."""
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO, tenant_id="acme")
+        database.run("UPDATE konstruct_revision SET version_num = '9999'")
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO, tenant_id="acme")
+        assert database.spent("acme") == 2 * COST_NUSD
+        assert database.value("SELECT version_num FROM konstruct_revision") == "9999"
+
+    async def test_of_before_this_was_recorded_starts_too(self, ledger: World, database: Database) -> None:
+        """Revision 0003 is the last whose code refuses any number above its own in this table."""
+        async with ledger() as konstruct:
+            await konstruct.complete(HELLO)
+        assert database.rows("SELECT version_num FROM konstruct_version") == [{"version_num": "0003"}]
+
     async def test_has_the_tables_that_the_code_reads(self, ledger: World, database: Database) -> None:
         """The newest migration and the tables in `store` are two descriptions of one thing."""
         from alembic.autogenerate import compare_metadata
         from alembic.migration import MigrationContext
 
-        from konstruct_mcp.ledger.schema import metadata
+        from konstruct_mcp.ledger.schema import metadata, postgresql_metadata
 
         async with ledger() as konstruct:
             await konstruct.complete(HELLO)
         with database.engine.connect() as connection:
-            ours = {"include_name": lambda name, kind, _: kind != "table" or name != "konstruct_version"}
-            assert compare_metadata(MigrationContext.configure(connection, opts=ours), metadata) == []
-        with database.engine.connect() as connection:
-            assert sa.inspect(connection).has_table("konstruct_version")
+            versions = ("konstruct_version", "konstruct_revision")
+            ours = {"include_name": lambda name, kind, _: kind != "table" or name not in versions}
+            tables = [metadata, *([postgresql_metadata] if database.kind == "postgresql" else [])]
+            assert compare_metadata(MigrationContext.configure(connection, opts=ours), tables) == []
 
     async def test_opens_beside_others_of_the_same_process(
         self, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
@@ -460,7 +475,7 @@ class TestAVersion:
             out, errors = process.communicate(timeout=WAIT_S)
             assert (process.returncode, errors) == (0, b"")
             assert json.loads(out)["total"]["calls"] == 0
-        assert database.rows("SELECT version_num FROM konstruct_version") == [{"version_num": HEAD}]
+        assert database.rows("SELECT version_num FROM konstruct_revision") == [{"version_num": HEAD}]
 
     async def test_waits_for_another_process_that_makes_it(
         self, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path

@@ -190,7 +190,7 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
     valid.parent.mkdir(parents=True)
     with sqlite(valid.parent).engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-        upgrade(connection, "konstruct_version")
+        upgrade(connection)
         connection.commit()
     connection.engine.dispose()
     commands = [read_only(valid), *mounts(folder / "short"), *mounts(folder / "long"), small(folder / "disk")]
