@@ -30,6 +30,7 @@ from konstruct_mcp.ledger.schema import HEAD, REVISION_TABLE, USABLE_FROM_TABLE,
 from konstruct_mcp.ledger.transactions import Transaction
 
 _CHECK_LAPSED_S = 5  # between two looks for reservations that have lapsed
+_DEADLOCK = "40P01"  # PostgreSQL's code
 _FORGET_HELD_S = 86_400  # how long held reservations are remembered, for a process that comes back
 
 _TRIAL_QUOTE = Quote(0, Fraction(), Fraction(), 0, True)
@@ -158,7 +159,7 @@ class Store:
     def write(
         self, recorded: Sequence[Call], wanted: Sequence[Reserve], *, again: bool = False
     ) -> list[Grant | list[BudgetState]]:
-        """Record calls, then make reservations: all of it, or nothing where this raises. Up to four transactions.
+        """Record calls, then make reservations: all of it, or nothing where this raises.
 
         Args:
             wanted: reservations of one owner.
@@ -173,6 +174,12 @@ class Store:
                 raise
             # A reservation has lapsed, perhaps while this machine slept, and its call was recorded as lost.
             return self._write(recorded, wanted, again=True)
+        except sa.exc.OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != _DEADLOCK:
+                raise
+            # The server ended this one of two that waited for each other. No two of ours do; the other was an
+            # operator's own, or of the version before.
+            return self._write(recorded, wanted, again=again)
 
     def _write(
         self, recorded: Sequence[Call], wanted: Sequence[Reserve], *, again: bool
