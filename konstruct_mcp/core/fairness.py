@@ -128,6 +128,11 @@ class Admission:
         self._go_on()
 
     @property
+    def under_way(self) -> int:
+        """How many calls have their turn."""
+        return self._places
+
+    @property
     def waiting(self) -> int:
         """How many calls wait."""
         return self._waiting

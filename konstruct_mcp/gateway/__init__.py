@@ -6,5 +6,5 @@ caller                        who asks, and what follows from it: the one place 
 account, budget_refusals      what one call costs, and why a budget does not afford it
 reload                        the config in use, which may change
 views, checks, models         what callers and operators are shown
-events                        what hooks hear of
+events, gauges                what hooks hear of, and how things stand
 """

@@ -31,6 +31,7 @@ from konstruct_mcp.gateway import checks, models, views
 from konstruct_mcp.gateway.call import CompletionCall, Shared, ignore, read_request
 from konstruct_mcp.gateway.caller import Caller, unknown_group
 from konstruct_mcp.gateway.events import Hooks
+from konstruct_mcp.gateway.gauges import Gauges, gauges
 from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.ledger.ledger import Ledger
 
@@ -449,6 +450,16 @@ class Konstruct:
     def unpriced(self) -> dict[str, str]:
         """Deployments that a tenant with a budget cannot use: deployment id → why, as the end of a sentence."""
         return checks.unpriced(self._in_use())
+
+    async def gauges(self) -> Gauges:
+        """How things stand now: calls under way and waiting, rows that wait for the ledger, each deployment's state.
+        Asks no database and no provider, and takes half a second at most.
+
+        Raises:
+            ConfigError: there is no config that can be used yet.
+        """
+        shared = self._shared(None)
+        return await gauges(self._in_use(), shared.admission, shared.ledger)
 
     # -- groups --------------------------------------------------------------------------------------------------------
 

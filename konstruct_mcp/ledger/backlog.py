@@ -46,6 +46,10 @@ class Backlog:
         """Whether there are calls in memory."""
         return bool(self._in_memory)
 
+    def count(self) -> int:
+        """How many calls wait, in the spool and in memory. Reads a folder, which can block."""
+        return len(self._in_memory) + self.spool.count()
+
     def from_memory(self, most: int | None = None) -> list[Call]:
         """The oldest calls in memory; all for None."""
         return list(self._in_memory.values())[:most]

@@ -58,6 +58,20 @@ class Ledger:
     def has_budgets(self, has_budgets: bool) -> None:
         self._writer.has_budgets = has_budgets
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the database takes rows, as far as is known."""
+        return not self._writer.is_held_up()
+
+    @property
+    def open_reservations(self) -> int:
+        """How many calls of this process hold a reservation."""
+        return self._writer.open_reservations
+
+    async def waiting_rows(self) -> int:
+        """How many rows wait for the database, in the spool and in memory. The spool may be several processes'."""
+        return await _in_own_thread(self._backlog.count)
+
     def start(self) -> None:
         """Begin to open the ledger in its thread, for calls that will come; returns at once."""
         if not self._notices.serves_calls:

@@ -107,6 +107,11 @@ class Writer:
         if not self._first_opened.done():
             await asyncio.shield(asyncio.wrap_future(self._first_opened))
 
+    @property
+    def open_reservations(self) -> int:
+        """How many calls hold a reservation."""
+        return len(self._reserving)
+
     def is_held_up(self) -> bool:
         """Whether the database is known to be out of reach, or has not answered for long."""
         if self._first_opened.done() and self._store is None:
