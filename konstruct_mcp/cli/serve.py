@@ -11,8 +11,8 @@ from pathlib import Path
 import anyio
 import click
 
-from konstruct_mcp.cli.logs import BackgroundHandler, log_to
-from konstruct_mcp.cli.opening import warn
+from konstruct_mcp.cli.logs import BackgroundHandler, log_to, tell
+from konstruct_mcp.cli.opening import warnings
 from konstruct_mcp.cli.output import config_faults, say
 from konstruct_mcp.core.errors import KonstructError
 from konstruct_mcp.gateway.konstruct import Konstruct
@@ -29,11 +29,11 @@ def serve(path: Path | None) -> None:
     """Serve MCP over stdin and stdout (the default)."""
     konstruct = Konstruct.for_server(path)
     if konstruct.config_error is None:
-        warn(konstruct.config.warnings)
+        tell(logging.WARNING, *warnings(konstruct.config.warnings))
     else:
         error = konstruct.config_error
-        warn(error.warnings)
-        say(*config_faults(error))
+        tell(logging.WARNING, *warnings(error.warnings))
+        tell(logging.ERROR, *config_faults(error))
     log_to(BackgroundHandler())
     if sys.stdin.isatty():
         say(_TERMINAL_NOTE)
@@ -62,7 +62,7 @@ async def _say_ledger_faults(konstruct: Konstruct) -> None:
     try:
         await konstruct.opened()
     except KonstructError as error:
-        say(f"error: {error}")
+        tell(logging.ERROR, f"error: {error}")
     with suppress(KonstructError):  # which is said when a call needs it
         for line in await konstruct.spent_under_former_names():
             logging.getLogger(__name__).warning("%s", line)

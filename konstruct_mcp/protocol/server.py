@@ -27,6 +27,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from konstruct_mcp.core.errors import ConfigError, KonstructError, RequestError
+from konstruct_mcp.core.request_context import handling, note_tenant
 from konstruct_mcp.core.text import scrubbed
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
@@ -91,7 +92,7 @@ class KonstructServer(Server[Any]):
             on_subscriptions_listen=self._listen,
         )
         self._refresh_instructions()
-        self.middleware.append(self._around)
+        self.middleware += [_in_its_context, self._around]
 
     def create_initialization_options(
         self,
@@ -138,6 +139,8 @@ class KonstructServer(Server[Any]):
             if ctx.request_id is None:
                 return await self._notified(ctx, call_next)
             caller = self._admitted(ctx)
+            if caller.tenant is not None:
+                note_tenant(caller.tenant)
             with request_of(caller):
                 result: HandlerResult = await call_next(ctx)
             if ctx.method in _ABOUT and isinstance(result, dict):
@@ -177,3 +180,9 @@ class KonstructServer(Server[Any]):
         with suppress(ConfigError):  # of which each handler says so in its own way
             self._konstruct.config_for(caller)
         return caller
+
+
+async def _in_its_context(ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:
+    """Around every message: the log says which request a line belongs to."""
+    with handling(ctx.request_id):
+        return await call_next(ctx)
