@@ -36,6 +36,9 @@ ORDER = {
             "tenants-and-budgets",
             "ledger",
         ],
+        "Run it for a team": [
+            "serving",
+        ],
         "Know it": ["security", "performance", "scaling", "conformance", "upgrading-litellm"],
     },
     "clients/index": {"": ["claude-desktop", "claude-code", "cursor", "vscode", "codex", "gemini-cli"]},

@@ -1,4 +1,4 @@
-"""`serve`: MCP over stdin and stdout."""
+"""`serve`: MCP over stdin and stdout, or over HTTP."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import gc
 import logging
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import click
@@ -14,6 +16,7 @@ import click
 from konstruct_mcp.cli.logs import BackgroundHandler, log_to, tell
 from konstruct_mcp.cli.opening import warnings
 from konstruct_mcp.cli.output import config_faults, say
+from konstruct_mcp.config.http import HttpSettings, parse_address
 from konstruct_mcp.core.errors import KonstructError
 from konstruct_mcp.gateway.konstruct import Konstruct
 
@@ -23,10 +26,37 @@ To try it by hand:  konstruct-mcp complete "Why is the sky blue?"     To see wha
 End with Ctrl-C."""
 
 
+class _Address(click.ParamType[Any]):
+    name = "host:port"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int] | str:
+        if value == _AS_CONFIGURED:
+            return value
+        try:
+            return parse_address(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_AS_CONFIGURED = ""  # `--http` without an address
+
+
 @click.command()
+@click.option(
+    "--http",
+    "address",
+    type=_Address(),
+    is_flag=False,
+    flag_value=_AS_CONFIGURED,
+    metavar="[HOST:PORT]",
+    help="Serve over HTTP, to many clients; at konstruct.http.listen (127.0.0.1:8321) without an address.",
+)
 @click.pass_obj
-def serve(path: Path | None) -> None:
-    """Serve MCP over stdin and stdout (the default)."""
+def serve(path: Path | None, address: tuple[str, int] | str | None = None) -> None:
+    """Serve MCP over stdin and stdout (the default), or over HTTP."""
+    if address is not None:
+        _serve_http(path, None if isinstance(address, str) else address)
+        return
     konstruct = Konstruct.for_server(path)
     if konstruct.config_error is None:
         tell(logging.WARNING, *warnings(konstruct.config.warnings))
@@ -55,6 +85,57 @@ def serve(path: Path | None) -> None:
             tasks.cancel_scope.cancel()
 
     anyio.run(run)
+
+
+def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
+    """Serve over HTTP. A config that cannot be used ends the process here: whoever starts a server reads what it says,
+    and a load balancer keeps the ones before.
+
+    Args:
+        address: where to listen; None for what the config says.
+    """
+    konstruct = Konstruct.from_config(path)
+    tell(logging.WARNING, *warnings(konstruct.config.warnings))
+    settings = konstruct.config.http
+    if address is not None:
+        settings = replace(settings, host=address[0], port=address[1])
+    if not settings.is_loopback:
+        raise click.UsageError(
+            f"{settings.address} can be reached by others, and nobody would be asked who they are; listen on 127.0.0.1"
+        )
+    log_to(BackgroundHandler())
+    gc.disable()
+    from konstruct_mcp.protocol.server import KonstructServer
+    from konstruct_mcp.transports.http.serve import listen, serve_http
+
+    gc.freeze()
+    gc.enable()
+
+    async def run() -> None:
+        listening = listen(settings)
+        server, served = KonstructServer(konstruct), anyio.Event()
+        async with konstruct, anyio.create_task_group() as tasks:
+            tasks.start_soon(_say_ledger_faults, konstruct)
+            tasks.start_soon(server.follow_config, served)
+            say(f"serving MCP over HTTP at {_url(settings, listening.getsockname()[1])}")
+            await serve_http(konstruct, server, settings, listening=listening)
+            served.set()
+            tasks.cancel_scope.cancel()
+
+    anyio.run(run, backend_options={"use_uvloop": _has_uvloop()})
+
+
+def _url(settings: HttpSettings, port: int) -> str:
+    scheme = "http" if settings.tls_cert is None else "https"
+    return settings.public_url or f"{scheme}://{replace(settings, port=port).address}{settings.path}"
+
+
+def _has_uvloop() -> bool:
+    try:
+        import uvloop  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 async def _say_ledger_faults(konstruct: Konstruct) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -28,9 +28,11 @@ from pydantic import ValidationError
 
 from konstruct_mcp.core.errors import ConfigError, KonstructError, RequestError
 from konstruct_mcp.core.request_context import handling, note_tenant
+from konstruct_mcp.core.sharing import Broadcast, LocalBroadcast
 from konstruct_mcp.core.text import scrubbed
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
+from konstruct_mcp.protocol.calls import Key, RequestsUnderWay, cancelled_request, request_key
 from konstruct_mcp.protocol.instructions import choice_of, instructions
 from konstruct_mcp.protocol.kept_answers import InMemoryKeptAnswers, KeptAnswers
 from konstruct_mcp.protocol.notices import ChangeNotices
@@ -44,6 +46,8 @@ _log = logging.getLogger(__name__)
 # Lists change with the config alone. A client that listens is told; another one looks again after five minutes.
 _LISTS_FRESH_MS = 300_000
 _MOST_LISTENING = 16  # streams of notices of one tenant, so that none takes those of others; a client has one
+_LISTEN = "subscriptions/listen"
+_SESSION = "mcp-session-id"  # the header
 _ABOUT = ("initialize", "server/discover")  # their results hold the instructions
 
 
@@ -57,6 +61,7 @@ class KonstructServer(Server[Any]):
         caller_of: CallerOf = the_process,
         kept: KeptAnswers | None = None,
         bus: SubscriptionBus | None = None,
+        broadcast: Broadcast | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Serve a `Konstruct`.
@@ -65,13 +70,15 @@ class KonstructServer(Server[Any]):
             caller_of: gives the caller of each request; with tokens, see `tokens.verified_callers`.
             kept: keeps the answers that were cut; in this process's memory if None.
             bus: carries notices of change; within this process if None.
+            broadcast: carries cancellations to other servers; within this process if None.
             clock: gives seconds, by which answers are kept in memory.
         """
         self._konstruct, self._caller_of = konstruct, caller_of
         kept = InMemoryKeptAnswers(clock) if kept is None else kept
         bus = InMemorySubscriptionBus() if bus is None else bus
         self._notices = ChangeNotices(bus)
-        self._bus, self._listening = bus, dict[str | None, ListenHandler]()
+        self._bus, self._listening = bus, dict[str | None, tuple[ListenHandler, int]]()
+        self.requests = RequestsUnderWay(LocalBroadcast() if broadcast is None else broadcast)
         tools, resources = Tools(konstruct, kept), Resources(konstruct, kept)
         super().__init__(
             "konstruct-mcp",
@@ -90,6 +97,9 @@ class KonstructServer(Server[Any]):
             on_read_resource=resources.read_resource,
             on_completion=resources.complete_argument,
             on_subscriptions_listen=self._listen,
+            get_tool_input_schema=lambda _: (
+                None
+            ),  # no argument is repeated in a header; else tools are listed before each call
         )
         self._refresh_instructions()
         self.middleware += [_in_its_context, self._around]
@@ -123,9 +133,22 @@ class KonstructServer(Server[Any]):
     ) -> types.SubscriptionsListenResult:
         """A stream of notices, of which each tenant has so many."""
         tenant = current_caller().tenant
-        if tenant not in self._listening:
-            self._listening[tenant] = ListenHandler(self._bus, max_subscriptions=_MOST_LISTENING)
-        return await self._listening[tenant](ctx, params)
+        handler, streams = self._listening.get(tenant) or (
+            ListenHandler(self._bus, max_subscriptions=_MOST_LISTENING),
+            0,
+        )
+        self._listening[tenant] = handler, streams + 1
+        try:
+            return await handler(ctx, params)
+        finally:
+            handler, streams = self._listening.pop(tenant)
+            if streams > 1:
+                self._listening[tenant] = handler, streams - 1
+
+    def stop_listening(self) -> None:
+        """End every stream of notices."""
+        for handler, _ in list(self._listening.values()):
+            handler.close()
 
     async def _around(self, ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:
         """Around every message:
@@ -141,8 +164,12 @@ class KonstructServer(Server[Any]):
             caller = self._admitted(ctx)
             if caller.tenant is not None:
                 note_tenant(caller.tenant)
-            with request_of(caller):
-                result: HandlerResult = await call_next(ctx)
+            result: HandlerResult
+            # A stream of notices ends when its client goes, or with `stop_listening`.
+            is_call = ctx.method != _LISTEN
+            key = _key(ctx, caller, ctx.request_id)
+            with request_of(caller), self.requests.answering(key) if is_call else nullcontext():
+                result = await call_next(ctx)
             if ctx.method in _ABOUT and isinstance(result, dict):
                 result = {**result, "instructions": instructions(choice_of(self._konstruct, caller))}
             return await beside_if_large(scrubbed, result)
@@ -164,10 +191,15 @@ class KonstructServer(Server[Any]):
 
     async def _notified(self, ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:
         """A message that wants no answer: when a client of the handshake era is ready, it is told of changes."""
-        if ctx.method == "notifications/initialized":
-            with suppress(KonstructError):
+        with suppress(KonstructError):
+            if ctx.method == "notifications/initialized":
                 self._admitted(ctx)
                 self._notices.join(ctx.session)
+            elif ctx.method == "notifications/cancelled":
+                # Before anything is awaited: without sessions, this is broken off where it first waits.
+                key = _key(ctx, self._admitted(ctx), cancelled_request(ctx.params))
+                if key is not None:
+                    self.requests.cancel_anywhere(key)
         return await call_next(ctx)
 
     def _admitted(self, ctx: ServerRequestContext[Any]) -> Caller:
@@ -186,3 +218,9 @@ async def _in_its_context(ctx: ServerRequestContext[Any], call_next: CallNext) -
     """Around every message: the log says which request a line belongs to."""
     with handling(ctx.request_id):
         return await call_next(ctx)
+
+
+def _key(ctx: ServerRequestContext[Any], caller: Caller, request_id: Any) -> Key | None:
+    """What a request over HTTP can be cancelled by; None over stdio, where the SDK sees to it."""
+    headers = getattr(ctx.request, "headers", None)
+    return None if headers is None else request_key(caller.tenant, headers.get(_SESSION), request_id)

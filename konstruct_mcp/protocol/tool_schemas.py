@@ -12,8 +12,14 @@ from konstruct_mcp.gateway.views import Choice
 from konstruct_mcp.protocol.instructions import group_argument
 
 
-def complete_tool(choice: Choice) -> types.Tool:
-    """The tool `complete`, with the groups that a caller may ask for. Long, because it is one table."""
+def complete_tool(choice: Choice, *, names_tenant: bool = True) -> types.Tool:
+    """The tool `complete`, with the groups that a caller may ask for. Long, because it is one table.
+
+    Args:
+        choice: what the caller may ask for.
+        names_tenant: whether a call may name its tenant; that of a verified caller is known.
+    """
+    tenant_id = {"tenant_id": {"type": "string", "description": "whose account; leave out unless told"}}
     return types.Tool(
         name="complete",
         title="Ask another model",
@@ -54,7 +60,7 @@ def complete_tool(choice: Choice) -> types.Tool:
                 "max_tokens": {"type": "integer", "minimum": 1},
                 "temperature": {"type": "number", "minimum": 0, "maximum": 2},
                 "timeout_s": {"type": "number", "description": "seconds for the whole call"},
-                "tenant_id": {"type": "string", "description": "whose account; leave out unless told"},
+                **(tenant_id if names_tenant else {}),
             },
             "required": ["messages"],
             "additionalProperties": False,

@@ -38,8 +38,10 @@ class Tools:
     async def list_tools(
         self, ctx: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        choice = choice_of(self._konstruct, current_caller())
-        return types.ListToolsResult(tools=[complete_tool(choice), LIST_GROUPS_TOOL])
+        caller = current_caller()
+        choice = choice_of(self._konstruct, caller)
+        tools = [complete_tool(choice, names_tenant=not caller.is_verified), LIST_GROUPS_TOOL]
+        return types.ListToolsResult(tools=tools)
 
     async def call_tool(
         self, ctx: ServerRequestContext[Any], params: types.CallToolRequestParams

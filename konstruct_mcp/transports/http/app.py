@@ -1,0 +1,80 @@
+"""What answers a request over HTTP: probes, then the checks of `doors`, authentication, and MCP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
+
+from konstruct_mcp.config.http import HttpSettings
+from konstruct_mcp.protocol.server import KonstructServer
+from konstruct_mcp.transports.http.doors import bounded, guarded, hosts_of, sessionless
+from konstruct_mcp.transports.http.probes import Probes
+
+_REQUEST_HEADERS = (
+    *("accept", "authorization", "content-type", "last-event-id", "traceparent", "tracestate"),
+    *("mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name"),
+)
+_RESPONSE_HEADERS = ("mcp-session-id", "mcp-protocol-version", "www-authenticate", "retry-after")
+
+
+def http_app(
+    server: KonstructServer,
+    settings: HttpSettings,
+    probes: Probes,
+    *,
+    verified: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    routes: Sequence[BaseRoute] = (),
+) -> ASGIApp:
+    """The whole ASGI app.
+
+    Args:
+        verified: wraps what only verified callers may reach.
+        routes: further ones, which see to their own callers.
+    """
+    mcp = server.streamable_http_app(
+        streamable_http_path=settings.path,
+        stateless_http=True,
+        max_request_body_size=settings.max_body_bytes,
+        # `doors.guarded` stands in front of all routes.
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+    )
+    endpoint = next(route for route in mcp.routes if isinstance(route, Route) and route.path == settings.path)
+    inner = sessionless(endpoint.app)
+    app: ASGIApp = Starlette(
+        routes=[*routes, Route(settings.path, _Endpoint(verified(inner)), methods=None)],
+        lifespan=mcp.router.lifespan_context,
+    )
+    app = bounded(app, settings.max_body_bytes, settings.body_timeout_s)
+    public = None if settings.public_url is None else urlsplit(settings.public_url).hostname
+    own_origins = [] if settings.public_url is None else ["://".join(urlsplit(settings.public_url)[:2])]
+    app = guarded(
+        app, hosts_of(settings.host, settings.allowed_hosts, public), [*settings.allowed_origins, *own_origins]
+    )
+    if settings.allowed_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.allowed_origins,
+            allow_methods=("POST", "OPTIONS"),
+            allow_headers=_REQUEST_HEADERS,
+            expose_headers=_RESPONSE_HEADERS,
+        )
+    # In front of the checks: a probe names the server by an address, and shows nothing of anybody.
+    outer = Starlette(routes=[*probes.routes(), Mount("/", app)])
+    outer.router.lifespan_context = mcp.router.lifespan_context
+    return outer
+
+
+class _Endpoint:
+    """An ASGI app as a route's endpoint; Starlette takes a function for a handler of requests."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: object, receive: object, send: object) -> None:
+        await self._app(scope, receive, send)  # type: ignore[arg-type]

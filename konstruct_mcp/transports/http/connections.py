@@ -1,0 +1,65 @@
+"""Bounds on one connection, which uvicorn has not: the size of a request's head, and the time for it to come."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from konstruct_mcp.config.http import HttpSettings
+
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"  # RFC 6585
+)
+_Protocol: Any = AutoHTTPProtocol  # that of httptools where it is installed, else that of h11
+
+
+def bounded_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP protocol with the bounds of these settings."""
+
+    class BoundedProtocol(_Protocol):  # type: ignore[misc]
+        """Closes a connection whose next request does not begin, or whose head is too long."""
+
+        _head_bytes = 0
+        _head_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._await_head()
+
+        def data_received(self, data: bytes) -> None:
+            if self._is_between_requests():
+                self._head_bytes += len(data)
+                if self._head_timer is None:
+                    self._await_head()
+            super().data_received(data)
+            if self._is_between_requests():
+                if self._head_bytes > settings.max_header_bytes and not self.transport.is_closing():
+                    self.transport.write(_TOO_LARGE)
+                    self.transport.close()
+            else:
+                self._head_bytes = 0
+                self._forget_timer()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._forget_timer()
+            super().connection_lost(exc)
+
+        def _is_between_requests(self) -> bool:
+            return self.cycle is None or self.cycle.response_complete
+
+        def _await_head(self) -> None:
+            self._head_timer = self.loop.call_later(settings.header_timeout_s, self._give_up)
+
+        def _give_up(self) -> None:
+            self._head_timer = None
+            if self._is_between_requests() and not self.transport.is_closing():
+                self.transport.close()
+
+        def _forget_timer(self) -> None:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+
+    return BoundedProtocol

@@ -1,0 +1,129 @@
+"""What is checked of each request before MCP sees it, as ASGI wrappers, and the name of a session.
+
+- `Host` and `Origin`, against web pages that reach a server through a visitor's browser (DNS rebinding);
+- the size of a body, and the time for it to come;
+- methods: no session is kept, so there is no stream to `GET` and nothing to `DELETE`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Collection
+from fnmatch import fnmatch
+
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_SESSION = "mcp-session-id"
+_VERSION = "mcp-protocol-version"
+
+
+def guarded(app: ASGIApp, hosts: Collection[str] | None, origins: Collection[str]) -> ASGIApp:
+    """The app for requests to these hosts, from no web page but those of these origins.
+
+    Args:
+        hosts: patterns of the header `Host` without its port; None for any.
+        origins: values of the header `Origin`, `*` for any. A request without one comes from no web page.
+    """
+
+    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            host, origin = _host_of(headers.get("host", "")), headers.get("origin")
+            if hosts is not None and not any(fnmatch(host, pattern.lower()) for pattern in hosts):
+                await PlainTextResponse("this server has another name\n", 421)(scope, receive, send)
+                return
+            if origin is not None and not any(fnmatch(origin, pattern) for pattern in origins):
+                await PlainTextResponse("web pages of this origin may not ask here\n", 403)(scope, receive, send)
+                return
+        await app(scope, receive, send)
+
+    return guard
+
+
+def hosts_of(listen: str, allowed: Collection[str], public: str | None) -> Collection[str] | None:
+    """Which hosts a server is asked as; None for any.
+
+    Args:
+        listen: where it listens. On all addresses it has names that it does not know, and its callers are verified.
+    """
+    own = [] if public is None else [public]
+    if listen in ("127.0.0.1", "localhost", "::1"):
+        return [*_LOOPBACK, *own, *allowed]
+    return [*_LOOPBACK, listen, *own, *allowed] if allowed or own else None
+
+
+def bounded(app: ASGIApp, most_bytes: int, within_s: float) -> ASGIApp:
+    """The app with bodies of at most so many bytes, that come within so many seconds."""
+
+    async def bound(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "0")
+        if not length.isdigit() or int(length) > most_bytes:
+            await _too_large(most_bytes)(scope, receive, send)
+            return
+        body, message = bytearray(), None
+        try:
+            async with asyncio.timeout(within_s):
+                while message is None or message.get("more_body", False):
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return
+                    body += message.get("body", b"")
+                    if len(body) > most_bytes:
+                        await _too_large(most_bytes)(scope, receive, send)
+                        return
+        except TimeoutError:
+            late = PlainTextResponse("the request did not come in time\n", 408, {"connection": "close"})
+            await late(scope, receive, send)
+            return
+        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def taking() -> Message:
+            return whole.pop() if whole else await receive()
+
+        await app(scope, taking, send)
+
+    return bound
+
+
+def sessionless(app: ASGIApp) -> ASGIApp:
+    """The MCP app without sessions: it only names them, so that a client can say which of its requests it cancels."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        if scope["method"] not in ("POST", "OPTIONS"):
+            refusal = "there are no sessions and no streams of their own here; POST each message\n"
+            await PlainTextResponse(refusal, 405, {"allow": "POST, OPTIONS"})(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        version = headers.get(_VERSION)
+        has_name = _SESSION in headers or (version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS)
+
+        async def naming(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                MutableHeaders(scope=message)[_SESSION] = secrets.token_urlsafe(16)
+            await send(message)
+
+        await app(scope, receive, send if has_name else naming)
+
+    return serve
+
+
+def _too_large(most_bytes: int) -> PlainTextResponse:
+    return PlainTextResponse(f"a request may have {most_bytes} bytes here\n", 413, {"connection": "close"})
+
+
+def _host_of(header: str) -> str:
+    """The host in a header `Host`, without its port."""
+    if header.startswith("["):
+        return header.partition("]")[0].lower() + "]"
+    return header.partition(":")[0].lower()
