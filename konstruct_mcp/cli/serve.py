@@ -25,6 +25,9 @@ konstruct-mcp serves the Model Context Protocol on this terminal's input and out
 To try it by hand:  konstruct-mcp complete "Why is the sky blue?"     To see what can be called:  konstruct-mcp groups
 End with Ctrl-C."""
 
+# For the last traces at the end. A client kills a process that takes a second or two; a container has longer.
+_LAST_SPANS_STDIO_S, _LAST_SPANS_HTTP_S = 0.3, 3.0
+
 
 class _Address(click.ParamType[Any]):
     name = "host:port"
@@ -69,6 +72,7 @@ def serve(path: Path | None, address: tuple[str, int] | str | None = None) -> No
         say(_TERMINAL_NOTE)
     # Whatever an import makes is there to stay, so there is nothing to collect in it, now or later.
     gc.disable()
+    from konstruct_mcp.cli.watching import traced
     from konstruct_mcp.protocol.server import KonstructServer
     from konstruct_mcp.transports.stdio.serve import serve_stdio
 
@@ -80,7 +84,13 @@ def serve(path: Path | None, address: tuple[str, int] | str | None = None) -> No
         async with konstruct, anyio.create_task_group() as tasks:
             tasks.start_soon(_say_ledger_faults, konstruct)
             tasks.start_soon(server.follow_config, served)
-            await serve_stdio(server, konstruct.aclose, konstruct.kill)
+            with traced(konstruct, server, last_s=_LAST_SPANS_STDIO_S) as send_rest:
+
+                def kill() -> None:
+                    konstruct.kill()
+                    send_rest()
+
+                await serve_stdio(server, konstruct.aclose, kill)
             served.set()
             tasks.cancel_scope.cancel()
 
@@ -105,6 +115,7 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
         )
     log_to(BackgroundHandler())
     gc.disable()
+    from konstruct_mcp.cli.watching import audited, measured, traced
     from konstruct_mcp.protocol.server import KonstructServer
     from konstruct_mcp.transports.http.serve import listen, serve_http
 
@@ -117,8 +128,13 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
         async with konstruct, anyio.create_task_group() as tasks:
             tasks.start_soon(_say_ledger_faults, konstruct)
             tasks.start_soon(server.follow_config, served)
-            say(f"serving MCP over HTTP at {_url(settings, listening.getsockname()[1])}")
-            await serve_http(konstruct, server, settings, listening=listening)
+            with (
+                audited(konstruct),
+                measured(konstruct, konstruct.config.metrics),
+                traced(konstruct, server, last_s=_LAST_SPANS_HTTP_S),
+            ):
+                tell(logging.WARNING, f"serving MCP over HTTP at {_url(settings, listening.getsockname()[1])}")
+                await serve_http(konstruct, server, settings, listening=listening)
             served.set()
             tasks.cancel_scope.cancel()
 
