@@ -4,6 +4,7 @@ ledger                                  the face: record a call, reserve its cos
 writer, commands, backlog, notices      the thread that writes, what it is sent, what waits for it, what it says
 spool                                   rows on the disk while the database cannot be written
 store, calls, reservations              what is done in one transaction
+transactions                            how: statement by statement, or all that waits in one round trip
 schema, statements, databases           tables, SQL, and what differs between SQLite and PostgreSQL
 migrations/                             from the tables of older versions
 """

@@ -1,4 +1,5 @@
-"""How a call is recorded: its row, and what it adds to the sums. Within the transaction of whoever calls this.
+"""How a call is recorded: its row, and what it adds to the sums. Within the transaction of whoever calls this, who has
+locked the call's tenant.
 
 A call whose process has died is recorded as lost. If the process was alive after all, the call's own row takes the
 place of the lost one, and what the lost one added is subtracted.
@@ -11,20 +12,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import sqlalchemy as sa
-
 from konstruct_mcp.core.money import MOST_NUSD
 from konstruct_mcp.core.spending import SPEND_SUMS, Call, Charge
 from konstruct_mcp.ledger import statements
+from konstruct_mcp.ledger.transactions import SpendKey, Transaction
 
 LOST = "lost"  # the outcome of a call whose process has died
 
 Reservation = Mapping[Any, Any]  # a row of the reservations, by its columns' names
-_Key = tuple[str, str, str, str]  # of a row of sums: tenant, day, group, model
 _Sums = list[int]  # in the order of SPEND_SUMS
 
 
-def record(connection: sa.Connection, calls: Sequence[Call], *, again: bool) -> None:
+def record(transaction: Transaction, calls: Sequence[Call], *, again: bool) -> None:
     """Record calls, and give up their reservations.
 
     Args:
@@ -32,25 +31,25 @@ def record(connection: sa.Connection, calls: Sequence[Call], *, again: bool) -> 
     """
     lost: list[Call] = []
     if again:
-        found = connection.execute(statements.FIND_CALLS, {"ids": [call.id for call in calls]}).all()
-        recorded = {row.id for row in found if row.outcome != LOST}
+        found = transaction.read(statements.FIND_CALLS, {"ids": [call.id for call in calls]})
+        recorded = {row["id"] for row in found if row["outcome"] != LOST}
         calls = [call for call in calls if call.id not in recorded]
         if not calls:
             return
-        if lost_ids := [row.id for row in found if row.outcome == LOST]:
-            held = connection.execute(statements.FIND_HELD, {"ids": lost_ids}).mappings().all()
+        if lost_ids := [row["id"] for row in found if row["outcome"] == LOST]:
+            held = transaction.read(statements.FIND_HELD, {"ids": lost_ids})
             lost = [lost_call(rows, rows[-1]["held_on"]) for rows in by_call(held)]
-            connection.execute(statements.DELETE_CALLS, {"ids": lost_ids})
-    statements.INSERT_CALL.execute(connection, *map(_row, calls))
+            transaction.run(statements.DELETE_CALLS, {"ids": lost_ids})
+    transaction.insert_calls([_row(call) for call in calls])
     if reserved := [call.id for call in calls if call.reserved]:
-        connection.execute(statements.GIVE_UP_ALL_OF_CALLS, {"ids": reserved})
+        transaction.give_up_reservations(reserved)
     subtracted = ((key, [-figure for figure in figures]) for call in lost for key, figures in _entries(call))
-    _add(connection, [*subtracted, *(entry for call in calls for entry in _entries(call))])
+    _add(transaction, [*subtracted, *(entry for call in calls for entry in _entries(call))])
 
 
-def add_charges(connection: sa.Connection, call: Call) -> None:
+def add_charges(transaction: Transaction, call: Call) -> None:
     """Add a call's charges to the sums, but not the call itself, which is recorded already."""
-    _add(connection, _charges(call))
+    _add(transaction, _charges(call))
 
 
 def lost_call(held: Sequence[Reservation], day: str) -> Call:
@@ -79,17 +78,11 @@ def by_call(rows: Iterable[Reservation]) -> Iterator[list[Reservation]]:
     return (list(of_call) for _, of_call in itertools.groupby(rows, lambda row: row["call_id"]))
 
 
-def _add(connection: sa.Connection, entries: Iterable[tuple[_Key, _Sums]]) -> None:
-    sums: defaultdict[_Key, _Sums] = defaultdict(lambda: [0] * len(SPEND_SUMS))
+def _add(transaction: Transaction, entries: Iterable[tuple[SpendKey, _Sums]]) -> None:
+    sums: defaultdict[SpendKey, _Sums] = defaultdict(lambda: [0] * len(SPEND_SUMS))
     for key, figures in entries:
         sums[key] = [a + b for a, b in zip(sums[key], figures, strict=True)]
-    for key in sorted(sums):
-        row = (*key, *sums[key])
-        values = dict(zip((*statements.KEY_VALUES, *statements.SUM_VALUES), row, strict=True))
-        if not statements.ADD_SPEND.execute(connection, values):
-            connection.execute(
-                statements.INSERT_SPEND, dict(zip((*statements.SPEND_KEY, *SPEND_SUMS), row, strict=True))
-            )
+    transaction.add_spend({key: sums[key] for key in sorted(sums)})
 
 
 def _row(call: Call) -> dict[str, Any]:
@@ -112,7 +105,7 @@ def _row(call: Call) -> dict[str, Any]:
     }
 
 
-def _entries(call: Call) -> Iterator[tuple[_Key, _Sums]]:
+def _entries(call: Call) -> Iterator[tuple[SpendKey, _Sums]]:
     """What a call adds to the sums.
 
     - The call itself counts where it was answered.
@@ -129,7 +122,7 @@ def _entries(call: Call) -> Iterator[tuple[_Key, _Sums]]:
     yield from _charges(call)
 
 
-def _charges(call: Call) -> Iterator[tuple[_Key, _Sums]]:
+def _charges(call: Call) -> Iterator[tuple[SpendKey, _Sums]]:
     for charge in call.charges:
         held = charge.most_nusd if charge.cost_nusd is None else 0
         yield (

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from konstruct_mcp.core.errors import LedgerError
 from konstruct_mcp.core.files import keep_file, keep_folder, make_folder
 from konstruct_mcp.core.secrets import with_whole_password
-from konstruct_mcp.ledger import statements
+from konstruct_mcp.ledger.transactions import PipelinedTransaction, Transaction
 
 _MIGRATION_LOCK = 0x6B6F6E73747275  # any number that no other program uses for a PostgreSQL advisory lock
 _WAL_RETRY_S = 0.01  # between tries to switch a new file to WAL
@@ -67,6 +67,7 @@ class Server:
                 "tcp_user_timeout": milliseconds,
             }
         self.engine = sa.create_engine(url, **options)
+        self._is_pipelined = self._is_postgresql and self.engine.dialect.driver == "psycopg"
 
     def prepare(self) -> OSError | None:
         """Nothing is needed before a connection."""
@@ -83,9 +84,11 @@ class Server:
         if self._is_postgresql:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
 
-    def lock_tenants(self, connection: sa.Connection, names: set[str]) -> None:
-        """Lock the rows of these tenants until the end of the transaction."""
-        connection.execute(statements.LOCK_TENANTS, {"ids": sorted(names)}).all()
+    def transaction(self, connection: sa.Connection) -> Transaction:
+        """What can be done in the transaction that is open on this connection."""
+        if self._is_pipelined:
+            return PipelinedTransaction(connection)
+        return Transaction(connection, locks_rows=True)
 
     def open_log(self) -> None:
         """A server keeps its own log."""
@@ -161,8 +164,9 @@ class SQLite:
     def lock_migration(self, connection: sa.Connection) -> None:
         """BEGIN IMMEDIATE has taken the lock."""
 
-    def lock_tenants(self, connection: sa.Connection, names: set[str]) -> None:
-        """BEGIN IMMEDIATE has taken the lock."""
+    def transaction(self, connection: sa.Connection) -> Transaction:
+        """What can be done in the transaction that is open on this connection. BEGIN IMMEDIATE has taken the lock."""
+        return Transaction(connection, locks_rows=False)
 
     def open_log(self) -> None:
         """Open the write-ahead log once, for a time when the process may open no more files."""

@@ -5,7 +5,9 @@ All within the transaction of whoever calls this.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +18,7 @@ from konstruct_mcp.core.money import MOST_NUSD
 from konstruct_mcp.core.spending import Call
 from konstruct_mcp.ledger import statements
 from konstruct_mcp.ledger.calls import LOST, Reservation, add_charges, by_call, lost_call, record
+from konstruct_mcp.ledger.transactions import Amounts, Transaction, Window
 
 _LEASE_S = 120  # until a reservation lapses that nobody renews
 _CLOCKS_DIFFER_S = 120  # how far the clocks of machines that share a ledger may be apart (docs/tenants-and-budgets.md)
@@ -26,83 +29,132 @@ def lease_end(now: datetime) -> int:
     return int(now.timestamp()) + _LEASE_S
 
 
-def reserve(connection: sa.Connection, wanted: Reserve, now: datetime, *, again: bool) -> Grant | list[BudgetState]:
-    """Reserve what a call can cost, with a shorter answer where the budgets afford no more.
+def reserve(
+    transaction: Transaction, wanted: Sequence[Reserve], now: datetime, *, again: bool
+) -> list[Grant | list[BudgetState]]:
+    """Reserve what calls can cost, one after another, with a shorter answer where the budgets afford no more.
 
-    Returns: the grant, or the state of each budget where they do not afford the call.
+    Args:
+        wanted: reservations of one owner, whose tenants are locked.
+        again: whether some of them may have been made already.
+
+    Returns: for each the grant, or the state of each budget where they do not afford the call.
     """
-    if wanted.attempt > 1 or again:
-        connection.execute(statements.GIVE_UP_ALL_BUT, {"id": wanted.call_id, "kept": wanted.kept})
-    first = _grant(connection, wanted, wanted.quote.max_tokens, now)
-    if first is not None:
-        return first
-    states = [budget_state(connection, wanted.tenant, budget, now, wanted.owner) for budget in wanted.budgets]
-    tokens = wanted.quote.affordable(min(state.left_nusd for state in states))
-    if tokens < (wanted.quote.max_tokens if wanted.quote.fixed else min(wanted.min_tokens, wanted.quote.max_tokens)):
-        return states
-    return _grant(connection, wanted, tokens, now) or states
+    for one in wanted:
+        if one.attempt > 1 or again:
+            transaction.run(statements.GIVE_UP_ALL_BUT, {"id": one.call_id, "kept": one.kept})
+    windows = {(one.tenant, budget): _window(one.tenant, budget, now) for one in wanted for budget in one.budgets}
+    amounts = transaction.amounts(set(windows.values()))
+    of_tenant: defaultdict[str, list[Window]] = defaultdict(list)
+    for window in amounts:
+        of_tenant[window.tenant].append(window)
+    grants: list[Grant | None] = []
+    states: dict[int, list[tuple[Budget, Amounts]]] = {}  # by the place in `wanted`, as they were when it was refused
+    rows = []
+    for place, one in enumerate(wanted):
+        found = [(budget, amounts[windows[one.tenant, budget]]) for budget in one.budgets]
+        grant = _grant(one, min(budget.limit_nusd - taken.taken for budget, taken in found))
+        grants.append(grant)
+        if grant is None:
+            states[place] = [(budget, replace(taken)) for budget, taken in found]
+            continue
+        rows.append(_row(one, grant, now))
+        for window in of_tenant[one.tenant]:
+            if window.counts(one.group):
+                amounts[window].reserved += grant.amount_nusd
+    if rows:
+        transaction.insert_reservations(rows)
+    refused = _refusals(transaction, wanted, states, now) if states else {}
+    return [refused[place] if grant is None else grant for place, grant in enumerate(grants)]
 
 
-def _grant(connection: sa.Connection, wanted: Reserve, tokens: int, now: datetime) -> Grant | None:
-    """Reserve what an answer of so many tokens can cost, if all budgets afford it: one statement checks and inserts."""
-    amount = wanted.quote.most_nusd(tokens)
-    if amount > MOST_NUSD:
-        return None
-    values: dict[str, Any] = {
+def _window(tenant: str, budget: Budget, now: datetime) -> Window:
+    return Window(tenant, budget.counted, *budget.days(now))
+
+
+def _grant(wanted: Reserve, left_nusd: int) -> Grant | None:
+    """The grant for the longest answer that this amount pays for; None where that would be too short."""
+    quote = wanted.quote
+    tokens = quote.max_tokens
+    if quote.most_nusd(tokens) > min(left_nusd, MOST_NUSD):
+        tokens = quote.affordable(max(left_nusd, 0))
+        if tokens < (quote.max_tokens if quote.fixed else min(wanted.min_tokens, quote.max_tokens)):
+            return None
+    amount = quote.most_nusd(tokens)
+    return Grant(amount, tokens, quote.input_tokens) if amount <= min(left_nusd, MOST_NUSD) else None
+
+
+def _row(wanted: Reserve, grant: Grant, now: datetime) -> dict[str, Any]:
+    return {
         "call_id": wanted.call_id,
         "attempt": wanted.attempt,
         "owner": wanted.owner,
         "tenant": wanted.tenant,
         "group": wanted.group,
-        "amount_nusd": amount,
+        "amount_nusd": grant.amount_nusd,
         "lapses_at": lease_end(now),
         "model": wanted.model,
         "held_on": None,
     }
-    for number, budget in enumerate(wanted.budgets):
-        values |= statements.budget_values(budget, now, statements.budget_suffix(number))
-    reserving = statements.reserve_within(tuple(len(budget.counted) for budget in wanted.budgets))
-    if reserving.execute(connection, values) != 1:
-        return None
-    return Grant(amount, tokens, wanted.quote.input_tokens)
 
 
-def budget_state(connection: sa.Connection, tenant: str, budget: Budget, now: datetime, owner: str = "") -> BudgetState:
-    """The state of a tenant's budget. A reservation that has lapsed counts as held, unless it is the owner's."""
+def _refusals(
+    transaction: Transaction,
+    wanted: Sequence[Reserve],
+    states: Mapping[int, Sequence[tuple[Budget, Amounts]]],
+    now: datetime,
+) -> dict[int, list[BudgetState]]:
+    """The states of budgets that did not afford a call. What has lapsed of the reserved is shown as held."""
+    tenants = sorted({wanted[place].tenant for place in states})
+    values = {"now": int(now.timestamp()), "owner": wanted[0].owner, "ids": tenants}
+    lapsed = transaction.read(statements.LAPSED_OF_TENANTS, values)
+    refused: dict[int, list[BudgetState]] = {}
+    for place, found in states.items():
+        tenant = wanted[place].tenant
+        refused[place] = []
+        for budget, taken in found:
+            counts = _window(tenant, budget, now).counts
+            late = sum(int(row["amount_nusd"]) for row in lapsed if row["tenant"] == tenant and counts(row["group"]))
+            refused[place].append(budget.state(tenant, taken.spent, taken.held + late, taken.reserved - late, now))
+    return refused
+
+
+def budget_state(connection: sa.Connection, tenant: str, budget: Budget, now: datetime) -> BudgetState:
+    """The state of a tenant's budget, for a report. A reservation that has lapsed counts as held."""
     values = {
-        **{"tenant": tenant, "now": int(now.timestamp()), "owner": owner},
-        **statements.budget_values(budget, now),
+        **{"tenant": tenant, "now": int(now.timestamp()), "owner": ""},
+        **statements.window_values(budget.counted, *budget.days(now)),
     }
     found = connection.execute(statements.budget_amounts(len(budget.counted)), values).one()
     spent, held, reserved, lapsed = map(int, found)
     return budget.state(tenant, spent, held + lapsed, reserved - lapsed, now)
 
 
-def shorten(connection: sa.Connection, now: datetime) -> None:
+def shorten(transaction: Transaction, now: datetime) -> None:
     """See that no reservation stands for longer than one that is made now, whatever clock it was made by."""
     lapses_at = lease_end(now)
-    connection.execute(statements.SHORTEN, {"latest": lapses_at + _CLOCKS_DIFFER_S, "instead": lapses_at})
+    transaction.run(statements.SHORTEN, {"latest": lapses_at + _CLOCKS_DIFFER_S, "instead": lapses_at})
 
 
-def record_lost(connection: sa.Connection, lapsed: Sequence[Reservation]) -> None:
+def record_lost(transaction: Transaction, lapsed: Sequence[Reservation]) -> None:
     """Make lost calls of reservations that have lapsed."""
     ids = sorted({row["call_id"] for row in lapsed})
-    found = {row.id: row for row in connection.execute(statements.FIND_CALLS, {"ids": ids})}
+    found = {row["id"]: row for row in transaction.read(statements.FIND_CALLS, {"ids": ids})}
     new: list[Call] = []
     for rows in by_call(lapsed):
         id_ = rows[0]["call_id"]
         known = found.get(id_)
-        if known is not None and known.outcome != LOST:  # it was granted after the call's end, and never used
-            connection.execute(statements.GIVE_UP_ALL_OF_CALLS, {"ids": [id_]})
+        if known is not None and known["outcome"] != LOST:  # it was granted after the call's end, and never used
+            transaction.give_up_reservations([id_])
             continue
         reserved_at = datetime.fromtimestamp(max(row["lapses_at"] for row in rows) - _LEASE_S, UTC)
-        day = reserved_at.date().isoformat() if known is None else known.time[:10]
+        day = reserved_at.date().isoformat() if known is None else known["time"][:10]
         for row in rows:
-            connection.execute(statements.HOLD, {"id": id_, "of_attempt": row["attempt"], "day": day})
+            transaction.run(statements.HOLD, {"id": id_, "of_attempt": row["attempt"], "day": day})
         call = lost_call(rows, day)
         if known is None:
             new.append(call)
         else:  # its process was back, and has died again
-            add_charges(connection, call)
+            add_charges(transaction, call)
     if new:
-        record(connection, new, again=False)
+        record(transaction, new, again=False)

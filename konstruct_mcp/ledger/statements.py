@@ -1,17 +1,20 @@
-"""The SQL of the ledger, for SQLite and PostgreSQL alike. Each statement is made once, not for each call."""
+"""The SQL of the ledger. Each statement is made once, not for each call.
+
+Those whose names begin with PG_ are for PostgreSQL alone, in psycopg's form. They take rows as one JSON array, so that
+their text is the same for any number of rows, and the database plans each of them once.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
-from konstruct_mcp.core.budgets import Budget
 from konstruct_mcp.core.spending import SPEND_SUMS
-from konstruct_mcp.ledger.schema import calls, reservations, spend, tenants
+from konstruct_mcp.ledger.schema import calls, counters, reservations, spend, tenants
 
 
 class CompiledStatement:
@@ -28,6 +31,13 @@ class CompiledStatement:
 
     def execute(self, connection: sa.Connection, *rows: Mapping[str, Any]) -> int:
         """Execute it once for each row of values. Returns how many rows of the table it has changed."""
+        return self._execute(connection, rows).rowcount
+
+    def read(self, connection: sa.Connection, values: Mapping[str, Any]) -> Sequence[sa.Row[Any]]:
+        """The rows that it finds."""
+        return self._execute(connection, [values]).all()
+
+    def _execute(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> sa.CursorResult[Any]:
         dialect = connection.dialect
         compiled = self._compiled.get((dialect.name, dialect.driver))
         if compiled is None:
@@ -35,8 +45,7 @@ class CompiledStatement:
             compiled = self._compiled[dialect.name, dialect.driver] = str(made), made.positiontup
         sql, names = compiled
         values: list[Any] = list(rows) if names is None else [tuple(row[name] for name in names) for row in rows]
-        result = connection.exec_driver_sql(sql, values if len(values) > 1 else values[0], _WITH_ROW_COUNT)
-        return result.rowcount
+        return connection.exec_driver_sql(sql, values if len(values) > 1 else values[0], _WITH_ROW_COUNT)
 
 
 _WITH_ROW_COUNT = {"preserve_rowcount": True}
@@ -79,6 +88,12 @@ FIND_LAPSED = (
     .order_by(reservations.c.call_id, reservations.c.attempt)
     .with_for_update()
 )
+LAPSED_OF_TENANTS = (
+    sa.select(reservations.c.tenant, reservations.c.group, sa.func.sum(reservations.c.amount_nusd).label("amount_nusd"))
+    .where(_IS_LAPSED, reservations.c.tenant.in_(_IDS))
+    .group_by(reservations.c.tenant, reservations.c.group)
+)
+INSERT_RESERVATION = CompiledStatement(sa.insert(reservations))
 # A reservation that has lapsed is held: its amount stays on the budgets until its cost is known.
 HOLD = sa.update(reservations).where(_IS_ONE).values(held_on=sa.bindparam("day"))
 FIND_HELD = (
@@ -125,58 +140,103 @@ _ZERO: sa.ColumnElement[int] = sa.literal_column("0")
 def budget_amounts(groups: int) -> sa.Select[int, int, int, int]:
     """Of one budget: what is spent, what is held, what is reserved, and how much of the reserved has lapsed."""
     return sa.select(
-        _spent(spend.c.cost_nusd, "", groups),
-        _spent(spend.c.held_nusd, "", groups),
-        _reserved("", groups),
-        _reserved("", groups, _IS_LAPSED),
+        _spent(spend.c.cost_nusd, groups),
+        _spent(spend.c.held_nusd, groups),
+        _reserved(groups),
+        _reserved(groups, _IS_LAPSED),
     )
 
 
 @functools.cache
-def reserve_within(budgets: tuple[int, ...]) -> CompiledStatement:
-    """Insert a reservation, if each budget affords it. `budgets` has the number of groups of each budget."""
-    amount = sa.cast(sa.bindparam("amount_nusd"), sa.BigInteger)
-    query = sa.select(*(sa.cast(sa.bindparam(column.name), column.type) for column in reservations.columns))
-    for number, groups in enumerate(budgets):
-        suffix = budget_suffix(number)
-        limit = sa.cast(sa.bindparam(f"limit{suffix}"), sa.BigInteger)
-        spent = _spent(spend.c.cost_nusd + spend.c.held_nusd, suffix, groups)
-        query = query.where(limit - spent - _reserved(suffix, groups) >= amount)
+def window_amounts(groups: int) -> CompiledStatement:
+    """Of one budget: what is spent, what is held, and what is reserved, whether or not that has lapsed."""
     return CompiledStatement(
-        sa.insert(reservations).from_select([column.name for column in reservations.columns], query)
+        sa.select(_spent(spend.c.cost_nusd, groups), _spent(spend.c.held_nusd, groups), _reserved(groups))
     )
 
 
-def budget_suffix(number: int) -> str:
-    """What tells the values of one budget from those of another in `reserve_within`."""
-    return f"_of_{number}"
-
-
-def budget_values(budget: Budget, now: datetime, suffix: str = "") -> dict[str, Any]:
+def window_values(groups: Sequence[str], first: str, last: str) -> dict[str, Any]:
     """The values of a budget for the statements above, besides the tenant's id."""
-    first, last = budget.days(now)
-    groups = {f"group{number}{suffix}": group for number, group in enumerate(budget.counted)}
-    return {f"first{suffix}": first, f"last{suffix}": last, f"limit{suffix}": budget.limit_nusd, **groups}
+    return {"first": first, "last": last, **{f"group{number}": group for number, group in enumerate(groups)}}
 
 
-def _spent(what: sa.ColumnElement[int], suffix: str, groups: int) -> sa.ColumnElement[int]:
+def _spent(what: sa.ColumnElement[int], groups: int) -> sa.ColumnElement[int]:
     """The sum of a column over the days of a budget."""
     query = sa.select(sa.func.coalesce(sa.func.sum(what), _ZERO)).where(
         spend.c.tenant == sa.bindparam("tenant"),
-        spend.c.day.between(sa.bindparam(f"first{suffix}"), sa.bindparam(f"last{suffix}")),
+        spend.c.day.between(sa.bindparam("first"), sa.bindparam("last")),
     )
-    return _on_groups(query, spend.c.group, suffix, groups)
+    return _on_groups(query, spend.c.group, groups)
 
 
-def _reserved(suffix: str, groups: int, *which: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+def _reserved(groups: int, *which: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
     """What is reserved on a budget now, whether or not it has lapsed."""
     query = sa.select(sa.func.coalesce(sa.func.sum(reservations.c.amount_nusd), _ZERO)).where(
         reservations.c.tenant == sa.bindparam("tenant"), _IS_OPEN, *which
     )
-    return _on_groups(query, reservations.c.group, suffix, groups)
+    return _on_groups(query, reservations.c.group, groups)
 
 
-def _on_groups(query: sa.Select[Any], group: sa.Column[str], suffix: str, groups: int) -> sa.ColumnElement[int]:
+def _on_groups(query: sa.Select[Any], group: sa.Column[str], groups: int) -> sa.ColumnElement[int]:
     if groups:
-        query = query.where(group.in_([sa.bindparam(f"group{number}{suffix}") for number in range(groups)]))
+        query = query.where(group.in_([sa.bindparam(f"group{number}") for number in range(groups)]))
     return query.scalar_subquery()
+
+
+# -- PostgreSQL ------------------------------------------------------------------------------------------------------
+
+
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]  # of SQLAlchemy's own
+
+
+def _columns(table: sa.Table, *names: str) -> tuple[str, str]:
+    """Columns of a table as they stand in a statement: their names, and these with their types."""
+    columns = [table.c[name] for name in names] if names else list(table.columns)
+    quoted = [f'"{column.name}"' for column in columns]
+    types = [column.type.compile(dialect=_POSTGRESQL) for column in columns]
+    return ", ".join(quoted), ", ".join(" ".join(pair) for pair in zip(quoted, types, strict=True))
+
+
+def _insert_rows(table: sa.Table) -> str:
+    names, typed = _columns(table)
+    return f"INSERT INTO {table.name} ({names}) SELECT {names} FROM json_to_recordset(%s) AS new ({typed})"  # noqa: S608  names of ours
+
+
+PG_INTRODUCE = """
+    INSERT INTO konstruct_tenants SELECT name FROM unnest(%s::text[]) AS name ORDER BY name ON CONFLICT DO NOTHING
+"""
+PG_LOCK_TENANTS = "SELECT FROM konstruct_tenants WHERE id = ANY (%s) ORDER BY id FOR UPDATE"
+PG_INSERT_CALLS = _insert_rows(calls)
+PG_ADD_SPEND = f"{_insert_rows(spend)} ON CONFLICT ({_columns(spend, *SPEND_KEY)[0]}) DO UPDATE SET " + ", ".join(
+    f"{name} = konstruct_spend.{name} + excluded.{name}" for name in SPEND_SUMS
+)
+PG_INSERT_RESERVATIONS = _insert_rows(reservations)
+PG_GIVE_UP_ALL_OF_CALLS = "DELETE FROM konstruct_reservations WHERE call_id = ANY (%s)"
+PG_READ_COUNTERS = f"""
+    SELECT tenant, id, spent, held, reserved
+    FROM json_to_recordset(%s) AS wanted ({_columns(counters, "tenant", "id")[1]})
+    JOIN konstruct_counters USING (tenant, id)
+"""  # noqa: S608  names of ours
+PG_DELETE_EXPIRED_COUNTERS = "DELETE FROM konstruct_counters WHERE tenant = ANY (%s) AND last < %s"
+# This lock keeps a row from being deleted, and lets its process renew it.
+PG_KEEP_RESERVATIONS = """
+    SELECT FROM konstruct_reservations WHERE tenant = ANY (%s) AND held_on IS NULL ORDER BY call_id, attempt
+    FOR KEY SHARE
+"""
+_OF_SPEND = """
+    konstruct_spend AS old WHERE old.tenant = new.tenant AND old.day BETWEEN new.first AND new.last
+    AND (new.groups = '{}' OR old."group" = ANY (new.groups))
+"""
+_OF_RESERVATIONS = """
+    konstruct_reservations AS old WHERE old.tenant = new.tenant AND old.held_on IS NULL
+    AND (new.groups = '{}' OR old."group" = ANY (new.groups))
+"""
+PG_MAKE_COUNTERS = f"""
+    INSERT INTO konstruct_counters (tenant, id, groups, first, last, spent, held, reserved)
+    SELECT tenant, id, groups, first, last,
+        (SELECT coalesce(sum(cost_nusd), 0) FROM {_OF_SPEND}),
+        (SELECT coalesce(sum(held_nusd), 0) FROM {_OF_SPEND}),
+        (SELECT coalesce(sum(amount_nusd), 0) FROM {_OF_RESERVATIONS})
+    FROM json_to_recordset(%s) AS new ({_columns(counters, "tenant", "id", "groups", "first", "last")[1]})
+    RETURNING tenant, id, spent, held, reserved
+"""  # noqa: S608  names of ours

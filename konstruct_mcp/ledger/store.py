@@ -27,8 +27,10 @@ from konstruct_mcp.ledger.calls import record
 from konstruct_mcp.ledger.databases import open_database
 from konstruct_mcp.ledger.reservations import budget_state, lease_end, record_lost, reserve, shorten
 from konstruct_mcp.ledger.schema import HEAD, REVISION_TABLE, USABLE_FROM_TABLE, ledger, spend, tenants
+from konstruct_mcp.ledger.transactions import Transaction
 
 _CHECK_LAPSED_S = 5  # between two looks for reservations that have lapsed
+_DEADLOCK = "40P01"  # PostgreSQL's code
 _FORGET_HELD_S = 86_400  # how long held reservations are remembered, for a process that comes back
 
 _TRIAL_QUOTE = Quote(0, Fraction(), Fraction(), 0, True)
@@ -86,10 +88,12 @@ class Store:
         self._database.check_identity()
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
+    def _writing(self) -> Iterator[Transaction]:
         assert self._writer is not None  # noqa: S101  # or there is no store
         with self._writer.begin():
-            yield self._writer
+            transaction = self._database.transaction(self._writer)
+            yield transaction
+            transaction.finish()
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
@@ -131,13 +135,14 @@ class Store:
         first call need not wait for that, and shortens reservations that were made by a clock that was ahead.
         """
         now = datetime.now(UTC)
-        with self._writing() as connection:
-            shorten(connection, now)
-            with contextlib.suppress(_RollBackError), connection.begin_nested():
-                connection.scalars(statements.FIND_TENANTS, {"ids": [""]}).all()
-                reserve(connection, _TRIAL_RESERVE, now, again=True)
-                record(connection, [_TRIAL_CALL], again=True)
-                raise _RollBackError
+        with self._writing() as transaction:
+            shorten(transaction, now)
+        with contextlib.suppress(_RollBackError), self._writing() as transaction:
+            transaction.read(statements.FIND_TENANTS, {"ids": [""]})
+            reserve(transaction, [_TRIAL_RESERVE], now, again=True)
+            record(transaction, [_TRIAL_CALL], again=True)
+            transaction.read(statements.FIND_TENANTS, {"ids": [""]})  # which sends the rest
+            raise _RollBackError
         self._database.open_log()
 
     def can_be_written(self) -> bool:
@@ -154,7 +159,7 @@ class Store:
     def write(
         self, recorded: Sequence[Call], wanted: Sequence[Reserve], *, again: bool = False
     ) -> list[Grant | list[BudgetState]]:
-        """Record calls, then make reservations: all of it, or nothing where this raises. Up to four transactions.
+        """Record calls, then make reservations: all of it, or nothing where this raises.
 
         Args:
             wanted: reservations of one owner.
@@ -169,6 +174,12 @@ class Store:
                 raise
             # A reservation has lapsed, perhaps while this machine slept, and its call was recorded as lost.
             return self._write(recorded, wanted, again=True)
+        except sa.exc.OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != _DEADLOCK:
+                raise
+            # The server ended this one of two that waited for each other. No two of ours do; the other was an
+            # operator's own, or of the version before.
+            return self._write(recorded, wanted, again=again)
 
     def _write(
         self, recorded: Sequence[Call], wanted: Sequence[Reserve], *, again: bool
@@ -177,24 +188,19 @@ class Store:
         self._introduce(names)
         if wanted:
             self._record_lapsed(wanted[0].owner)
-        with self._writing() as connection:
-            self._database.lock_tenants(connection, names)
+        with self._writing() as transaction:
+            transaction.lock_tenants(names)
             if recorded:
                 # A call that cost nothing may be lost in a power cut: no account needs it.
                 self._unsynced |= any(call.charges or call.cost_nusd != 0 for call in recorded)
-                record(connection, recorded, again=again)
-            if not wanted:
-                return []
-            now = datetime.now(UTC)
-            return [reserve(connection, one, now, again=again) for one in wanted]
+                record(transaction, recorded, again=again)
+            return reserve(transaction, wanted, datetime.now(UTC), again=again) if wanted else []
 
     def _introduce(self, names: set[str]) -> None:
         """Give each new tenant its row to lock; in a transaction of its own, as inserting waits for others' locks."""
         if new := names - self._introduced:
-            with self._writing() as connection:
-                for name in sorted(new - set(connection.scalars(statements.FIND_TENANTS, {"ids": sorted(new)}))):
-                    with contextlib.suppress(sa.exc.IntegrityError), connection.begin_nested():
-                        connection.execute(sa.insert(tenants), {"id": name})
+            with self._writing() as transaction:
+                transaction.introduce(new)
             self._introduced |= new
 
     def _record_lapsed(self, owner: str) -> None:
@@ -204,26 +210,26 @@ class Store:
             return
         self._checked_lapsed_at = now.timestamp()
         values = {"now": int(now.timestamp()), "owner": owner}
-        with self._writing() as connection:
-            shorten(connection, now)
-            connection.execute(statements.DELETE_OLD_HELD, {"before": int(now.timestamp()) - _FORGET_HELD_S})
-            names = set(connection.scalars(statements.FIND_TENANTS_WITH_LAPSED, values))
+        with self._writing() as transaction:
+            shorten(transaction, now)
+            transaction.run(statements.DELETE_OLD_HELD, {"before": int(now.timestamp()) - _FORGET_HELD_S})
+            names = {row["tenant"] for row in transaction.read(statements.FIND_TENANTS_WITH_LAPSED, values)}
         if names:
-            with self._writing() as connection:
-                self._database.lock_tenants(connection, names)
-                lapsed = connection.execute(statements.FIND_LAPSED, {**values, "ids": sorted(names)}).mappings().all()
-                record_lost(connection, lapsed)
+            with self._writing() as transaction:
+                transaction.lock_tenants(names)
+                record_lost(transaction, transaction.read(statements.FIND_LAPSED, {**values, "ids": sorted(names)}))
 
     def give_up(self, unwanted: Sequence[Reserve]) -> None:
         """Delete these reservations."""
-        with self._writing() as connection:
+        with self._writing() as transaction:
+            transaction.lock_tenants({one.tenant for one in unwanted})
             for one in unwanted:
-                connection.execute(statements.GIVE_UP, {"id": one.call_id, "of_attempt": one.attempt})
+                transaction.run(statements.GIVE_UP, {"id": one.call_id, "of_attempt": one.attempt})
 
     def renew(self, owner: str) -> None:
         """Keep the reservations of this process from lapsing."""
-        with self._writing() as connection:
-            connection.execute(statements.RENEW, {"of_owner": owner, "until": lease_end(datetime.now(UTC))})
+        with self._writing() as transaction:
+            transaction.run(statements.RENEW, {"of_owner": owner, "until": lease_end(datetime.now(UTC))})
 
     def sync(self) -> None:
         """Bring the calls that were written to the disk.

@@ -22,6 +22,7 @@ from typing import Any
 
 import anyio
 import pytest
+import sqlalchemy as sa
 from support.databases import Database, PostgreSQL, sqlite
 from support.default_groups import HELLO, connected, opened, write
 from support.fork_server import ForkServer
@@ -449,7 +450,10 @@ class TestAVersion:
         with database.engine.connect() as connection:
             versions = ("konstruct_version", "konstruct_revision")
             ours = {"include_name": lambda name, kind, _: kind != "table" or name not in versions}
-            tables = [metadata, *([postgresql_metadata] if database.kind == "postgresql" else [])]
+            tables = sa.MetaData()
+            for table in (*metadata.tables.values(), *postgresql_metadata.tables.values()):
+                if table.metadata is metadata or database.kind == "postgresql":
+                    table.to_metadata(tables)
             assert compare_metadata(MigrationContext.configure(connection, opts=ours), tables) == []
 
     async def test_opens_beside_others_of_the_same_process(

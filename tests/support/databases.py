@@ -118,6 +118,11 @@ class PostgreSQL:
         """As an operator does who restarts it: connections are cut."""
         self._server.cleanup()
 
+    @property
+    def socket(self) -> str:
+        """The path of the Unix socket that it listens on."""
+        return str(next(self._folder.glob("**/.s.PGSQL.*[0-9]")))
+
     def create(self) -> Database:
         name = f"ledger_{uuid.uuid4().hex}"
         self._run_as_root(f"CREATE DATABASE {name}")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -121,33 +119,17 @@ def test_a_collector_that_is_away_holds_up_no_call_and_no_end(config: Path) -> N
 # -- over HTTP ---------------------------------------------------------------------------------------------------------
 
 
-def post(url: str, arguments: dict[str, Any], meta: Mapping[str, str] = MappingProxyType({}), **headers: str) -> str:
-    body = {
-        "jsonrpc": "2.0",
-        "id": 7,
-        "method": "tools/call",
-        "params": {"name": "complete", "arguments": arguments, "_meta": {**MODERN, **meta}},
-    }
-    sent = {
-        "content-type": "application/json",
-        "accept": "application/json, text/event-stream",
-        "mcp-protocol-version": "2026-07-28",
-        "mcp-method": "tools/call",
-        "mcp-name": "complete",
-        **headers,
-    }
-    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), sent), timeout=60) as answer:
-        return str(answer.read().decode())
-
-
 def test_over_http_the_parent_is_in_the_header_unless_the_message_names_one(config: Path) -> None:
     header = f"00-{TRACE}-{PARENT}-01"
     arguments = {**ARGUMENTS, "model_group": "free"}
     with Collector() as collector:
-        with HttpProcess(config, environ={**KEYS, **collector.environ}) as server:
-            assert "result" in post(server.url, arguments, traceparent=header)
-            post(server.url, arguments, {"traceparent": f"00-{OTHER_TRACE}-{PARENT}-01"}, traceparent=header)
-            post(server.url, arguments)
+        with HttpProcess(config, env={**KEYS, **collector.environ}) as server:
+            for meta in ({}, {"traceparent": f"00-{OTHER_TRACE}-{PARENT}-01"}):
+                params = {"name": "complete", "arguments": arguments, "_meta": meta}
+                server.ask("tools/call", params, traceparent=header)
+            server.ask("tools/call", {"name": "complete", "arguments": arguments})
+            server.terminate()
+            assert server.ended() == 0
         spans = list(collector.spans)  # all of them, since the end of the server has sent the rest
     calls = [span for span in spans if span.name == "tools/call complete"]
     tries = [span for span in spans if span.name.startswith("chat ")]
@@ -159,22 +141,26 @@ def test_over_http_the_parent_is_in_the_header_unless_the_message_names_one(conf
 
 def test_serve_offers_metrics_and_writes_json_and_an_audit_log(config: Path) -> None:
     environ = {**KEYS, "KONSTRUCT_LOG_FORMAT": "json", "KONSTRUCT_LOG_LEVEL": "INFO"}
-    with HttpProcess(config, environ=environ) as server:
-        at = server.said(r"metrics at ([^\s\"]+)")
-        post(server.url, ARGUMENTS, traceparent=f"00-{TRACE}-{PARENT}-01")
+    header = f"00-{TRACE}-{PARENT}-01"
+    with HttpProcess(config, env=environ) as server:
+        [at] = [found[1] for line in server.said if (found := re.search(r"metrics at ([^\s\"]+)", line))]
+        server.ask("tools/call", {"name": "complete", "arguments": ARGUMENTS}, traceparent=header)
+        unknown = {"name": "complete", "arguments": {**ARGUMENTS, "tenant_id": "no-one"}}
         for _ in range(12):
-            post(server.url, {**ARGUMENTS, "tenant_id": "no-one"})
+            server.ask("tools/call", unknown)
         with urllib.request.urlopen(at, timeout=60) as answer:
             scraped = answer.read().decode()
-        assert server.stop() == 0
+        server.terminate()
+        assert server.ended() == 0
     families = {family.name: family for family in text_string_to_metric_families(scraped)}
     assert families.keys() >= {"konstruct_calls", "konstruct_ledger_up", "process_cpu_seconds"}
     [refused] = [one for one in families["konstruct_refusals"].samples if one.name == "konstruct_refusals_total"]
     assert (refused.labels, refused.value) == ({"code": "unknown_tenant"}, 12)
-    lines = [json.loads(line) for line in server.errors]
+    lines = [json.loads(line) for line in server.said]
     assert {"time", "level", "logger", "message"} <= set.intersection(*(set(line) for line in lines))
     failed = next(line for line in lines if line["logger"] == "konstruct_mcp.gateway.call")
-    assert (failed["tenant"], failed["rpc_id"], failed["trace_id"]) == ("acme", "7", TRACE)
+    assert (failed["tenant"], failed["trace_id"]) == ("acme", TRACE)
+    assert failed["rpc_id"]
     audit = [line for line in lines if line["logger"] == "konstruct_mcp.audit"]
     assert [line["action"] for line in audit] == ["refused"] * 10 + ["refused again"]
     assert {line["code"] for line in audit} == {"unknown_tenant"}

@@ -1,4 +1,4 @@
-"""On PostgreSQL, counters of what is spent, held and reserved in the window of each budget, kept by the database itself.
+"""On PostgreSQL, counters of what is spent, held and reserved in each budget's window, kept by the database itself.
 
 Triggers keep them, and not the code that writes: servers of the version before, which may run meanwhile, write sums and
 reservations without knowing of counters. SQLite has none: what it sums is in the process's own memory, and its lock is
@@ -21,7 +21,7 @@ _TRIGGER = """
 CREATE TRIGGER {name} AFTER {event} ON {table} REFERENCING {tables} FOR EACH STATEMENT EXECUTE FUNCTION {name}()
 """
 # - What does not change an amount, as a renewal, touches no counter.
-# - The counters of a statement are locked in one order, so that two that change the same ones do not wait for each other.
+# - The counters of a statement are locked in one order, so that two statements never wait for each other.
 _FUNCTION = """
 CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
