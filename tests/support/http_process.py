@@ -76,7 +76,6 @@ class HttpProcess:
         token: str | None = None,
         listen: str = "127.0.0.1:0",
         fork_server: ForkServer | None = None,
-        arguments: tuple[str, ...] = (),
     ) -> None:
         self.said: list[str] = []
         self.token = token
