@@ -77,6 +77,10 @@ class StoredKey:
             return "has expired"
         return None
 
+    def flaw_now(self) -> str | None:
+        """The same by the clock."""
+        return self.flaw(datetime.now(UTC))
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "prefix": self.prefix,

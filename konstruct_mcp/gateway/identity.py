@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache
 
 from konstruct_mcp.config.model import Config
+from konstruct_mcp.core import audit
 from konstruct_mcp.core.errors import (
     InvalidArgumentError,
     InvalidTokenError,
@@ -39,20 +39,19 @@ from konstruct_mcp.core.identity import (
     prefix_of,
     timestamp,
 )
-from konstruct_mcp.core.text import cut, quoted
+from konstruct_mcp.core.text import quoted
 from konstruct_mcp.gateway.caller import Caller, check_tenant_id
 from konstruct_mcp.ledger.directory import Directory
 
 if TYPE_CHECKING:
     from konstruct_mcp.ledger.accounts import State
 
-_log = logging.getLogger(__name__)
-_audit = logging.getLogger("konstruct_mcp.audit")
 
 FRESH_S = 10.0  # what was read is taken as it is: a revocation, or a change of a tenant, holds within this and a moment
 CONFIRMED_S = 600.0  # a key stays good while the database is away: longer than a restart, shorter than a working day
 _PATIENCE_S = 2.0  # with the database, where what it said before can be taken instead
 _FIRST_PATIENCE_S = 7.0  # where it said nothing before: it may be being opened, and the ledger itself waits six seconds
+_TAKE_UP_S = 30.0  # for the first tenants: one that names a model of a wildcard needs LiteLLM, which is being loaded
 _AWAY_S = 5.0  # after the database has failed, it is not waited for
 _MOST_KEYS = 10_000  # that are remembered, of those that there are and of those that there are not: some 5 MB
 _MOST_WAITING = 10_000  # keys that are asked for at once
@@ -205,21 +204,23 @@ class Identities:
         """
         if self._clock() - self._tenants_at <= FRESH_S:
             return
+        if self.knows_tenants:  # while this one asks, others take what is known
+            self._tenants_at = self._clock()
         failure = LedgerError("what tenants there are cannot be looked up now; try again in a few seconds")
         if self._clock() >= self._away_until:
             task = self._one("tenants", self._read_tenants)
             try:
-                async with asyncio.timeout(_PATIENCE_S if self.knows_tenants else _FIRST_PATIENCE_S):
+                async with asyncio.timeout(_PATIENCE_S if self.knows_tenants else _TAKE_UP_S):
                     await asyncio.shield(task)
             except TimeoutError:
-                self._away_until = self._clock() + _AWAY_S
+                pass  # it goes on, and is seen by those who come later
             except LedgerError as error:
                 failure = error
         if not self.knows_tenants:
             raise failure
 
     async def _read_tenants(self) -> None:
-        asked = self._clock()
+        asked = self._clock()  # what is written from now on may be missed
         try:
             read = await self._directory.tenants(self._state)
         except LedgerError:
@@ -247,7 +248,8 @@ class Identities:
         scopes: Sequence[str],
     ) -> NewKey:
         """A new key; see `Konstruct.create_key`."""
-        Caller(tenant, "call").account(config)
+        read = await self._directory.tenants()
+        Caller(tenant, "call").account(config.with_stored([] if read is None else read[1]))
         for scope in scopes:
             if scope not in SCOPES:
                 raise InvalidArgumentError(f"scope: should be one of {', '.join(SCOPES)}")
@@ -265,7 +267,9 @@ class Identities:
             stored = StoredKey(prefix_of(key), tenant, tuple(sorted(set(scopes))), note, timestamp(now), expires)
             if await self._directory.add_key(stored, digest_of(key)):
                 break
-        audit("key_created", key=stored.prefix, tenant=tenant, scopes=list(stored.scopes), expires=expires)
+        audit.note(
+            "key created", key=stored.prefix, tenant=tenant, scopes=" ".join(stored.scopes) or None, expires=expires
+        )
         return NewKey(key, stored)
 
     async def list_keys(self, tenant: str | None) -> list[StoredKey]:
@@ -281,7 +285,7 @@ class Identities:
             raise InvalidArgumentError(
                 f"no key begins with {quoted(prefix_of(prefix))}; `konstruct-mcp keys list` lists them"
             )
-        audit("key_revoked", key=found.prefix, tenant=found.tenant)
+        audit.note("key revoked", key=found.prefix, tenant=found.tenant)
         return found
 
     # -- the operator's: tenants ---------------------------------------------------------------------------------------
@@ -299,7 +303,7 @@ class Identities:
         if not await self._directory.add_tenant(tenant, _given(settings)):
             raise InvalidArgumentError(f"tenant: there is one of the name {quoted(tenant)}; `tenants set` changes it")
         self.forget()
-        audit("tenant_created", tenant=tenant)
+        audit.note("tenant created", tenant=tenant)
 
     async def set_tenant(self, config: Config, tenant: str, changes: Mapping[str, Any]) -> None:
         """See `Konstruct.set_tenant`."""
@@ -307,14 +311,14 @@ class Identities:
         self._check(config, tenant, {**stored.settings, **changes})
         await self._directory.change_tenant(tenant, lambda settings: _given({**settings, **changes}))
         self.forget()
-        audit("tenant_changed", tenant=tenant, changed=sorted(changes))
+        audit.note("tenant changed", tenant=tenant, settings=" ".join(sorted(changes)))
 
     async def switch_tenant(self, config: Config, tenant: str, *, disabled: bool) -> None:
         """See `Konstruct.disable_tenant`."""
         await self._stored(config, tenant)
         await self._directory.change_tenant(tenant, lambda settings: settings, disabled=disabled)
         self.forget()
-        audit("tenant_disabled" if disabled else "tenant_enabled", tenant=tenant)
+        audit.note("tenant disabled" if disabled else "tenant enabled", tenant=tenant)
 
     async def list_tenants(self, config: Config, written: Callable[[str], Mapping[str, Any]]) -> list[ListedTenant]:
         """See `Konstruct.list_tenants`. `written` gives the settings of one of the config's own."""
@@ -351,16 +355,6 @@ class Identities:
         read = config.read_stored(StoredTenant(tenant, _given(settings), revision=-time.monotonic_ns()))
         if read.faults or read.tenant is None:
             raise InvalidArgumentError("; ".join(read.faults) or "the tenant's settings cannot be used")
-
-
-def audit(event: str, **fields: Any) -> None:
-    """A line of the audit log. No field may hold a secret."""
-    _audit.info(
-        "%s %s",
-        event,
-        " ".join(f"{key}={cut(str(value))}" for key, value in fields.items()),
-        extra={"event": event, **fields},
-    )
 
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -276,8 +276,8 @@ class Konstruct:
         if tenant != DEFAULT_TENANT and (tenant not in config.tenants or tenant in config.stored_tenants):
             await self._known_identities().refresh()
 
-    async def _know_tenants(self) -> None:
-        """The same for all tenants, if that can be known."""
+    async def know_tenants(self) -> None:
+        """Have the tenants of the ledger's database known, if they can be: so that no first call waits for that."""
         with contextlib.suppress(LedgerError):  # what is asked for is in the same database, and says so better
             await self._known_identities().refresh()
 
@@ -300,10 +300,9 @@ class Konstruct:
             InvalidArgumentError, UnknownTenantError: naming what is wrong.
             LedgerError: the database is out of reach.
         """
-        identities = self._known_identities()
-        await self.opened()
-        await identities.refresh()
-        return await identities.create_key(self.config, tenant_id, expires_in=expires_in, note=note, scopes=scopes)
+        return await self._known_identities().create_key(
+            self.config, tenant_id, expires_in=expires_in, note=note, scopes=scopes
+        )
 
     async def list_keys(self, tenant_id: str | None = None) -> list[StoredKey]:
         """The keys of a tenant, or all for None, without the keys themselves; the oldest first.
@@ -573,7 +572,7 @@ class Konstruct:
             LedgerError: the ledger cannot be read.
         """
         shared = self._shared(caller)
-        await self._know_tenants()
+        await self.know_tenants()
         config = shared.generations.in_use().config
         return await views.usage(config, shared.ledger, caller, tenant_id, group=group, since=since, until=until)
 
@@ -586,7 +585,7 @@ class Konstruct:
             LedgerError: the ledger cannot be read.
         """
         shared = self._shared(caller)
-        await self._know_tenants()
+        await self.know_tenants()
         config = shared.generations.in_use().config
         return await views.budgets(config, shared.ledger, caller, tenant_id)
 
