@@ -54,12 +54,14 @@ class AuthSettings:
     Attributes:
         keys: whether keys of the ledger's database are taken.
         jwt: the authorization servers whose tokens are taken.
+        recheck_s: after how many seconds a key, or what the database says of a tenant, is looked up again.
         required: whether nobody is served without a key or a token; None where the place says so: see `is_needed`.
     """
 
     keys: bool = True
     jwt: tuple[JwtSettings, ...] = ()
     required: bool | None = None
+    recheck_s: float = 10.0
 
     def is_needed(self, http: HttpSettings) -> bool:
         """Whether callers are verified: always, where anybody else can reach the server, be it through a proxy; else
@@ -151,6 +153,8 @@ class AuthSection(Section):
     keys: bool = True
     jwt: Annotated[tuple[JwtSection, ...], BeforeValidator(_as_list)] = ()
     required: bool | None = None
+    # So that a revocation holds everywhere within 15 s, whatever is configured.
+    recheck_s: Annotated[float, Field(ge=0, le=15)] = AuthSettings().recheck_s
 
     @model_validator(mode="after")
     def _issuers_differ(self) -> AuthSection:
@@ -160,4 +164,4 @@ class AuthSection(Section):
         return self
 
     def settings(self) -> AuthSettings:
-        return AuthSettings(self.keys, tuple(one.settings() for one in self.jwt), self.required)
+        return AuthSettings(self.keys, tuple(one.settings() for one in self.jwt), self.required, self.recheck_s)

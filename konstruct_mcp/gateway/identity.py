@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from konstruct_mcp.ledger.accounts import State
 
 
-FRESH_S = 10.0  # what was read is taken as it is: a revocation, or a change of a tenant, holds within this and a moment
 CONFIRMED_S = 600.0  # a key stays good while the database is away: longer than a restart, shorter than a working day
 _PATIENCE_S = 2.0  # with the database, where what it said before can be taken instead
 _FIRST_PATIENCE_S = 7.0  # where it said nothing before: it may be being opened, and the ledger itself waits six seconds
@@ -84,15 +83,17 @@ class Identities:
         self,
         directory: Directory,
         take_up: Callable[[Sequence[StoredTenant]], Awaitable[None]],
+        recheck_s: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is asked yet.
 
         Args:
             take_up: is given all tenants whenever they have changed.
+            recheck_s: gives for how many seconds what was read is taken as it is.
             clock: gives seconds.
         """
-        self._directory, self._take_up, self._clock = directory, take_up, clock
+        self._directory, self._take_up, self._recheck_s, self._clock = directory, take_up, recheck_s, clock
         self._good: LRUCache[str, _Known] = LRUCache(_MOST_KEYS)  # by digest
         self._bad: LRUCache[str, _Known] = LRUCache(_MOST_KEYS)  # apart, so that garbage pushes out no good one
         self._waiting: dict[str, asyncio.Future[StoredKey | None]] = {}
@@ -130,7 +131,7 @@ class Identities:
             raise InvalidTokenError("this is no key")
         digest = digest_of(token)
         known = self._good.get(digest) or self._bad.get(digest)
-        if known is None or self._clock() - known.at > FRESH_S:
+        if known is None or self._clock() - known.at > self._recheck_s():
             known = await self._ask(digest, known)
         if known.key is None:
             raise InvalidTokenError("there is no such key")
@@ -202,7 +203,7 @@ class Identities:
         Raises:
             LedgerError: it has never said what they are, and does not now.
         """
-        if self._clock() - self._tenants_at <= FRESH_S:
+        if self._clock() - self._tenants_at <= self._recheck_s():
             return
         if self.knows_tenants:  # while this one asks, others take what is known
             self._tenants_at = self._clock()
@@ -226,11 +227,11 @@ class Identities:
         except LedgerError:
             self._away_until = self._clock() + _AWAY_S
             raise
-        self._tenants_at = asked
         if read is not None:
             state, tenants = read
             await self._take_up(tenants)
             self._state = state
+        self._tenants_at = asked
 
     def forget(self) -> None:
         """Have the tenants read anew by the next `refresh`."""

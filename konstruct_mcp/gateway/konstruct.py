@@ -232,7 +232,11 @@ class Konstruct:
     def _known_identities(self) -> Identities:
         """Raises ConfigError where there is no config that can be used yet."""
         if self._identities is None:
-            self._identities = Identities(Directory(self._shared(None).ledger), self._generations.take_tenants)
+            self._identities = Identities(
+                Directory(self._shared(None).ledger),
+                self._generations.take_tenants,
+                lambda: self.config.auth.recheck_s,
+            )
         return self._identities
 
     async def verify_key(self, token: str) -> Caller:
