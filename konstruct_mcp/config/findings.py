@@ -27,7 +27,7 @@ from konstruct_mcp.core.budgets import Budget
 from konstruct_mcp.core.text import LONGEST_NAME, cut
 from konstruct_mcp.core.validation import flaws
 
-NO_NAME = "names no variable; should be os.environ/NAME, a name of letters, digits and _, or file/PATH"
+NO_NAME = "names no variable; should be os.environ/NAME, a name of letters, digits and _"
 _MOST_LISTED = 100  # faults and warnings: nobody reads more, and a file can hold thousands
 _MOST_PLACES = 30  # in one line
 _IN_AN_ENTRY = re.compile(r"(?:.*: )?model_list\[\d+\](?:\.(.+)| \((.+)\))")

@@ -181,6 +181,7 @@ class _Reading:
         metrics = findings.parse(MetricsSection, konstruct.metrics or {}, "konstruct.metrics")
         strategy = self._strategy(router.routing_strategy)
         findings.check_time_outs(konstruct.timeout_s)
+        variables = references.for_process()
         for place, why in references.environ.faults.items():
             findings.fault(place, why)
         self.warnings = findings.warnings(document, self._groups.by_provider(), tenants.budgets)
@@ -221,7 +222,7 @@ class _Reading:
             warnings=self.warnings,
             written=self._written(defaults, konstruct, former_names, credentials),
             wildcards=self._groups.as_wildcards(),
-            variables=MappingProxyType(references.for_process()),
+            variables=MappingProxyType(variables),
             former_groups=frozenset(itertools.chain(*former_names.values())),
             make=self.make,
         )

@@ -15,7 +15,7 @@ UNSET = object()  # what a reference to a variable that is not set comes to
 
 
 class References:
-    """The variables of the process, and those that the file's `environment_variables` set.
+    """The variables of the process, and those that the config's `environment_variables` set.
 
     Attributes:
         process: the process's own environment.
@@ -28,7 +28,7 @@ class References:
         self.process = process
         self.environ = WithFiles(process, folder)
         self.needed: set[str] = set()
-        self._of_file: Mapping[str, str] = {}
+        self._of_config: Mapping[str, str] = {}
         self._used: set[str] = set()  # variables whose values are in the config
 
     def read_variables(self, section: Any, findings: Findings) -> None:
@@ -42,13 +42,14 @@ class References:
         findings.lost += [
             f"environment_variables.{cut(name)}: cannot be set here; set it where the server starts" for name in refused
         ]
-        self._of_file = found
+        self._of_config = found
         self.environ = self.environ.with_variables(found)
 
     def for_process(self) -> dict[str, str]:
-        """The file's variables that LiteLLM and the clouds' clients have to find in the process's environment: those
-        that they look up, and those that nothing here has used."""
-        return {n: v for n, v in self._of_file.items() if n in self.needed or n not in self._used}
+        """The config's variables that LiteLLM and the clouds' clients have to find in the process's environment: those
+        that they look up, and those that nothing here has used. Also what they look up and is in files."""
+        of_config = {n: v for n, v in self._of_config.items() if n in self.needed or n not in self._used}
+        return of_config | self.environ.looked_up(self.needed)
 
     def value(self, name: str) -> str | None:
         """The value of a variable, for use in the config; None where it is not set."""

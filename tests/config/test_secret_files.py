@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_used_is_a_fault_that_says_why(tmp_path: Path) -> 
 
     place = "OPENAI_API_KEY_FILE (file/…/{})"
     assert fault(tmp_path / "none") == [f"{place.format('none')}: cannot be read: No such file or directory"]
-    assert fault(tmp_path) == [f"{place.format(tmp_path.name)}: cannot be read: it is not a regular file"]
+    assert fault(tmp_path) == [f"{place.format(tmp_path.name)}: cannot be read: Is a directory"]
     assert fault(secret(tmp_path, " \n", "empty")) == [f"{place.format('empty')}: is empty"]
     assert fault(secret(tmp_path, "x" * 70_000, "large")) == [
         f"{place.format('large')}: cannot be read: it is larger than 64 KiB"
