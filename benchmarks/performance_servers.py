@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 from harness import WAIT_S, LineProcess
 
 PROMPT = "Why is the sky blue?"
@@ -127,6 +128,10 @@ class Server:
         """What a call takes, until its answer has been read."""
         began = time.perf_counter()
         return ((await self.call(prompt, **more)).came - began) * 1000
+
+    @property
+    def figures(self) -> psutil.Process:
+        return self._process.figures
 
     @property
     def cpu_s(self) -> float:

@@ -2,7 +2,7 @@
 
     python conformance_server.py CONFIG
 
-Says its URL on stdout, and serves until stdin ends. A fixture is handled where the product's own tools are, so that it
+Says its URL on stdout, and serves until SIGTERM. A fixture is handled where the product's own tools are, so that it
 passes through the product's middleware, its stream of events and its HTTP app. Of what the product does not offer
 (prompts, sampling, elicitation, roots, tasks) there are no fixtures: they would show what the SDK can.
 """
@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import yaml
 from mcp import types
 from mcp.server.context import ServerRequestContext
+from mcp.server.subscriptions import InMemorySubscriptionBus, ToolsListChanged
 from mcp.shared.exceptions import MCPError
 
 from konstruct_mcp import Konstruct
 from konstruct_mcp.protocol.server import KonstructServer
+from konstruct_mcp.transports.http.serve import listen, serve_http
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 WAV = base64.b64encode(
@@ -85,9 +86,9 @@ def embedded(uri: str, mime_type: str, words: str) -> types.EmbeddedResource:
 class ConformanceServer(KonstructServer):
     """A `KonstructServer` with the fixtures beside its own tools and resources."""
 
-    def __init__(self, konstruct: Konstruct, config: Path, **options: Any) -> None:
-        super().__init__(konstruct, **options)
-        self._config = config
+    def __init__(self, konstruct: Konstruct) -> None:
+        self._listened_to = InMemorySubscriptionBus()
+        super().__init__(konstruct, bus=self._listened_to)
         image = types.ImageContent(data=PNG, mime_type="image/png")
         self._answers: Mapping[str, list[types.ContentBlock]] = {
             "test_simple_text": [text("This is a simple text response for testing.")],
@@ -112,7 +113,7 @@ class ConformanceServer(KonstructServer):
             "test_streaming_elicitation": _report_progress,  # the product asks its client nothing
             "test_logging_tool": _report_progress,  # the product logs nothing to its client
             "test_missing_capability": _need_sampling,
-            "test_trigger_tool_change": self._change_groups,
+            "test_trigger_tool_change": self._change_tools,
         }
         self._beside("tools/list", self._list_tools)
         self._beside("tools/call", self._call_tool)
@@ -174,14 +175,9 @@ class ConformanceServer(KonstructServer):
             return types.ReadResourceResult(contents=[content])
         return await own(ctx, params)
 
-    async def _change_groups(self, ctx: Context) -> None:
-        """Give the config file another group, as an operator does: the product notices and tells its clients."""
-        config = yaml.safe_load(self._config.read_text())
-        group = config["model_list"][0]
-        config["model_list"].append({**group, "model_name": f"group-{len(config['model_list'])}"})
-        beside = self._config.with_suffix(".new")
-        beside.write_text(yaml.safe_dump(config))
-        beside.replace(self._config)
+    async def _change_tools(self, ctx: Context) -> None:
+        """Tell those who listen that the tools have changed, on the bus on which the product does."""
+        await self._listened_to.publish(ToolsListChanged())
 
 
 async def _fail(ctx: Context) -> None:
@@ -199,23 +195,14 @@ async def _need_sampling(ctx: Context) -> None:
 
 
 async def main(config: Path) -> None:
-    import socket
-
-    import uvicorn
-
     async with Konstruct.from_config(config) as konstruct, anyio.create_task_group() as tasks:
-        server, served = ConformanceServer(konstruct, config), anyio.Event()
-        listening = socket.create_server(("127.0.0.1", 0))
-        app = server.streamable_http_app(stateless_http=True)
-        serving = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, access_log=False)
-        )
+        server, served = ConformanceServer(konstruct), anyio.Event()
+        settings = konstruct.config.http
+        listening = listen(settings)
         tasks.start_soon(server.follow_config, served)
-        tasks.start_soon(lambda: serving.serve(sockets=[listening]))
         print(f"http://127.0.0.1:{listening.getsockname()[1]}/mcp", flush=True)
-        await asyncio.to_thread(sys.stdin.read)
+        await serve_http(konstruct, server, settings, listening=listening)
         served.set()
-        serving.should_exit = True
 
 
 if __name__ == "__main__":

@@ -32,19 +32,22 @@ def served(folder: Path) -> Iterator[str]:
     params = {"model": "openai/fake", "api_base": "http://127.0.0.1:9/v1", "api_key": "sk-test"}
     config = {
         "model_list": [{"model_name": "g", "litellm_params": params}],
-        "konstruct": {"default_group": "g", "ledger_url": f"sqlite:///{folder / 'ledger.sqlite3'}"},
+        "konstruct": {
+            "default_group": "g",
+            "ledger_url": f"sqlite:///{folder / 'ledger.sqlite3'}",
+            "http": {"listen": "127.0.0.1:0", "pause_s": 0, "drain_s": 0},
+        },
     }
     command: list[str | Path] = [sys.executable, SERVER, write(folder, config)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, env={**environ(), "PYTHONPATH": str(SERVER.parents[1])}, stdin=pipe, stdout=pipe
-    ) as process:
+    environ_there = {**environ(), "PYTHONPATH": str(SERVER.parents[1])}
+    with subprocess.Popen(command, env=environ_there, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             yield process.stdout.readline().decode().strip()
+            process.terminate()
+            assert process.wait(LIMIT_S) == 0
         finally:
-            process.stdin.close()  # type: ignore[union-attr]
-            process.wait(LIMIT_S)
+            process.kill()
 
 
 def passed(version: str, folder: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from konstruct_mcp.config.http import HttpSettings
 from konstruct_mcp.protocol.server import KonstructServer
-from konstruct_mcp.transports.http.doors import bounded, guarded, hosts_of, sessionless
+from konstruct_mcp.transports.http.doors import bounded, guarded, hosts_of, origins_of, sessionless, trimmed
 from konstruct_mcp.transports.http.probes import Probes
 
 _REQUEST_HEADERS = (
@@ -52,9 +52,11 @@ def http_app(
     )
     app = bounded(app, settings.max_body_bytes, settings.body_timeout_s)
     public = None if settings.public_url is None else urlsplit(settings.public_url).hostname
-    own_origins = [] if settings.public_url is None else ["://".join(urlsplit(settings.public_url)[:2])]
+    own_origin = None if settings.public_url is None else "://".join(urlsplit(settings.public_url)[:2])
     app = guarded(
-        app, hosts_of(settings.host, settings.allowed_hosts, public), [*settings.allowed_origins, *own_origins]
+        app,
+        hosts_of(settings.host, settings.allowed_hosts, public),
+        origins_of(settings.host, settings.allowed_origins, own_origin),
     )
     if settings.allowed_origins:
         app = CORSMiddleware(
@@ -65,7 +67,7 @@ def http_app(
             expose_headers=_RESPONSE_HEADERS,
         )
     # In front of the checks: a probe names the server by an address, and shows nothing of anybody.
-    outer = Starlette(routes=[*probes.routes(), Mount("/", app)])
+    outer = Starlette(routes=[*probes.routes(), Mount("/", trimmed(app))])
     outer.router.lifespan_context = mcp.router.lifespan_context
     return outer
 

@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_LISTEN_LOCALLY = ("127.0.0.1", "localhost", "::1")
 _SESSION = "mcp-session-id"
 _VERSION = "mcp-protocol-version"
 
@@ -34,15 +35,28 @@ def guarded(app: ASGIApp, hosts: Collection[str] | None, origins: Collection[str
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             host, origin = _host_of(headers.get("host", "")), headers.get("origin")
-            if hosts is not None and not any(fnmatch(host, pattern.lower()) for pattern in hosts):
+            # Brackets, as an IPv6 address has them, are a set of characters in a pattern.
+            if hosts is not None and not any(host == p or fnmatch(host, p.lower()) for p in hosts):
                 await PlainTextResponse("this server has another name\n", 421)(scope, receive, send)
                 return
-            if origin is not None and not any(fnmatch(origin, pattern) for pattern in origins):
+            if origin is not None and not any(origin == p or fnmatch(origin, p) for p in origins):
                 await PlainTextResponse("web pages of this origin may not ask here\n", 403)(scope, receive, send)
                 return
         await app(scope, receive, send)
 
     return guard
+
+
+def trimmed(app: ASGIApp) -> ASGIApp:
+    """The app with no blanks around the values of headers, which are no part of them (RFC 9110); httptools leaves some
+    behind a value."""
+
+    async def trim(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
+        await app(scope, receive, send)
+
+    return trim
 
 
 def hosts_of(listen: str, allowed: Collection[str], public: str | None) -> Collection[str] | None:
@@ -52,7 +66,7 @@ def hosts_of(listen: str, allowed: Collection[str], public: str | None) -> Colle
         listen: where it listens. On all addresses it has names that it does not know, and its callers are verified.
     """
     own = [] if public is None else [public]
-    if listen in ("127.0.0.1", "localhost", "::1"):
+    if listen in _LISTEN_LOCALLY:
         return [*_LOOPBACK, *own, *allowed]
     return [*_LOOPBACK, listen, *own, *allowed] if allowed or own else None
 
@@ -116,6 +130,18 @@ def sessionless(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, send if has_name else naming)
 
     return serve
+
+
+def origins_of(listen: str, allowed: Collection[str], public: str | None) -> Collection[str]:
+    """Of which origins web pages may ask.
+
+    Args:
+        listen: where it listens. What only this machine reaches, pages of this machine's own servers may ask.
+        public: the server's own origin as clients know it.
+    """
+    local = [f"http://{host}" for host in ("127.0.0.1", "localhost", "[[]::1]")] if listen in _LISTEN_LOCALLY else []
+    own = [] if public is None else [public]
+    return [*(f"{origin}{port}" for origin in local for port in ("", ":*")), *own, *allowed]
 
 
 def _too_large(most_bytes: int) -> PlainTextResponse:

