@@ -47,7 +47,9 @@ class Process:
     def __init__(self, database: Database, spool: Path, seed: int) -> None:
         command = [sys.executable, ledger_writer.__file__, database.url, str(spool), str(seed)]
         pipe, tenants = subprocess.PIPE, [f"{tenant}={limit}" for tenant, limit in LIMITS.items()]
-        self._process = subprocess.Popen([*command, *tenants], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        self._out = spool.with_name(f"said-{seed}")  # a file, as a pipe that nobody reads is full one day
+        with self._out.open("wb") as out:
+            self._process = subprocess.Popen([*command, *tenants], stdin=pipe, stdout=out, stderr=pipe, text=True)
 
     def kill(self) -> Counter[str]:
         """Returns what it has recorded: ids, each as often as it was said."""
