@@ -33,7 +33,9 @@ from konstruct_mcp.gateway.caller import Caller, unknown_group
 from konstruct_mcp.gateway.events import Hooks
 from konstruct_mcp.gateway.gauges import Gauges, gauges
 from konstruct_mcp.gateway.reload import Generation, Generations
+from konstruct_mcp.gateway.tenant_limits import TenantLimits
 from konstruct_mcp.ledger.ledger import Ledger
+from konstruct_mcp.routing.limits import MemoryLimitStore
 
 _log = logging.getLogger(__name__)
 _PROCESS = Caller()
@@ -83,6 +85,7 @@ class Konstruct:
         """
         self._ledger = ledger
         self._admission: Admission | None = None
+        self._limits = TenantLimits(MemoryLimitStore())
         self._readers = Admission(1)  # of large arguments, which are read one after another
         self._hooks = Hooks(hooks)
         self._entered = False
@@ -174,17 +177,25 @@ class Konstruct:
             self._ledger.kill()
         self._generations.kill()
 
+    def add_hook(self, hook: Callable[[Event], None]) -> None:
+        """Call one more hook with each event from now on.
+
+        Raises:
+            TypeError: it is a coroutine function.
+        """
+        self._hooks.add(hook)
+
     def _take_up(self, config: Config) -> None:
         """Have what all calls share go by this config."""
         self._ledger = self._ledger or Ledger(config.ledger.url, config.ledger.spool)
         self._ledger.has_budgets = checks.has_budgets(config)
         if self._admission is None:
-            self._admission = Admission(config.max_concurrency, config.max_queue, config.callers)
+            self._admission = Admission(config.max_concurrency, config.max_queue, config.callers, config.most_at_once)
             self._begun.set()
             if self._entered:
                 self._start()
         else:
-            self._admission.resize(config.max_concurrency, config.max_queue, config.callers)
+            self._admission.resize(config.max_concurrency, config.max_queue, config.callers, config.most_at_once)
 
     def _start(self) -> None:
         self._in_use().client.start()
@@ -202,7 +213,7 @@ class Konstruct:
         self._in_use(caller)
         assert self._admission is not None  # noqa: S101  both are made with the first config that can be used
         assert self._ledger is not None  # noqa: S101
-        return Shared(self._generations, self._admission, self._ledger, self._hooks)
+        return Shared(self._generations, self._admission, self._limits, self._ledger, self._hooks)
 
     # -- the config, which may change ----------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from typing import Any, Self
 
 import httpx2
 from support.default_groups import HELLO
+from support.fork_server import ForkServer
 from support.processes import wait_for
 
 LIMIT_S = 60.0
@@ -74,22 +75,23 @@ class HttpProcess:
         env: Mapping[str, str] = {},
         token: str | None = None,
         listen: str = "127.0.0.1:0",
-        arguments: tuple[str, ...] = (),
+        fork_server: ForkServer | None = None,
     ) -> None:
         self.said: list[str] = []
         self.token = token
         environ = {**os.environ, **env}
-        command = [
-            sys.executable,
-            "-m",
-            "konstruct_mcp",
-            "--config",
-            str(config),
-            "serve",
-            f"--http={listen}",
-            *arguments,
-        ]
-        self.process = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        arguments = ["--config", str(config), "serve", f"--http={listen}"]
+        self.process = (
+            fork_server.start(environ, arguments)
+            if fork_server
+            else subprocess.Popen(
+                [sys.executable, "-m", "konstruct_mcp", *arguments],
+                env=environ,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        )
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
         self.url = ""
@@ -100,7 +102,6 @@ class HttpProcess:
             self.said.append(line.decode().rstrip("\n"))
 
     def __enter__(self) -> Self:
-        wait_for(lambda: self._address() is not None or self.process.poll() is not None)
         wait_for(lambda: self._address() is not None or not self._reading.is_alive())
         address = self._address()
         assert address is not None, self.errors
@@ -110,11 +111,13 @@ class HttpProcess:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.http.close()
-        self.process.kill()
+        if self._reading.is_alive():  # politely: a process that is killed writes no coverage
+            self.terminate()
+            self.terminate()
         self.ended()
 
     def _address(self) -> str | None:
-        found = re.search(r"serving MCP over HTTP at (\S+)", self.errors)
+        found = re.search(r"serving MCP over HTTP at ([^\s\"]+)", self.errors)
         return found and found[1]
 
     @property
@@ -161,10 +164,15 @@ class HttpProcess:
 
     def ended(self) -> int:
         """Its exit status, when it has ended."""
-        status = self.process.wait(LIMIT_S)
+        try:
+            status = self.process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
         self._reading.join(LIMIT_S)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
         return status
 
 

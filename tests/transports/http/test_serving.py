@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from support.databases import Database, sqlite
 from support.default_groups import entry, write
+from support.fork_server import ForkServer
 from support.http_process import HttpProcess, headers_for, message
 from support.priced_config import COST_NUSD, priced_config
 from support.processes import wait_for
@@ -33,19 +35,27 @@ def config(tmp_path: Path, ledger: Database, openai: Provider, anthropic: Provid
     return priced_config(ledger, openai, anthropic, ollama, budgets=[BUDGET], http=dict(AT_ONCE))
 
 
+Start = Callable[..., HttpProcess]
+
+
 @pytest.fixture
-def server(tmp_path: Path, config: dict[str, Any]) -> Iterator[HttpProcess]:
-    with HttpProcess(write(tmp_path, config)) as made:
+def start(fork_server: ForkServer | None) -> Start:
+    return partial(HttpProcess, fork_server=fork_server)
+
+
+@pytest.fixture
+def server(tmp_path: Path, config: dict[str, Any], start: Start) -> Iterator[HttpProcess]:
+    with start(write(tmp_path, config)) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpProcess]:
+def shared(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer | None) -> Iterator[HttpProcess]:
     """One for all tests that no provider is asked in."""
     folder = tmp_path_factory.mktemp("shared")
     ledger_url = f"sqlite:///{folder / 'ledger.sqlite3'}"
     settings = {"model_list": [entry("free", {"model": "ollama/none"})], "konstruct": {"ledger_url": ledger_url}}
-    with HttpProcess(write(folder, settings)) as made:
+    with HttpProcess(write(folder, settings), fork_server=fork_server) as made:
         yield made
 
 
@@ -158,9 +168,9 @@ class TestRefused:
         assert response.status_code in (status, 400)
         assert "Traceback" not in response.text + shared.errors
 
-    def test_is_a_body_that_is_too_large(self, tmp_path: Path, config: dict[str, Any]) -> None:
+    def test_is_a_body_that_is_too_large(self, tmp_path: Path, config: dict[str, Any], start: Start) -> None:
         config["konstruct"]["http"] |= {"max_body_bytes": 20_000}
-        with HttpProcess(write(tmp_path, config)) as server:
+        with start(write(tmp_path, config)) as server:
             large = {**message("ping", era="2025"), "padding": "x" * 30_000}
             assert server.post(large, "2025").status_code == 413
 
@@ -172,22 +182,24 @@ class TestRefused:
             assert server.http.post(server.url, content=pieces(), headers=headers).status_code == 413
             assert server.ask("ping", era="2025") == {}
 
-    def test_is_an_address_that_others_reach(self, tmp_path: Path, config: dict[str, Any]) -> None:
-        server = HttpProcess(write(tmp_path, config), listen="0.0.0.0:0")
+    def test_is_an_address_that_others_reach(self, tmp_path: Path, config: dict[str, Any], start: Start) -> None:
+        server = start(write(tmp_path, config), listen="0.0.0.0:0")
         assert server.ended() == 2
         assert "nobody would be asked who they are" in server.errors
 
-    def test_is_an_address_that_is_taken(self, tmp_path: Path, config: dict[str, Any], shared: HttpProcess) -> None:
+    def test_is_an_address_that_is_taken(
+        self, tmp_path: Path, config: dict[str, Any], start: Start, shared: HttpProcess
+    ) -> None:
         taken = urlsplit(shared.url).netloc
-        other = HttpProcess(write(tmp_path, config), listen=taken)
+        other = start(write(tmp_path, config), listen=taken)
         assert other.ended() == 1
         assert other.errors == f"error: listen: cannot listen on {taken}: Address already in use"
 
 
 class TestWebPages:
-    def test_that_are_listed_may_ask(self, tmp_path: Path, config: dict[str, Any]) -> None:
+    def test_that_are_listed_may_ask(self, tmp_path: Path, config: dict[str, Any], start: Start) -> None:
         config["konstruct"]["http"] |= {"allowed_origins": ["https://app.example"]}
-        with HttpProcess(write(tmp_path, config)) as server:
+        with start(write(tmp_path, config)) as server:
             asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,mcp-name"}
             before = server.http.options(server.url, headers={"origin": "https://app.example", **asks})
             assert before.status_code == 200
@@ -207,9 +219,13 @@ class TestConnections:
         assert where.hostname is not None
         return socket.create_connection((where.hostname, where.port), timeout=60)
 
-    def test_that_say_nothing_are_closed(self, tmp_path: Path, config: dict[str, Any]) -> None:
+    def test_that_say_nothing_are_closed(self, tmp_path: Path, config: dict[str, Any], start: Start) -> None:
         config["konstruct"]["http"] |= {"header_timeout_s": 0.5, "body_timeout_s": 0.5}
-        with HttpProcess(write(tmp_path, config)) as server, self.opened(server) as silent, self.opened(server) as slow:
+        with (
+            start(write(tmp_path, config)) as server,
+            self.opened(server) as silent,
+            self.opened(server) as slow,
+        ):
             slow.sendall(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n")  # and no more
             assert silent.recv(100) == b""
             assert slow.recv(100) == b""
@@ -252,11 +268,21 @@ class TestTheEnd:
     @pytest.mark.parametrize("era", ["2026", "2025"])
     @pytest.mark.parametrize("again", [False, True])
     def test_cancels_and_records_the_rest(
-        self, tmp_path: Path, config: dict[str, Any], ledger: Database, openai: Provider, era: str, again: bool
+        self,
+        tmp_path: Path,
+        config: dict[str, Any],
+        start: Start,
+        ledger: Database,
+        openai: Provider,
+        era: str,
+        again: bool,
     ) -> None:
         config["konstruct"]["http"] |= {"drain_s": 60 if again else 0}
         openai.script(Hang())
-        with HttpProcess(write(tmp_path, config)) as server, server.under_way("paid", era) as response:
+        with (
+            start(write(tmp_path, config)) as server,
+            server.under_way("paid", era) as response,
+        ):
             openai.wait_for(lambda: openai.in_flight == 1)
             server.terminate()
             if again:
@@ -267,9 +293,11 @@ class TestTheEnd:
         assert [row["outcome"] for row in ledger.rows()] == ["cancelled"]
         assert ledger.reserved("default") == 0
 
-    def test_is_announced_before_it_comes(self, tmp_path: Path, config: dict[str, Any], openai: Provider) -> None:
+    def test_is_announced_before_it_comes(
+        self, tmp_path: Path, config: dict[str, Any], start: Start, openai: Provider
+    ) -> None:
         config["konstruct"]["http"] |= {"pause_s": 60, "drain_s": 0}
-        with HttpProcess(write(tmp_path, config)) as server:
+        with start(write(tmp_path, config)) as server:
             wait_for(lambda: server.http.get(f"{server.root}/readyz").status_code == 200)
             server.terminate()
             wait_for(lambda: "requests under way" in server.errors)
