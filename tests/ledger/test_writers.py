@@ -69,10 +69,9 @@ class Process:
         return recorded
 
     def _said(self) -> tuple[Counter[str], str]:
-        out, errors = self._process.communicate(timeout=WAIT_S)
-        return Counter(
-            line.split()[1] for line in out.splitlines() if line.count(" ") == 1 and len(line) == LINE
-        ), errors
+        _, errors = self._process.communicate(timeout=WAIT_S)
+        lines = self._out.read_text("utf-8").splitlines()
+        return Counter(line.split()[1] for line in lines if len(line) == LINE), errors
 
 
 def check(database: Database) -> None:
