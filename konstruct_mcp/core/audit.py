@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -58,16 +58,29 @@ class RefusalLog:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds from any fixed point."""
         self._clock = clock
+        self._listeners: list[Callable[[str], None]] = []
         self._windows: OrderedDict[tuple[str, str | None], _Window] = OrderedDict()
 
+    def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """From now on call `listener` with the code of each request that was refused before it came to be a call; the
+        refused calls are told by events. Returns what ends it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
     def refused(self, code: str, tenant: str | None = None, **fields: Value) -> None:
-        """Write that somebody was refused, unless there are too many such lines.
+        """A request was refused before it came to be a call.
 
         Args:
-            code: an error's, or `invalid_token` and `forbidden_token` of a request that never came to be a call.
+            code: an error's.
             tenant: on whose account it would have been, where that is known.
             fields: what else is known.
         """
+        for listener in self._listeners:
+            listener(code)
+        self._write(code, tenant, fields)
+
+    def _write(self, code: str, tenant: str | None, fields: Mapping[str, Value]) -> None:
+        """Write that somebody was refused, unless there are too many such lines."""
         key, now = (code, tenant), self._clock()
         window = self._windows.get(key)
         if window is None or now >= window.began + _WINDOW_S:
@@ -93,9 +106,9 @@ class RefusalLog:
     def __call__(self, event: Event) -> None:
         """A hook: calls that were refused."""
         if isinstance(event, Refused) and event.code in _AUDITED:
-            self.refused(event.code, event.tenant, group=event.group_asked)
+            self._write(event.code, event.tenant, {"group": event.group_asked})
         elif isinstance(event, CallClosed) and event.outcome in _AUDITED:
-            self.refused(event.outcome, event.tenant, group=event.group_asked)
+            self._write(event.outcome, event.tenant, {"group": event.group_asked})
 
     def _close(self, key: tuple[str, str | None], only: _Window | None = None) -> None:
         window = self._windows.get(key)
