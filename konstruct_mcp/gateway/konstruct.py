@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -443,6 +443,42 @@ class Konstruct:
         await ledger.opened()
         await ledger.accept_new()
         return sum(line.calls for line in await ledger.lines())
+
+    async def prune_ledger(self, before: str, *, dry_run: bool = False) -> int:
+        """Delete the rows of calls that ended before an ISO date, and keep their sums, by which budgets and reports
+        go; how many they are.
+
+        Args:
+            dry_run: whether they are only counted.
+
+        Raises:
+            LedgerError: the ledger is out of reach.
+        """
+        ledger = self._shared(None).ledger
+        await ledger.opened()
+        return await ledger.prune(before, dry_run=dry_run)
+
+    async def export_ledger(
+        self,
+        write: Callable[[Iterator[dict[str, Any]]], None],
+        *,
+        tenant: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> None:
+        """Hand the rows of calls, by the columns of `konstruct_calls` and the oldest first, to a function.
+
+        Args:
+            write: is called in a thread of its own, and may block.
+            tenant: of this one alone; of all for None.
+            since, until: the first and the last ISO date; without bound for None.
+
+        Raises:
+            LedgerError: the ledger is out of reach.
+        """
+        ledger = self._shared(None).ledger
+        await ledger.opened()
+        await ledger.export(write, tenant=tenant, since=since, until=until)
 
     async def opened(self) -> None:
         """Wait until there is a config that can be used, and it is known whether accounts can be kept. A database that

@@ -124,6 +124,10 @@ class Metrics:
         self._konstruct = konstruct
         self._gauges.attach(konstruct, asyncio.get_running_loop())
 
+    def show(self, now: Gauges) -> None:
+        """Show these gauges until the next look."""
+        self._gauges.show(now)
+
     def _config(self) -> Config:
         if self._konstruct is None:
             raise ConfigError(["is not known yet"])
@@ -217,6 +221,9 @@ class _GaugeCollector(Collector):
     def attach(self, konstruct: Konstruct, loop: asyncio.AbstractEventLoop) -> None:
         self._konstruct, self._loop = konstruct, loop
 
+    def show(self, now: Gauges) -> None:
+        self._last, self._taken_at = now, time.monotonic()
+
     def collect(self) -> Iterator[Metric]:
         self._look()
         build = GaugeMetricFamily("konstruct_build_info", "Which version runs.", labels=("version", "python"))
@@ -246,11 +253,11 @@ class _GaugeCollector(Collector):
             asked.close()
             return
         try:
-            self._last = answer.result(_PATIENCE_S)
+            now = answer.result(_PATIENCE_S)
         except (KonstructError, TimeoutError, concurrent.futures.CancelledError):
             answer.cancel()
         else:
-            self._taken_at = time.monotonic()
+            self.show(now)
 
 
 def _of_deployments(now: Gauges) -> Iterator[Metric]:

@@ -145,10 +145,14 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
             assert (ran.status, "warning" in ran.errors) == (0, False), ran
             if "--html" in words:
                 assert (reader.folder / words[-1]).read_text("utf-8").startswith("<!doctype html>")
+            elif "export" in words:
+                assert (reader.folder / words[-1]).read_text("utf-8").startswith("id,time,tenant,")
             else:
                 assert ran.out.strip()
             if "--json" in words:
                 assert json.loads(ran.out)
+        case ["python3", "-c", script, "ledger.sqlite3", "copy.sqlite3"]:
+            assert "VACUUM INTO" in script  # which `cli/test_ledger.py` runs, on a ledger that is written meanwhile
         case _:
             assert_tries_another_litellm(words)
 
