@@ -38,6 +38,8 @@ ORDER = {
         ],
         "Run it for a team": [
             "serving",
+            "deploying",
+            "observability",
         ],
         "Know it": ["security", "performance", "scaling", "conformance", "upgrading-litellm"],
     },

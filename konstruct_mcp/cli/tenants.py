@@ -15,6 +15,7 @@ from konstruct_mcp.core.identity import ListedTenant
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _BUDGET = re.compile(r"(?P<usd>[^/:]+)/(?P<per>day|month|total)(?::(?P<groups>.+))?")
+_LIMITS = ("max_concurrency", "rpm", "tpm")
 _WITHIN = "running servers know it within 15 seconds"
 
 
@@ -51,6 +52,9 @@ def _settings(command: _F) -> _F:
             help="It may spend so much a day, a month or in total; konstruct.budgets without any.",
         ),
         click.option("--note", metavar="TEXT", help="For operators."),
+        click.option("--max-concurrency", type=int, metavar="CALLS", help="It may have so many calls under way."),
+        click.option("--rpm", type=int, metavar="CALLS", help="It may make so many calls a minute."),
+        click.option("--tpm", type=int, metavar="TOKENS", help="It may use so many tokens a minute."),
     ):
         command = option(command)
     return command
@@ -81,9 +85,17 @@ def create(path: Path | None, /, tenant: str, **given: Any) -> None:
 @click.option("--all-groups", is_flag=True, help="It may use every group.")
 @click.option("--default-budgets", is_flag=True, help="It has the budgets of konstruct.budgets.")
 @click.option("--no-budgets", is_flag=True, help="It has none.")
+@click.option("--no-limits", is_flag=True, help="It has no limit of its own on calls and tokens.")
 @click.pass_obj
 def set_tenant(
-    path: Path | None, /, tenant: str, all_groups: bool, default_budgets: bool, no_budgets: bool, **given: Any
+    path: Path | None,
+    /,
+    tenant: str,
+    all_groups: bool,
+    default_budgets: bool,
+    no_budgets: bool,
+    no_limits: bool,
+    **given: Any,
 ) -> None:
     """Change a tenant; what is not named stays as it is."""
     changes = _given(given)
@@ -91,6 +103,7 @@ def set_tenant(
         (all_groups, "groups", None),
         (default_budgets, "budgets", None),
         (no_budgets, "budgets", []),
+        *((no_limits, limit, None) for limit in _LIMITS),
     ):
         if is_set and setting in changes:
             raise click.UsageError(f"of the options for {setting}, one at a time")
@@ -138,7 +151,7 @@ def list_tenants(path: Path | None, as_json: bool) -> None:
     elif not found:
         show("no tenants")
     else:
-        columns = ("tenant", "from", "state", "groups", "budgets", "note")
+        columns = ("tenant", "from", "state", "groups", "budgets", "limits", "note")
         show_table(columns, [Row(_cells(tenant)) for tenant in found], texts=len(columns))
 
 
@@ -162,6 +175,7 @@ def _cells(tenant: ListedTenant) -> list[str]:
         state,
         "all" if groups is None else ", ".join(groups),
         "konstruct.budgets" if budgets is None else ", ".join(map(_budget, budgets)) or "none",
+        ", ".join(f"{limit} {settings[limit]}" for limit in _LIMITS if settings.get(limit) is not None),
         settings.get("note") or "",
     ]
 
