@@ -99,12 +99,13 @@ def set_tenant(
 ) -> None:
     """Change a tenant; what is not named stays as it is."""
     changes = _given(given)
-    for is_set, setting, value in (
+    cleared: list[tuple[bool, str, list[Any] | None]] = [
         (all_groups, "groups", None),
         (default_budgets, "budgets", None),
         (no_budgets, "budgets", []),
         *((no_limits, limit, None) for limit in _LIMITS),
-    ):
+    ]
+    for is_set, setting, value in cleared:
         if is_set and setting in changes:
             raise click.UsageError(f"of the options for {setting}, one at a time")
         if is_set:
