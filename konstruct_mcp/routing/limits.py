@@ -16,7 +16,7 @@ It also reads `time.time` itself and starts a timer thread, where routing has no
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -30,17 +30,64 @@ class Used(NamedTuple):
     tokens: int
 
 
-class LimitStore(Protocol):
-    """Where the use of deployments is counted, by their fingerprints. `now` and `began` are seconds by one clock.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """That one more request is to be made of something that has limits.
 
-    `MemoryLimitStore` counts what this process uses. A form that several processes share can stand in its place.
+    Attributes:
+        key: what it is counted under: a deployment's fingerprint, or what stands for a tenant.
+        rpm, tpm: its limits for a minute; None for none.
+        is_counted: whether this process has counted the request by `add` already, as a walk does when it chooses.
     """
+
+    key: str
+    rpm: int | None
+    tpm: int | None
+    is_counted: bool = False
+
+    def is_beyond(self, used: Used) -> bool:
+        """Whether what has been used leaves no room for another request."""
+        return (self.rpm is not None and used.requests >= self.rpm) or (
+            self.tpm is not None and used.tokens >= self.tpm
+        )
+
+
+class Refusal(NamedTuple):
+    """A claim that is beyond a limit, and the seconds after which there may be room."""
+
+    claim: Claim
+    wait_s: float
+
+
+class LimitStore(Protocol):
+    """Where use is counted, by keys. `now` and `began` are seconds by one clock.
+
+    A walk looks at what is `used` when it chooses, and counts a request at once, by `add`, so that calls that choose at
+    the same moment see each other. Before the request is sent, `take` claims it of all that has limits. Its tokens are
+    added when they are known.
+
+    `MemoryLimitStore` counts what this process uses. In the form that several processes share, a look may be a little
+    late, and `take` decides.
+    """
+
+    async def take(self, claims: Sequence[Claim], now: float) -> Refusal | None:
+        """Count one request for all of these, or none where one of them is beyond a limit: that is the refusal."""
+        ...
+
+    def share(self, limit: int) -> int:
+        """The part of a limit that this process may use by what it has counted itself: all of it, where it is alone or
+        knows what the others use."""
+        ...
 
     def add(self, key: str, now: float, requests: int, tokens: int) -> None:
         """Count what is used now."""
 
-    def take_back(self, key: str, began: float) -> None:
-        """Do not count a request that was added at `began`, because it was not made after all."""
+    def take_back(self, key: str, began: float, *, was_taken: bool = True) -> None:
+        """Do not count a request that was added at `began`, because it was not made after all.
+
+        Args:
+            was_taken: whether `take` had granted it.
+        """
 
     def used(self, key: str, now: float) -> Used:
         """What was used within the last minute."""
@@ -79,6 +126,10 @@ class _Minute:
                 self.requests -= 1
                 return
 
+    def until_less(self, now: float) -> float:
+        """Seconds until something of it is forgotten."""
+        return max(0.0, self.seconds[0].at + _WINDOW_S + 1 - now) if self.seconds else 0.0
+
     def forget(self, now: float) -> None:
         while self.seconds and self.seconds[0].at < int(now) - _WINDOW_S:
             second = self.seconds.popleft()
@@ -97,7 +148,19 @@ class MemoryLimitStore:
         minute.forget(now)
         minute.add(now, requests, tokens)
 
-    def take_back(self, key: str, began: float) -> None:
+    async def take(self, claims: Sequence[Claim], now: float) -> Refusal | None:
+        new = [claim for claim in claims if not claim.is_counted]
+        for claim in new:
+            if claim.is_beyond(self.used(claim.key, now)):
+                return Refusal(claim, self._minutes[claim.key].until_less(now))
+        for claim in new:
+            self.add(claim.key, now, 1, 0)
+        return None
+
+    def share(self, limit: int) -> int:
+        return limit
+
+    def take_back(self, key: str, began: float, *, was_taken: bool = True) -> None:
         if (minute := self._minutes.get(key)) is not None:
             minute.take_back(began)
 

@@ -13,7 +13,7 @@ from konstruct_mcp.core.events import HealthChange
 from konstruct_mcp.core.results import DeploymentState
 from konstruct_mcp.routing.facts import Facts
 from konstruct_mcp.routing.health import Health, HealthStore, MemoryHealthStore
-from konstruct_mcp.routing.limits import LimitStore, MemoryLimitStore, Used
+from konstruct_mcp.routing.limits import Claim, LimitStore, MemoryLimitStore, Used
 from konstruct_mcp.routing.outcomes import REQUEST_FAULTS, Answer, FaultKind, Outcome
 from konstruct_mcp.routing.strategies import USAGE_BASED, Load, Strategy
 
@@ -62,10 +62,10 @@ class Routes:
         loads: Mapping[str, Load] = {} if earlier is None else earlier._loads
         self._loads: dict[str, Load] = {key: loads.get(key) or Load() for key in keys}
         if earlier is not None:
-            health_store = health_store or earlier._health_store.of_these(keys)
-            limit_store = limit_store or earlier._limits.of_these(keys)
-        self._health_store: HealthStore = health_store or MemoryHealthStore()
-        self._limits: LimitStore = limit_store or MemoryLimitStore()
+            health_store = health_store or earlier._health_store
+            limit_store = limit_store or earlier._limits
+        self._health_store: HealthStore = (health_store or MemoryHealthStore()).of_these(keys)
+        self._limits: LimitStore = (limit_store or MemoryLimitStore()).of_these(keys)
         self.health = Health(
             self._keys,
             clock=clock,
@@ -81,6 +81,11 @@ class Routes:
             used_tokens=lambda deployment: self._used(deployment).tokens,
             rng=self._rng,
         )
+
+    @property
+    def stores(self) -> tuple[HealthStore, LimitStore]:
+        """Where health and use are kept."""
+        return self._health_store, self._limits
 
     def state(self, deployment: Deployment, tenant: str | None = None) -> tuple[DeploymentState, str | None]:
         """The state of a deployment as this tenant sees it, or the operator for None, and the reason unless it is
@@ -135,18 +140,23 @@ class Routes:
 
     def limit_reached(self, deployment: Deployment) -> str | None:
         """Which of the operator's own limits keeps it from being asked now, or None."""
-        if deployment.rpm is None and deployment.tpm is None:
+        if not self._has_limits(deployment):
             return None
-        used = self._used(deployment)
-        if deployment.rpm is not None and used.requests >= deployment.rpm:
+        used, share = self._used(deployment), self._limits.share
+        if deployment.rpm is not None and used.requests >= share(deployment.rpm):
             return f"at its limit of {deployment.rpm} requests per minute"
-        if deployment.tpm is not None and used.tokens >= deployment.tpm:
+        if deployment.tpm is not None and used.tokens >= share(deployment.tpm):
             return f"at its limit of {deployment.tpm} tokens per minute"
         return None
 
     def _has_room(self, deployment: Deployment, tokens: int) -> bool:
         """Whether a request of so many tokens stays within the operator's own limit."""
-        return deployment.tpm is None or self._used(deployment).tokens + tokens <= deployment.tpm
+        limit = deployment.tpm
+        return limit is None or self._used(deployment).tokens + tokens <= self._limits.share(limit)
+
+    @staticmethod
+    def _has_limits(deployment: Deployment) -> bool:
+        return deployment.rpm is not None or deployment.tpm is not None
 
     def _used(self, deployment: Deployment) -> Used:
         return self._limits.used(self._keys[deployment.id], self._clock())
@@ -164,6 +174,14 @@ class Routes:
             self._limits.add(key, now, 1, 0)
         return now
 
+    async def take(self, deployment: Deployment) -> bool:
+        """Claim a try that has begun of the deployment's limits, before it is sent; whether they have room for it, by
+        what all servers use."""
+        if not self._has_limits(deployment):
+            return True
+        claim = Claim(self._keys[deployment.id], deployment.rpm, deployment.tpm, is_counted=True)
+        return await self._limits.take([claim], self._clock()) is None
+
     def ended(self, deployment: Deployment, outcome: Outcome | None, began: float, tenant: str | None = None) -> None:
         """A tenant's try has ended; None when it was given up from outside (cancelled, deadline)."""
         load, key = self._load(deployment), self._keys[deployment.id]
@@ -180,7 +198,8 @@ class Routes:
                 load.latencies.append(max(outcome.waited_s, load.latency))
             self.health.failed(deployment, outcome, tenant)
         elif not outcome.was_asked and key in self._counted:
-            self._limits.take_back(key, began)
+            was_taken = outcome.kind is not FaultKind.LIMITED and self._has_limits(deployment)
+            self._limits.take_back(key, began, was_taken=was_taken)
 
 
 def order(deployment: Deployment) -> float:
