@@ -39,6 +39,7 @@ ORDER = {
         "Run it for a team": [
             "serving",
             "shared-state",
+            "deploying",
         ],
         "Know it": ["security", "performance", "scaling", "conformance", "upgrading-litellm"],
     },

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from konstruct_mcp.config.environment import reference
+from konstruct_mcp.config.environment import is_file_reference, reference, shown_name
 from konstruct_mcp.config.findings import Findings
 from konstruct_mcp.config.packages import installed
 from konstruct_mcp.config.references import References
@@ -57,8 +57,8 @@ def redis_place(
     if url is None:
         place, url = "konstruct.redis_url", (given or "").strip()
         if name := reference(url):
-            place, url = f"{place} ({cut(name)})", references.value(name) or ""
-            if not url:
+            place, url = f"{place} ({cut(shown_name(name))})", references.value(name) or ""
+            if not url and not is_file_reference(name):  # of which the fault is told
                 findings.fault(place, "is not set")
     more: dict[str, Any] = {} if prefix is None else {"prefix": prefix}
     more |= {} if replicas is None else {"replicas": replicas}

@@ -32,6 +32,9 @@ class Sharing(Protocol):
     def limit_store(self) -> LimitStore: ...
 
     @property
+    def tenant_limit_store(self) -> LimitStore: ...
+
+    @property
     def status(self) -> str:
         """`local`, `ok`, or `away for … s`."""
         ...
@@ -60,6 +63,7 @@ class LocalSharing:
         self.values: SharedValues = LocalValues()
         self.health_store: HealthStore = MemoryHealthStore()
         self.limit_store: LimitStore = MemoryLimitStore()
+        self.tenant_limit_store: LimitStore = MemoryLimitStore()
 
     def use(self, health_store: HealthStore, limit_store: LimitStore) -> None:
         self.health_store, self.limit_store = health_store, limit_store

@@ -1,4 +1,5 @@
-"""Requests and tokens of the last minute, for a deployment's own limits (`rpm`, `tpm`) and for usage-based routing.
+"""Requests and tokens of the last minute, for the limits (`rpm`, `tpm`) of deployments and tenants, and for usage-based
+routing.
 
 Counts are kept per second, so that a look and a count cost the same at ten requests a minute and at ten thousand, and
 at most 61 entries are kept. A request counts for 60 to 61 seconds: never less, so that no minute has more than `rpm`.
@@ -16,7 +17,7 @@ It also reads `time.time` itself and starts a timer thread, where routing has no
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -30,67 +31,34 @@ class Used(NamedTuple):
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """That one more request is to be made of something that has limits.
-
-    Attributes:
-        key: what it is counted under: a deployment's fingerprint, or what stands for a tenant.
-        rpm, tpm: its limits for a minute; None for none.
-        is_counted: whether this process has counted the request by `add` already, as a walk does when it chooses.
-    """
-
-    key: str
-    rpm: int | None
-    tpm: int | None
-    is_counted: bool = False
-
-    def is_beyond(self, used: Used) -> bool:
-        """Whether what has been used leaves no room for another request."""
-        return (self.rpm is not None and used.requests >= self.rpm) or (
-            self.tpm is not None and used.tokens >= self.tpm
-        )
-
-
-class Refusal(NamedTuple):
-    """A claim that is beyond a limit, and the seconds after which there may be room."""
-
-    claim: Claim
-    wait_s: float
-
-
 class LimitStore(Protocol):
-    """Where use is counted, by keys. `now` and `began` are seconds by one clock.
+    """Where use is counted: that of deployments by their fingerprints, that of tenants by their ids. `now` and `began`
+    are seconds by one clock.
 
-    A walk looks at what is `used` when it chooses, and counts a request at once, by `add`, so that calls that choose at
-    the same moment see each other. Before the request is sent, `take` claims it of all that has limits. Its tokens are
-    added when they are known.
-
-    `MemoryLimitStore` counts what this process uses. In the form that several processes share, a look may be a little
-    late, and `take` decides.
+    `MemoryLimitStore` counts what this process uses. In a form that several processes share, `add` and `used` are of
+    this process's own memory, so that routing never waits, and `claim` asks what all processes together have used.
     """
-
-    async def take(self, claims: Sequence[Claim], now: float) -> Refusal | None:
-        """Count one request for all of these, or none where one of them is beyond a limit: that is the refusal."""
-        ...
-
-    def share(self, limit: int) -> int:
-        """The part of a limit that this process may use by what it has counted itself: all of it, where it is alone or
-        knows what the others use."""
-        ...
 
     def add(self, key: str, now: float, requests: int, tokens: int) -> None:
         """Count what is used now."""
 
-    def take_back(self, key: str, began: float, *, was_taken: bool = True) -> None:
-        """Do not count a request that was added at `began`, because it was not made after all.
+    async def claim(self, key: str, now: float, rpm: int | None, tpm: int | None) -> Used | None:
+        """Claim one request, which `add` has counted here, of what all processes may use together within a minute.
 
-        Args:
-            was_taken: whether `take` had granted it.
+        Returns: None where it may be made; else what is used already, and the request is not counted. It waits for
+        nobody for long: where the others cannot be asked, only what is used here counts.
         """
+        ...
+
+    def take_back(self, key: str, began: float) -> None:
+        """Do not count a request that was added at `began`, because it was not made after all."""
 
     def used(self, key: str, now: float) -> Used:
         """What was used within the last minute."""
+
+    def until_less(self, key: str, now: float) -> float:
+        """Seconds until the oldest use that counts here is older than a minute; a second where nothing is known."""
+        ...
 
     def of_these(self, keys: Collection[str]) -> LimitStore:
         """The store for the deployments of a new config: what it has counted for them stays, the rest is forgotten."""
@@ -126,10 +94,6 @@ class _Minute:
                 self.requests -= 1
                 return
 
-    def until_less(self, now: float) -> float:
-        """Seconds until something of it is forgotten."""
-        return max(0.0, self.seconds[0].at + _WINDOW_S + 1 - now) if self.seconds else 0.0
-
     def forget(self, now: float) -> None:
         while self.seconds and self.seconds[0].at < int(now) - _WINDOW_S:
             second = self.seconds.popleft()
@@ -148,19 +112,10 @@ class MemoryLimitStore:
         minute.forget(now)
         minute.add(now, requests, tokens)
 
-    async def take(self, claims: Sequence[Claim], now: float) -> Refusal | None:
-        new = [claim for claim in claims if not claim.is_counted]
-        for claim in new:
-            if claim.is_beyond(self.used(claim.key, now)):
-                return Refusal(claim, self._minutes[claim.key].until_less(now))
-        for claim in new:
-            self.add(claim.key, now, 1, 0)
-        return None
+    async def claim(self, key: str, now: float, rpm: int | None, tpm: int | None) -> Used | None:
+        """There is nobody else."""
 
-    def share(self, limit: int) -> int:
-        return limit
-
-    def take_back(self, key: str, began: float, *, was_taken: bool = True) -> None:
+    def take_back(self, key: str, began: float) -> None:
         if (minute := self._minutes.get(key)) is not None:
             minute.take_back(began)
 
@@ -169,6 +124,10 @@ class MemoryLimitStore:
             return Used(0, 0)
         minute.forget(now)
         return Used(minute.requests, minute.tokens)
+
+    def until_less(self, key: str, now: float) -> float:
+        minute = self._minutes.get(key)
+        return minute.seconds[0].at + _WINDOW_S + 1 - now if minute and minute.seconds else 1.0
 
     def of_these(self, keys: Collection[str]) -> MemoryLimitStore:
         # The counts themselves are shared, as calls under way still count on the store of the config before.

@@ -13,8 +13,8 @@ from konstruct_mcp.core.events import HealthChange
 from konstruct_mcp.core.results import DeploymentState
 from konstruct_mcp.routing.facts import Facts
 from konstruct_mcp.routing.health import Health, HealthStore, MemoryHealthStore
-from konstruct_mcp.routing.limits import Claim, LimitStore, MemoryLimitStore, Used
-from konstruct_mcp.routing.outcomes import REQUEST_FAULTS, Answer, FaultKind, Outcome
+from konstruct_mcp.routing.limits import LimitStore, MemoryLimitStore, Used
+from konstruct_mcp.routing.outcomes import REQUEST_FAULTS, Answer, Fault, FaultKind, Outcome
 from konstruct_mcp.routing.strategies import USAGE_BASED, Load, Strategy
 
 # Waits between tries of one deployment: short first, since most faults that a retry cures are over at once.
@@ -140,23 +140,29 @@ class Routes:
 
     def limit_reached(self, deployment: Deployment) -> str | None:
         """Which of the operator's own limits keeps it from being asked now, or None."""
-        if not self._has_limits(deployment):
+        if deployment.rpm is None and deployment.tpm is None:
             return None
-        used, share = self._used(deployment), self._limits.share
-        if deployment.rpm is not None and used.requests >= share(deployment.rpm):
+        used = self._used(deployment)
+        if deployment.rpm is not None and used.requests >= deployment.rpm:
             return f"at its limit of {deployment.rpm} requests per minute"
-        if deployment.tpm is not None and used.tokens >= share(deployment.tpm):
+        if deployment.tpm is not None and used.tokens >= deployment.tpm:
             return f"at its limit of {deployment.tpm} tokens per minute"
         return None
 
+    async def claim(self, deployment: Deployment) -> Fault | None:
+        """Claim one request of its limits from all servers that share them; the fault where they have none left."""
+        if deployment.rpm is None and deployment.tpm is None:
+            return None
+        key = self._keys[deployment.id]
+        if await self._limits.claim(key, self._clock(), deployment.rpm, deployment.tpm) is None:
+            return None
+        limits = ((deployment.rpm, "requests"), (deployment.tpm, "tokens"))
+        named = " or ".join(f"{limit} {what}" for limit, what in limits if limit is not None)
+        return Fault(FaultKind.AT_LIMIT, f"{named} per minute, on all servers together", sent=False)
+
     def _has_room(self, deployment: Deployment, tokens: int) -> bool:
         """Whether a request of so many tokens stays within the operator's own limit."""
-        limit = deployment.tpm
-        return limit is None or self._used(deployment).tokens + tokens <= self._limits.share(limit)
-
-    @staticmethod
-    def _has_limits(deployment: Deployment) -> bool:
-        return deployment.rpm is not None or deployment.tpm is not None
+        return deployment.tpm is None or self._used(deployment).tokens + tokens <= deployment.tpm
 
     def _used(self, deployment: Deployment) -> Used:
         return self._limits.used(self._keys[deployment.id], self._clock())
@@ -174,14 +180,6 @@ class Routes:
             self._limits.add(key, now, 1, 0)
         return now
 
-    async def take(self, deployment: Deployment) -> bool:
-        """Claim a try that has begun of the deployment's limits, before it is sent; whether they have room for it, by
-        what all servers use."""
-        if not self._has_limits(deployment):
-            return True
-        claim = Claim(self._keys[deployment.id], deployment.rpm, deployment.tpm, is_counted=True)
-        return await self._limits.take([claim], self._clock()) is None
-
     def ended(self, deployment: Deployment, outcome: Outcome | None, began: float, tenant: str | None = None) -> None:
         """A tenant's try has ended; None when it was given up from outside (cancelled, deadline)."""
         load, key = self._load(deployment), self._keys[deployment.id]
@@ -198,8 +196,7 @@ class Routes:
                 load.latencies.append(max(outcome.waited_s, load.latency))
             self.health.failed(deployment, outcome, tenant)
         elif not outcome.was_asked and key in self._counted:
-            was_taken = outcome.kind is not FaultKind.LIMITED and self._has_limits(deployment)
-            self._limits.take_back(key, began, was_taken=was_taken)
+            self._limits.take_back(key, began)
 
 
 def order(deployment: Deployment) -> float:

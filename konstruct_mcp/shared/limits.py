@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from konstruct_mcp.routing.limits import Claim, MemoryLimitStore, Refusal, Used
+from konstruct_mcp.routing.limits import MemoryLimitStore, Used
 from konstruct_mcp.shared.connection import AwayError, Connection
 
 _WINDOW_S = 60
@@ -61,25 +62,19 @@ local function free(key, name)
 end
 """
 
-# ARGV: rpm and tpm of each key. Answers the used requests and tokens of each; behind them, where a limit is reached,
-# which key it is (from 1) and the seconds until there may be room.
+# ARGV: rpm and tpm. Answers nothing where the request is counted; else the used requests and tokens, and the seconds
+# until there may be room.
 _TAKE = (
     _COUNTER
     + """
-local said, refused, wait = {}, 0, 0
-for i, key in ipairs(KEYS) do
-  trim(key)
-  local r, t, rpm, tpm = number(key, 'r'), number(key, 't'), tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
-  if rpm >= 0 and r >= rpm then refused, wait = i, math.max(wait, free(key, 'r')) end
-  if tpm >= 0 and t >= tpm then refused, wait = i, math.max(wait, free(key, 't')) end
-  said[#said + 1], said[#said + 2] = r, t
-end
-if refused > 0 then
-  said[#said + 1], said[#said + 2] = refused, wait
-else
-  for _, key in ipairs(KEYS) do count(key, now, 1, 0) end
-end
-return said
+local key, rpm, tpm = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+trim(key)
+local r, t, wait = number(key, 'r'), number(key, 't'), 0
+if rpm >= 0 and r >= rpm then wait = free(key, 'r') end
+if tpm >= 0 and t >= tpm then wait = math.max(wait, free(key, 't')) end
+if wait > 0 then return {r, t, wait} end
+count(key, now, 1, 0)
+return {}
 """
 )
 
@@ -110,11 +105,13 @@ class _Shared:
 
     Attributes:
         epoch: by which it is seen that Valkey has forgotten all; "" before it was first seen.
+        refused: how many claims were refused that `take_back` has not heard of yet, by key.
         missed: what was used while Valkey was away, by key: (when, requests, tokens).
     """
 
     full: dict[str, _Full] = field(default_factory=dict)
     missed: dict[str, list[tuple[float, int, int]]] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
     epoch: bytes = b""
 
 
@@ -127,49 +124,63 @@ class SharedLimitStore(MemoryLimitStore):
         self._connection, self._clock = connection, clock
         self._shared = _Shared()
 
-    async def take(self, claims: Sequence[Claim], now: float) -> Refusal | None:
-        numbers = [_ANY if limit is None else limit for claim in claims for limit in (claim.rpm, claim.tpm)]
-        names = [self._name(claim.key) for claim in claims]
+    async def claim(self, key: str, now: float, rpm: int | None, tpm: int | None) -> Used | None:
+        limits = [_ANY if limit is None else limit for limit in (rpm, tpm)]
         try:
-            said = await self._connection.run("EVAL", _TAKE, len(names), *names, *numbers)
+            said = await self._connection.run("EVAL", _TAKE, 1, self._name(key), *limits)
         except AwayError:
-            for claim in claims:
-                self._miss(claim.key, now, 1, 0)
-            return await super().take([self._part(claim) for claim in claims], now)
-        if not isinstance(said, list) or not all(isinstance(one, int) for one in said):
-            return None
-        if len(said) == 2 * len(claims) + 2 and 0 < said[-2] <= len(claims):
-            which, wait_s = said[-2] - 1, float(min(max(said[-1], 1), _WINDOW_S + 1))
-            claim, used = claims[which], Used(said[2 * which], said[2 * which + 1])
-            self._shared.full[claim.key] = _Full(used, self._clock() + wait_s)
-            return Refusal(claim, wait_s)
-        for claim in claims:
-            self._shared.full.pop(claim.key, None)
-            if not claim.is_counted:
-                super().add(claim.key, now, 1, 0)
-        return None
+            self._miss(key, now, 1, 0)
+            return self._claim_alone(key, now, rpm, tpm)
+        match said:
+            case [int(requests), int(tokens), int(wait_s)]:
+                self._refuse(key, Used(requests, tokens), now + min(max(wait_s, 1), _WINDOW_S + 1))
+                return Used(requests, tokens)
+            case _:
+                self._shared.full.pop(key, None)
+                return None
 
-    def share(self, limit: int) -> int:
-        return max(1, limit // self._connection.replicas) if self._connection.is_away else limit
+    def _claim_alone(self, key: str, now: float, rpm: int | None, tpm: int | None) -> Used | None:
+        """The same by what this server has used, and its share of each limit."""
+        own, servers = super().used(key, now), self._connection.replicas
+        requests_full = rpm is not None and own.requests > max(1, rpm // servers)  # `add` has counted this one
+        tokens_full = tpm is not None and own.tokens >= max(1, tpm // servers)
+        if not requests_full and not tokens_full:
+            return None
+        used = Used(rpm if rpm and requests_full else own.requests, tpm if tpm and tokens_full else own.tokens)
+        self._refuse(key, used, now + super().until_less(key, now))
+        return used
+
+    def _refuse(self, key: str, used: Used, until: float) -> None:
+        self._shared.full[key] = _Full(used, until)
+        self._shared.refused[key] += 1
 
     def add(self, key: str, now: float, requests: int, tokens: int) -> None:
         super().add(key, now, requests, tokens)
-        if tokens:  # a request is counted when it is taken
+        if tokens:  # a request is counted when it is claimed
             self._tell(key, now, 0, tokens)
 
-    def take_back(self, key: str, began: float, *, was_taken: bool = True) -> None:
+    def take_back(self, key: str, began: float) -> None:
         super().take_back(key, began)
-        if was_taken:
+        if not self._shared.refused[key]:
+            del self._shared.refused[key]
             self._tell(key, began, -1, 0)
+        else:
+            self._shared.refused[key] -= 1
+            if self._connection.is_away:
+                self._miss(key, began, -1, 0)
 
     def used(self, key: str, now: float) -> Used:
         own, full = super().used(key, now), self._shared.full.get(key)
-        if full is None or self._connection.is_away:
+        if full is None:
             return own
         if full.until <= now:
             del self._shared.full[key]
             return own
         return Used(max(own.requests, full.used.requests), max(own.tokens, full.used.tokens))
+
+    def until_less(self, key: str, now: float) -> float:
+        full = self._shared.full.get(key)
+        return super().until_less(key, now) if full is None else full.until - now
 
     def of_these(self, keys: Collection[str]) -> SharedLimitStore:
         made = SharedLimitStore(self._connection, self._clock)
@@ -223,10 +234,6 @@ class SharedLimitStore(MemoryLimitStore):
                     self._shared.missed[key] = missed
                     raise
 
-    def _part(self, claim: Claim) -> Claim:
-        rpm, tpm = (None if limit is None else self.share(limit) for limit in (claim.rpm, claim.tpm))
-        return Claim(claim.key, rpm, tpm, claim.is_counted)
-
     def _name(self, key: str) -> str:
         return self._connection.key(f"limit:{key}")
 
@@ -240,10 +247,10 @@ return redis.call('GET', KEYS[1])
 
 
 class CatchingUp:
-    """Has the store in use tell Valkey what it has missed, whenever it is back."""
+    """Has the stores in use tell Valkey what it has missed, whenever it is back."""
 
-    def __init__(self, store: Callable[[], SharedLimitStore]) -> None:
-        self._store = store
+    def __init__(self, stores: Callable[[], Iterable[SharedLimitStore]]) -> None:
+        self._stores = stores
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -252,7 +259,8 @@ class CatchingUp:
 
     async def _run(self) -> None:
         try:
-            await self._store().catch_up()
+            for store in self._stores():
+                await store.catch_up()
         except AwayError:
             return  # it begins again when the server is back
 

@@ -20,6 +20,7 @@ class SharedState:
     Attributes:
         broadcast, values: for whoever has something to say, or to keep.
         health_store, limit_store: for the routes of the config in use, which make their own of them for the next one.
+        tenant_limit_store: for the limits of tenants.
     """
 
     is_shared = True
@@ -30,8 +31,9 @@ class SharedState:
         self.values = ValkeyValues(self._connection)
         self.health_store = SharedHealthStore(time.monotonic, lambda key: self._cooldowns.tell(key))
         self.limit_store = SharedLimitStore(self._connection)
+        self.tenant_limit_store = SharedLimitStore(self._connection)
         self._cooldowns = Cooldowns(self._connection, self.broadcast, lambda: self.health_store)
-        self._catching_up = CatchingUp(lambda: self.limit_store)
+        self._catching_up = CatchingUp(lambda: (self.limit_store, self.tenant_limit_store))
 
     def use(self, health_store: object, limit_store: object) -> None:
         """Go by these stores from now on: those that a new config has made of the ones before."""

@@ -264,6 +264,20 @@ async def test_installations_with_two_prefixes_share_nothing(
             assert (await ask(second)).content == "of the other"
 
 
+async def test_a_tenants_limit_holds_over_all_servers(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    tenants = {"acme": {"rpm": 3}, "other": {}}
+    config = two_deployments(openai, anthropic) | {"konstruct": {"tenants": tenants}}
+    async with servers(3, tmp_path, config, valkey) as replicas:
+        asked = [one.complete(HELLO, model_group="fast", tenant_id="acme") for one in replicas for _ in range(2)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, KonstructError)]
+        assert [one.code for one in refused] == ["rate_limited"] * 3
+        assert openai.calls == 3
+        await replicas[0].complete(HELLO, model_group="fast", tenant_id="other")
+
+
 GARBAGE: list[bytes] = [
     b"",
     b"\n\n",
@@ -306,17 +320,15 @@ async def test_what_another_program_has_put_there_harms_nothing(
             assert state(server) == "ready"
 
             name = f"konstruct:limit:{key}"
-            for put in (
-                lambda: client.set(name, "garbage"),
-                lambda: client.rpush(name, "garbage"),
-                lambda: client.hset(name, mapping={"from": "x", "r": "many", "t": "-inf"}),
-                lambda: client.hset(name, mapping={"from": 9e15, "r": 1e300, "t": 1e300}),
+            for kind, *garbage in (
+                ("SET", "garbage"),
+                ("RPUSH", "garbage"),
+                ("HSET", "from", "x", "r", "many", "t", "-inf"),
+                ("HSET", "from", "9e15", "r", "1e300", "t", "1e300"),
             ):
                 client.delete(name)
-                put()
+                client.execute_command(kind, name, *garbage)
                 assert (await ask(server)).model == "openai/gpt-4o"
-                client.delete(name)
-                openai.requests.clear()
             for name in ("replicas", "epoch"):
                 client.delete(f"konstruct:{name}")
                 client.rpush(f"konstruct:{name}", "garbage")
