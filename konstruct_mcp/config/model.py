@@ -369,6 +369,10 @@ class Config:
             refused_tenants=frozenset(refused),
         )
 
+    def with_redis_of(self, other: Config) -> Config:
+        """The same config with the other's Valkey server."""
+        return replace(self, redis=other.redis)
+
     def with_ledger_of(self, other: Config) -> Config:
         """The same config with the other's ledger."""
         return replace(self, ledger=other.ledger)
