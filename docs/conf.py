@@ -38,6 +38,7 @@ ORDER = {
         ],
         "Run it for a team": [
             "serving",
+            "deploying",
         ],
         "Know it": ["security", "performance", "scaling", "conformance", "upgrading-litellm"],
     },

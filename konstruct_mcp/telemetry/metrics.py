@@ -75,7 +75,7 @@ class Metrics:
         )
         self._refused = Counter(
             "konstruct_refusals",
-            "Calls that were turned away at the door, and have no row in the ledger, by the error's code.",
+            "Requests that were turned away at the door, and have no row in the ledger, by the error's code.",
             ("code",),
             registry=registry,
         )
@@ -147,6 +147,10 @@ class Metrics:
                     self._cooldowns.labels(label, self._labels.group(event.group)).inc()
         if self._by_tenant is not None:
             self._by_tenant(event)
+
+    def refused(self, code: str) -> None:
+        """Count a request that was refused before it came to be a call."""
+        self._refused.labels(code).inc()
 
     def _try_ended(self, event: TryEnded) -> None:
         group, model = self._labels.group(event.group), self._labels.model(event.group, event.model)

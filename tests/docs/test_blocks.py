@@ -138,6 +138,8 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
             assert_measures(benchmark, options, reader)
         case ["python3", "-m", "uv", "run", "--group", ("dev" | "docs"), *rest]:
             assert_develops(rest, line)
+        case ["docker" | "kubectl", *_]:  # neither is at hand; `tests/system/test_deploy.py` has what can be held
+            assert all((REPOSITORY / word).exists() for word in words if word.startswith("deploy/"))
         case ["konstruct-mcp", *_] | ["echo", _, "|", "konstruct-mcp", *_]:
             ran = reader.runs(line)
             assert (ran.status, "warning" in ran.errors) == (0, False), ran

@@ -129,6 +129,12 @@ def test_the_table_of_metrics_has_those_that_there_are(scraped: dict[str, set[st
     assert told == families
 
 
+def test_the_prometheus_of_the_deployment_has_a_job_of_the_name_that_an_alert_asks_for() -> None:
+    [name] = re.findall(r'up{job=~"([^"]+)"}', ALERTS.read_text("utf-8"))
+    config = yaml.safe_load((ALERTS.parent / "prometheus.yml").read_text("utf-8"))
+    assert [bool(re.fullmatch(name, job["job_name"])) for job in config["scrape_configs"]] == [True]
+
+
 def test_every_alert_is_told() -> None:
     alerts = [rule["alert"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
     assert PAGES["docs/observability.md"].names("alert") == alerts
