@@ -532,7 +532,8 @@ class Konstruct:
             ConfigError: there is no config that can be used yet.
         """
         shared = self._shared(None)
-        return await gauges(self._in_use(), shared.admission, shared.ledger)
+        is_up = self.shared_state == "ok" if self.is_shared else None
+        return await gauges(self._in_use(), shared.admission, shared.ledger, shared_state_is_up=is_up)
 
     # -- groups --------------------------------------------------------------------------------------------------------
 
