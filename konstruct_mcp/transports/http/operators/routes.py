@@ -1,8 +1,8 @@
 """The routes of the operators' page.
 
 Whoever has logged in has a cookie with their token, which every request verifies anew: no server keeps a session, any
-server answers, and a key that is revoked opens nothing any more. The cookie is not shown to scripts, not sent from other
-sites, and over HTTPS only where the page came by it.
+server answers, and a key that is revoked opens nothing any more. No script is shown the cookie, no other site has it
+sent, and it goes over HTTPS alone where the page came by it.
 
 The page changes nothing; what changes keys and tenants is the command line.
 """
