@@ -72,7 +72,7 @@ def scraped() -> dict[str, set[str]]:
     ):
         metrics(event)
     deployments = [DeploymentGauge("fast/1", "fast", "openai/gpt-4o", "ready")]
-    metrics.show(Gauges(1, 0, ledger_is_up=True, open_reservations=0, spool_rows=0, deployments=deployments))
+    metrics.show(Gauges(1, 0, True, 0, 0, True, deployments))
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
         for sample in family.samples:
@@ -127,6 +127,12 @@ def test_the_table_of_metrics_has_those_that_there_are(scraped: dict[str, set[st
     page = PAGES["docs/observability.md"]
     told = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in page.table("metric", "labels")}
     assert told == families
+
+
+def test_the_prometheus_of_the_deployment_has_a_job_of_the_name_that_an_alert_asks_for() -> None:
+    [name] = re.findall(r'up{job=~"([^"]+)"}', ALERTS.read_text("utf-8"))
+    config = yaml.safe_load((ALERTS.parent / "prometheus.yml").read_text("utf-8"))
+    assert [bool(re.fullmatch(name, job["job_name"])) for job in config["scrape_configs"]] == [True]
 
 
 def test_every_alert_is_told() -> None:
