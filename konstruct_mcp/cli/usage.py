@@ -56,7 +56,10 @@ TENANT = click.option(
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the lines as CSV.")
 @click.option(
-    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page with charts."
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a page with charts; - for stdout.",
 )
 @click.pass_obj
 def usage(
@@ -89,6 +92,9 @@ def _write_page(report: UsageReport, file: Path) -> None:
     try:
         from konstruct_mcp.pages.usage import page
 
+        if str(file) == "-":
+            show(page(report))
+            return
         file.write_text(page(report), "utf-8")
     except ImportError:
         raise click.ClickException(f"charts need the extra `charts`: {install_advice('charts')}") from None
