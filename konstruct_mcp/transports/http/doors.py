@@ -1,7 +1,7 @@
 """What is checked of each request before MCP sees it, as ASGI wrappers, and the name of a session.
 
 - `Host` and `Origin`, against web pages that reach a server through a visitor's browser (DNS rebinding);
-- the size of a body, and the time for it to come;
+- the size of a body, and the time for it to come; of a caller who is refused nothing is kept;
 - methods: no session is kept, so there is no stream to `GET` and nothing to `DELETE`.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Collection
+from contextlib import suppress
 from fnmatch import fnmatch
 from urllib.parse import urlsplit
 
@@ -108,6 +109,39 @@ def bounded(app: ASGIApp, most_bytes: int, within_s: float) -> ASGIApp:
         await app(scope, taking, send)
 
     return bound
+
+
+def read(app: ASGIApp, most_bytes: int, within_s: float) -> ASGIApp:
+    """The app, which may answer without a look at the body: what it leaves of it is read and thrown away before the
+    answer goes out, up to so many bytes and seconds. A client that is still sending would see a broken connection, and
+    not the 401 by which it learns that it has to log in."""
+
+    async def throw_away(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        is_read = "expect" in Headers(scope=scope)  # a client that asks first sends nothing once it has its answer
+
+        async def taking() -> Message:
+            nonlocal is_read
+            message = await receive()
+            is_read = message["type"] == "http.disconnect" or not message.get("more_body", False)
+            return message
+
+        async def answering(message: Message) -> None:
+            nonlocal is_read
+            size = 0
+            if not is_read and message.get("status") != 408:  # which was waited for already
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(within_s):
+                        while not is_read and size <= most_bytes:
+                            size += len((await taking()).get("body", b""))
+                is_read = True
+            await send(message)
+
+        await app(scope, taking, answering)
+
+    return throw_away
 
 
 def sessionless(app: ASGIApp) -> ASGIApp:
