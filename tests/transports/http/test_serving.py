@@ -200,11 +200,6 @@ class TestRefused:
             assert server.http.post(server.url, content=pieces(), headers=headers).status_code == 413
             assert server.ask("ping", era="2025") == {}
 
-    def test_is_an_address_that_others_reach(self, tmp_path: Path, config: dict[str, Any], start: Start) -> None:
-        server = start(write(tmp_path, config), listen="0.0.0.0:0")
-        assert server.ended() == 2
-        assert "nobody would be asked who they are" in server.errors
-
     def test_is_an_address_that_is_taken(
         self, tmp_path: Path, config: dict[str, Any], start: Start, shared: HttpProcess
     ) -> None:
