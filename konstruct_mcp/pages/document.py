@@ -82,6 +82,9 @@ body { margin: 0 auto; padding: 1.5rem 1rem; max-width: 80rem; background: var(-
 h1 { margin: 0; font-size: 1.5rem }
 h2, caption { margin: 0 0 .5rem; font-size: 1rem; font-weight: 600; text-align: left }
 header p { margin: .25rem 0 0; color: var(--faint) }
+nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: .5rem 0 }
+main > h2 { margin-top: 1.25rem }
+input, button { font: inherit; max-width: 100%; padding: .25rem .5rem }
 dl { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.25rem 0 .75rem }
 dl div { flex: 1 0 auto; min-width: 7rem }
 .cards { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)) }

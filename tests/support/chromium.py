@@ -160,7 +160,8 @@ class Browser:
         command = [
             self._path,
             *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"),
-            *("--no-first-run", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
+            *("--no-first-run", "--disable-component-update"),
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
             *("--window-size=1300,900", f"--blink-settings=preferredColorScheme={int(self._scheme == 'light')}"),
             *(f"--user-data-dir={tempfile.mkdtemp(dir=self._folder)}", "--virtual-time-budget=10000", "--dump-dom"),
             url,
