@@ -41,6 +41,7 @@ ORDER = {
             "authentication",
             "shared-state",
             "deploying",
+            "operators-page",
             "observability",
         ],
         "Know it": ["security", "performance", "scaling", "conformance", "upgrading-litellm"],
