@@ -19,7 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -180,14 +180,10 @@ class RoundRobin:
         assert task is not None
         self._connections.add(task)
         try:
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                there = await self._connect()
-                if there is not None:
-                    ways = (_copy(reader, there[1]), _copy(there[0], writer))
-                    await asyncio.wait(
-                        [asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED
-                    )
-                    there[1].close()
+            there = await self._connect()
+            if there is not None:
+                await _both(_copy(reader, there[1]), _copy(there[0], writer))
+                there[1].close()
         finally:
             writer.close()
             self._connections.discard(task)
@@ -197,6 +193,17 @@ class RoundRobin:
             with contextlib.suppress(OSError):
                 return await asyncio.open_connection("127.0.0.1", self._ports[next(self._next) % len(self._ports)])
         return None
+
+
+async def _both(*ways: Coroutine[Any, Any, None]) -> None:
+    """Until one of the two ends has closed."""
+    tasks = [asyncio.ensure_future(way) for way in ways]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
