@@ -39,9 +39,14 @@ def open_and_warn(path: Path | None) -> Konstruct:
     return konstruct
 
 
-def warn(warnings: Iterable[str]) -> None:
+def warn(found: Iterable[str]) -> None:
     """Say each warning about the config."""
-    say(*(f"warning: {warning}" for warning in warnings))
+    say(*warnings(found))
+
+
+def warnings(found: Iterable[str]) -> list[str]:
+    """The line of each warning about the config."""
+    return [f"warning: {warning}" for warning in found]
 
 
 def read_ledger(konstruct: Konstruct, read: Callable[[], Awaitable[_T]]) -> _T:

@@ -13,8 +13,8 @@ from typing import Any
 import anyio
 import click
 
-from konstruct_mcp.cli.logs import BackgroundHandler, log_to
-from konstruct_mcp.cli.opening import warn
+from konstruct_mcp.cli.logs import BackgroundHandler, log_to, tell
+from konstruct_mcp.cli.opening import warnings
 from konstruct_mcp.cli.output import config_faults, say
 from konstruct_mcp.config.http import HttpSettings, parse_address
 from konstruct_mcp.core.errors import KonstructError
@@ -24,6 +24,9 @@ _TERMINAL_NOTE = """\
 konstruct-mcp serves the Model Context Protocol on this terminal's input and output; an assistant usually starts it.
 To try it by hand:  konstruct-mcp complete "Why is the sky blue?"     To see what can be called:  konstruct-mcp groups
 End with Ctrl-C."""
+
+# For the last traces at the end. A client kills a process that takes a second or two; a container has longer.
+_LAST_SPANS_STDIO_S, _LAST_SPANS_HTTP_S = 0.3, 3.0
 
 
 class _Address(click.ParamType[Any]):
@@ -59,16 +62,17 @@ def serve(path: Path | None, address: tuple[str, int] | str | None = None) -> No
         return
     konstruct = Konstruct.for_server(path)
     if konstruct.config_error is None:
-        warn(konstruct.config.warnings)
+        tell(logging.WARNING, *warnings(konstruct.config.warnings))
     else:
         error = konstruct.config_error
-        warn(error.warnings)
-        say(*config_faults(error))
+        tell(logging.WARNING, *warnings(error.warnings))
+        tell(logging.ERROR, *config_faults(error))
     log_to(BackgroundHandler())
     if sys.stdin.isatty():
         say(_TERMINAL_NOTE)
     # Whatever an import makes is there to stay, so there is nothing to collect in it, now or later.
     gc.disable()
+    from konstruct_mcp.cli.watching import traced
     from konstruct_mcp.protocol.server import KonstructServer
     from konstruct_mcp.transports.stdio.serve import serve_stdio
 
@@ -80,7 +84,13 @@ def serve(path: Path | None, address: tuple[str, int] | str | None = None) -> No
         async with konstruct, anyio.create_task_group() as tasks:
             tasks.start_soon(_say_ledger_faults, konstruct)
             tasks.start_soon(server.follow_config, served)
-            await serve_stdio(server, konstruct.aclose, konstruct.kill)
+            with traced(konstruct, server, last_s=_LAST_SPANS_STDIO_S) as send_rest:
+
+                def kill() -> None:
+                    konstruct.kill()
+                    send_rest()
+
+                await serve_stdio(server, konstruct.aclose, kill)
             served.set()
             tasks.cancel_scope.cancel()
 
@@ -95,7 +105,7 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
         address: where to listen; None for what the config says.
     """
     konstruct = Konstruct.from_config(path)
-    warn(konstruct.config.warnings)
+    tell(logging.WARNING, *warnings(konstruct.config.warnings))
     settings = konstruct.config.http
     if address is not None:
         settings = replace(settings, host=address[0], port=address[1])
@@ -105,6 +115,7 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
         )
     log_to(BackgroundHandler())
     gc.disable()
+    from konstruct_mcp.cli.watching import audited, measured, traced
     from konstruct_mcp.protocol.server import KonstructServer
     from konstruct_mcp.transports.http.serve import listen, serve_http
 
@@ -117,8 +128,13 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
         async with konstruct, anyio.create_task_group() as tasks:
             tasks.start_soon(_say_ledger_faults, konstruct)
             tasks.start_soon(server.follow_config, served)
-            say(f"serving MCP over HTTP at {_url(settings, listening.getsockname()[1])}")
-            await serve_http(konstruct, server, settings, listening=listening)
+            with (
+                audited(konstruct),
+                measured(konstruct, konstruct.config.metrics),
+                traced(konstruct, server, last_s=_LAST_SPANS_HTTP_S),
+            ):
+                tell(logging.WARNING, f"serving MCP over HTTP at {_url(settings, listening.getsockname()[1])}")
+                await serve_http(konstruct, server, settings, listening=listening)
             served.set()
             tasks.cancel_scope.cancel()
 
@@ -143,7 +159,7 @@ async def _say_ledger_faults(konstruct: Konstruct) -> None:
     try:
         await konstruct.opened()
     except KonstructError as error:
-        say(f"error: {error}")
+        tell(logging.ERROR, f"error: {error}")
     with suppress(KonstructError):  # which is said when a call needs it
         for line in await konstruct.spent_under_former_names():
             logging.getLogger(__name__).warning("%s", line)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from pydantic import field_validator
 
+from konstruct_mcp.config.http import parse_address
 from konstruct_mcp.config.sections import Section
 
-_LAST_PORT = 65535
+_OFF = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,8 @@ class MetricsSettings:
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """The host, without the brackets of an IPv6 address, and the port."""
-        if self.listen is None:
-            return None
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
+        """The host, without the brackets of an IPv6 address, and the port; None where metrics are not offered."""
+        return None if self.listen is None else parse_address(self.listen)
 
 
 class MetricsSection(Section):
@@ -41,11 +39,9 @@ class MetricsSection(Section):
     @field_validator("listen")
     @classmethod
     def _is_address(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        is_port = port.isascii() and port.isdecimal() and int(port[:6]) <= _LAST_PORT
-        if value != "off" and not (host and is_port):
-            raise ValueError("should be host:port, or off")
+        if value != _OFF:
+            parse_address(value)
         return value
 
     def settings(self) -> MetricsSettings:
-        return MetricsSettings(None if self.listen == "off" else self.listen, self.by_tenant)
+        return MetricsSettings(None if self.listen == _OFF else self.listen, self.by_tenant)

@@ -25,6 +25,7 @@ from konstruct_mcp.core.errors import DeadlineError, InternalError, KonstructErr
 from konstruct_mcp.core.events import Event, Refused
 from konstruct_mcp.core.fairness import Admission, Step, turn
 from konstruct_mcp.core.money import dollars
+from konstruct_mcp.core.request_context import note_tenant
 from konstruct_mcp.core.requests import Limits, Request, is_timeout
 from konstruct_mcp.core.results import Completion
 from konstruct_mcp.core.sizes import is_large
@@ -115,6 +116,7 @@ class CompletionCall:
         try:
             caller = self._caller.naming(request.tenant_id)
             tenant = caller.account(self._config)
+            note_tenant(tenant.id)
             group = group_of(self._config, request.model_group, tenant)
         except RequestError as error:
             shared.emit(Refused(None if tenant is None else tenant.id, None, error.code))

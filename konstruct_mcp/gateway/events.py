@@ -24,12 +24,21 @@ class Hooks:
     """
 
     def __init__(self, hooks: Sequence[Hook] = ()) -> None:
-        """Raises TypeError for a coroutine function, which would be called and never awaited."""
+        """Raises TypeError as `add` does."""
+        self._hooks: tuple[Hook, ...] = ()
         for hook in hooks:
-            if inspect.iscoroutinefunction(hook):
-                raise TypeError(f"the hook {hook!r} is a coroutine function; a hook is called and not awaited")
-        self._hooks = tuple(hooks)
+            self.add(hook)
         self._failed: set[int] = set()  # positions
+
+    def add(self, hook: Hook) -> None:
+        """Call this one too from now on, after the others.
+
+        Raises:
+            TypeError: it is a coroutine function, which would be called and never awaited.
+        """
+        if inspect.iscoroutinefunction(hook):
+            raise TypeError(f"the hook {hook!r} is a coroutine function; a hook is called and not awaited")
+        self._hooks = (*self._hooks, hook)
 
     def __call__(self, event: Event) -> None:
         for position, hook in enumerate(self._hooks):

@@ -174,6 +174,14 @@ class Konstruct:
             self._ledger.kill()
         self._generations.kill()
 
+    def add_hook(self, hook: Callable[[Event], None]) -> None:
+        """Call one more hook with each event from now on.
+
+        Raises:
+            TypeError: it is a coroutine function.
+        """
+        self._hooks.add(hook)
+
     def _take_up(self, config: Config) -> None:
         """Have what all calls share go by this config."""
         self._ledger = self._ledger or Ledger(config.ledger.url, config.ledger.spool)

@@ -27,6 +27,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from konstruct_mcp.core.errors import ConfigError, KonstructError, RequestError
+from konstruct_mcp.core.request_context import handling, note_tenant
 from konstruct_mcp.core.sharing import Broadcast, LocalBroadcast
 from konstruct_mcp.core.text import scrubbed
 from konstruct_mcp.gateway.caller import Caller
@@ -101,7 +102,7 @@ class KonstructServer(Server[Any]):
             ),  # no argument is repeated in a header; else tools are listed before each call
         )
         self._refresh_instructions()
-        self.middleware.append(self._around)
+        self.middleware += [_in_its_context, self._around]
 
     def create_initialization_options(
         self,
@@ -161,6 +162,8 @@ class KonstructServer(Server[Any]):
             if ctx.request_id is None:
                 return await self._notified(ctx, call_next)
             caller = self._admitted(ctx)
+            if caller.tenant is not None:
+                note_tenant(caller.tenant)
             result: HandlerResult
             # A stream of notices ends when its client goes, or with `stop_listening`.
             is_call = ctx.method != _LISTEN
@@ -209,6 +212,12 @@ class KonstructServer(Server[Any]):
         with suppress(ConfigError):  # of which each handler says so in its own way
             self._konstruct.config_for(caller)
         return caller
+
+
+async def _in_its_context(ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:
+    """Around every message: the log says which request a line belongs to."""
+    with handling(ctx.request_id):
+        return await call_next(ctx)
 
 
 def _key(ctx: ServerRequestContext[Any], caller: Caller, request_id: Any) -> Key | None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import platform
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
+from typing import Self
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
@@ -270,18 +272,31 @@ def _gauge(name: str, documentation: str, value: float) -> Metric:
     return GaugeMetricFamily(name, documentation, value=value)
 
 
-def serve_metrics(metrics: Metrics, host: str, port: int) -> Callable[[], None]:
-    """Answer scrapes of `http://host:port/metrics`, each in a thread, until the function that is returned is called.
+class MetricsServer:
+    """Answers scrapes, each in a thread, until the block ends.
+
+    Attributes:
+        url: what Prometheus asks.
+    """
+
+    def __init__(self, server: WSGIServer, thread: threading.Thread, host: str) -> None:
+        self._server, self._thread = server, thread
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(_PATIENCE_S)
+
+
+def serve_metrics(metrics: Metrics, host: str, port: int) -> MetricsServer:
+    """Answer scrapes of `http://host:port/metrics` from now on. Port 0 is one that is free.
 
     Raises:
         OSError: it cannot listen there.
     """
     server, thread = start_http_server(port, host, metrics.registry)
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        with contextlib.suppress(RuntimeError):
-            thread.join(_PATIENCE_S)
-
-    return stop
+    return MetricsServer(server, thread, host)

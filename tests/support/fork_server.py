@@ -144,6 +144,7 @@ def _import_everything() -> None:
     from konstruct_mcp.ledger import store  # noqa: F401
     from konstruct_mcp.protocol import server  # noqa: F401
     from konstruct_mcp.providers.litellm.set_up import set_environment
+    from konstruct_mcp.transports.http import serve as serve_http  # noqa: F401
     from konstruct_mcp.transports.stdio import serve  # noqa: F401
 
     set_environment()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -37,17 +36,11 @@ class World:
         metrics = Metrics(by_tenant=by_tenant)
         config = whole or priced_config(sqlite(self.folder), *self.providers, **settings)
         konstruct = Konstruct.from_config(write(self.folder, config), environ={}, hooks=[metrics])
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         async with konstruct:
             metrics.attach(konstruct)
-            stop = serve_metrics(metrics, "127.0.0.1", port)
-            self.url = f"http://127.0.0.1:{port}/metrics"
-            try:
+            with serve_metrics(metrics, "127.0.0.1", 0) as serving:
+                self.url = serving.url
                 yield konstruct
-            finally:
-                await asyncio.to_thread(stop)
 
     def read(self) -> str:
         with urllib.request.urlopen(self.url, timeout=30) as answer:

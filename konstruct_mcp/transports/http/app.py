@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from konstruct_mcp.config.http import HttpSettings
 from konstruct_mcp.protocol.server import KonstructServer
+from konstruct_mcp.telemetry.context import TraceContext
 from konstruct_mcp.transports.http.doors import bounded, guarded, hosts_of, origins_of, sessionless, trimmed
 from konstruct_mcp.transports.http.probes import Probes
 
@@ -47,7 +48,7 @@ def http_app(
     endpoint = next(route for route in mcp.routes if isinstance(route, Route) and route.path == settings.path)
     inner = sessionless(endpoint.app)
     app: ASGIApp = Starlette(
-        routes=[*routes, Route(settings.path, _Endpoint(verified(inner)), methods=None)],
+        routes=[*routes, Route(settings.path, _Endpoint(TraceContext(verified(inner))), methods=None)],
         lifespan=mcp.router.lifespan_context,
     )
     app = bounded(app, settings.max_body_bytes, settings.body_timeout_s)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -169,5 +170,7 @@ def listen(settings: HttpSettings) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address, family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise ListenError(f"cannot listen on {settings.address}: {error.strerror or error}") from None
+    except socket.gaierror as error:
+        raise ListenError(f"cannot listen on {settings.address}: {error.strerror}") from None
+    except OSError as error:  # its text is another in each version of Python
+        raise ListenError(f"cannot listen on {settings.address}: {os.strerror(error.errno or 0)}") from None

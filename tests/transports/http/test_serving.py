@@ -1,0 +1,330 @@
+"""MCP over HTTP, with the server as a process of its own: what it answers, what it refuses, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from support.databases import Database, sqlite
+from support.default_groups import entry, write
+from support.fork_server import ForkServer
+from support.http_process import HttpProcess, headers_for, message
+from support.priced_config import COST_NUSD, priced_config
+from support.processes import wait_for
+from support.providers import Gate, Hang, Provider, Text
+
+BUDGET = {"usd": 1, "per": "total"}
+AT_ONCE = {"pause_s": 0, "drain_s": 60}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Database]:
+    made = sqlite(tmp_path)
+    yield made
+    made.engine.dispose()
+
+
+@pytest.fixture
+def config(tmp_path: Path, ledger: Database, openai: Provider, anthropic: Provider, ollama: Provider) -> dict[str, Any]:
+    return priced_config(ledger, openai, anthropic, ollama, budgets=[BUDGET], http=dict(AT_ONCE))
+
+
+Start = Callable[..., HttpProcess]
+
+
+@pytest.fixture
+def start(fork_server: ForkServer | None) -> Start:
+    return partial(HttpProcess, fork_server=fork_server)
+
+
+@pytest.fixture
+def server(tmp_path: Path, config: dict[str, Any], start: Start) -> Iterator[HttpProcess]:
+    with start(write(tmp_path, config)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer | None) -> Iterator[HttpProcess]:
+    """One for all tests that no provider is asked in."""
+    folder = tmp_path_factory.mktemp("shared")
+    ledger_url = f"sqlite:///{folder / 'ledger.sqlite3'}"
+    settings = {"model_list": [entry("free", {"model": "ollama/none"})], "konstruct": {"ledger_url": ledger_url}}
+    with HttpProcess(write(folder, settings), fork_server=fork_server) as made:
+        yield made
+
+
+@pytest.mark.parametrize("era", ["2026", "2025"])
+class TestAnswers:
+    def test_are_a_completion_and_its_row(
+        self, server: HttpProcess, ledger: Database, openai: Provider, era: str
+    ) -> None:
+        openai.script(Text("from afar"))
+        answer = server.complete("paid", era)
+        assert answer["structuredContent"]["content"] == "from afar"
+        (row,) = ledger.rows()
+        assert (row["outcome"], row["cost_nusd"]) == ("ok", COST_NUSD)
+
+    def test_tell_of_progress(self, server: HttpProcess, openai: Provider, era: str) -> None:
+        openai.script(Gate("now"))
+        with server.under_way("paid", era) as response:
+            lines = response.iter_lines()
+            said = ""
+            while "openai/paid" not in said:
+                said = next(lines)
+            openai.release()
+            assert any('"now' in line for line in lines)
+
+    def test_name_no_tenant_where_nobody_is_verified(self, shared: HttpProcess, era: str) -> None:
+        tools = shared.ask("tools/list", era=era)["tools"]
+        assert "tenant_id" in tools[0]["inputSchema"]["properties"]  # on loopback without keys, as over stdio
+
+
+@pytest.mark.parametrize("era", ["2026", "2025"])
+def test_a_client_that_goes_away_cancels_its_call(
+    server: HttpProcess, ledger: Database, openai: Provider, era: str
+) -> None:
+    openai.script(Hang())
+    with server.under_way("paid", era):
+        openai.wait_for(lambda: openai.in_flight == 1)
+    openai.wait_for(lambda: openai.disconnected == 1)
+    wait_for(lambda: bool(ledger.rows()))
+    assert ledger.rows()[0]["outcome"] == "cancelled"
+    assert ledger.reserved("default") == 0
+
+
+class TestANotificationOfCancellation:
+    def cancel(self, server: HttpProcess, request_id: Any, session: str) -> None:
+        sent = message("notifications/cancelled", {"requestId": request_id}, "2025", id=None)
+        assert server.post(sent, "2025", **{"mcp-session-id": session}).status_code == 202
+
+    def test_cancels_the_call_of_its_session(self, server: HttpProcess, ledger: Database, openai: Provider) -> None:
+        openai.script(Hang())
+        with server.under_way("paid", "2025", session="mine", id=71) as response:
+            openai.wait_for(lambda: openai.in_flight == 1)
+            self.cancel(server, 71, "another's")
+            self.cancel(server, 70, "mine")
+            assert server.ask("ping", era="2025") == {}
+            assert openai.in_flight == 1
+            self.cancel(server, 71, "mine")
+            assert "cancelled by its client" in response.read().decode()
+        openai.wait_for(lambda: openai.disconnected == 1)
+        assert [row["outcome"] for row in ledger.rows()] == ["cancelled"]
+        assert ledger.reserved("default") == 0
+
+    @pytest.mark.parametrize("request_id", [None, True, [], {"a": 1}, 1.5, "x" * 5000])
+    def test_of_nothing_is_harmless(self, shared: HttpProcess, request_id: Any) -> None:
+        sent = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": request_id}}
+        assert shared.post(sent, "2025", **{"mcp-session-id": "mine"}).status_code in (202, 400)
+        assert shared.ask("ping", era="2025") == {}
+
+
+def test_initialize_names_a_session_and_keeps_none(shared: HttpProcess) -> None:
+    about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    sent = message("initialize", about, "2025")
+    names = {shared.post(sent, "2025").headers["mcp-session-id"] for _ in range(2)}
+    assert len(names) == 2
+    # Any shared answers under any name.
+    assert shared.post(message("ping", era="2025"), "2025", **{"mcp-session-id": "never given out"}).status_code == 200
+    assert "mcp-session-id" not in shared.post(message("ping"), "2026").headers
+
+
+class TestRefused:
+    @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
+    def test_is_what_would_need_a_session(self, shared: HttpProcess, method: str) -> None:
+        response = shared.http.request(method, shared.url, headers={"accept": "text/event-stream"})
+        assert (response.status_code, response.headers["allow"]) == (405, "POST, OPTIONS")
+
+    def test_is_another_name_of_the_server(self, shared: HttpProcess) -> None:
+        assert shared.post(message("ping", era="2025"), "2025", host="evil.example").status_code == 421
+        assert shared.post(message("ping", era="2025"), "2025", host="localhost:1").status_code == 200
+
+    def test_is_a_web_page(self, shared: HttpProcess) -> None:
+        response = shared.post(message("ping", era="2025"), "2025", origin="https://evil.example")
+        assert response.status_code == 403
+        assert "access-control-allow-origin" not in response.headers
+
+    @pytest.mark.parametrize(
+        ("body", "content_type", "status"),
+        [
+            (b"", "application/json", 400),
+            (b"not json", "application/json", 400),
+            (b"[]", "application/json", 400),
+            (b'{"jsonrpc": "2.0"}', "application/json", 400),
+            (b"\xff\xfe", "application/json", 400),
+            (b"{}", "text/plain", 415),
+            (b"[" * 100_000, "application/json", 400),
+        ],
+    )
+    @pytest.mark.parametrize("era", ["2026", "2025"])
+    def test_is_rubbish(self, shared: HttpProcess, era: str, body: bytes, content_type: str, status: int) -> None:
+        headers = headers_for(message("ping", era=era), era, **{"content-type": content_type})
+        response = shared.http.post(shared.url, content=body, headers=headers)
+        assert response.status_code in (status, 400)
+        assert "Traceback" not in response.text + shared.errors
+
+    def test_is_a_body_that_is_too_large(self, tmp_path: Path, config: dict[str, Any], start: Start) -> None:
+        config["konstruct"]["http"] |= {"max_body_bytes": 20_000}
+        with start(write(tmp_path, config)) as server:
+            large = {**message("ping", era="2025"), "padding": "x" * 30_000}
+            assert server.post(large, "2025").status_code == 413
+
+            def pieces() -> Iterator[bytes]:  # whose length nobody has said
+                for _ in range(30):
+                    yield b" " * 1000
+
+            headers = headers_for(message("ping", era="2025"), "2025")
+            assert server.http.post(server.url, content=pieces(), headers=headers).status_code == 413
+            assert server.ask("ping", era="2025") == {}
+
+    def test_is_an_address_that_others_reach(self, tmp_path: Path, config: dict[str, Any], start: Start) -> None:
+        server = start(write(tmp_path, config), listen="0.0.0.0:0")
+        assert server.ended() == 2
+        assert "nobody would be asked who they are" in server.errors
+
+    def test_is_an_address_that_is_taken(
+        self, tmp_path: Path, config: dict[str, Any], start: Start, shared: HttpProcess
+    ) -> None:
+        taken = urlsplit(shared.url).netloc
+        other = start(write(tmp_path, config), listen=taken)
+        assert other.ended() == 1
+        assert other.errors == f"error: listen: cannot listen on {taken}: Address already in use"
+
+
+class TestWebPages:
+    def test_that_are_listed_may_ask(self, tmp_path: Path, config: dict[str, Any], start: Start) -> None:
+        config["konstruct"]["http"] |= {"allowed_origins": ["https://app.example"]}
+        with start(write(tmp_path, config)) as server:
+            asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,mcp-name"}
+            before = server.http.options(server.url, headers={"origin": "https://app.example", **asks})
+            assert before.status_code == 200
+            assert before.headers["access-control-allow-origin"] == "https://app.example"
+            answer = server.post(message("ping", era="2025"), "2025", origin="https://app.example")
+            assert answer.headers["access-control-allow-origin"] == "https://app.example"
+            assert "mcp-session-id" in answer.headers["access-control-expose-headers"]
+            assert (
+                server.http.options(server.url, headers={"origin": "https://evil.example", **asks}).status_code == 400
+            )
+            assert server.post(message("ping", era="2025"), "2025", origin="https://evil.example").status_code == 403
+
+
+class TestConnections:
+    def opened(self, server: HttpProcess) -> socket.socket:
+        where = urlsplit(server.url)
+        assert where.hostname is not None
+        return socket.create_connection((where.hostname, where.port), timeout=60)
+
+    def test_that_say_nothing_are_closed(self, tmp_path: Path, config: dict[str, Any], start: Start) -> None:
+        config["konstruct"]["http"] |= {"header_timeout_s": 0.5, "body_timeout_s": 0.5}
+        with (
+            start(write(tmp_path, config)) as server,
+            self.opened(server) as silent,
+            self.opened(server) as slow,
+        ):
+            slow.sendall(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n")  # and no more
+            assert silent.recv(100) == b""
+            assert slow.recv(100) == b""
+            with self.opened(server) as trickling:
+                trickling.sendall(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
+                assert trickling.recv(100).startswith(b"HTTP/1.1 408 ")
+            assert server.ask("ping", era="2025") == {}
+
+    def test_with_endless_headers_are_closed(self, shared: HttpProcess) -> None:
+        with self.opened(shared) as endless:
+            endless.sendall(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n")
+            try:
+                for _ in range(100):
+                    endless.sendall(b"x-more: " + b"x" * 2000 + b"\r\n")
+                answer = endless.recv(100)
+            except ConnectionError:
+                answer = b""
+            assert answer == b"" or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+        assert shared.ask("ping", era="2025") == {}
+
+    def test_of_a_hundred_that_are_idle_keep_nobody_out(self, shared: HttpProcess) -> None:
+        idle = [self.opened(shared) for _ in range(100)]
+        assert shared.ask("ping", era="2025") == {}
+        for one in idle:
+            one.close()
+
+
+class TestTheEnd:
+    def test_lets_calls_finish(self, server: HttpProcess, ledger: Database, openai: Provider) -> None:
+        openai.script(Gate("in time"))
+        with server.under_way("paid", "2025") as response:
+            openai.wait_for(lambda: openai.in_flight == 1)
+            server.terminate()
+            wait_for(lambda: "requests under way: 1" in server.errors)
+            openai.release()
+            assert "in time" in response.read().decode()
+        assert server.ended() == 0
+        assert [row["outcome"] for row in ledger.rows()] == ["ok"]
+
+    @pytest.mark.parametrize("era", ["2026", "2025"])
+    @pytest.mark.parametrize("again", [False, True])
+    def test_cancels_and_records_the_rest(
+        self,
+        tmp_path: Path,
+        config: dict[str, Any],
+        start: Start,
+        ledger: Database,
+        openai: Provider,
+        era: str,
+        again: bool,
+    ) -> None:
+        config["konstruct"]["http"] |= {"drain_s": 60 if again else 0}
+        openai.script(Hang())
+        with (
+            start(write(tmp_path, config)) as server,
+            server.under_way("paid", era) as response,
+        ):
+            openai.wait_for(lambda: openai.in_flight == 1)
+            server.terminate()
+            if again:
+                wait_for(lambda: "requests under way: 1" in server.errors)
+                server.process.send_signal(signal.SIGINT)
+            assert "this server is ending; ask again" in response.read().decode()
+            assert server.ended() == 0
+        assert [row["outcome"] for row in ledger.rows()] == ["cancelled"]
+        assert ledger.reserved("default") == 0
+
+    def test_is_announced_before_it_comes(
+        self, tmp_path: Path, config: dict[str, Any], start: Start, openai: Provider
+    ) -> None:
+        config["konstruct"]["http"] |= {"pause_s": 60, "drain_s": 0}
+        with start(write(tmp_path, config)) as server:
+            wait_for(lambda: server.http.get(f"{server.root}/readyz").status_code == 200)
+            server.terminate()
+            wait_for(lambda: "requests under way" in server.errors)
+            response = server.http.get(f"{server.root}/readyz")
+            assert response.status_code == 503
+            assert response.json()["reasons"] == ["ending: calls under way are finished, and no others should come"]
+            assert server.http.get(f"{server.root}/healthz").status_code == 200
+            openai.script(Text("still answered"))
+            assert not server.complete("paid")["isError"]
+            server.process.send_signal(signal.SIGTERM)
+            assert server.ended() == 0
+
+    def test_ends_streams_of_notices(self, server: HttpProcess) -> None:
+        sent = message("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+        with server.http.stream("POST", server.url, json=sent, headers=headers_for(sent, "2026")) as response:
+            lines = response.iter_lines()
+            while "acknowledged" not in next(lines):
+                pass
+            server.terminate()
+            assert any(f'"id":{sent["id"]}' in line for line in lines)  # its result: an end on purpose
+        assert server.ended() == 0
+
+
+def test_many_at_once_are_all_answered(server: HttpProcess, ollama: Provider, ledger: Database) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda n: server.complete("free", ("2026", "2025")[n % 2]), range(60)))
+    assert not any(answer["isError"] for answer in answers)
+    assert len(ledger.rows()) == 60
