@@ -52,9 +52,9 @@ async def create_key(config: Path, tenant: str) -> str:
 class Replica:
     """One `konstruct-mcp serve --http`, which can be ended and started again."""
 
-    def __init__(self, folder: Path, config: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, config: Path, environ: Mapping[str, str], port: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        self.port = port
         self._folder = folder
         homes = {"HOME": str(folder), "XDG_DATA_HOME": str(folder / "data"), "XDG_CONFIG_HOME": str(folder)}
         self._environ = {**os.environ, **homes, "KONSTRUCT_CONFIG": str(config), **environ}
@@ -115,12 +115,22 @@ class Replicas(Sequence[Replica]):
     """So many replicas of one config, and the proxy before them."""
 
     def __init__(
-        self, folder: Path, config: Mapping[str, Any], count: int, environ: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        count: int = 1,
+        environ: Mapping[str, str] | None = None,
+        ports: Sequence[int] = (),
     ) -> None:
+        """
+        Args:
+            ports: of the replicas, where the config has to name them; else free ones.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.config = path = folder / "konstruct.yaml"
         path.write_text(yaml.safe_dump(dict(config)))
-        self._replicas = [Replica(folder / f"replica-{n}", path, environ or {}) for n in range(count)]
+        ports = ports or [free_port() for _ in range(count)]
+        self._replicas = [Replica(folder / f"replica-{n}", path, environ or {}, port) for n, port in enumerate(ports)]
         self._proxy = RoundRobin([replica.port for replica in self._replicas])
 
     @property
