@@ -232,8 +232,9 @@ class Scale:
         await self._provider.answers(ANSWER_S)
         async with self._replicas("connections") as (replicas, key):
             port, process = replicas[0].port, replicas[0].figures
-            warm = [await connect(port, key) for _ in range(count)]  # so that what a first thousand takes once is taken
-            await close(warm)
+            await close(
+                [await connect(port, key) for _ in range(50)]
+            )  # what is loaded with the first is no connection's
             before = process.memory_info().rss
             opened = [await connect(port, key) for _ in range(count)]
             each = (process.memory_info().rss - before) / count / 1024

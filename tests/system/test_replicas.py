@@ -20,10 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from mcp import types
-from mcp.shared.exceptions import MCPError
 from support.databases import Database, PostgreSQL
 from support.default_groups import entry
 from support.http_server import over_http
@@ -49,7 +47,7 @@ class Calls:
 
     answered: dict[int, str] = field(default_factory=dict)  # the tenant of each number
     refused: Counter[str] = field(default_factory=Counter)
-    broken: int = 0
+    broken: Counter[str] = field(default_factory=Counter)  # by the client's error
     asked: dict[int, str] = field(default_factory=dict)
     served: Counter[int] = field(default_factory=Counter)  # by the provider
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -79,8 +77,9 @@ class Calls:
         try:
             async with over_http(url, token, era) as client:
                 result = await client.call_tool("complete", arguments)
-        except* (httpx2.HTTPError, MCPError, OSError):
-            self.broken += result is None  # else it was answered, and only the farewell failed
+        except* Exception as broken:  # however the client puts it that its server has gone
+            if result is None:  # else it was answered, and only the farewell failed
+                self.broken.update(type(error).__name__ for error in broken.exceptions)
         if result is None:
             return
         [content] = [item for item in result.content if isinstance(item, types.TextContent)]
