@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 
+from konstruct_mcp.cli.export import write_csv, write_parquet
 from konstruct_mcp.cli.opening import open_konstruct, read_ledger
-from konstruct_mcp.cli.output import counted, show
+from konstruct_mcp.cli.output import counted, say, show
+from konstruct_mcp.cli.usage import TENANT, day
+
+_KEPT = timedelta(days=7)  # at least; a spool may hold rows of those days that are in the ledger already
+_FORMATS = {"csv": write_csv, "parquet": write_parquet}
 
 
 @click.group()
@@ -32,3 +41,52 @@ def accept_new(path: Path | None) -> None:
         f"{konstruct.config.ledger.shown} is the ledger now, with {counted(calls, 'call')} in it; "
         "what was spent before counts towards no budget any more"
     )
+
+
+@ledger.command()
+@click.option("--before", required=True, metavar="DAY", callback=day, help="A date (UTC), or 90d for 90 days ago.")
+@click.option("--dry-run", is_flag=True, help="Only say how many calls that are.")
+@click.pass_obj
+def prune(path: Path | None, before: str, dry_run: bool) -> None:
+    """Delete the rows of calls that ended before a day.
+
+    The sums by day, tenant, group and model stay, so that budgets and reports are what they were. Rows of the last
+    seven days cannot be deleted: a server that comes back needs them, so as not to count a call twice.
+    """
+    if before > (datetime.now(UTC).date() - _KEPT).isoformat():
+        raise click.BadParameter(f"should be at least {_KEPT.days} days ago", param_hint="--before")
+    konstruct = open_konstruct(path)
+    found = read_ledger(konstruct, lambda: konstruct.prune_ledger(before, dry_run=dry_run))
+    show(f"{counted(found, 'call')} before {before} {'would be deleted' if dry_run else 'deleted'}; their sums stay")
+
+
+@ledger.command()
+@TENANT
+@click.option("--since", metavar="DAY", callback=day, help="The first day (UTC): a date, or 7d for seven days ago.")
+@click.option("--until", metavar="DAY", callback=day, help="The last day, in the same way.")
+@click.option("--format", "form", type=click.Choice(list(_FORMATS)), default="csv", help="Of the file.")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.pass_obj
+def export(path: Path | None, tenant: str | None, since: str | None, until: str | None, form: str, file: str) -> None:
+    """Write the rows of calls to a file, the oldest first; to stdout for `-`."""
+    if form == "parquet" and not _is_there("pyarrow"):
+        raise click.ClickException("Parquet needs pyarrow, which is not installed: pip install pyarrow")
+    konstruct = open_konstruct(path)
+    try:
+        with click.open_file(file, "wb") as stream:
+
+            def write(rows: Iterator[dict[str, Any]]) -> None:
+                _FORMATS[form](rows, stream)
+
+            read_ledger(konstruct, lambda: konstruct.export_ledger(write, tenant=tenant, since=since, until=until))
+    except OSError as error:
+        raise click.FileError(file, error.strerror) from None
+    if file != "-":
+        say(f"written to {file}")
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # somebody has hidden it from this interpreter
+        return False

@@ -18,6 +18,8 @@ from konstruct_mcp.core.text import cut, scrubbed
 FAILURE, MISTAKE, INTERRUPTED = 1, 2, 130  # exit statuses
 LONGEST_NAME = 512  # characters, of a name from the ledger
 LONGEST_PATH = 4096
+_FORMULA = tuple("=+-@＝＋－＠")  # what a spreadsheet takes for the beginning of one
+_UNQUOTED_CELL = re.compile(r"[\w./:@ -]*")
 # What rewrites a terminal's screen, and what has its lines read in another order than they are written.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _PIPE_TABLE_WIDTH = 200  # columns, of a table with bars
@@ -52,6 +54,13 @@ def show_json(value: dict[str, Any]) -> None:
 def name_of(value: str) -> str:
     """A model or a group as it is shown; the empty one of calls that nobody answered too."""
     return value or "(nobody answered)"
+
+
+def csv_cell(name: str) -> str:
+    """A name that a spreadsheet takes for a text, wherever it sees one cell end and another begin."""
+    text = cut(name, LONGEST_NAME)
+    text = f"'{text}" if text.startswith(_FORMULA) else text
+    return text if _UNQUOTED_CELL.fullmatch(text) else '"' + text.replace('"', '""') + '"'
 
 
 def counted(count: int, what: str) -> str:

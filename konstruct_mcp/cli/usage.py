@@ -12,15 +12,13 @@ from typing import get_args
 import click
 
 from konstruct_mcp.cli.opening import open_konstruct, read_ledger
-from konstruct_mcp.cli.output import LONGEST_NAME, Row, name_of, say, show, show_json, show_table
+from konstruct_mcp.cli.output import Row, csv_cell, name_of, say, show, show_json, show_table
 from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.errors import install_advice
 from konstruct_mcp.core.money import NUSD, dollars
 from konstruct_mcp.core.spending import Dimension, Spend, UsageReport, summed
-from konstruct_mcp.core.text import cut, is_day
+from konstruct_mcp.core.text import is_day
 
-_FORMULA = tuple("=+-@＝＋－＠")  # what a spreadsheet takes for the beginning of one
-_UNQUOTED_CELL = re.compile(r"[\w./:@ -]*")
 _COLUMNS = ("calls", "failed", "tokens in", "out", "cached", "cost")
 _NO_SPEND = Spend("", "", "", "")
 
@@ -29,7 +27,7 @@ def _stripped(_context: click.Context, _option: click.Parameter, tenant: str | N
     return (tenant or "").strip() or None
 
 
-def _day(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+def day(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
     """An ISO date; that of `7d` is seven days ago."""
     if text is None:
         return None
@@ -40,7 +38,7 @@ def _day(_context: click.Context, _option: click.Parameter, text: str | None) ->
     raise click.BadParameter("should be a date like 2026-01-31, or 7d for seven days ago")
 
 
-_TENANT = click.option(
+TENANT = click.option(
     "--tenant",
     envvar="KONSTRUCT_TENANT_ID",
     show_envvar=True,
@@ -50,10 +48,10 @@ _TENANT = click.option(
 
 
 @click.command()
-@_TENANT
+@TENANT
 @click.option("--group", help="What this model group answered.")
-@click.option("--since", metavar="DAY", callback=_day, help="The first day (UTC): a date, or 7d for seven days ago.")
-@click.option("--until", metavar="DAY", callback=_day, help="The last day, in the same way.")
+@click.option("--since", metavar="DAY", callback=day, help="The first day (UTC): a date, or 7d for seven days ago.")
+@click.option("--until", metavar="DAY", callback=day, help="The last day, in the same way.")
 @click.option("--by", type=click.Choice(get_args(Dimension)), default="group", help="What a line is of.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the lines as CSV.")
@@ -107,14 +105,7 @@ def _show_csv(report: UsageReport, by: Dimension) -> None:
             "cost_usd": "" if line.is_unknown else f"{Decimal(line.cost_nusd) / NUSD:f}",
             "at_most_usd": "" if line.most_nusd is None else f"{Decimal(line.most_nusd) / NUSD:f}",
         }
-        show(",".join((_cell(getattr(line, by)), *map(str, figures.values()))))
-
-
-def _cell(name: str) -> str:
-    """A name that a spreadsheet takes for a text, wherever it sees one cell end and another begin."""
-    text = cut(name, LONGEST_NAME)
-    text = f"'{text}" if text.startswith(_FORMULA) else text
-    return text if _UNQUOTED_CELL.fullmatch(text) else '"' + text.replace('"', '""') + '"'
+        show(",".join((csv_cell(getattr(line, by)), *map(str, figures.values()))))
 
 
 def _show_usage(report: UsageReport, by: Dimension) -> None:
@@ -148,7 +139,7 @@ def _bound(line: Spend) -> str:
 
 
 @click.command()
-@_TENANT
+@TENANT
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
 @click.pass_obj
 def budgets(path: Path | None, tenant: str | None, as_json: bool) -> None:

@@ -1,4 +1,5 @@
-"""Environment variables: the references `os.environ/NAME` of a config, and the variables that a config sets.
+"""Environment variables: the references `os.environ/NAME` of a config, and the variables that a config sets. The
+references `file/PATH` are read in the same way, as variables of this name.
 
 The variables of a config's `environment_variables` are *lent* to the process's environment. They do not count as the
 process's own when a config is read again, and are taken back when no config in use has them any more.
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 REFERENCE = "os.environ/"
+FILE_REFERENCE = "file/"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _UNEXPANDED = re.compile(r"\$\{[^}]*\}\Z|\$[A-Za-z_][A-Za-z0-9_]*\Z|%[A-Za-z_][A-Za-z0-9_]*%\Z")
 # Text that a template, a person or LiteLLM was meant to replace, anywhere in a name, an address or a key.
@@ -27,14 +29,29 @@ _NOT_OF_A_FILE = ("KONSTRUCT_", "XDG_")
 
 def is_reference(value: Any) -> bool:
     """Whether it has the form of a reference, even if it names no variable."""
-    return isinstance(value, str) and value.startswith(REFERENCE)
+    return isinstance(value, str) and value.startswith((REFERENCE, FILE_REFERENCE))
 
 
 def reference(value: Any) -> str | None:
-    """The NAME of a well-formed `os.environ/NAME`; None for anything else."""
+    """The NAME of a well-formed `os.environ/NAME`, and the whole of a `file/PATH`; None for anything else."""
+    if is_file_reference(value):
+        return str(value) if str(value).isprintable() and value != FILE_REFERENCE else None
     if is_reference(value) and _NAME.match(value, len(REFERENCE)):
         return str(value).removeprefix(REFERENCE)
     return None
+
+
+def is_file_reference(value: Any) -> bool:
+    """Whether it has the form of a reference to a file."""
+    return isinstance(value, str) and value.startswith(FILE_REFERENCE)
+
+
+def shown_name(name: str) -> str:
+    """The name of a variable as it may be shown: of a file only its own name."""
+    if not is_file_reference(name):
+        return name
+    folder, _, own = name.removeprefix(FILE_REFERENCE).rpartition("/")
+    return f"{FILE_REFERENCE}{'…/' if folder or name.startswith('file//') else ''}{own}"
 
 
 def is_unexpanded(value: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from konstruct_mcp.config.environment import shown_name
 from konstruct_mcp.config.litellm_budgets import PERIODS, limits, warning
 from konstruct_mcp.config.litellm_keys import KNOWN_PARAMS, meant
 from konstruct_mcp.config.provider_needs import is_provider
@@ -104,7 +105,7 @@ class Findings:
                     message = f"unknown key; did you mean {close}?" if close else "unknown key"
                 at = f"{cut(place, 120)}.{cut(where)}" if where else place
                 if (name := (names or {}).get(where)) is not None:
-                    at = f"{at} ({cut(name)})"
+                    at = f"{at} ({cut(shown_name(name))})"
                 if needed is None or (needed and (not where or _FIRST.split(where, 1)[0] in needed)):
                     self.fault(at, message)
                 else:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from konstruct_mcp.config.environment import reference
+from konstruct_mcp.config.environment import is_file_reference, reference, shown_name
 from konstruct_mcp.config.findings import Findings
 from konstruct_mcp.config.masking import which_database
 from konstruct_mcp.config.model import LedgerPlace
@@ -31,8 +31,8 @@ def ledger_place(given: str | None, references: References, findings: Findings) 
     if url is None:
         place, url = "konstruct.ledger_url", (given or "").strip()
         if name := reference(url):
-            place, url = f"{place} ({cut(name)})", references.value(name) or ""
-            if not url:
+            place, url = f"{place} ({cut(shown_name(name))})", references.value(name) or ""
+            if not url and not is_file_reference(name):  # of which the fault is told
                 findings.fault(place, "is not set")
     folder = data_folder(references.process)
     if not url:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from konstruct_mcp.config.environment import reference
+from konstruct_mcp.config.environment import reference, shown_name
 from konstruct_mcp.config.litellm_keys import LITELLM_PARAMS, MODEL_INFO
 from konstruct_mcp.config.model_fields import is_price
 from konstruct_mcp.core.secrets import MASK, SECRET_KEY
@@ -31,12 +31,12 @@ def masked(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def masked_values(section: Mapping[str, Any]) -> dict[str, str]:
     """A section of which only the keys may be shown, and the references to variables."""
-    return {key: value if reference(value) else MASK for key, value in section.items() if value is not None}
+    return {key: shown_name(value) if reference(value) else MASK for key, value in section.items() if value is not None}
 
 
 def _shown(key: str, value: Any) -> Any:
     if reference(value):
-        return value
+        return shown_name(value)
     if key in ("api_base", "base_url") and isinstance(value, str):
         try:
             url = urlsplit(value.strip())

@@ -152,6 +152,8 @@ class Tenant:
         budgets: those of this tenant, or of every tenant where it has none of its own.
         note: for the operator.
         patterns: the wildcards that may be used, in the file's order.
+        max_concurrency: its calls that may be under way at once at one server; None for as many as there are places.
+        rpm, tpm: requests and tokens that it may use within a minute, on all servers together; None without limit.
     """
 
     id: str
@@ -159,6 +161,9 @@ class Tenant:
     budgets: tuple[Budget, ...] = ()
     note: str | None = None
     patterns: tuple[str, ...] = ()
+    max_concurrency: int | None = None
+    rpm: int | None = None
+    tpm: int | None = None
 
     def may_use(self, group: Group) -> bool:
         return group.name in self.groups or group.pattern in self.patterns
@@ -294,6 +299,12 @@ class Config:
     def callers(self) -> Collection[str]:
         """The tenants that the config names and that may call here."""
         return (self.default_tenant,) if self.pin_tenant else self.tenants.keys()
+
+    @property
+    def most_at_once(self) -> dict[str, int]:
+        """How many calls of a tenant may be under way at once, of those that have such a limit."""
+        limits = {tenant.id: tenant.max_concurrency for tenant in self.tenants.values()}
+        return {tenant: limit for tenant, limit in limits.items() if limit is not None}
 
     @property
     def deployments(self) -> dict[str, Deployment]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from konstruct_mcp.config.environment import is_placeholder, is_reference, is_sendable, is_url
+from konstruct_mcp.config.environment import is_placeholder, is_reference, is_sendable, is_url, shown_name
 from konstruct_mcp.config.findings import Findings, is_nothing
 from konstruct_mcp.config.litellm_keys import is_without_effect
 from konstruct_mcp.config.model_fields import is_price
@@ -97,13 +97,13 @@ def check_address(
         value = resolved.get(key)
         if isinstance(value, str) and key == "api_key" and is_placeholder(value.strip()):
             findings.lost.append(f"{place}.{key}: {_PLACEHOLDER}")
-            reasons.append(f"{cut(names.get(key) or key)} {_PLACEHOLDER}")
+            reasons.append(f"{cut(shown_name(names.get(key) or key))} {_PLACEHOLDER}")
             del resolved[key]
         elif value is not None and not (isinstance(value, str) and is_sound(value.strip())):
             name = names.get(key) or key
             if name == "OLLAMA_BASE_URL" and name not in environ:  # then its value was made of OLLAMA_HOST
                 name, why = "OLLAMA_HOST", "should be a host, a host with a port, or an http:// address"
-            reasons.append(f"{cut(name)} {why if isinstance(value, str) else 'should be text'}")
+            reasons.append(f"{cut(shown_name(name))} {why if isinstance(value, str) else 'should be text'}")
             del resolved[key]
 
 

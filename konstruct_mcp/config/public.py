@@ -91,7 +91,12 @@ def _group(config: Config, group: Group) -> dict[str, Any]:
 
 def _tenant(tenant: Tenant, groups: Collection[str], *, with_note: bool) -> dict[str, Any]:
     """A note is between the operator and the file."""
-    shown = {"groups": [*tenant.groups, *tenant.patterns], "budgets": _budgets(tenant.budgets, groups)}
+    limits = {"max_concurrency": tenant.max_concurrency, "rpm": tenant.rpm, "tpm": tenant.tpm}
+    shown = {
+        "groups": [*tenant.groups, *tenant.patterns],
+        "budgets": _budgets(tenant.budgets, groups),
+        **{name: limit for name, limit in limits.items() if limit is not None},
+    }
     return shown | ({"note": tenant.note} if tenant.note and with_note else {})
 
 

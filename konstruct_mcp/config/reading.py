@@ -19,7 +19,7 @@ from konstruct_mcp.config import embedded
 from konstruct_mcp.config.auth import AuthSection, AuthSettings
 from konstruct_mcp.config.defaults import Defaults, defaults_of, setting
 from konstruct_mcp.config.deployments import DeploymentReader
-from konstruct_mcp.config.environment import is_unexpanded, process_environ, reference
+from konstruct_mcp.config.environment import is_unexpanded, process_environ, reference, shown_name
 from konstruct_mcp.config.fallbacks import Fallbacks
 from konstruct_mcp.config.findings import Findings, is_nothing, suggestion
 from konstruct_mcp.config.groups import GroupReader, describe
@@ -84,7 +84,7 @@ def load_config(
         raise ConfigError(
             reading.findings.faults,
             source=source.origin,
-            files=source.files,
+            files=reading.files,
             table=reading.broken_table,
             table_faults=reading.table_faults,
             warnings=reading.warnings,
@@ -136,8 +136,13 @@ class _Reading:
         self.warnings: tuple[str, ...] = ()
         self._needs_table = needs_table
         self._source = source
-        self._references = References(environ)
+        self._references = References(environ, None if source.path is None else Path(source.path).parent)
         self._tables = Models()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the config is made of: its own, and those of secrets."""
+        return (*self._source.files, *sorted(self._references.environ.files))
 
     def config(self) -> Config | None:
         """The config that the document and the environment make; None when there are faults."""
@@ -176,6 +181,9 @@ class _Reading:
         metrics = findings.parse(MetricsSection, konstruct.metrics or {}, "konstruct.metrics")
         strategy = self._strategy(router.routing_strategy)
         findings.check_time_outs(konstruct.timeout_s)
+        variables = references.for_process()
+        for place, why in references.environ.faults.items():
+            findings.fault(place, why)
         self.warnings = findings.warnings(document, self._groups.by_provider(), tenants.budgets)
         if findings.faults:
             return None
@@ -184,7 +192,7 @@ class _Reading:
         return Config(
             source=source.path or source.origin,
             file=None if source.path is None else Path(source.path),
-            files=source.files,
+            files=self.files,
             groups=MappingProxyType({name: self._group(name, descriptions.get(name)) for name in self._groups.known}),
             default_group=default_group,
             default_tenant=tenants.default_tenant,
@@ -214,7 +222,7 @@ class _Reading:
             warnings=self.warnings,
             written=self._written(defaults, konstruct, former_names, credentials),
             wildcards=self._groups.as_wildcards(),
-            variables=MappingProxyType(references.for_process()),
+            variables=MappingProxyType(variables),
             former_groups=frozenset(itertools.chain(*former_names.values())),
             make=self.make,
         )
@@ -381,7 +389,7 @@ class _Reading:
         if given is not None:
             place, named = "konstruct.models_file", given.strip()
             if name := reference(named):
-                place, named = f"{place} ({cut(name)})", self._references.value(name) or ""
+                place, named = f"{place} ({cut(shown_name(name))})", self._references.value(name) or ""
             try:
                 file = Path(self._source.path or os.sep).parent / Path(named).expanduser()
             except RuntimeError:  # the home of an unknown user

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from konstruct_mcp.config.environment import reference
+from konstruct_mcp.config.environment import is_file_reference, reference, shown_name
 from konstruct_mcp.config.findings import Findings
 from konstruct_mcp.config.references import References
 from konstruct_mcp.core.text import cut
@@ -33,7 +33,7 @@ def redis_place(given: str | None, references: References, findings: Findings) -
     if url is None:
         place, url = "konstruct.redis_url", (given or "").strip()
         if name := reference(url):
-            place, url = f"{place} ({cut(name)})", references.value(name) or ""
-            if not url:
+            place, url = f"{place} ({cut(shown_name(name))})", references.value(name) or ""
+            if not url and not is_file_reference(name):  # of which the fault is told
                 findings.fault(place, "is not set")
     return RedisPlace(url) if url else None

@@ -1,31 +1,34 @@
-"""The environment as a config sees it: resolves `os.environ/NAME`, and keeps account of which variables are used."""
+"""The environment as a config sees it: resolves `os.environ/NAME` and `file/PATH`, and notes what is used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from konstruct_mcp.config.environment import is_reference, reference, value_of, variables_of
+from konstruct_mcp.config.environment import is_file_reference, is_reference, reference, value_of, variables_of
 from konstruct_mcp.config.findings import Findings
+from konstruct_mcp.config.secret_files import WithFiles
 from konstruct_mcp.core.text import cut
 
 UNSET = object()  # what a reference to a variable that is not set comes to
 
 
 class References:
-    """The variables of the process, and those that the file's `environment_variables` set.
+    """The variables of the process, and those that the config's `environment_variables` set.
 
     Attributes:
         process: the process's own environment.
-        environ: the same with the variables of the file.
+        environ: the same with the variables of the config, and with those that are in files.
         needed: names of variables that a cloud's own client looks up when it is called.
     """
 
-    def __init__(self, process: Mapping[str, str]) -> None:
+    def __init__(self, process: Mapping[str, str], folder: Path | None = None) -> None:
+        """`folder` is the config file's, if there is one."""
         self.process = process
-        self.environ = process
+        self.environ = WithFiles(process, folder)
         self.needed: set[str] = set()
-        self._of_file: Mapping[str, str] = {}
+        self._of_config: Mapping[str, str] = {}
         self._used: set[str] = set()  # variables whose values are in the config
 
     def read_variables(self, section: Any, findings: Findings) -> None:
@@ -35,17 +38,18 @@ class References:
         if not isinstance(section, dict):
             findings.fault("environment_variables", "should be an object")
             return
-        found, refused = variables_of(section, self.process)
+        found, refused = variables_of(section, self.environ)
         findings.lost += [
             f"environment_variables.{cut(name)}: cannot be set here; set it where the server starts" for name in refused
         ]
-        self._of_file = found
-        self.environ = {**self.process, **found}
+        self._of_config = found
+        self.environ = self.environ.with_variables(found)
 
     def for_process(self) -> dict[str, str]:
-        """The file's variables that LiteLLM and the clouds' clients have to find in the process's environment: those
-        that they look up, and those that nothing here has used."""
-        return {n: v for n, v in self._of_file.items() if n in self.needed or n not in self._used}
+        """The config's variables that LiteLLM and the clouds' clients have to find in the process's environment: those
+        that they look up, and those that nothing here has used. Also what they look up and is in files."""
+        of_config = {n: v for n, v in self._of_config.items() if n in self.needed or n not in self._used}
+        return of_config | self.environ.looked_up(self.needed)
 
     def value(self, name: str) -> str | None:
         """The value of a variable, for use in the config; None where it is not set."""
@@ -72,7 +76,8 @@ class References:
                 name = reference(value)
                 if name is not None and (found := self.value(name)) is not None:
                     return found
-                unset(place, name)
+                if name is None or not is_file_reference(name):  # what is wrong with a file is in `environ.faults`
+                    unset(place, name)
                 return UNSET
             case _:
                 return value

@@ -190,6 +190,9 @@ class TenantSettings(Section):
     groups: list[str] | None = None
     budgets: list[Any] | None = None
     note: Annotated[str, Field(max_length=500), AfterValidator(_one_line)] | None = None
+    max_concurrency: _Count | None = None
+    rpm: _Count | None = None
+    tpm: _Count | None = None
 
 
 class BudgetSettings(Section):

@@ -106,7 +106,16 @@ class TenantReader:
                 names = [one for one in settings.groups if one not in wildcards]
                 groups = self._groups.named_in(names, place, patterns)
             own = None if settings.budgets is None else self._budgets(settings.budgets, f"{place}.budgets")
-            found[name] = Tenant(name, groups, defaults if own is None else own, settings.note, patterns)
+            found[name] = Tenant(
+                name,
+                groups,
+                defaults if own is None else own,
+                settings.note,
+                patterns,
+                settings.max_concurrency,
+                settings.rpm,
+                settings.tpm,
+            )
         # Only now all groups are made from wildcards that a tenant's entry names.
         for name, tenant in found.items():
             of_patterns = {group for group, pattern in self._groups.made_from.items() if pattern in tenant.patterns}

@@ -200,6 +200,20 @@ class OverloadedError(CompletionError):
     code = "overloaded"
 
 
+class RateLimitedError(CompletionError):
+    """The tenant has made as many requests, or used as many tokens, as it may in a minute.
+
+    Attributes:
+        retry_after_s: seconds until it may call again.
+    """
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class BudgetExceededError(CompletionError):
     """A budget cannot pay for the call; the message says what is spent and reserved, and when the budget renews."""
 

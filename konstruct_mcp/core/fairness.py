@@ -16,9 +16,10 @@ import itertools
 import math
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from konstruct_mcp.core.errors import OverloadedError
 
@@ -110,20 +111,38 @@ class Admission:
     - Where no more can wait, the newest call of the tenant that has most there makes room.
     - For each tenant that the config names and that has no call under way a place is kept free; these are at most half
       of all places.
+    - A tenant with a limit of its own has no more calls under way than that.
     """
 
-    def __init__(self, at_once: int, waiting: float = math.inf, named: Collection[str] = ()) -> None:
-        """`at_once` and `waiting` are numbers of calls; `named` are the tenants for which places are kept free."""
-        self._at_once, self._most_waiting, self._named = at_once, waiting, frozenset(named)
+    def __init__(
+        self,
+        at_once: int,
+        waiting: float = math.inf,
+        named: Collection[str] = (),
+        most_of: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """
+        Args:
+            at_once, waiting: numbers of calls.
+            named: the tenants for which places are kept free.
+            most_of: how many calls of a tenant may be under way, of those that have such a limit.
+        """
+        self._at_once, self._most_waiting, self._named, self._most_of = at_once, waiting, frozenset(named), most_of
         self._under_way: Counter[str] = Counter()
         self._places = 0  # how many are taken
         self._present = 0  # how many of the named tenants have one
         self._queues: OrderedDict[str, _Queue] = OrderedDict()  # by tenant, the one whose turn is next first
         self._waiting = self._chars = 0
 
-    def resize(self, at_once: int, waiting: float, named: Collection[str]) -> None:
+    def resize(
+        self,
+        at_once: int,
+        waiting: float,
+        named: Collection[str],
+        most_of: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """Change the limits from now on. No call that is under way or waiting is turned away."""
-        self._at_once, self._most_waiting, self._named = at_once, waiting, frozenset(named)
+        self._at_once, self._most_waiting, self._named, self._most_of = at_once, waiting, frozenset(named), most_of
         self._present = len(self._named & self._under_way.keys())
         self._go_on()
 
@@ -136,6 +155,10 @@ class Admission:
     def waiting(self) -> int:
         """How many calls wait."""
         return self._waiting
+
+    def waiting_of(self, tenant: str) -> int:
+        """How many calls of a tenant wait."""
+        return self._calls_of(tenant)
 
     @asynccontextmanager
     async def turn(self, chars: int, tenant: str) -> AsyncIterator[None]:
@@ -169,6 +192,8 @@ class Admission:
     def _has_place(self, tenant: str) -> bool:
         """Whether there is a place for a call of this tenant, those left out that are kept free for others."""
         free = self._at_once - self._places
+        if self._under_way[tenant] >= self._most_of.get(tenant, self._at_once):
+            return False
         if tenant in self._named and tenant not in self._under_way:
             return free > 0
         return free > min(len(self._named) - self._present, self._at_once // 2)
@@ -230,11 +255,11 @@ class Admission:
             greediest = max(self._queues, key=size, default=tenant)
             equal_part = most / len(self._queues.keys() | {tenant})
             if not size(tenant) + more <= min(equal_part, size(greediest) - 1):
-                raise self._overloaded()
+                raise self._overloaded(tenant)
             newest = next(reversed(self._queues[greediest].calls))
             self._leave(greediest, newest)
             if not newest.turn.done():
-                newest.turn.set_exception(self._overloaded())
+                newest.turn.set_exception(self._overloaded(greediest))
 
     def _calls_of(self, tenant: str) -> int:
         return len(self._queues[tenant].calls) if tenant in self._queues else 0
@@ -242,8 +267,9 @@ class Admission:
     def _chars_of(self, tenant: str) -> int:
         return self._queues[tenant].chars if tenant in self._queues else 0
 
-    def _overloaded(self) -> OverloadedError:
+    def _overloaded(self, tenant: str) -> OverloadedError:
+        """The error for a tenant, which is told of its own calls alone."""
         return OverloadedError(
-            f"too many calls at once ({self._places} under way, {self._waiting} waiting); "
+            f"too many calls at once ({self._under_way[tenant]} under way, {self._calls_of(tenant)} waiting); "
             "send fewer, or try again in a moment"
         )

@@ -17,7 +17,13 @@ import anyio
 
 from konstruct_mcp.config.model import Tenant
 from konstruct_mcp.core.budgets import Budget, Grant, Quote, Reserve
-from konstruct_mcp.core.errors import KonstructError, OverloadedError, UnknownGroupError, UnknownTenantError
+from konstruct_mcp.core.errors import (
+    KonstructError,
+    OverloadedError,
+    RateLimitedError,
+    UnknownGroupError,
+    UnknownTenantError,
+)
 from konstruct_mcp.core.events import Event, Refused
 from konstruct_mcp.core.fairness import Step, turn
 from konstruct_mcp.core.money import NUSD, to_nusd
@@ -29,7 +35,7 @@ from konstruct_mcp.providers.tried import Reply, Tried
 from konstruct_mcp.routing.outcomes import Fault
 from konstruct_mcp.routing.walk import Try
 
-_TURNED_AWAY = (OverloadedError.code, UnknownGroupError.code, UnknownTenantError.code)
+_TURNED_AWAY = (OverloadedError.code, RateLimitedError.code, UnknownGroupError.code, UnknownTenantError.code)
 
 
 @asynccontextmanager
@@ -170,6 +176,11 @@ class Account:
             notes=notes,
             at_most_usd=None if charge.most_nusd is None else charge.most_nusd / NUSD,  # set where the cost is unknown
         )
+
+    @property
+    def tokens(self) -> int:
+        """Those that providers have counted so far."""
+        return sum(charge.input_tokens + charge.output_tokens for charge in self.charges)
 
     def closed(self) -> Call:
         """The call as a row of the ledger."""

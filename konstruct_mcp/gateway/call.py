@@ -36,6 +36,7 @@ from konstruct_mcp.gateway.budget_refusals import budget_refusal
 from konstruct_mcp.gateway.caller import Caller, group_of
 from konstruct_mcp.gateway.events import try_ended
 from konstruct_mcp.gateway.reload import Generation, Generations
+from konstruct_mcp.gateway.tenant_limits import TenantLimits
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.providers.tried import Recalled, Tried
 from konstruct_mcp.routing.facts import needs_of
@@ -55,6 +56,7 @@ class Shared:
 
     generations: Generations
     admission: Admission
+    limits: TenantLimits
     ledger: Ledger
     emit: Callable[[Event], None]
 
@@ -122,12 +124,16 @@ class CompletionCall:
             shared.emit(Refused(None if tenant is None else tenant.id, None, error.code))
             raise
         async with open_account(tenant, group, self._deadline, shared.ledger, shared.emit) as account:
+            await shared.limits.admit(tenant)
             if group not in self._config.groups:
                 await self._make_group(group, tenant.id)
                 account.tenant = caller.account(self._config)  # the config may be another by now
                 group_of(self._config, group, account.tenant)
-            with shared.generations.call() as generation:
-                return await self._in_time(account, generation)
+            try:
+                with shared.generations.call() as generation:
+                    return await self._in_time(account, generation)
+            finally:
+                shared.limits.use(tenant, account.tokens)
 
     async def _make_group(self, name: str, tenant: str) -> None:
         """Have the group of a name that a wildcard matches made one of the config's."""
@@ -170,7 +176,7 @@ class CompletionCall:
     async def _first_answer(self, walk: Walk, account: Account, generation: Generation) -> Completion:
         """Ask one deployment after another, in the walk's order, until one answers."""
         shared = self._shared
-        walk.wait_for(f"its turn, {shared.admission.waiting} calls before it")
+        walk.wait_for(f"its turn, {shared.admission.waiting_of(account.tenant.id)} calls before it")
         async with shared.admission.turn(self._request.chars, account.tenant.id):
             await turn(Step.BEGIN)
             walk.wait_for("LiteLLM to load")
@@ -240,6 +246,8 @@ class Tries:
         tenant = self._account.tenant.id
         wait_for(f"its turn at {deployment.name}")
         async with client.turn(deployment, tenant):
+            if (at_limit := await self._generation.routes.claim(deployment)) is not None:
+                return Tried(at_limit)
             wait_for(f"the ledger, before {deployment.name} is asked")
             recalled = await in_thread_if_large(client.recall, deployment, request, tenant, is_large=request.is_large)
             try:

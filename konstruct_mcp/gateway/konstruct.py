@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,7 +33,9 @@ from konstruct_mcp.gateway.caller import Caller, unknown_group
 from konstruct_mcp.gateway.events import Hooks
 from konstruct_mcp.gateway.gauges import Gauges, gauges
 from konstruct_mcp.gateway.reload import Generation, Generations
+from konstruct_mcp.gateway.tenant_limits import TenantLimits
 from konstruct_mcp.ledger.ledger import Ledger
+from konstruct_mcp.routing.limits import MemoryLimitStore
 
 _log = logging.getLogger(__name__)
 _PROCESS = Caller()
@@ -83,6 +85,7 @@ class Konstruct:
         """
         self._ledger = ledger
         self._admission: Admission | None = None
+        self._limits = TenantLimits(MemoryLimitStore())
         self._readers = Admission(1)  # of large arguments, which are read one after another
         self._hooks = Hooks(hooks)
         self._entered = False
@@ -187,12 +190,12 @@ class Konstruct:
         self._ledger = self._ledger or Ledger(config.ledger.url, config.ledger.spool)
         self._ledger.has_budgets = checks.has_budgets(config)
         if self._admission is None:
-            self._admission = Admission(config.max_concurrency, config.max_queue, config.callers)
+            self._admission = Admission(config.max_concurrency, config.max_queue, config.callers, config.most_at_once)
             self._begun.set()
             if self._entered:
                 self._start()
         else:
-            self._admission.resize(config.max_concurrency, config.max_queue, config.callers)
+            self._admission.resize(config.max_concurrency, config.max_queue, config.callers, config.most_at_once)
 
     def _start(self) -> None:
         self._in_use().client.start()
@@ -210,7 +213,7 @@ class Konstruct:
         self._in_use(caller)
         assert self._admission is not None  # noqa: S101  both are made with the first config that can be used
         assert self._ledger is not None  # noqa: S101
-        return Shared(self._generations, self._admission, self._ledger, self._hooks)
+        return Shared(self._generations, self._admission, self._limits, self._ledger, self._hooks)
 
     # -- the config, which may change ----------------------------------------------------------------------------------
 
@@ -440,6 +443,42 @@ class Konstruct:
         await ledger.opened()
         await ledger.accept_new()
         return sum(line.calls for line in await ledger.lines())
+
+    async def prune_ledger(self, before: str, *, dry_run: bool = False) -> int:
+        """Delete the rows of calls that ended before an ISO date, and keep their sums, by which budgets and reports
+        go; how many they are.
+
+        Args:
+            dry_run: whether they are only counted.
+
+        Raises:
+            LedgerError: the ledger is out of reach.
+        """
+        ledger = self._shared(None).ledger
+        await ledger.opened()
+        return await ledger.prune(before, dry_run=dry_run)
+
+    async def export_ledger(
+        self,
+        write: Callable[[Iterator[dict[str, Any]]], None],
+        *,
+        tenant: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> None:
+        """Hand the rows of calls, by the columns of `konstruct_calls` and the oldest first, to a function.
+
+        Args:
+            write: is called in a thread of its own, and may block.
+            tenant: of this one alone; of all for None.
+            since, until: the first and the last ISO date; without bound for None.
+
+        Raises:
+            LedgerError: the ledger is out of reach.
+        """
+        ledger = self._shared(None).ledger
+        await ledger.opened()
+        await ledger.export(write, tenant=tenant, since=since, until=until)
 
     async def opened(self) -> None:
         """Wait until there is a config that can be used, and it is known whether accounts can be kept. A database that

@@ -52,7 +52,13 @@ class MovedError(OSError):
 
 
 class Server:
-    """A database server: PostgreSQL, or another that SQLAlchemy knows."""
+    """A database server: PostgreSQL, or another that SQLAlchemy knows.
+
+    Attributes:
+        portion: how many rows are deleted at once: all, as nobody waits for that, and each time all would be searched.
+    """
+
+    portion: int | None = None
 
     def __init__(self, url: sa.URL, patience_s: float) -> None:
         # Whatever the server's default: what is read under the lock must be what the holder before has written.
@@ -60,11 +66,19 @@ class Server:
         self._is_postgresql = url.get_backend_name() == "postgresql"
         if self._is_postgresql:
             milliseconds = round(patience_s * 1000)
-            limits = f"-c lock_timeout={milliseconds} -c statement_timeout={milliseconds}"
+            more: dict[str, Any] = {}
+            if url.query.get("pgbouncer") == "true":
+                # It hands each transaction to another of its connections: what one prepares the next does not have, and
+                # limits of a connection are the role's (docs/ledger.md).
+                more["prepare_threshold"] = None
+            else:
+                limits = f"-c lock_timeout={milliseconds} -c statement_timeout={milliseconds}"
+                more["options"] = f"{limits} {url.query.get('options', '')}".strip()
+            url = url.difference_update_query(["pgbouncer"])
             options["connect_args"] = {
                 "connect_timeout": max(2, round(patience_s)),
-                "options": f"{limits} {url.query.get('options', '')}".strip(),
                 "tcp_user_timeout": milliseconds,
+                **more,
             }
         self.engine = sa.create_engine(url, **options)
         self._is_pipelined = self._is_postgresql and self.engine.dialect.driver == "psycopg"
@@ -90,6 +104,11 @@ class Server:
             return PipelinedTransaction(connection)
         return Transaction(connection, locks_rows=True)
 
+    def take_time(self, connection: sa.Connection) -> None:
+        """Let the statements of this transaction take as long as they take."""
+        if self._is_postgresql:
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+
     def open_log(self) -> None:
         """A server keeps its own log."""
 
@@ -105,7 +124,12 @@ class SQLite:
 
     - BEGIN IMMEDIATE takes the only writer's lock, so that no row is locked besides.
     - A transaction is given to the system when it commits, and brought to the disk by `sync`.
+
+    Attributes:
+        portion: how many rows are deleted at once, while nobody else can write.
     """
+
+    portion: int | None = 5_000
 
     def __init__(self, url: sa.URL, patience_s: float) -> None:
         self._path = url.database or ""
@@ -167,6 +191,9 @@ class SQLite:
     def transaction(self, connection: sa.Connection) -> Transaction:
         """What can be done in the transaction that is open on this connection. BEGIN IMMEDIATE has taken the lock."""
         return Transaction(connection, locks_rows=False)
+
+    def take_time(self, connection: sa.Connection) -> None:
+        """Nothing limits them."""
 
     def open_log(self) -> None:
         """Open the write-ahead log once, for a time when the process may open no more files."""

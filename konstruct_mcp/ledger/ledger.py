@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -185,6 +185,36 @@ class Ledger:
             LedgerError: none has disappeared, or it is out of reach.
         """
         await self._ask(AcceptNew)
+
+    async def prune(self, before: str, *, dry_run: bool = False) -> int:
+        """Delete the rows of calls that ended before an ISO date, and keep their sums. However long that takes.
+
+        Args:
+            dry_run: whether they are only counted.
+
+        Returns: how many they are.
+
+        Raises:
+            LedgerError: the ledger is out of reach.
+        """
+        return await self._look_after(lambda store: store.count_before(before) if dry_run else store.prune(before))
+
+    async def export(self, write: Callable[[Iterator[dict[str, Any]]], None], **which: str | None) -> None:
+        """Hand the rows of calls to a function, which may block; see `Store.calls`. However long that takes.
+
+        Raises:
+            LedgerError: the ledger is out of reach.
+        """
+        await self._look_after(lambda store: write(store.calls(**which)))
+
+    async def _look_after(self, act: Callable[[Store], _T]) -> _T:
+        store = await self._ask(GetStore)
+        try:
+            return await _in_own_thread(lambda: act(store))
+        except Exception as error:
+            if getattr(error, "orig", None) is None:
+                raise  # not the database's
+            raise LedgerError(self._notices.out_of_reach(self._notices.reason(error))) from None
 
     async def aclose(self) -> None:
         """Write what waits, and close; safe to call twice. What comes later opens it again."""

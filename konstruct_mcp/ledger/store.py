@@ -26,10 +26,12 @@ from konstruct_mcp.ledger import statements
 from konstruct_mcp.ledger.calls import record
 from konstruct_mcp.ledger.databases import open_database
 from konstruct_mcp.ledger.reservations import budget_state, lease_end, record_lost, reserve, shorten
-from konstruct_mcp.ledger.schema import HEAD, REVISION_TABLE, USABLE_FROM_TABLE, ledger, spend, tenants
+from konstruct_mcp.ledger.schema import HEAD, REVISION_TABLE, USABLE_FROM_TABLE, calls, ledger, spend, tenants
 from konstruct_mcp.ledger.transactions import Transaction
 
 _CHECK_LAPSED_S = 5  # between two looks for reservations that have lapsed
+_AT_ONCE = 5_000  # rows of calls in memory
+_AFTER_A_DAY = "U"  # behind an ISO date, sorts behind each time of that day, which goes on with a T
 _DEADLOCK = "40P01"  # PostgreSQL's code
 _FORGET_HELD_S = 86_400  # how long held reservations are remembered, for a process that comes back
 
@@ -295,6 +297,51 @@ class Store:
         now = datetime.now(UTC)
         with self._reading() as connection:
             return [budget_state(connection, tenant, budget, now) for tenant, budget in budgets]
+
+    # -- the operator's ----------------------------------------------------------------------------------------------
+
+    def calls(
+        self, tenant: str | None = None, since: str | None = None, until: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of calls by their columns, the oldest first, which are read as they are wanted.
+
+        Args:
+            tenant, since, until: as those of `lines`.
+        """
+        query = sa.select(calls)
+        if tenant is not None:
+            query = query.where(calls.c.tenant == tenant)
+        if since is not None:
+            query = query.where(calls.c.time >= since)
+        if until is not None:
+            query = query.where(calls.c.time < f"{until}{_AFTER_A_DAY}")
+        with self._reading() as connection:
+            self._database.take_time(connection)
+            rows = connection.execution_options(yield_per=_AT_ONCE).execute(query.order_by(calls.c.time, calls.c.id))
+            for row in rows.mappings():
+                yield dict(row)
+
+    def count_before(self, day: str) -> int:
+        """How many calls there are that ended before an ISO date."""
+        with self._reading() as connection:
+            self._database.take_time(connection)
+            counted = sa.select(sa.func.count()).select_from(calls).where(calls.c.time < day)
+            return int(connection.scalar(counted) or 0)
+
+    def prune(self, before: str) -> int:
+        """Delete the rows of calls that ended before an ISO date, and keep their sums. Returns how many there were.
+
+        It is done in portions, so that no call waits long for its turn to be written.
+        """
+        some = sa.select(calls.c.id).where(calls.c.time < before).limit(self._database.portion)
+        deleted = 0
+        while True:
+            with self._engine.begin() as connection:
+                self._database.take_time(connection)
+                found = connection.execute(sa.delete(calls).where(calls.c.id.in_(some))).rowcount
+            deleted += found
+            if not found:
+                return deleted
 
 
 def _text_or_int(value: Any) -> Any:

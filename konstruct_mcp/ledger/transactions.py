@@ -200,18 +200,24 @@ class PipelinedTransaction(Transaction):
         waiting, self._waiting = self._waiting, []
         driver: Any = self._connection.connection.dbapi_connection
         dialect: Any = self._connection.dialect
+        failure: BaseException | None = None
+        cursors = []
         try:
             with driver.pipeline():
-                cursors = [driver.execute(sql, values or None) for sql, values in waiting]
-            return cursors[-1].fetchall() if cursors[-1].description else []
+                try:
+                    cursors += [driver.execute(sql, values or None) for sql, values in waiting]
+                except dialect.dbapi.Error as error:  # kept from the pipeline, which would log those that follow
+                    failure = error
         except dialect.dbapi.Error as error:
-            is_cut_off = dialect.is_disconnect(error, driver, None)
-            if is_cut_off:
-                self._connection.invalidate(error)
-            made = sa.exc.DBAPIError.instance(
-                None, None, error, dialect.dbapi.Error, connection_invalidated=is_cut_off, dialect=dialect
-            )
-            raise made from error
+            failure = failure or error
+        if failure is None:
+            return cursors[-1].fetchall() if cursors[-1].description else []
+        is_cut_off = dialect.is_disconnect(failure, driver, None)
+        if is_cut_off:
+            self._connection.invalidate(failure)
+        raise sa.exc.DBAPIError.instance(
+            None, None, failure, dialect.dbapi.Error, connection_invalidated=is_cut_off, dialect=dialect
+        ) from failure
 
 
 def _counter_id(window: Window) -> str:

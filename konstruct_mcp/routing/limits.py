@@ -1,4 +1,5 @@
-"""Requests and tokens of the last minute, for a deployment's own limits (`rpm`, `tpm`) and for usage-based routing.
+"""Requests and tokens of the last minute, for the limits (`rpm`, `tpm`) of deployments and tenants, and for usage-based
+routing.
 
 Counts are kept per second, so that a look and a count cost the same at ten requests a minute and at ten thousand, and
 at most 61 entries are kept. A request counts for 60 to 61 seconds: never less, so that no minute has more than `rpm`.
@@ -31,19 +32,33 @@ class Used(NamedTuple):
 
 
 class LimitStore(Protocol):
-    """Where the use of deployments is counted, by their fingerprints. `now` and `began` are seconds by one clock.
+    """Where use is counted: that of deployments by their fingerprints, that of tenants by their ids. `now` and `began`
+    are seconds by one clock.
 
-    `MemoryLimitStore` counts what this process uses. A form that several processes share can stand in its place.
+    `MemoryLimitStore` counts what this process uses. In a form that several processes share, `add` and `used` are of
+    this process's own memory, so that routing never waits, and `claim` asks what all processes together have used.
     """
 
     def add(self, key: str, now: float, requests: int, tokens: int) -> None:
         """Count what is used now."""
+
+    async def claim(self, key: str, now: float, rpm: int | None, tpm: int | None) -> Used | None:
+        """Claim one request, which `add` has counted here, of what all processes may use together within a minute.
+
+        Returns: None where it may be made; else what is used already, and the request is not counted. It waits for
+        nobody for long: where the others cannot be asked, only what is used here counts.
+        """
+        ...
 
     def take_back(self, key: str, began: float) -> None:
         """Do not count a request that was added at `began`, because it was not made after all."""
 
     def used(self, key: str, now: float) -> Used:
         """What was used within the last minute."""
+
+    def until_less(self, key: str, now: float) -> float:
+        """Seconds until the oldest use that counts here is older than a minute; a second where nothing is known."""
+        ...
 
     def of_these(self, keys: Collection[str]) -> LimitStore:
         """The store for the deployments of a new config: what it has counted for them stays, the rest is forgotten."""
@@ -97,6 +112,9 @@ class MemoryLimitStore:
         minute.forget(now)
         minute.add(now, requests, tokens)
 
+    async def claim(self, key: str, now: float, rpm: int | None, tpm: int | None) -> Used | None:
+        """There is nobody else."""
+
     def take_back(self, key: str, began: float) -> None:
         if (minute := self._minutes.get(key)) is not None:
             minute.take_back(began)
@@ -106,6 +124,10 @@ class MemoryLimitStore:
             return Used(0, 0)
         minute.forget(now)
         return Used(minute.requests, minute.tokens)
+
+    def until_less(self, key: str, now: float) -> float:
+        minute = self._minutes.get(key)
+        return minute.seconds[0].at + _WINDOW_S + 1 - now if minute and minute.seconds else 1.0
 
     def of_these(self, keys: Collection[str]) -> MemoryLimitStore:
         # The counts themselves are shared, as calls under way still count on the store of the config before.

@@ -27,6 +27,7 @@ class FaultKind(enum.Enum):
     UNMADE = "not asked"  # no request to this deployment can be made
     BUDGET = "not within budget"
     UNPRICED = "unpriced"
+    AT_LIMIT = "at its limit"  # of requests or tokens a minute, as other servers have counted
 
 
 RETRYABLE = frozenset({FaultKind.RATE_LIMITED, FaultKind.SERVER_ERROR, FaultKind.CONNECTION})
@@ -41,7 +42,7 @@ NOT_TAKEN = PASSED_ON | {FaultKind.CONTEXT_OVERFLOW}
 REQUEST_FAULTS = (
     REFUSED_BY_BUDGET
     | PASSED_ON
-    | frozenset({FaultKind.CONTEXT_OVERFLOW, FaultKind.CONTENT_POLICY, FaultKind.BAD_REQUEST})
+    | frozenset({FaultKind.CONTEXT_OVERFLOW, FaultKind.CONTENT_POLICY, FaultKind.BAD_REQUEST, FaultKind.AT_LIMIT})
 )
 # A request may cause these, by its length, its time-out or what it has the model write. Until another tenant's try
 # fails too, they count for the tenant that sent it and for nobody else.

@@ -14,7 +14,7 @@ from konstruct_mcp.core.results import DeploymentState
 from konstruct_mcp.routing.facts import Facts
 from konstruct_mcp.routing.health import Health, HealthStore, MemoryHealthStore
 from konstruct_mcp.routing.limits import LimitStore, MemoryLimitStore, Used
-from konstruct_mcp.routing.outcomes import REQUEST_FAULTS, Answer, FaultKind, Outcome
+from konstruct_mcp.routing.outcomes import REQUEST_FAULTS, Answer, Fault, FaultKind, Outcome
 from konstruct_mcp.routing.strategies import USAGE_BASED, Load, Strategy
 
 # Waits between tries of one deployment: short first, since most faults that a retry cures are over at once.
@@ -143,6 +143,17 @@ class Routes:
         if deployment.tpm is not None and used.tokens >= deployment.tpm:
             return f"at its limit of {deployment.tpm} tokens per minute"
         return None
+
+    async def claim(self, deployment: Deployment) -> Fault | None:
+        """Claim one request of its limits from all servers that share them; the fault where they have none left."""
+        if deployment.rpm is None and deployment.tpm is None:
+            return None
+        key = self._keys[deployment.id]
+        if await self._limits.claim(key, self._clock(), deployment.rpm, deployment.tpm) is None:
+            return None
+        limits = ((deployment.rpm, "requests"), (deployment.tpm, "tokens"))
+        named = " or ".join(f"{limit} {what}" for limit, what in limits if limit is not None)
+        return Fault(FaultKind.AT_LIMIT, f"{named} per minute, on all servers together", sent=False)
 
     def _has_room(self, deployment: Deployment, tokens: int) -> bool:
         """Whether a request of so many tokens stays within the operator's own limit."""

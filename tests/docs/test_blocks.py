@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.default_groups import KEYS, connected, default_groups, opened
+from support.http_process import HttpProcess
 from support.pages import BLOCKS, PAGES, REPOSITORY, Block
 from support.providers import Provider, Status, Text
 from support.reader import HOUSE, LIMIT_S, OWN_TABLE, PROJECT, Ran, Reader, at_home, built_in, reader_in, uv
@@ -118,6 +119,10 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
         case ["python3", "-m", "uv", "sync", "--inexact", *rest]:
             assert set(rest[::2]) == {"--extra"}
             assert set(rest[1::2]) <= set(PROJECT["project"]["optional-dependencies"])
+        case ["python3", "-m", "uv", "run", "--extra", extra, "konstruct-mcp", "serve", "--http"]:
+            assert extra in PROJECT["project"]["optional-dependencies"]
+            with HttpProcess(reader.folder / "konstruct.yaml", env=reader.fakes, listen="127.0.0.1:0") as server:
+                assert server.http.get(f"{server.root}/healthz").status_code == 200
         case ["python3", "-m", "uv", "run", "python", file]:
             assert f"Save this as `{file}`." in PAGES["docs/python.md"].prose  # which `test_the_program_runs` does
         case ["python3", "-m", "pip", "install", "--no-deps", requirement]:

@@ -53,6 +53,7 @@ CODES = {
     "LedgerError": "ledger",
     "ModelDataError": "models",
     "OverloadedError": "overloaded",
+    "RateLimitedError": "rate_limited",
     "UnavailableError": "unavailable",
     "UnknownGroupError": "unknown_group",
     "UnknownTenantError": "unknown_tenant",

@@ -108,9 +108,9 @@ def replace(path: Path, config: Mapping[str, Any] | str) -> None:
 
 @asynccontextmanager
 async def opened(
-    folder: Path, config: Mapping[str, Any], environ: Mapping[str, str] = KEYS
+    folder: Path, config: Mapping[str, Any], environ: Mapping[str, str] = KEYS, **options: Any
 ) -> AsyncIterator[Konstruct]:
-    async with Konstruct.from_config(write(folder, config), environ=environ) as konstruct:
+    async with Konstruct.from_config(write(folder, config), environ=environ, **options) as konstruct:
         yield konstruct
 
 
