@@ -89,6 +89,7 @@ class Scale:
                 "ledger_url": f"sqlite:///{self._folder}/{name}.sqlite3",
                 "max_concurrency": 1000,
                 "tenants": {TENANT: {"budgets": BUDGETS}},
+                "auth": {"required": True},  # on loopback, too
                 **konstruct,
             },
         }

@@ -185,13 +185,18 @@ class RoundRobin:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
+        writers = [writer]
         try:
             there = await self._connect()
             if there is not None:
+                writers.append(there[1])
                 await _both(_copy(reader, there[1]), _copy(there[0], writer))
-                there[1].close()
+        except asyncio.CancelledError:  # by `stop`, which waits until all is closed
+            pass
         finally:
-            writer.close()
+            for each in writers:
+                each.close()
+            await asyncio.gather(*(each.wait_closed() for each in writers), return_exceptions=True)
             self._connections.discard(task)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:

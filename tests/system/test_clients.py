@@ -25,7 +25,7 @@ LIMIT_S = 120
 TOOLS = ["complete", "list_groups"]
 
 
-def config(folder: Path, openai: Provider, **konstruct: Any) -> dict[str, Any]:
+def config(folder: Path, openai: Provider, **auth: Any) -> dict[str, Any]:
     params = {"model": "openai/paid", "api_base": openai.url, "api_key": "sk-test", **PRICES}
     return {
         "model_list": [entry("paid", params)],
@@ -33,7 +33,7 @@ def config(folder: Path, openai: Provider, **konstruct: Any) -> dict[str, Any]:
             "default_group": "paid",
             "ledger_url": sqlite(folder).url,
             "tenants": {"ann": {}, "ben": {}},
-            **konstruct,
+            "auth": {"required": True, **auth},  # on loopback, too
         },
     }
 
@@ -79,7 +79,8 @@ async def test_the_typescript_sdk_finds_its_way_to_a_token(
             "tenant_claim": "org.team",
             "tenants": {"the team of Ben": "ben"},
         }
-        settings = config(tmp_path, openai, auth={"jwt": jwt}, http={"public_url": url})
+        settings = config(tmp_path, openai, jwt=jwt)
+        settings["konstruct"]["http"] = {"public_url": url}
         async with Replicas(tmp_path, settings, ports=[port]) as replicas:
             told = await said(node(), OAUTH_CLIENT, folder, replicas[0].url, mode, "Which colour?")
         assert issuer.codes == 1

@@ -184,6 +184,7 @@ def config(database: Database, valkey: ValkeyServer, openai: Provider) -> dict[s
             "default_group": "paid",
             "ledger_url": database.url,
             "redis_url": f"redis://127.0.0.1:{valkey.port}/0",
+            "auth": {"required": True},  # on loopback, too
             "http": {"pause_s": 0.2, "drain_s": 5},
             "tenants": tenants,
         },
@@ -267,4 +268,5 @@ async def _sees_only_its_own(url: str, token: str, tenant: str) -> None:
             assert isinstance(content, types.TextResourceContents)
             texts.append(content.text)
     for other in set(TENANTS) - {tenant}:
-        assert not any(f'"{other}"' in text or f" {other}:" in text for text in texts)
+        shown = [text for text in texts if f'"{other}"' in text or f" {other}:" in text]
+        assert not shown, f"{tenant} is shown {other}"
