@@ -38,6 +38,9 @@ ORDER = {
         ],
         "Run it for a team": [
             "serving",
+            "shared-state",
+            "deploying",
+            "observability",
         ],
         "Know it": ["security", "performance", "scaling", "conformance", "upgrading-litellm"],
     },

@@ -83,6 +83,7 @@ def measured(konstruct: Konstruct, settings: MetricsSettings) -> Iterator[None]:
     metrics.attach(konstruct)
     konstruct.add_hook(metrics)
     with contextlib.ExitStack() as ends:
+        ends.callback(refusals.watch(metrics.refused))
         try:
             ends.enter_context(server := serve_metrics(metrics, *address))
         except OSError as error:

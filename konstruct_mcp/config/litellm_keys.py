@@ -264,7 +264,7 @@ ROUTER_SETTINGS: Mapping[str, Key] = {
         """
         num_retries timeout default_litellm_params default_max_parallel_requests default_fallbacks fallbacks
         context_window_fallbacks content_policy_fallbacks model_group_alias enable_pre_call_checks allowed_fails
-        cooldown_time routing_strategy
+        cooldown_time routing_strategy redis_url redis_host redis_port redis_password redis_db
         """,
     ),
     **_keys(_NO_EFFECT, "provider_budget_config", "konstruct.budgets"),
@@ -272,11 +272,11 @@ ROUTER_SETTINGS: Mapping[str, Key] = {
     **_keys(
         _NO_EFFECT,
         """
-        assistants_config search_tools guardrail_list redis_url redis_host redis_port redis_password redis_db
-        cache_responses cache_kwargs caching_groups client_ttl polling_interval default_priority max_fallbacks
-        stream_timeout set_verbose debug_level enable_tag_filtering tag_filtering_match_any retry_after retry_policy
-        model_group_retry_policy allowed_fails_policy disable_cooldowns optional_pre_call_checks routing_strategy_args
-        alerting_config router_general_settings deployment_affinity_ttl_seconds ignore_invalid_deployments
+        assistants_config search_tools guardrail_list cache_responses cache_kwargs caching_groups client_ttl
+        polling_interval default_priority max_fallbacks stream_timeout set_verbose debug_level enable_tag_filtering
+        tag_filtering_match_any retry_after retry_policy model_group_retry_policy allowed_fails_policy
+        disable_cooldowns optional_pre_call_checks routing_strategy_args alerting_config router_general_settings
+        deployment_affinity_ttl_seconds ignore_invalid_deployments
         """,
     ),
 }
@@ -288,7 +288,7 @@ LITELLM_SETTINGS: Mapping[str, Key] = {
         """
         num_retries request_timeout default_fallbacks fallbacks context_window_fallbacks content_policy_fallbacks
         model_group_alias allowed_fails cooldown_time drop_params api_base api_key api_version organization ssl_verify
-        vertex_project vertex_location
+        vertex_project vertex_location cache_params
         """,
     ),
     # The key of one provider, beside the general `api_key`.
@@ -316,7 +316,7 @@ LITELLM_SETTINGS: Mapping[str, Key] = {
         aclient_session add_function_to_prompt add_user_information_to_llm_headers agents aiohttp_trust_env
         aleph_alpha_key allow_dynamic_callback_disabling amazon_nova_api_key argilla_batch_size
         argilla_transformation_object audit_log_callbacks aws_sqs_callback_params banned_keywords_list
-        blocked_user_list cache cache_params caching callback_settings callbacks client_session
+        blocked_user_list cache caching callback_settings callbacks client_session
         cloudflare_api_key cometapi_key cost_discount_config cost_margin_config
         custom_prometheus_metadata_labels custom_prometheus_tags custom_prompt_dict custom_provider_map
         datadog_llm_observability_params datadog_params datadog_use_v1 default_in_memory_ttl

@@ -323,6 +323,10 @@ class Config:
         groups = {name: one for name, one in self.groups.items() if name not in names or name in kept}
         return replace(self, groups=MappingProxyType(groups | {group.name: group}), on_demand=kept)
 
+    def with_redis_of(self, other: Config) -> Config:
+        """The same config with the other's Valkey server."""
+        return replace(self, redis=other.redis)
+
     def with_ledger_of(self, other: Config) -> Config:
         """The same config with the other's ledger."""
         return replace(self, ledger=other.ledger)

@@ -175,7 +175,15 @@ class _Reading:
             konstruct, references.value("KONSTRUCT_TENANT_ID")
         )
         ledger = ledger_place(konstruct.ledger_url, references, findings)
-        redis = redis_place(konstruct.redis_url, references, findings)
+        redis = redis_place(
+            konstruct.redis_url,
+            references,
+            findings,
+            prefix=konstruct.redis_prefix,
+            replicas=konstruct.replicas,
+            router={key: getattr(router, key) for key in RouterSettings.model_fields if key.startswith("redis_")},
+            cache=litellm.cache_params,
+        )
         http = findings.parse(HttpSection, konstruct.http or {}, "konstruct.http")
         auth = findings.parse(AuthSection, konstruct.auth or {}, "konstruct.auth")
         metrics = findings.parse(MetricsSection, konstruct.metrics or {}, "konstruct.metrics")

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit
 
 from konstruct_mcp.config.environment import is_file_reference, reference, shown_name
 from konstruct_mcp.config.findings import Findings
+from konstruct_mcp.config.packages import installed
 from konstruct_mcp.config.references import References
+from konstruct_mcp.core.errors import install_advice
 from konstruct_mcp.core.text import cut
+
+_SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
+_PREFIX = "konstruct:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,25 +23,87 @@ class RedisPlace:
     """A Valkey or Redis server.
 
     Attributes:
-        url: `redis://…` or `rediss://…`. May hold a password.
+        url: `redis://…`, `rediss://…` (TLS) or `unix://…`. May hold a password.
+        prefix: of all keys and channels: installations with one prefix share all that there is.
+        replicas: how many servers there are, as long as this server has not found out.
     """
 
     url: str = field(repr=False)
+    prefix: str = _PREFIX
+    replicas: int = 1
 
 
-def redis_place(given: str | None, references: References, findings: Findings) -> RedisPlace | None:
-    """The server that the environment names, else the config; None for none.
+def redis_place(
+    given: str | None,
+    references: References,
+    findings: Findings,
+    *,
+    prefix: str | None = None,
+    replicas: int | None = None,
+    router: Mapping[str, Any] | None = None,
+    cache: Any = None,
+) -> RedisPlace | None:
+    """The server that the environment names, else the config, else the config's keys of LiteLLM's; None for none.
 
     Args:
         given: `konstruct.redis_url`.
         references: the environment.
         findings: where faults go.
+        prefix, replicas: `konstruct.redis_prefix` and `konstruct.replicas`.
+        router: the `redis_…` keys of router_settings.
+        cache: `litellm_settings.cache_params`.
     """
-    url = references.value("KONSTRUCT_REDIS_URL")
+    place, url = "KONSTRUCT_REDIS_URL", references.value("KONSTRUCT_REDIS_URL")
     if url is None:
         place, url = "konstruct.redis_url", (given or "").strip()
         if name := reference(url):
             place, url = f"{place} ({cut(shown_name(name))})", references.value(name) or ""
             if not url and not is_file_reference(name):  # of which the fault is told
                 findings.fault(place, "is not set")
-    return RedisPlace(url) if url else None
+    more: dict[str, Any] = {} if prefix is None else {"prefix": prefix}
+    more |= {} if replicas is None else {"replicas": replicas}
+    if url:
+        return _of_url(place, url, findings, more)
+    found = _of_litellm("router_settings", {key: value for key, value in (router or {}).items() if value is not None})
+    if found is None and isinstance(cache, Mapping) and cache.get("type", "redis") == "redis":
+        found = _of_litellm("litellm_settings.cache_params", {f"redis_{key}": value for key, value in cache.items()})
+    if found is None:
+        return None
+    place, url = found
+    # A config that LiteLLM takes is no worse for a package that is missing: this server stands alone, and says so.
+    if not installed("redis"):
+        findings.lost.append(f"{place}: this server stands alone; sharing needs redis: {install_advice('redis')}")
+        return None
+    return _of_url(place, url, findings, more)
+
+
+def _of_url(place: str, url: str, findings: Findings, more: Mapping[str, Any]) -> RedisPlace | None:
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in _SCHEMES and (parts.port is None or parts.port > 0)
+        is_url = is_url and bool(parts.path if parts.scheme == "unix" else parts.hostname)
+        if parts.scheme != "unix" and parts.path.strip("/"):
+            is_url = is_url and parts.path.strip("/").isdecimal()
+    except ValueError:
+        is_url = False
+    if not is_url:
+        findings.fault(place, "should be a URL like redis://host:6379/0, or rediss://… with TLS")
+        return None
+    if not installed("redis"):
+        findings.fault(place, f"needs the extra `redis`: {install_advice('redis')}")
+        return None
+    return RedisPlace(_SCHEMES[parts.scheme] + url[len(parts.scheme) :], **more)
+
+
+def _of_litellm(place: str, keys: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The URL that LiteLLM's keys come to, and where it is written; None where they name no server."""
+    if url := keys.get("redis_url"):
+        return f"{place}.redis_url", str(url).strip()
+    if not (host := keys.get("redis_host")):
+        return None
+    scheme = "rediss" if str(keys.get("redis_ssl", "")).lower() in ("true", "1", "yes", "on") else "redis"
+    user, password = (quote(str(keys.get(f"redis_{one}") or ""), safe="") for one in ("username", "password"))
+    login = f"{user}:{password}@" if user or password else ""
+    named = f"[{host}]" if ":" in str(host) else str(host)
+    port, number = keys.get("redis_port") or 6379, keys.get("redis_db") or 0
+    return f"{place}.redis_host", f"{scheme}://{login}{named}:{port}/{number}"

@@ -129,6 +129,11 @@ class RouterSettings(_Routing):
     default_litellm_params: dict[str, Any] = {}
     default_max_parallel_requests: _CountOrNone | None = None
     enable_pre_call_checks: Any = None  # what it turns on is always done here
+    redis_url: str | None = None
+    redis_host: str | None = None
+    redis_port: int | str | None = None
+    redis_password: str | None = None
+    redis_db: int | str | None = None
 
 
 class LiteLLMSettings(_Routing):
@@ -141,6 +146,7 @@ class LiteLLMSettings(_Routing):
     ssl_verify: Any = None
     vertex_project: str | None = None
     vertex_location: str | None = None
+    cache_params: Any = None  # where the Valkey server is; answers are not kept to be given again
 
 
 _OF_A_REQUEST = Limits()
@@ -171,6 +177,8 @@ class KonstructSettings(Section):
     min_answer_tokens: _Count = 256
     ledger_url: str | None = None
     redis_url: str | None = None
+    redis_prefix: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_one_line)] | None = None
+    replicas: Annotated[_Count, Field(le=10_000)] | None = None
     http: Any = None
     auth: Any = None
     metrics: Any = None

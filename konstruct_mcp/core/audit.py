@@ -11,11 +11,11 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from konstruct_mcp.core.errors import BudgetExceededError, OverloadedError, UnknownTenantError
+from konstruct_mcp.core.errors import BudgetExceededError, OverloadedError, RateLimitedError, UnknownTenantError
 from konstruct_mcp.core.events import CallClosed, Event, Refused
 from konstruct_mcp.core.text import cut
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(LOGGER)
 _MOST_LINES, _WINDOW_S = 10, 60.0  # of one code and tenant: a reader sees what goes on, and a log does not fill
 _MOST_WINDOWS = 1000  # pairs of code and tenant that are remembered
 # Codes of calls that were not made because of who asks, or of how much. Others are a matter of the call itself.
-_AUDITED = frozenset((UnknownTenantError.code, OverloadedError.code, BudgetExceededError.code, "rate_limited"))
+_AUDITED = frozenset((UnknownTenantError.code, OverloadedError.code, BudgetExceededError.code, RateLimitedError.code))
 
 Value = str | int | None
 
@@ -58,16 +58,29 @@ class RefusalLog:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds from any fixed point."""
         self._clock = clock
+        self._listeners: list[Callable[[str], None]] = []
         self._windows: OrderedDict[tuple[str, str | None], _Window] = OrderedDict()
 
+    def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """From now on call `listener` with the code of each request that was refused before it came to be a call; the
+        refused calls are told by events. Returns what ends it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
     def refused(self, code: str, tenant: str | None = None, **fields: Value) -> None:
-        """Write that somebody was refused, unless there are too many such lines.
+        """A request was refused before it came to be a call.
 
         Args:
-            code: an error's, or `invalid_token` and `forbidden_token` of a request that never came to be a call.
+            code: an error's.
             tenant: on whose account it would have been, where that is known.
             fields: what else is known.
         """
+        for listener in self._listeners:
+            listener(code)
+        self._write(code, tenant, fields)
+
+    def _write(self, code: str, tenant: str | None, fields: Mapping[str, Value]) -> None:
+        """Write that somebody was refused, unless there are too many such lines."""
         key, now = (code, tenant), self._clock()
         window = self._windows.get(key)
         if window is None or now >= window.began + _WINDOW_S:
@@ -93,9 +106,9 @@ class RefusalLog:
     def __call__(self, event: Event) -> None:
         """A hook: calls that were refused."""
         if isinstance(event, Refused) and event.code in _AUDITED:
-            self.refused(event.code, event.tenant, group=event.group_asked)
+            self._write(event.code, event.tenant, {"group": event.group_asked})
         elif isinstance(event, CallClosed) and event.outcome in _AUDITED:
-            self.refused(event.outcome, event.tenant, group=event.group_asked)
+            self._write(event.outcome, event.tenant, {"group": event.group_asked})
 
     def _close(self, key: tuple[str, str | None], only: _Window | None = None) -> None:
         window = self._windows.get(key)

@@ -28,6 +28,7 @@ from konstruct_mcp.core.money import dollars
 from konstruct_mcp.core.request_context import note_tenant
 from konstruct_mcp.core.requests import Limits, Request, is_timeout
 from konstruct_mcp.core.results import Completion
+from konstruct_mcp.core.sharing import call_patience
 from konstruct_mcp.core.sizes import is_large
 from konstruct_mcp.core.text import quoted
 from konstruct_mcp.core.threads import in_thread, in_thread_if_large
@@ -113,6 +114,10 @@ class CompletionCall:
         Raises:
             RequestError, CompletionError, LedgerError, InternalError: as `Konstruct.complete` says.
         """
+        with call_patience():
+            return await self._answer()
+
+    async def _answer(self) -> Completion:
         shared, request = self._shared, self._request
         tenant: Tenant | None = None
         try:
@@ -249,7 +254,7 @@ class Tries:
             if (at_limit := await self._generation.routes.claim(deployment)) is not None:
                 return Tried(at_limit)
             wait_for(f"the ledger, before {deployment.name} is asked")
-            recalled = await in_thread_if_large(client.recall, deployment, request, tenant, is_large=request.is_large)
+            recalled = await client.recall(deployment, request, tenant)
             try:
                 grant = await self._reserve(attempt, recalled)
             except UnpricedError as error:

@@ -26,6 +26,7 @@ from konstruct_mcp.core.events import Event, Refused
 from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.results import Completion, GroupStatus, ModelTable, ModelUpdate
+from konstruct_mcp.core.sharing import Broadcast, SharedValues
 from konstruct_mcp.core.spending import UsageReport
 from konstruct_mcp.gateway import checks, models, views
 from konstruct_mcp.gateway.call import CompletionCall, Shared, ignore, read_request
@@ -35,7 +36,6 @@ from konstruct_mcp.gateway.gauges import Gauges, gauges
 from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.gateway.tenant_limits import TenantLimits
 from konstruct_mcp.ledger.ledger import Ledger
-from konstruct_mcp.routing.limits import MemoryLimitStore
 
 _log = logging.getLogger(__name__)
 _PROCESS = Caller()
@@ -85,7 +85,7 @@ class Konstruct:
         """
         self._ledger = ledger
         self._admission: Admission | None = None
-        self._limits = TenantLimits(MemoryLimitStore())
+        self._limits: TenantLimits | None = None  # made with the first config that can be used
         self._readers = Admission(1)  # of large arguments, which are read one after another
         self._hooks = Hooks(hooks)
         self._entered = False
@@ -167,6 +167,7 @@ class Konstruct:
     async def aclose(self) -> None:
         """Close the ledger, provider connections and the embedded model; safe to call twice."""
         await self._generations.aclose()
+        await self._generations.sharing.aclose()
         if self._ledger is not None:
             await self._ledger.aclose()  # last: calls that were cut off are on the account too
 
@@ -200,6 +201,7 @@ class Konstruct:
     def _start(self) -> None:
         self._in_use().client.start()
         self._shared(None).ledger.start()
+        self._generations.sharing.start()
 
     def _in_use(self, caller: Caller | None = None) -> Generation:
         return self._generations.in_use(private=caller is not None and caller.is_verified)
@@ -213,7 +215,31 @@ class Konstruct:
         self._in_use(caller)
         assert self._admission is not None  # noqa: S101  both are made with the first config that can be used
         assert self._ledger is not None  # noqa: S101
+        if self._limits is None:
+            self._limits = TenantLimits(self._generations.sharing.tenant_limit_store)
         return Shared(self._generations, self._admission, self._limits, self._ledger, self._hooks)
+
+    # -- what is shared with other servers -----------------------------------------------------------------------------
+
+    @property
+    def broadcast(self) -> Broadcast:
+        """Messages to all servers of the installation, by Valkey; within this process where the config names none."""
+        return self._generations.sharing.broadcast
+
+    @property
+    def values(self) -> SharedValues:
+        """Values that all servers of the installation can read, in Valkey; in memory where the config names none."""
+        return self._generations.sharing.values
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the config names a Valkey server, so that there can be other servers."""
+        return self._generations.sharing.is_shared
+
+    @property
+    def shared_state(self) -> str:
+        """How the Valkey server is that servers share: `ok` or `away for … s`; `local` where there is none."""
+        return self._generations.sharing.status
 
     # -- the config, which may change ----------------------------------------------------------------------------------
 

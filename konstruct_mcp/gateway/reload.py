@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from konstruct_mcp.core.errors import ConfigError, KonstructError
 from konstruct_mcp.core.events import HealthChange
 from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.core.text import quoted
+from konstruct_mcp.gateway.sharing import LocalSharing, Sharing, sharing_of
 from konstruct_mcp.providers.client import ProviderClient
 from konstruct_mcp.providers.embedded.server import EmbeddedServer
 from konstruct_mcp.providers.model_facts import facts_by_id
@@ -48,12 +50,15 @@ class Generation:
         embedded: EmbeddedServer | None,
         on_change: Callable[[HealthChange], None],
         earlier: Generation | None = None,
+        *,
+        sharing: Sharing,
     ) -> Generation:
         """That of a config. Deployments that it leaves as they were in the earlier one keep their health and their
         limits. Takes long for many deployments; may be called in a thread.
 
         Args:
             on_change: is called when the health of a deployment changes.
+            sharing: what the first one stands on.
         """
         facts = facts_by_id(config)
         routes = Routes(
@@ -61,9 +66,17 @@ class Generation:
             facts,
             report=_log.warning,
             on_change=on_change,
+            health_store=sharing.health_store if earlier is None else None,
+            limit_store=sharing.limit_store if earlier is None else None,
             earlier=None if earlier is None else earlier.routes,
         )
-        client = ProviderClient(config, facts, embedded, earlier=None if earlier is None else earlier.client)
+        client = ProviderClient(
+            config,
+            facts,
+            embedded,
+            earlier=None if earlier is None else earlier.client,
+            values=sharing.values if sharing.is_shared else None,
+        )
         return cls(config, routes, client)
 
 
@@ -86,6 +99,7 @@ class Generations:
             on_change: is called when the health of a deployment changes.
         """
         self.path: Path | None = None  # of the config, where it was named
+        self.sharing: Sharing = LocalSharing()  # as the first config that can be used says
         self.error: ConfigError | None = None  # why the file as it is now cannot be used
         self._environ, self._take_up, self._on_change = environ, take_up, on_change
         self._in_use: Generation | None = None
@@ -101,7 +115,9 @@ class Generations:
 
     def _begin(self, config: Config) -> None:
         self._embedded = _embedded_server(config, self._environ)
-        self._in_use = Generation.of(config, self._embedded, self._on_change)
+        self.sharing = sharing_of(config.redis)
+        self._in_use = Generation.of(config, self._embedded, self._on_change, sharing=self.sharing)
+        self.sharing.use(*self._in_use.routes.stores)
         self._take_up(config)
 
     @property
@@ -190,6 +206,9 @@ class Generations:
         if config.ledger != before.ledger:
             _log.warning("konstruct.ledger_url has changed, which takes effect at the next start")
             config = config.with_ledger_of(before)
+        if config.redis != before.redis:
+            _log.warning("konstruct.redis_url has changed, which takes effect at the next start")
+            config = config.with_redis_of(before)
         for name in before.on_demand:
             if name not in config.groups and (group := config.matching(name)) is not None:
                 config = config.with_group(group)
@@ -205,10 +224,13 @@ class Generations:
         before = self.in_use()
         # Before the step, so that no call waits for it, and in a thread: of many deployments it takes long.
         await before.client.ready()
-        generation = await asyncio.to_thread(Generation.of, config, self._embedded, self._on_change, before)
+        generation = await asyncio.to_thread(
+            functools.partial(Generation.of, config, self._embedded, self._on_change, before, sharing=self.sharing)
+        )
         await generation.client.ready()
         self._earlier.append(before)
         self._in_use = generation
+        self.sharing.use(*generation.routes.stores)
         self._take_up(config)
         self._drop_earlier()
 

@@ -28,13 +28,13 @@ from pydantic import ValidationError
 
 from konstruct_mcp.core.errors import ConfigError, KonstructError, RequestError
 from konstruct_mcp.core.request_context import handling, note_tenant
-from konstruct_mcp.core.sharing import Broadcast, LocalBroadcast
+from konstruct_mcp.core.sharing import Broadcast
 from konstruct_mcp.core.text import scrubbed
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
 from konstruct_mcp.protocol.calls import Key, RequestsUnderWay, cancelled_request, request_key
 from konstruct_mcp.protocol.instructions import choice_of, instructions
-from konstruct_mcp.protocol.kept_answers import InMemoryKeptAnswers, KeptAnswers
+from konstruct_mcp.protocol.kept_answers import InMemoryKeptAnswers, KeptAnswers, SharedKeptAnswers
 from konstruct_mcp.protocol.notices import ChangeNotices
 from konstruct_mcp.protocol.resources import CONFIG_URI, GROUPS_URI, Resources
 from konstruct_mcp.protocol.texts import beside_if_large, defect
@@ -68,17 +68,18 @@ class KonstructServer(Server[Any]):
 
         Args:
             caller_of: gives the caller of each request; with tokens, see `tokens.verified_callers`.
-            kept: keeps the answers that were cut; in this process's memory if None.
+            kept: keeps the answers that were cut; if None, in this process's memory, and for other servers with the
+                values that the `Konstruct` shares with them.
             bus: carries notices of change; within this process if None.
-            broadcast: carries cancellations to other servers; within this process if None.
+            broadcast: carries cancellations to other servers; the `Konstruct`'s if None.
             clock: gives seconds, by which answers are kept in memory.
         """
         self._konstruct, self._caller_of = konstruct, caller_of
-        kept = InMemoryKeptAnswers(clock) if kept is None else kept
+        kept = SharedKeptAnswers(konstruct, InMemoryKeptAnswers(clock)) if kept is None else kept
         bus = InMemorySubscriptionBus() if bus is None else bus
         self._notices = ChangeNotices(bus)
         self._bus, self._listening = bus, dict[str | None, tuple[ListenHandler, int]]()
-        self.requests = RequestsUnderWay(LocalBroadcast() if broadcast is None else broadcast)
+        self.requests = RequestsUnderWay(konstruct.broadcast if broadcast is None else broadcast)
         tools, resources = Tools(konstruct, kept), Resources(konstruct, kept)
         super().__init__(
             "konstruct-mcp",

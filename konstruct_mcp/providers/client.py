@@ -20,6 +20,7 @@ from konstruct_mcp.core.errors import EmbeddedError, UnpricedError
 from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.core.money import MOST_NUSD
 from konstruct_mcp.core.requests import Request
+from konstruct_mcp.core.sharing import SharedValues
 from konstruct_mcp.core.threads import in_thread_if_large
 from konstruct_mcp.providers.embedded.server import EmbeddedServer
 from konstruct_mcp.providers.faults.classification import fault_of, fault_of_body, with_billing
@@ -35,7 +36,7 @@ from konstruct_mcp.providers.litellm.prepared import PreparedRequest
 from konstruct_mcp.providers.litellm.profiles.limits import output_limit
 from konstruct_mcp.providers.litellm.profiles.profile import ModelProfile
 from konstruct_mcp.providers.litellm.provider_call import ProviderCall
-from konstruct_mcp.providers.litellm.reasoning.memory import ReasoningMemory
+from konstruct_mcp.providers.litellm.reasoning.memory import KEPT_S, ReasoningMemory, name
 from konstruct_mcp.providers.litellm.requests import prepare
 from konstruct_mcp.providers.litellm.responses import read
 from konstruct_mcp.providers.quotes import longest_answer, quote
@@ -62,6 +63,7 @@ class ProviderClient:
         embedded: EmbeddedServer | None,
         *,
         earlier: ProviderClient | None = None,
+        values: SharedValues | None = None,
     ) -> None:
         """Takes long for many deployments; may be called in a thread.
 
@@ -70,7 +72,9 @@ class ProviderClient:
             embedded: the server of the embedded model, if the config has that.
             earlier: the client of the config before this one. Deployments that are in both, and asked in the same way,
                 keep their parallel calls and what they have refused; all keep the reasoning of conversations.
+            values: where other servers find the reasoning of conversations; None where there are none.
         """
+        self._values = values
         self._config = config
         self._facts = facts
         self._embedded = embedded
@@ -135,9 +139,18 @@ class ProviderClient:
         slots = self._slots.get(deployment.id)
         return contextlib.nullcontext() if slots is None else slots.turn(0, tenant)
 
-    def recall(self, deployment: Deployment, request: Request, tenant: str) -> Recalled:
+    async def recall(self, deployment: Deployment, request: Request, tenant: str) -> Recalled:
         """The deployment's own reasoning in this conversation of a tenant, for one try."""
-        return self._reasoning.recall(tenant, deployment, request.messages)
+        memory, of_try = self._reasoning, (tenant, deployment)
+        of_conversation, is_large = (*of_try, request.messages), request.is_large
+        recalled = await in_thread_if_large(memory.recall, *of_conversation, is_large=is_large)
+        if self._values is None or None not in recalled.turns:
+            return recalled
+        lacking = await in_thread_if_large(memory.lacking, *of_conversation, recalled, is_large=is_large)
+        found = await self._values.get_many([name(key) for key in lacking.values()])
+        if not any(found):
+            return recalled
+        return await in_thread_if_large(memory.read, *of_try, recalled, lacking, found, is_large=is_large)
 
     def quote(self, deployment: Deployment, request: Request, recalled: Recalled) -> Quote | None:
         """The most that this request can cost there; None for a deployment that costs nothing.
@@ -284,6 +297,10 @@ class ProviderClient:
         if reply.tool_calls and reply.reasoning:
             keep = tenant, outgoing.deployment, request.messages, reply.tool_calls, reply.reasoning
             await in_thread_if_large(self._reasoning.keep, *keep, is_large=request.is_large)
+            if self._values is not None and (
+                written := await in_thread_if_large(self._reasoning.written, *keep, is_large=request.is_large)
+            ):
+                await self._values.put(*written, KEPT_S)
         return answered
 
     async def _address(self, deployment: Deployment) -> dict[str, str]:

@@ -25,7 +25,7 @@ from konstruct_mcp.routing.outcomes import REQUEST_FAULTS, Fault, FaultKind, Out
 # Failures older than this say nothing about now. LiteLLM counts `allowed_fails` over the same minute.
 _FAILURE_WINDOW_S = 60.0
 # A provider's retry-after is believed up to an hour, so that a wrong one does not end a deployment.
-_RETRY_AFTER_MAX_S = 3600.0
+COOLDOWN_MAX_S = 3600.0
 # Pauses between two probes, doubled from the first to the longest while they fail.
 PROBE_FIRST_S = 0.1
 _PROBE_MAX_S = 1.0
@@ -195,7 +195,7 @@ class Health:
         record.cooling_for = only_for if is_same else None
         if not is_same:  # one tenant's request must not decide for how long the others pass it over
             record.cooling_until = record.retry_at = 0.0
-        until = now + min(seconds, _RETRY_AFTER_MAX_S)
+        until = now + min(seconds, COOLDOWN_MAX_S)
         record.cooling_until = max(record.cooling_until, until)
         if by_provider:
             record.retry_at = until

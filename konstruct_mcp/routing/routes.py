@@ -62,10 +62,10 @@ class Routes:
         loads: Mapping[str, Load] = {} if earlier is None else earlier._loads
         self._loads: dict[str, Load] = {key: loads.get(key) or Load() for key in keys}
         if earlier is not None:
-            health_store = health_store or earlier._health_store.of_these(keys)
-            limit_store = limit_store or earlier._limits.of_these(keys)
-        self._health_store: HealthStore = health_store or MemoryHealthStore()
-        self._limits: LimitStore = limit_store or MemoryLimitStore()
+            health_store = health_store or earlier._health_store
+            limit_store = limit_store or earlier._limits
+        self._health_store: HealthStore = (health_store or MemoryHealthStore()).of_these(keys)
+        self._limits: LimitStore = (limit_store or MemoryLimitStore()).of_these(keys)
         self.health = Health(
             self._keys,
             clock=clock,
@@ -81,6 +81,11 @@ class Routes:
             used_tokens=lambda deployment: self._used(deployment).tokens,
             rng=self._rng,
         )
+
+    @property
+    def stores(self) -> tuple[HealthStore, LimitStore]:
+        """Where health and use are kept."""
+        return self._health_store, self._limits
 
     def state(self, deployment: Deployment, tenant: str | None = None) -> tuple[DeploymentState, str | None]:
         """The state of a deployment as this tenant sees it, or the operator for None, and the reason unless it is

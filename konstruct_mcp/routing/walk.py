@@ -205,6 +205,8 @@ class Walk:
 
     def _is_final(self, outcome: Outcome) -> bool:
         """Whether no other deployment is to be asked; if not, takes note of what the others must have."""
+        if isinstance(outcome, Fault) and outcome.kind is FaultKind.AT_LIMIT:
+            return False
         asked = self._tries.asked[-1]
         if isinstance(outcome, Fault) and outcome.kind is FaultKind.CONTEXT_OVERFLOW:
             # From here on only a larger window will do, in whatever group.
@@ -225,6 +227,9 @@ class Walk:
         where that is to be looked up."""
         self._tries.asked.append(deployment)
         outcome = yield from self._once(deployment, group, 0.0, behind)
+        if isinstance(outcome, Fault) and outcome.kind is FaultKind.AT_LIMIT:
+            self._tries.asked.remove(deployment)  # it was not; its state says why
+            return outcome
         own = 1  # tries of this call
         for retry in range(retries):
             if isinstance(outcome, Answer) or outcome.kind not in RETRYABLE or outcome.lasting:
@@ -263,7 +268,7 @@ class Walk:
         finally:
             self._routes.ended(deployment, None if result is None else result.outcome, began, self._tenant)
         assert result is not None  # noqa: S101  # the driver sends back how a try went
-        if isinstance(result.outcome, Fault):
+        if isinstance(result.outcome, Fault) and result.outcome.kind is not FaultKind.AT_LIMIT:
             self._tries.add(deployment, result.outcome, result.duration_s)
         return result.outcome
 

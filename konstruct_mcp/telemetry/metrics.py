@@ -75,7 +75,7 @@ class Metrics:
         )
         self._refused = Counter(
             "konstruct_refusals",
-            "Calls that were turned away at the door, and have no row in the ledger, by the error's code.",
+            "Requests that were turned away at the door, and have no row in the ledger, by the error's code.",
             ("code",),
             registry=registry,
         )
@@ -124,6 +124,10 @@ class Metrics:
         self._konstruct = konstruct
         self._gauges.attach(konstruct, asyncio.get_running_loop())
 
+    def show(self, now: Gauges) -> None:
+        """Show these gauges until the next look."""
+        self._gauges.show(now)
+
     def _config(self) -> Config:
         if self._konstruct is None:
             raise ConfigError(["is not known yet"])
@@ -143,6 +147,10 @@ class Metrics:
                     self._cooldowns.labels(label, self._labels.group(event.group)).inc()
         if self._by_tenant is not None:
             self._by_tenant(event)
+
+    def refused(self, code: str) -> None:
+        """Count a request that was refused before it came to be a call."""
+        self._refused.labels(code).inc()
 
     def _try_ended(self, event: TryEnded) -> None:
         group, model = self._labels.group(event.group), self._labels.model(event.group, event.model)
@@ -217,6 +225,9 @@ class _GaugeCollector(Collector):
     def attach(self, konstruct: Konstruct, loop: asyncio.AbstractEventLoop) -> None:
         self._konstruct, self._loop = konstruct, loop
 
+    def show(self, now: Gauges) -> None:
+        self._last, self._taken_at = now, time.monotonic()
+
     def collect(self) -> Iterator[Metric]:
         self._look()
         build = GaugeMetricFamily("konstruct_build_info", "Which version runs.", labels=("version", "python"))
@@ -246,11 +257,11 @@ class _GaugeCollector(Collector):
             asked.close()
             return
         try:
-            self._last = answer.result(_PATIENCE_S)
+            now = answer.result(_PATIENCE_S)
         except (KonstructError, TimeoutError, concurrent.futures.CancelledError):
             answer.cancel()
         else:
-            self._taken_at = time.monotonic()
+            self.show(now)
 
 
 def _of_deployments(now: Gauges) -> Iterator[Metric]:

@@ -138,15 +138,21 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
             assert_measures(benchmark, options, reader)
         case ["python3", "-m", "uv", "run", "--group", ("dev" | "docs"), *rest]:
             assert_develops(rest, line)
+        case ["docker" | "kubectl", *_]:  # neither is at hand; `tests/system/test_deploy.py` has what can be held
+            assert all((REPOSITORY / word).exists() for word in words if word.startswith("deploy/"))
         case ["konstruct-mcp", *_] | ["echo", _, "|", "konstruct-mcp", *_]:
             ran = reader.runs(line)
             assert (ran.status, "warning" in ran.errors) == (0, False), ran
             if "--html" in words:
                 assert (reader.folder / words[-1]).read_text("utf-8").startswith("<!doctype html>")
+            elif "export" in words:
+                assert (reader.folder / words[-1]).read_text("utf-8").startswith("id,time,tenant,")
             else:
                 assert ran.out.strip()
             if "--json" in words:
                 assert json.loads(ran.out)
+        case ["python3", "-c", script, "ledger.sqlite3", "copy.sqlite3"]:
+            assert "VACUUM INTO" in script  # which `cli/test_ledger.py` runs, on a ledger that is written meanwhile
         case _:
             assert_tries_another_litellm(words)
 

@@ -5,6 +5,7 @@ The long forms run with `-m long`; each has a short one that always runs.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import subprocess
 import sys
@@ -17,9 +18,13 @@ import pytest
 import sqlalchemy as sa
 from support import ledger_writer
 from support.databases import Database, PostgreSQL
+from support.default_groups import HELLO, opened
+from support.priced_config import COST_NUSD, priced_config
 from support.processes import WAIT_S, wait_for
+from support.providers import Provider
 from support.revision_0003 import Writer
 
+from konstruct_mcp import Konstruct, LedgerError
 from konstruct_mcp.ledger.migrations import upgrade
 
 LIMITS = {"acme": 400_000, "other": 10**12}  # in nano-dollars: that of one is used up, by some hundred calls
@@ -147,6 +152,49 @@ def test_sums_stay_exact_beside_the_version_before(kills: int, postgresql: Postg
     assert database.value("SELECT count(*) FROM konstruct_counters") == 2 * 3
     assert_all_is_there(database, recorded + Counter(old.recorded.keys()))
     database.engine.dispose()
+
+
+@pytest.mark.parametrize("restarts", [1, pytest.param(10, marks=[pytest.mark.long, pytest.mark.timeout(300)])])
+async def test_a_database_that_restarts_under_load_loses_no_row_and_leaves_no_reservation(
+    restarts: int, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
+) -> None:
+    with PostgreSQL() as server:
+        database = server.create()
+        config = priced_config(
+            database, openai, anthropic, ollama, budgets=[{"usd": 1000, "per": "day"}], allow_unknown=True
+        )
+        answered: Counter[str] = Counter()
+        refused: Counter[str] = Counter()
+        is_over = asyncio.Event()
+
+        async def ask(konstruct: Konstruct, tenant: str) -> None:
+            while not is_over.is_set():
+                try:
+                    await konstruct.complete(HELLO, tenant_id=tenant)
+                    answered[tenant] += 1
+                except LedgerError:
+                    refused[tenant] += 1
+                    await asyncio.sleep(0)
+
+        async with opened(tmp_path, config) as one, opened(tmp_path, config) as other:
+            asking = [asyncio.create_task(ask(each, f"t{n % 3}")) for each in (one, other) for n in range(6)]
+            for restart in range(restarts):
+                await asyncio.to_thread(wait_for, lambda: answered.total() > 20 * (restart + 1))  # noqa: B023
+                before = refused.total()
+                await asyncio.to_thread(server.stop)
+                await asyncio.to_thread(wait_for, lambda: refused.total() > before)  # noqa: B023
+                await asyncio.to_thread(server.start)
+                before = answered.total()
+                await asyncio.to_thread(wait_for, lambda: answered.total() > before)  # noqa: B023
+            is_over.set()
+            await asyncio.gather(*asking)
+        database.engine.dispose()  # its connections are those of before
+        rows = Counter(row["tenant"] for row in database.rows() if row["outcome"] == "ok")
+        assert rows == answered
+        assert {tenant: database.spent(tenant) for tenant in rows} == {t: n * COST_NUSD for t, n in answered.items()}
+        assert database.rows("SELECT * FROM konstruct_reservations") == []
+        assert database.rows(WRONG_COUNTERS) == []
+        database.engine.dispose()
 
 
 def start(database: Database, spool: Path) -> list[Process]:

@@ -18,6 +18,7 @@ import pytest
 CONFORMANCE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"  # a newer one may ask for other things
 INSPECTOR = "@modelcontextprotocol/inspector@2.12.0"
 TYPESCRIPT = "@modelcontextprotocol/client@2.4.0"  # the SDK's client of both eras
+PROMQL = "@prometheus-io/lezer-promql@0.315.0"  # Prometheus' parser of queries, as its web page has it
 _INSTALL_S = 150
 
 

@@ -128,6 +128,18 @@ def test_a_flood_of_refusals_is_a_few_lines_and_a_count(audited: Audited) -> Non
     assert audited() == [line] * 10 + [acme, again, {"action": "refused", "code": "invalid_token"}]
 
 
+def test_requests_that_never_came_to_be_calls_are_told_to_who_counts_them(audited: Audited) -> None:
+    log, counted = RefusalLog(), list[str]()
+    end = log.watch(counted.append)
+    for _ in range(20):
+        log.refused("invalid_token")
+    log(Refused("acme", "paid", "overloaded"))  # which is counted by its event
+    end()
+    log.refused("forbidden_token")
+    assert counted == ["invalid_token"] * 20
+    assert len(audited()) == 12
+
+
 def test_a_flood_by_many_tenants_is_bounded_too(audited: Audited) -> None:
     log = RefusalLog(Now())
     for number in range(3000):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import urllib.request
 from pathlib import Path
 
@@ -148,6 +149,10 @@ def test_serve_offers_metrics_and_writes_json_and_an_audit_log(config: Path) -> 
         unknown = {"name": "complete", "arguments": {**ARGUMENTS, "tenant_id": "no-one"}}
         for _ in range(12):
             server.ask("tools/call", unknown)
+        host, _, port = server.root.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), 60) as connection:
+            connection.sendall(b"no HTTP\x1b[31m\r\n\r\n")
+            connection.recv(100)
         with urllib.request.urlopen(at, timeout=60) as answer:
             scraped = answer.read().decode()
         server.terminate()
@@ -158,6 +163,7 @@ def test_serve_offers_metrics_and_writes_json_and_an_audit_log(config: Path) -> 
     assert (refused.labels, refused.value) == ({"code": "unknown_tenant"}, 12)
     lines = [json.loads(line) for line in server.said]
     assert {"time", "level", "logger", "message"} <= set.intersection(*(set(line) for line in lines))
+    assert [line["level"] for line in lines if line["logger"] == "uvicorn.error"] == ["WARNING"]
     failed = next(line for line in lines if line["logger"] == "konstruct_mcp.gateway.call")
     assert (failed["tenant"], failed["trace_id"]) == ("acme", TRACE)
     assert failed["rpc_id"]

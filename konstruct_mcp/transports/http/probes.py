@@ -66,4 +66,6 @@ class Probes:
                     found.append("ledger: out of reach; calls with a budget are refused")
         except (TimeoutError, KonstructError):
             found.append("ledger: does not answer; calls with a budget are refused")
+        if self.konstruct.shared_state.startswith("away"):
+            found.append("redis: out of reach; limits are divided by the number of servers, and cooldowns not shared")
         return found

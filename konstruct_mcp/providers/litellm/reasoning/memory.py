@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,9 @@ from konstruct_mcp.core.shares import Shares
 from konstruct_mcp.providers.tried import Recalled
 
 SIGNATURE = "__thought__"  # LiteLLM puts Gemini's signature behind this into the id of a call
-_KEPT_S, _MOST_CHARS, _MOST_CHARS_OF_ONE = 3600.0, 32_000_000, 2_000_000
+KEPT_S, _MOST_CHARS, _MOST_CHARS_OF_ONE = 3600.0, 32_000_000, 2_000_000
+_SEAL_BYTES = 32
+_MOST_LACKING = 16  # turns that are looked for at other servers' for one try
 _LEAST_CHARS = 1000  # that an entry counts at least, which bounds the number of entries
 _ALPHANUMERIC = re.compile(r"[A-Za-z0-9]{16,}")
 
@@ -38,7 +41,7 @@ class ReasoningMemory:
     """
 
     def __init__(self) -> None:
-        self._thoughts: Shares[bytes, Mapping[str, Any]] = Shares(_MOST_CHARS, _KEPT_S)
+        self._thoughts: Shares[bytes, Mapping[str, Any]] = Shares(_MOST_CHARS, KEPT_S)
 
     def keep(
         self,
@@ -65,11 +68,66 @@ class ReasoningMemory:
             found.append(thoughts[0] if thoughts else None)
         return Recalled(tuple(found))
 
+    # -- what other servers may read -----------------------------------------------------------------------------------
+
+    def written(
+        self,
+        tenant: str,
+        deployment: Deployment,
+        messages: Iterable[Message],
+        calls: Sequence[ToolCall],
+        reasoning: Mapping[str, Any],
+    ) -> tuple[str, bytes] | None:
+        """The name and the text under which other servers find what `keep` keeps here; None for too much."""
+        text = json.dumps(reasoning).encode()
+        if len(text) > _MOST_CHARS_OF_ONE:
+            return None
+        key = next(_keys(_origin(tenant, deployment), calls, _ConversationDigest(messages)))
+        return name(key), _seal(tenant, deployment, key, text) + text
+
+    def lacking(
+        self, tenant: str, deployment: Deployment, messages: Sequence[Message], recalled: Recalled
+    ) -> dict[int, bytes]:
+        """Of the turns whose reasoning is not kept here, the last ones: their places, and the key of each."""
+        turns = zip(recalled.turns, _turns(tenant, deployment, messages), strict=True)
+        keys = {place: next(keys) for place, (thought, keys) in enumerate(turns) if thought is None}
+        return dict(list(keys.items())[-_MOST_LACKING:])
+
+    def read(
+        self,
+        tenant: str,
+        deployment: Deployment,
+        recalled: Recalled,
+        lacking: Mapping[int, bytes],
+        found: Iterable[bytes | None],
+    ) -> Recalled:
+        """The same with what another server has kept, which is kept here from now on. Only what is sealed counts."""
+        turns = list(recalled.turns)
+        for (place, key), sealed in zip(lacking.items(), found, strict=True):
+            if sealed is None or len(sealed) > _MOST_CHARS_OF_ONE + _SEAL_BYTES:
+                continue
+            seal, text = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
+            if hmac.compare_digest(seal, _seal(tenant, deployment, key, text)):
+                turns[place] = json.loads(text)
+                self._thoughts.keep(tenant, key, json.loads(text), max(_LEAST_CHARS, len(text)))
+        return Recalled(tuple(turns))
+
     def forget(self, tenant: str, deployment: Deployment, messages: Sequence[Message]) -> None:
         """Drop the reasoning in these messages, which the deployment does not take back."""
         for keys in _turns(tenant, deployment, messages):
             for key in keys:
                 self._thoughts.drop(key)
+
+
+def name(key: bytes) -> str:
+    """The name under which other servers find what has this key."""
+    return f"reasoning:{key.hex()}"
+
+
+def _seal(tenant: str, deployment: Deployment, key: bytes, text: bytes) -> bytes:
+    """Shows that a server of the installation has written a text: one that knows the deployment's key for its
+    provider."""
+    return hmac.digest(_origin(tenant, deployment), key + text, "sha256")
 
 
 def _turns(tenant: str, deployment: Deployment, messages: Sequence[Message]) -> Iterator[Iterator[bytes]]:

@@ -1,0 +1,404 @@
+"""Several servers of one installation with one Valkey: what they share, and how they go on without it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client, types
+from mcp.shared.exceptions import MCPError
+from support.default_groups import HELLO, entry, write
+from support.processes import wait_for
+from support.providers import Changed, Provider, Status, Text
+from support.valkey import Valkey
+
+from konstruct_mcp import Completion, Konstruct, KonstructError
+from konstruct_mcp.gateway.caller import Caller
+from konstruct_mcp.protocol.server import KonstructServer
+
+WAIT_S = 30
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    with Valkey() as server:
+        yield server
+
+
+@asynccontextmanager
+async def servers(count: int, folder: Path, config: dict[str, Any], valkey: Valkey) -> AsyncIterator[list[Konstruct]]:
+    """So many servers of one installation, once each of them knows the others."""
+    config["konstruct"] = {"redis_url": valkey.url} | config.get("konstruct", {})
+    async with AsyncExitStack() as stack:
+        made = []
+        for number in range(count):
+            home = folder / str(number)
+            home.mkdir(exist_ok=True)
+            environ = {"KONSTRUCT_LEDGER_URL": f"sqlite:///{home}/ledger.sqlite3", "XDG_DATA_HOME": str(home)}
+            made.append(await stack.enter_async_context(Konstruct.from_config(write(home, config), environ=environ)))
+        await asyncio.to_thread(valkey.wait_for_servers, count)
+        for one in made:
+            await status_is(one, "ok")
+        yield made
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Until what another server tells has arrived here, of which nothing else tells."""
+    async with asyncio.timeout(WAIT_S):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def status_is(server: Konstruct, status: str) -> None:
+    await until(lambda: server.shared_state.startswith(status))
+
+
+def two_deployments(openai: Provider, anthropic: Provider, **more: Any) -> dict[str, Any]:
+    """A group of two, of which the first is asked first."""
+    gpt = {"model": "openai/gpt-4o", "api_base": openai.url, "api_key": "sk-openai-test", "num_retries": 0}
+    claude = {"model": "anthropic/claude-sonnet-4-6", "api_base": anthropic.url, "api_key": "sk-ant-test"}
+    return {
+        "model_list": [entry("fast", gpt, order=1, **more), entry("fast", claude, order=2)],
+        "router_settings": {"allowed_fails": 0, "cooldown_time": 600},
+    }
+
+
+def counted(valkey: Valkey, what: str) -> int:
+    """The requests (`r`) or tokens (`t`) of the last minute that Valkey knows of."""
+    with valkey.client as client:
+        found: Any = [client.hget(name, what) for name in valkey.names() if "limit:" in name]
+        return sum(int(one or 0) for one in found)
+
+
+def state(server: Konstruct, deployment: int = 0) -> str:
+    return server.group("fast").deployments[deployment].state
+
+
+async def ask(server: Konstruct) -> Completion:
+    return await server.complete(HELLO, model_group="fast")
+
+
+async def test_a_dead_provider_is_passed_over_by_all_servers_and_one_answer_ends_it_for_all(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    openai.script(Status(401), Text("back"))
+    config = two_deployments(openai, anthropic)
+    config["model_list"].append(entry("alone", config["model_list"][0]["litellm_params"]))
+    async with servers(3, tmp_path, config, valkey) as (first, second, third):
+        assert (await ask(first)).model == "anthropic/claude-sonnet-4-6"
+        await until(lambda: state(second) == state(third) == "cooling_down")
+        assert (await ask(second)).model == (await ask(third)).model == "anthropic/claude-sonnet-4-6"
+        assert openai.calls == 1
+        assert (await second.complete(HELLO, model_group="alone")).content == "back"  # nobody else is left to ask
+        await until(lambda: state(first) == state(third) == "ready")
+
+
+async def test_a_server_that_starts_learns_what_is_down(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    openai.script(Status(401))
+    config = two_deployments(openai, anthropic)
+    async with servers(1, tmp_path, config, valkey) as (first,):
+        await ask(first)
+        await asyncio.to_thread(wait_for, lambda: any("health:" in key for key in valkey.names()))
+    async with servers(1, tmp_path, config, valkey) as (later,):
+        await until(lambda: state(later) == "cooling_down")
+
+
+async def test_what_a_tenants_own_requests_may_have_caused_stays_that_tenants_on_every_server(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    openai.script(Status(500), Text("for another"))
+    config = two_deployments(openai, anthropic) | {"konstruct": {"tenants": {"one": None, "other": None}}}
+    async with servers(2, tmp_path, config, valkey) as (first, second):
+        await first.complete(HELLO, model_group="fast", tenant_id="one")
+        await until(lambda: state(second) == "cooling_down")
+        one = await second.complete(HELLO, model_group="fast", tenant_id="one")
+        other = await second.complete(HELLO, model_group="fast", tenant_id="other")
+        assert (one.model, other.content) == ("anthropic/claude-sonnet-4-6", "for another")
+
+
+@pytest.mark.parametrize("rpm", [7, 20])
+async def test_a_limit_of_requests_holds_over_four_servers(
+    rpm: int, valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    async with servers(4, tmp_path, two_deployments(openai, anthropic, rpm=rpm), valkey) as replicas:
+        answers = await asyncio.gather(*(ask(replica) for replica in replicas for _ in range(12)))
+        assert openai.calls == rpm
+        assert sum(answer.model == "openai/gpt-4o" for answer in answers) == rpm
+        for replica in replicas:
+            assert (await ask(replica)).model == "anthropic/claude-sonnet-4-6"
+            assert state(replica) == "cooling_down"
+            assert "at its limit" in (replica.group("fast").deployments[0].reason or "")
+
+
+async def test_a_limit_alone_says_what_it_is(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    config = two_deployments(openai, anthropic, rpm=1)
+    del config["model_list"][1]
+    async with servers(2, tmp_path, config, valkey) as (first, second):
+        await ask(first)
+        with pytest.raises(KonstructError, match="at its limit of 1 requests per minute"):
+            await ask(second)
+
+
+async def test_tokens_that_one_server_has_used_count_for_all(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    async with servers(2, tmp_path, two_deployments(openai, anthropic, tpm=1), valkey) as (first, second):
+        assert (await ask(first)).model == "openai/gpt-4o"
+        await until(lambda: counted(valkey, "t") > 0)
+        assert (await ask(second)).model == "anthropic/claude-sonnet-4-6"
+
+
+async def test_a_dead_server_leaves_each_its_share_of_a_limit_and_is_told_of_what_it_has_missed(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with servers(2, tmp_path, two_deployments(openai, anthropic, rpm=8), valkey) as (first, second):
+        await ask(first)
+        await asyncio.to_thread(valkey.kill)
+        for one in (first, second):
+            await status_is(one, "away")
+        await asyncio.gather(*(ask(one) for one in (first, second) for _ in range(8)))
+        assert openai.calls == 8  # the half of eight for each of two
+        await asyncio.to_thread(valkey.start)
+        await asyncio.to_thread(valkey.wait_for_servers, 2)
+        for one in (first, second):
+            await status_is(one, "ok")
+        await until(lambda: counted(valkey, "r") == 8)
+        assert (await ask(second)).model == "anthropic/claude-sonnet-4-6"
+    said = [record.getMessage() for record in caplog.records if "Valkey" in record.getMessage()]
+    assert sum("is away" in line for line in said) == 2  # once for each server
+    assert sum("is back" in line for line in said) == 2
+    assert "127.0.0.1" not in "".join(said)
+
+
+async def test_a_frozen_server_holds_up_no_call_and_is_used_again_when_it_thaws(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    async with servers(2, tmp_path, two_deployments(openai, anthropic, rpm=100), valkey) as (first, second):
+        with valkey.frozen():
+            answers = await asyncio.gather(*(ask(one) for one in (first, second) for _ in range(10)))
+            assert {answer.model for answer in answers} == {"openai/gpt-4o"}
+            await status_is(first, "away")
+            await status_is(second, "away")
+        await status_is(first, "ok")
+        await status_is(second, "ok")
+        heard = listen(second)
+        await until(lambda: publishes(first, heard))
+
+
+def listen(server: Konstruct) -> list[bytes]:
+    heard: list[bytes] = []
+    server.broadcast.subscribe("topic", heard.append)
+    return heard
+
+
+def publishes(server: Konstruct, heard: list[bytes]) -> bool:
+    server.broadcast.publish("topic", b"said")
+    return bool(heard)
+
+
+async def test_a_full_server_counts_as_away(openai: Provider, anthropic: Provider, tmp_path: Path) -> None:
+    with Valkey(maxmemory="1gb", maxmemory_policy="noeviction") as valkey:
+        async with servers(1, tmp_path, two_deployments(openai, anthropic, rpm=2), valkey) as (server,):
+            with valkey.client as client:
+                client.config_set("maxmemory", 1)
+            await ask(server)
+            await status_is(server, "away")
+            assert [(await ask(server)).model for _ in range(2)] == ["openai/gpt-4o", "anthropic/claude-sonnet-4-6"]
+            with valkey.client as client:
+                client.config_set("maxmemory", 0)
+            await status_is(server, "ok")
+
+
+async def test_a_server_starts_and_answers_without_valkey_by_the_share_that_it_is_given(
+    openai: Provider, anthropic: Provider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = two_deployments(openai, anthropic, rpm=4)
+    config["konstruct"] = {"redis_url": "redis://:pass-7f3a9c@127.0.0.1:1/0", "replicas": 4}
+    environ = {"KONSTRUCT_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.sqlite3", "XDG_DATA_HOME": str(tmp_path)}
+    async with Konstruct.from_config(write(tmp_path, config), environ=environ) as server:
+        assert [(await ask(server)).model for _ in range(2)] == ["openai/gpt-4o", "anthropic/claude-sonnet-4-6"]
+        await status_is(server, "away")
+        await until(lambda: "is away" in caplog.text)
+        assert "pass-7f3a9c" not in caplog.text + repr(server.config) + json.dumps(server.effective_config())
+
+
+async def test_messages_reach_the_other_servers_and_this_one_once(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    async with servers(3, tmp_path, two_deployments(openai, anthropic), valkey) as replicas:
+        heard = [listen(replica) for replica in replicas]
+        replicas[0].broadcast.publish("topic", b"one\ntwo")
+        replicas[0].broadcast.publish("another", b"not heard")
+        replicas[0].broadcast.publish("topic", b"x" * 100_000)  # too long for others
+        replicas[0].broadcast.publish("topic", b"last")
+        await until(lambda: all(one[-1:] == [b"last"] for one in heard))
+        assert heard[0] == [b"one\ntwo", b"x" * 100_000, b"last"]
+        assert heard[1] == heard[2] == [b"one\ntwo", b"last"]
+
+
+async def test_installations_with_two_prefixes_share_nothing(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    openai.script(Status(401), Text("of the other"))
+    one = two_deployments(openai, anthropic)
+    other = two_deployments(openai, anthropic) | {"konstruct": {"redis_prefix": "other:"}}
+    (tmp_path / "other").mkdir()
+    async with servers(1, tmp_path, one, valkey) as (first,):
+        other["konstruct"]["redis_url"] = valkey.url
+        environ = {"KONSTRUCT_LEDGER_URL": f"sqlite:///{tmp_path}/other.sqlite3", "XDG_DATA_HOME": str(tmp_path)}
+        async with Konstruct.from_config(write(tmp_path / "other", other), environ=environ) as second:
+            await asyncio.to_thread(valkey.wait_for_servers, 1, "other:")
+            await status_is(second, "ok")
+            await ask(first)
+            await until(lambda: any("konstruct:health:" in name for name in valkey.names()))
+            assert (await ask(second)).content == "of the other"
+
+
+async def test_a_tenants_limit_holds_over_all_servers(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    tenants = {"acme": {"rpm": 3}, "other": {}}
+    config = two_deployments(openai, anthropic) | {"konstruct": {"tenants": tenants}}
+    async with servers(3, tmp_path, config, valkey) as replicas:
+        asked = [one.complete(HELLO, model_group="fast", tenant_id="acme") for one in replicas for _ in range(2)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, KonstructError)]
+        assert [one.code for one in refused] == ["rate_limited"] * 3
+        assert openai.calls == 3
+        await replicas[0].complete(HELLO, model_group="fast", tenant_id="other")
+
+
+GARBAGE: list[bytes] = [
+    b"",
+    b"\n\n",
+    b"\xff" * 100,
+    b"x\nhealth\n",
+    b"x\nhealth\n[]",
+    b"x\nhealth\n" + b"[" * 60_000,
+    b'x\nhealth\n{"key": 1}',
+    b'x\nhealth\n{"key": "KEY", "left_s": 1e999}',
+    b'x\nhealth\n{"key": "KEY", "left_s": NaN}',
+    b'x\nhealth\n{"key": "KEY", "left_s": -1}',
+    b'x\nhealth\n{"key": "KEY", "left_s": 1e9}',
+    b'x\nhealth\n{"key": "KEY", "left_s": true}',
+    b'x\nhealth\n{"key": "KEY", "left_s": 60, "for": {}}',
+    b'x\nhealth\n{"key": "KEY", "left_s": 60, "failed": 1e99}',
+    b'x\nhealth\n{"key": "KEY", "left_s": 60, "failed": -1}',
+    b'x\nhealth\n{"key": "KEY", "left_s": 60, "fault": []}',
+    b'x\nhealth\n{"key": "nobody", "left_s": 60}',
+    b"x\ncancel\nnot what a cancellation looks like",
+    b"x\n" + b"t" * 60_000 + b"\n",
+    b"x" * 1_000_000,
+]
+
+
+async def test_what_another_program_has_put_there_harms_nothing(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    from konstruct_mcp.routing.routes import fingerprint
+
+    config = two_deployments(openai, anthropic, rpm=100)
+    async with servers(1, tmp_path, config, valkey) as (server,):
+        KonstructServer(server)  # which listens for cancellations
+        key = fingerprint(server.config.groups["fast"].deployments[0].params)
+        heard = listen(server)
+        with valkey.client as client:
+            for message in GARBAGE:
+                client.publish("konstruct:messages", message.replace(b"KEY", key.encode()))
+            client.publish("konstruct:messages", b"x\ntopic\nlast")
+            await until(lambda: heard == [b"last"])
+            assert state(server) == "ready"
+
+            name = f"konstruct:limit:{key}"
+            for kind, *garbage in (
+                ("SET", "garbage"),
+                ("RPUSH", "garbage"),
+                ("HSET", "from", "x", "r", "many", "t", "-inf"),
+                ("HSET", "from", "9e15", "r", "1e300", "t", "1e300"),
+            ):
+                client.delete(name)
+                client.execute_command(kind, name, *garbage)
+                assert (await ask(server)).model == "openai/gpt-4o"
+            for name in ("replicas", "epoch"):
+                client.delete(f"konstruct:{name}")
+                client.rpush(f"konstruct:{name}", "garbage")
+            client.set(f"konstruct:health:{key}", b"\xff{" * 2000)
+    async with servers(1, tmp_path, config, valkey) as (server,):
+        assert state(server) == "ready"
+
+
+async def test_an_answer_that_one_server_has_cut_is_read_at_another_by_its_tenant_alone(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    openai.script(Text("a long answer " * 100))
+    config = two_deployments(openai, anthropic) | {"konstruct": {"max_result_chars": 100}}
+    async with servers(2, tmp_path, config, valkey) as (first, second), AsyncExitStack() as stack:
+
+        async def client(server: Konstruct, tenant: str) -> Client:
+            served = KonstructServer(server, caller_of=lambda _: Caller.verified(tenant))
+            return await stack.enter_async_context(Client(served))
+
+        answer = (await (await client(first, "acme")).call_tool("complete", {"messages": HELLO})).structured_content
+        assert answer is not None
+        uri = answer["truncated"]["uri"]
+        (contents,) = (await (await client(second, "acme")).read_resource(uri)).contents
+        assert isinstance(contents, types.TextResourceContents)
+        assert contents.text == "a long answer " * 100
+        globex = await client(second, "globex")
+        with pytest.raises(MCPError, match="no such answer"):
+            await globex.read_resource(uri)
+        with valkey.client as direct:
+            name = f"konstruct:value:answer:{uri.rpartition('/')[2]}"
+            assert 0 < int(direct.pttl(name)) <= 3_600_000
+            for garbage in (b"garbage", zlib.compress(b"[1, 2]"), zlib.compress(b"0" * 2**25)):
+                direct.set(name, garbage)
+                with pytest.raises(MCPError, match="no such answer"):
+                    await (await client(second, "acme")).read_resource(uri)
+
+
+async def test_reasoning_that_one_server_was_given_comes_back_through_another_and_no_forged_one_does(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    called = Text(None, tool_calls=[("call_1", "weather", "{}")])
+    thought = Changed(called, lambda body: body["choices"][0]["message"].update(reasoning_content="Secret thought."))
+    openai.script(thought, Text("It rains."))
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+    messages: list[Any] = [{"role": "user", "content": "Weather in Oslo?"}]
+    async with servers(3, tmp_path, two_deployments(openai, anthropic), valkey) as (first, second, third):
+        calls = [call.model_dump() for call in (await first.complete(messages, tools=tools)).tool_calls]
+        messages += [
+            {"role": "assistant", "content": None, "tool_calls": calls},
+            {"role": "tool", "tool_call_id": calls[0]["id"], "content": "rain"},
+        ]
+        await second.complete(messages, tools=tools, tenant_id="another")
+        assert "Secret thought." not in json.dumps(openai.requests[-1].body)
+        await second.complete(messages, tools=tools)
+        assert "Secret thought." in json.dumps(openai.requests[-1].body)
+        with valkey.client as client:
+            [name] = [one for one in valkey.names() if "reasoning" in one]
+            sealed = zlib.decompress(client.get(name) or b"")
+            client.set(name, zlib.compress(sealed.replace(b"Secret", b"Forged")))
+        await third.complete(messages, tools=tools)
+        assert "Forged thought." not in json.dumps(openai.requests[-1].body)
+
+
+async def test_a_changed_address_takes_effect_at_the_next_start(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = two_deployments(openai, anthropic)
+    async with servers(1, tmp_path, config, valkey) as (server,):
+        config["konstruct"]["redis_url"] = "redis://elsewhere.invalid:1/0"
+        write(tmp_path / "0", config)
+        assert not await server.reload()
+        assert "konstruct.redis_url has changed, which takes effect at the next start" in caplog.text
+        assert server.shared_state == "ok"
