@@ -40,6 +40,7 @@ ORDER = {
             "serving",
             "shared-state",
             "deploying",
+            "operators-page",
             "observability",
         ],
         "Know it": ["security", "performance", "scaling", "conformance", "upgrading-litellm"],

@@ -18,11 +18,13 @@ import click
 from konstruct_mcp.cli.check import check
 from konstruct_mcp.cli.complete import complete
 from konstruct_mcp.cli.groups import groups
+from konstruct_mcp.cli.keys import keys
 from konstruct_mcp.cli.ledger import ledger
 from konstruct_mcp.cli.logs import set_up_logging
 from konstruct_mcp.cli.models import models
 from konstruct_mcp.cli.output import FAILURE, INTERRUPTED, MISTAKE, config_faults, say
 from konstruct_mcp.cli.serve import serve
+from konstruct_mcp.cli.tenants import tenants
 from konstruct_mcp.cli.usage import budgets, usage
 from konstruct_mcp.core.errors import ConfigError, KonstructError, RequestError
 
@@ -103,5 +105,5 @@ def cli(context: click.Context, path: Path | None) -> None:
         context.invoke(serve)
 
 
-for _command in (serve, complete, groups, models, check, usage, budgets, ledger):
+for _command in (serve, complete, groups, models, check, usage, budgets, keys, tenants, ledger):
     cli.add_command(_command)

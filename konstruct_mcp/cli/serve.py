@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
@@ -19,6 +19,9 @@ from konstruct_mcp.cli.output import config_faults, say
 from konstruct_mcp.config.http import HttpSettings, parse_address
 from konstruct_mcp.core.errors import KonstructError
 from konstruct_mcp.gateway.konstruct import Konstruct
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 _TERMINAL_NOTE = """\
 konstruct-mcp serves the Model Context Protocol on this terminal's input and output; an assistant usually starts it.
@@ -109,14 +112,20 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
     settings = konstruct.config.http
     if address is not None:
         settings = replace(settings, host=address[0], port=address[1])
-    if not settings.is_loopback:
+    auth = konstruct.config.auth
+    is_verifying = auth.is_needed(settings)
+    if is_verifying and not auth.can_verify():
         raise click.UsageError(
-            f"{settings.address} can be reached by others, and nobody would be asked who they are; listen on 127.0.0.1"
+            f"{settings.address} can be reached by others, and konstruct.auth names nothing to verify them with; "
+            "name an issuer of tokens, or leave keys on"
         )
     log_to(BackgroundHandler())
     gc.disable()
     from konstruct_mcp.cli.watching import audited, measured, traced
     from konstruct_mcp.protocol.server import KonstructServer
+    from konstruct_mcp.transports.http.auth.authenticator import Authenticator
+    from konstruct_mcp.transports.http.auth.doors import authenticated, caller_of, routes
+    from konstruct_mcp.transports.http.operators.routes import operator_routes
     from konstruct_mcp.transports.http.serve import listen, serve_http
 
     gc.freeze()
@@ -124,9 +133,15 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
 
     async def run() -> None:
         listening = listen(settings)
-        server, served = KonstructServer(konstruct), anyio.Event()
+        server = KonstructServer(konstruct, caller_of=caller_of) if is_verifying else KonstructServer(konstruct)
+        served, authenticator = anyio.Event(), Authenticator(konstruct)
+
+        def verified(app: ASGIApp) -> ASGIApp:
+            return authenticated(app, authenticator, settings) if is_verifying else app
+
         async with konstruct, anyio.create_task_group() as tasks:
             tasks.start_soon(_say_ledger_faults, konstruct)
+            tasks.start_soon(konstruct.know_tenants)
             tasks.start_soon(server.follow_config, served)
             with (
                 audited(konstruct),
@@ -134,7 +149,17 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
                 traced(konstruct, server, last_s=_LAST_SPANS_HTTP_S),
             ):
                 tell(logging.WARNING, f"serving MCP over HTTP at {_url(settings, listening.getsockname()[1])}")
-                await serve_http(konstruct, server, settings, listening=listening)
+                await serve_http(
+                    konstruct,
+                    server,
+                    settings,
+                    listening=listening,
+                    verified=verified,
+                    routes=[
+                        *routes(authenticator, settings),
+                        *operator_routes(konstruct, authenticator if is_verifying else None),
+                    ],
+                )
             served.set()
             tasks.cancel_scope.cancel()
 

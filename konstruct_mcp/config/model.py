@@ -19,6 +19,7 @@ from konstruct_mcp.config.model_fields import Entry
 from konstruct_mcp.config.model_lookup import Models
 from konstruct_mcp.config.redis import RedisPlace
 from konstruct_mcp.core.budgets import Budget
+from konstruct_mcp.core.identity import StoredTenant
 from konstruct_mcp.core.requests import Limits
 
 RoutingStrategy = Literal[
@@ -170,6 +171,21 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredReading:
+    """A tenant of the ledger's database, as a config reads it.
+
+    Attributes:
+        tenant: None where nothing can be made of its entry.
+        faults: what is wrong with the entry, one line each, as for an entry of the config.
+        groups: its groups that were made from wildcards.
+    """
+
+    tenant: Tenant | None
+    faults: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerPlace:
     """Where the accounts are kept.
 
@@ -230,7 +246,9 @@ class Config:
         default_group: the group of a call that names none; a key of `groups`, or "" where there are wildcards only.
         default_tenant: the tenant of a call that names none.
         known_tenant: the tenant whose server this is, where the environment or the config says so.
-        tenants: those that the config names, by id.
+        tenants: those that the config names, by id; then those that the ledger's database has.
+        stored_tenants: the ids of the latter.
+        refused_tenants: ids of the database's tenants that are disabled, or whose entries this config has no use for.
         allow_unknown: whether a call may be on the account of a tenant that the config does not name.
         pin_tenant: whether all calls are on the account of `default_tenant`.
         former_groups: names that groups had before; what was spent under these still counts.
@@ -256,6 +274,7 @@ class Config:
         models_file: the user's own table, which need not exist; None for a user without a data folder.
         broken_table: whether that table cannot be used; such a config is loaded only to replace the table.
         make: makes the group of a name from a wildcard that it matches; gives None where none does.
+        read_stored: reads a tenant of the database; see `StoredReading`.
     """
 
     source: str
@@ -294,6 +313,11 @@ class Config:
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     redis: RedisPlace | None = None
     make: Callable[[str], Group | None] = field(default=lambda _: None, repr=False, compare=False)
+    stored_tenants: frozenset[str] = frozenset()
+    refused_tenants: frozenset[str] = frozenset()
+    read_stored: Callable[[StoredTenant], StoredReading] = field(
+        default=lambda _: StoredReading(None), repr=False, compare=False
+    )
 
     @property
     def callers(self) -> Collection[str]:
@@ -322,6 +346,28 @@ class Config:
         kept = names[-_MOST_ON_DEMAND:]
         groups = {name: one for name, one in self.groups.items() if name not in names or name in kept}
         return replace(self, groups=MappingProxyType(groups | {group.name: group}), on_demand=kept)
+
+    def with_stored(self, stored: Sequence[StoredTenant]) -> Config:
+        """The same config with exactly these tenants of the database. One whose name the config has too is passed over:
+        the config's own entries win."""
+        tenants = {name: tenant for name, tenant in self.tenants.items() if name not in self.stored_tenants}
+        groups, own, refused = dict(self.groups), frozenset(tenants), set()
+        for one in stored:
+            if one.id in own:
+                continue
+            read = self.read_stored(one)
+            if one.disabled or read.tenant is None or read.faults:
+                refused.add(one.id)
+                continue
+            tenants[one.id] = read.tenant
+            groups |= {group.name: group for group in read.groups if group.name not in groups}
+        return replace(
+            self,
+            groups=MappingProxyType(groups),
+            tenants=MappingProxyType(tenants),
+            stored_tenants=frozenset(tenants) - own,
+            refused_tenants=frozenset(refused),
+        )
 
     def with_redis_of(self, other: Config) -> Config:
         """The same config with the other's Valkey server."""

@@ -34,7 +34,7 @@ from konstruct_mcp.config.litellm_keys import (
 )
 from konstruct_mcp.config.masking import masked, masked_values
 from konstruct_mcp.config.metrics import MetricsSection, MetricsSettings
-from konstruct_mcp.config.model import ALLOWED_FAILS, Config, Group, RoutingStrategy, Written
+from konstruct_mcp.config.model import ALLOWED_FAILS, Config, Group, RoutingStrategy, StoredReading, Written
 from konstruct_mcp.config.model_lookup import Models
 from konstruct_mcp.config.model_tables import read_file
 from konstruct_mcp.config.redis import redis_place
@@ -50,6 +50,7 @@ from konstruct_mcp.config.sections import (
 from konstruct_mcp.config.source import Source, data_folder, read_source
 from konstruct_mcp.config.tenants import TenantReader
 from konstruct_mcp.core.errors import ConfigError
+from konstruct_mcp.core.identity import StoredTenant
 from konstruct_mcp.core.requests import Limits
 from konstruct_mcp.core.text import cut, quoted
 
@@ -120,7 +121,8 @@ def _name_ollamas_model(document: dict[str, Any], environ: Mapping[str, str]) ->
 class _Reading:
     """The reading of one config.
 
-    It stays alive with its config where there are wildcards: `make` makes the group of a name that one of them matches.
+    It stays alive with its config: `make` makes the group of a name that a wildcard matches, and `read_stored` reads
+    tenants that the ledger's database has.
 
     Attributes:
         findings: what is wrong.
@@ -138,6 +140,7 @@ class _Reading:
         self._source = source
         self._references = References(environ, None if source.path is None else Path(source.path).parent)
         self._tables = Models()
+        self._stored: dict[str, tuple[int, StoredReading]] = {}  # tenant → the revision that was read, and what it is
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -171,8 +174,11 @@ class _Reading:
         described = self._described(konstruct.groups)
         former_names = {name: tuple(settings.formerly) for name, settings in described.items()}
         default_group = self._default_group(konstruct.default_group)
-        tenants = TenantReader(findings, self._groups, former_names).read(
-            konstruct, references.value("KONSTRUCT_TENANT_ID")
+        self._tenants = TenantReader(findings, self._groups, former_names)
+        tenants = self._tenants.read(konstruct, references.value("KONSTRUCT_TENANT_ID"))
+        self._budgets, self._descriptions = (
+            tenants.budgets,
+            {name: settings.description for name, settings in described.items()},
         )
         ledger = ledger_place(konstruct.ledger_url, references, findings)
         redis = redis_place(
@@ -196,12 +202,11 @@ class _Reading:
         if findings.faults:
             return None
 
-        descriptions = {name: settings.description for name, settings in described.items()}
         return Config(
             source=source.path or source.origin,
             file=None if source.path is None else Path(source.path),
             files=self.files,
-            groups=MappingProxyType({name: self._group(name, descriptions.get(name)) for name in self._groups.known}),
+            groups=MappingProxyType({name: self._group(name) for name in self._groups.known}),
             default_group=default_group,
             default_tenant=tenants.default_tenant,
             known_tenant=tenants.known_tenant,
@@ -233,6 +238,7 @@ class _Reading:
             variables=MappingProxyType(variables),
             former_groups=frozenset(itertools.chain(*former_names.values())),
             make=self.make,
+            read_stored=self.read_stored,
         )
 
     def _written(
@@ -257,12 +263,12 @@ class _Reading:
 
     # ---- groups
 
-    def _group(self, name: str, description: str | None) -> Group:
+    def _group(self, name: str) -> Group:
         groups = self._groups
         deployments = groups.deployments[name]
         return Group(
             name,
-            description or describe(deployments),
+            self._descriptions.get(name) or describe(deployments),
             tuple(deployments),
             **self._fallbacks.of(name),
             is_listed=name not in groups.hidden and name not in groups.made_from,
@@ -286,6 +292,18 @@ class _Reading:
             pattern=pattern,
             alias_of=None,
         )
+
+    def read_stored(self, stored: StoredTenant) -> StoredReading:
+        """A tenant of the ledger's database, once all has been read. An entry is read anew when it has changed."""
+        earlier = self._stored.get(stored.id)
+        if earlier is None or earlier[0] != stored.revision:
+            self.findings.forget()
+            tenant = self._tenants.read_stored(stored.id, stored.settings, self._budgets)
+            faults = tuple(self.findings.faults)
+            made = [] if tenant is None else [name for name in tenant.groups if name in self._groups.made_from]
+            earlier = stored.revision, StoredReading(tenant, faults, tuple(self._group(name) for name in made))
+            self._stored[stored.id] = earlier
+        return earlier[1]
 
     def _described(self, groups: Mapping[str, Any]) -> dict[str, GroupSettings]:
         """The section `konstruct.groups`."""

@@ -51,7 +51,8 @@ class TenantReader:
         # Without `allow_unknown`, because every invented tenant would have a budget of its own, which limits nothing.
         allow_unknown = konstruct.allow_unknown
         if allow_unknown is None:
-            allow_unknown = konstruct.tenants is None and not budgets
+            # Nor with tokens: else whoever an issuer knows would be a tenant.
+            allow_unknown = konstruct.tenants is None and not budgets and not self._has_tokens(konstruct)
         if konstruct.tenants == {} and not allow_unknown:
             self._findings.fault("konstruct.tenants", "should name a tenant, or nobody is one")
         known_tenant = konstruct.default_tenant if named is None else self._well_formed(named)
@@ -71,6 +72,19 @@ class TenantReader:
             known_tenant, default_tenant, pin_tenant, tenants, allow_unknown, budgets, konstruct.budget_fallback
         )
 
+    @staticmethod
+    def _has_tokens(konstruct: KonstructSettings) -> bool:
+        return isinstance(konstruct.auth, dict) and bool(konstruct.auth.get("jwt"))
+
+    def read_stored(self, name: str, settings: Mapping[str, Any], defaults: tuple[Budget, ...]) -> Tenant | None:
+        """A tenant that the ledger's database has, in place of the config; None for one that cannot be read at all.
+
+        Args:
+            settings: what a config could say of it.
+            defaults: the budgets of those that have none of their own.
+        """
+        return self._tenants({name: dict(settings)}, defaults, "tenants").get(name)
+
     def _check_budget_fallback(self, group: str | None) -> None:
         place = "konstruct.budget_fallback"
         if group is not None and self._groups.is_group(place, group) and self._groups.is_embedded(group):
@@ -82,12 +96,14 @@ class TenantReader:
             return None
         return tenant
 
-    def _tenants(self, entries: Mapping[str, Any], defaults: tuple[Budget, ...]) -> dict[str, Tenant]:
+    def _tenants(
+        self, entries: Mapping[str, Any], defaults: tuple[Budget, ...], section: str = "konstruct.tenants"
+    ) -> dict[str, Tenant]:
         """The tenants of the section; `defaults` are the budgets of those that have none of their own."""
         found: dict[str, Tenant] = {}
         unrestricted: set[str] = set()  # tenants that may use all groups
         for name, value in entries.items():
-            place = f"konstruct.tenants.{cut(name)}"
+            place = f"{section}.{cut(name)}"
             if name in KonstructSettings.model_fields and not isinstance(value, dict | None):
                 self._findings.fault(place, f"belongs one level up: konstruct.{name}")
                 continue

@@ -6,6 +6,10 @@
     ├── LedgerError          ledger           the ledger cannot be used, and the call needs it
     ├── ModelDataError       models           a newer table of model data cannot be taken up
     ├── InternalError        internal         our own defect
+    ├── AccessError                           who asks over HTTP is not let in
+    │   ├── InvalidTokenError     invalid_token      no token, or one that proves nothing
+    │   ├── ForbiddenTokenError   forbidden          a token that proves who asks, who may not ask here
+    │   └── UnverifiedError       unverified         the token cannot be verified now
     ├── RequestError                          the request is at fault: the same call will fail again
     │   ├── InvalidArgumentError  invalid_argument   an argument is missing, unknown or ill-typed
     │   ├── UnknownTenantError    unknown_tenant     no such tenant
@@ -120,6 +124,44 @@ class InternalError(KonstructError):
     """A defect of ours. The cause is in the log, not in the message."""
 
     code = "internal"
+
+
+class AccessError(KonstructError):
+    """Who asks over HTTP is not let in. The message holds nothing of the token."""
+
+
+class InvalidTokenError(AccessError):
+    """There is no token, or it proves nothing: it is malformed, forged, expired, revoked, or for somebody else."""
+
+    code = "invalid_token"
+
+
+class ForbiddenTokenError(AccessError):
+    """The token proves who asks, and they may not ask here.
+
+    Attributes:
+        missing_scopes: those that the token lacks, where that is why.
+    """
+
+    code = "forbidden"
+
+    def __init__(self, message: str, missing_scopes: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.missing_scopes = tuple(missing_scopes)
+
+
+class UnverifiedError(AccessError):
+    """The token cannot be verified now: the database of keys, or the issuer's keys, are out of reach.
+
+    Attributes:
+        retry_after_s: when to try again.
+    """
+
+    code = "unverified"
+
+    def __init__(self, message: str, retry_after_s: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class RequestError(KonstructError):

@@ -18,6 +18,7 @@ from typing import Literal, Self
 
 from konstruct_mcp.config.model import Config, Tenant, default_among
 from konstruct_mcp.core.errors import InvalidArgumentError, UnknownGroupError, UnknownTenantError
+from konstruct_mcp.core.identity import OPERATOR
 from konstruct_mcp.core.text import TENANT_ID, TENANT_ID_RULE, cut, quoted
 
 Established = Literal["process", "call", "token"]
@@ -31,8 +32,8 @@ class Caller:
         tenant: its id; None where the config's default tenant is meant.
         established: how that is known: it is the `process`'s default, the `call`'s own word, or a verified `token` says
             so.
-        subject: whom the token was issued to; for whoever builds the server, since nothing here reads it yet.
-        scopes: what the token allows; the same.
+        subject: whom the token was issued to: a key's prefix, or the subject of an issuer.
+        scopes: what the token allows; `operator` lets it read everybody's account.
 
     Raises:
         InvalidArgumentError: the id is malformed, or a token names no tenant.
@@ -86,7 +87,7 @@ class Caller:
         tenant = config.tenants.get(name)
         if config.pin_tenant and name != config.default_tenant:
             tenant = None  # refused in the words for a tenant that there is not
-        elif tenant is None and config.allow_unknown:
+        elif tenant is None and config.allow_unknown and name not in config.refused_tenants:
             tenant = _anybody(config, name)
         if tenant is None:
             raise UnknownTenantError(f"no tenant {quoted(name)}{self._advice(config)}")
@@ -119,12 +120,25 @@ class Caller:
             return _anybody(config, "")
 
     def only(self, config: Config) -> str | None:
-        """The one tenant whose affairs it may read; None for the operator, who may read everybody's."""
+        """The one tenant whose affairs it may read; None for whoever runs the process, who may read everybody's."""
         return self.tenant if self.is_verified else config.known_tenant
 
     def may_read(self, config: Config, tenant_id: str) -> bool:
-        """Whether it may read this tenant's usage, budgets and kept answers."""
+        """Whether it may read this tenant's kept answers."""
         return self.only(config) in (None, tenant_id)
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether its token lets it read everybody's account, and nothing else of theirs."""
+        return self.is_verified and OPERATOR in self.scopes
+
+    def only_account(self, config: Config) -> str | None:
+        """The one tenant whose usage and budgets it may read; None where it may read everybody's."""
+        return None if self.is_operator else self.only(config)
+
+    def may_read_account(self, config: Config, tenant_id: str) -> bool:
+        """Whether it may read this tenant's usage and budgets."""
+        return self.only_account(config) in (None, tenant_id)
 
 
 def group_of(config: Config, name: str | None, tenant: Tenant | None) -> str:

@@ -40,6 +40,7 @@ class Gauges:
         ledger_is_up: whether the database takes rows now.
         open_reservations: calls of this process that hold a part of a budget.
         spool_rows: calls that wait for the database, in the spool and in memory; None where the folder does not answer.
+        shared_state_is_up: whether the Valkey server that servers share answers; None where there is none.
         deployments: at most a thousand; those of groups that a wildcard has made are not among them.
     """
 
@@ -48,10 +49,13 @@ class Gauges:
     ledger_is_up: bool
     open_reservations: int
     spool_rows: int | None
+    shared_state_is_up: bool | None
     deployments: Sequence[DeploymentGauge]
 
 
-async def gauges(generation: Generation, admission: Admission, ledger: Ledger) -> Gauges:
+async def gauges(
+    generation: Generation, admission: Admission, ledger: Ledger, *, shared_state_is_up: bool | None
+) -> Gauges:
     """How things stand now. Asks no database and no provider, and takes half a second at most."""
     spool_rows: int | None = None
     with contextlib.suppress(TimeoutError):
@@ -65,6 +69,7 @@ async def gauges(generation: Generation, admission: Admission, ledger: Ledger) -
         ledger_is_up=ledger.is_up,
         open_reservations=ledger.open_reservations,
         spool_rows=spool_rows,
+        shared_state_is_up=shared_state_is_up,
         deployments=[
             DeploymentGauge(one.id, one.group, one.model, generation.routes.state(one)[0])
             for one in listed[:_MOST_DEPLOYMENTS]

@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,9 +22,18 @@ import anyio
 from konstruct_mcp.config.model import Config
 from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.budgets import BudgetState
-from konstruct_mcp.core.errors import ConfigError, KonstructError, LedgerError
+from konstruct_mcp.core.errors import (
+    ConfigError,
+    ForbiddenTokenError,
+    KonstructError,
+    LedgerError,
+    RequestError,
+    UnknownTenantError,
+    UnverifiedError,
+)
 from konstruct_mcp.core.events import Event, Refused
 from konstruct_mcp.core.fairness import Admission
+from konstruct_mcp.core.identity import ListedTenant, NewKey, StoredKey
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.results import Completion, GroupStatus, ModelTable, ModelUpdate
 from konstruct_mcp.core.sharing import Broadcast, SharedValues
@@ -33,8 +43,10 @@ from konstruct_mcp.gateway.call import CompletionCall, Shared, ignore, read_requ
 from konstruct_mcp.gateway.caller import Caller, unknown_group
 from konstruct_mcp.gateway.events import Hooks
 from konstruct_mcp.gateway.gauges import Gauges, gauges
+from konstruct_mcp.gateway.identity import DEFAULT_TENANT, Identities
 from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.gateway.tenant_limits import TenantLimits
+from konstruct_mcp.ledger.directory import Directory
 from konstruct_mcp.ledger.ledger import Ledger
 
 _log = logging.getLogger(__name__)
@@ -90,6 +102,7 @@ class Konstruct:
         self._hooks = Hooks(hooks)
         self._entered = False
         self._begun = anyio.Event()  # set once there is a config that can be used
+        self._identities: Identities | None = None
         self._generations = Generations(config, os.environ if environ is None else environ, self._take_up, self._hooks)
 
     @classmethod
@@ -166,6 +179,8 @@ class Konstruct:
 
     async def aclose(self) -> None:
         """Close the ledger, provider connections and the embedded model; safe to call twice."""
+        if self._identities is not None:
+            await self._identities.aclose()
         await self._generations.aclose()
         await self._generations.sharing.aclose()
         if self._ledger is not None:
@@ -218,6 +233,157 @@ class Konstruct:
         if self._limits is None:
             self._limits = TenantLimits(self._generations.sharing.tenant_limit_store)
         return Shared(self._generations, self._admission, self._limits, self._ledger, self._hooks)
+
+    # -- who may ask ---------------------------------------------------------------------------------------------------
+
+    def _known_identities(self) -> Identities:
+        """Raises ConfigError where there is no config that can be used yet."""
+        if self._identities is None:
+            self._identities = Identities(
+                Directory(self._shared(None).ledger),
+                self._generations.take_tenants,
+                lambda: self.config.auth.recheck_s,
+            )
+        return self._identities
+
+    async def verify_key(self, token: str) -> Caller:
+        """The caller that a key of the ledger's database stands for.
+
+        A key that is revoked is refused after 15 s at the latest. While the database is away, a key that it has
+        confirmed within the last ten minutes is taken.
+
+        Raises:
+            InvalidTokenError: it is none, or one that has expired or was revoked.
+            ForbiddenTokenError: there is no such tenant any more, or it is disabled.
+            UnverifiedError: nobody can say now.
+        """
+        key = await self._known_identities().verify(token)
+        return await self.admitted(Caller.verified(key.tenant, subject=key.prefix, scopes=key.scopes))
+
+    async def admitted(self, caller: Caller) -> Caller:
+        """The same verified caller, once it is known that there is such a tenant here.
+
+        Raises:
+            ForbiddenTokenError: there is none, or it is disabled.
+            UnverifiedError: nobody can say now.
+        """
+        try:
+            await self._know_tenant(caller)
+            caller.account(self.config)
+        except UnknownTenantError as error:
+            raise ForbiddenTokenError(error.message) from None
+        except LedgerError as error:
+            raise UnverifiedError(error.message) from None
+        return caller
+
+    async def _know_tenant(self, caller: Caller) -> None:
+        """Wait until it is known what the ledger's database says of a caller's tenant, unless the config says it.
+
+        Raises:
+            LedgerError: the database is out of reach, and has never said so.
+        """
+        config = self._in_use(caller).config
+        tenant = caller.tenant_id(config)
+        if tenant != DEFAULT_TENANT and (tenant not in config.tenants or tenant in config.stored_tenants):
+            await self._known_identities().refresh()
+
+    async def know_tenants(self) -> None:
+        """Have the tenants of the ledger's database known, if they can be: so that no first call waits for that."""
+        with contextlib.suppress(LedgerError):  # what is asked for is in the same database, and says so better
+            await self._known_identities().refresh()
+
+    async def create_key(
+        self,
+        tenant_id: str,
+        *,
+        expires_in: timedelta | None = None,
+        note: str | None = None,
+        scopes: Sequence[str] = (),
+    ) -> NewKey:
+        """A new key with which a client over HTTP is a tenant. The key is in what this returns, and nowhere else.
+
+        Args:
+            expires_in: from now; never if None.
+            note: the operator's.
+            scopes: `operator` lets it read everybody's usage and budgets besides.
+
+        Raises:
+            InvalidArgumentError, UnknownTenantError: naming what is wrong.
+            LedgerError: the database is out of reach.
+        """
+        return await self._known_identities().create_key(
+            self.config, tenant_id, expires_in=expires_in, note=note, scopes=scopes
+        )
+
+    async def list_keys(self, tenant_id: str | None = None) -> list[StoredKey]:
+        """The keys of a tenant, or all for None, without the keys themselves; the oldest first.
+
+        Raises:
+            InvalidArgumentError: the id is malformed.
+            LedgerError: the database is out of reach.
+        """
+        return await self._known_identities().list_keys(tenant_id)
+
+    async def revoke_key(self, prefix: str) -> StoredKey:
+        """Have a key open nothing from now on; on other servers after 15 s at the latest.
+
+        Args:
+            prefix: the key's first characters, as `list_keys` gives them.
+
+        Raises:
+            InvalidArgumentError: there is no such key.
+            LedgerError: the database is out of reach.
+        """
+        return await self._known_identities().revoke_key(prefix)
+
+    async def create_tenant(self, tenant_id: str, settings: Mapping[str, Any]) -> None:
+        """Make a tenant in the ledger's database. Servers that run know it after 15 s at the latest.
+
+        Args:
+            settings: what a config could say of it under `konstruct.tenants`: `groups`, `budgets`, `note` …
+
+        Raises:
+            InvalidArgumentError: naming each fault; or there is one of this name.
+            LedgerError: the database is out of reach.
+        """
+        await self._known_identities().create_tenant(self.config, tenant_id, settings)
+
+    async def set_tenant(self, tenant_id: str, changes: Mapping[str, Any]) -> None:
+        """Change settings of a tenant of the ledger's database. A setting that is None is taken away, which leaves what
+        holds for those that say nothing of it.
+
+        Raises:
+            InvalidArgumentError: naming each fault; or it is the config's.
+            UnknownTenantError: there is none.
+            LedgerError: the database is out of reach.
+        """
+        await self._known_identities().set_tenant(self.config, tenant_id, changes)
+
+    async def disable_tenant(self, tenant_id: str) -> None:
+        """Refuse a tenant of the ledger's database from now on, until `enable_tenant`; calls under way go on.
+
+        Raises:
+            InvalidArgumentError: it is the config's.
+            UnknownTenantError: there is none.
+            LedgerError: the database is out of reach.
+        """
+        await self._known_identities().switch_tenant(self.config, tenant_id, disabled=True)
+
+    async def enable_tenant(self, tenant_id: str) -> None:
+        """The contrary of `disable_tenant`."""
+        await self._known_identities().switch_tenant(self.config, tenant_id, disabled=False)
+
+    async def list_tenants(self) -> list[ListedTenant]:
+        """The tenants of the config, and those of the ledger's database.
+
+        Raises:
+            LedgerError: the database is out of reach.
+        """
+        return await self._known_identities().list_tenants(self.config, self._written_of_tenant)
+
+    def _written_of_tenant(self, tenant_id: str) -> Mapping[str, Any]:
+        settings: Mapping[str, Any] = self.effective_config()["konstruct"]["tenants"][tenant_id]
+        return settings
 
     # -- what is shared with other servers -----------------------------------------------------------------------------
 
@@ -406,6 +572,12 @@ class Konstruct:
         """The same for a request that is parsed already. `arrived` is when it came, a reading of `time.monotonic`; now,
         if None."""
         caller, arrived = caller or _PROCESS, time.monotonic() if arrived is None else arrived
+        try:
+            with contextlib.suppress(RequestError):  # which the call itself says
+                await self._know_tenant(caller.naming(request.tenant_id))
+        except LedgerError as error:
+            self._hooks(Refused(None, None, error.code))
+            raise
         return await CompletionCall(self._shared(caller), request, caller, on_wait or ignore, arrived).answer()
 
     # -- tenants, and what they have spent ---------------------------------------------------------------------------
@@ -433,6 +605,7 @@ class Konstruct:
             LedgerError: the ledger cannot be read.
         """
         shared = self._shared(caller)
+        await self.know_tenants()
         config = shared.generations.in_use().config
         return await views.usage(config, shared.ledger, caller, tenant_id, group=group, since=since, until=until)
 
@@ -445,6 +618,7 @@ class Konstruct:
             LedgerError: the ledger cannot be read.
         """
         shared = self._shared(caller)
+        await self.know_tenants()
         config = shared.generations.in_use().config
         return await views.budgets(config, shared.ledger, caller, tenant_id)
 
@@ -532,7 +706,8 @@ class Konstruct:
             ConfigError: there is no config that can be used yet.
         """
         shared = self._shared(None)
-        return await gauges(self._in_use(), shared.admission, shared.ledger)
+        is_up = self.shared_state == "ok" if self.is_shared else None
+        return await gauges(self._in_use(), shared.admission, shared.ledger, shared_state_is_up=is_up)
 
     # -- groups --------------------------------------------------------------------------------------------------------
 

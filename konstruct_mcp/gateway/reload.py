@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from konstruct_mcp.config.source import changes, located
 from konstruct_mcp.core.errors import ConfigError, KonstructError
 from konstruct_mcp.core.events import HealthChange
 from konstruct_mcp.core.fairness import Admission
+from konstruct_mcp.core.identity import StoredTenant
 from konstruct_mcp.core.text import quoted
 from konstruct_mcp.gateway.sharing import LocalSharing, Sharing, sharing_of
 from konstruct_mcp.providers.client import ProviderClient
@@ -105,6 +106,7 @@ class Generations:
         self._in_use: Generation | None = None
         self._earlier: list[Generation] = []
         self._embedded: EmbeddedServer | None = None
+        self._stored: tuple[StoredTenant, ...] = ()  # the tenants of the ledger's database
         self._reloading = asyncio.Lock()
         self._making: dict[str, asyncio.Future[None]] = {}  # groups that a wildcard stands for, by name
         self._makers = Admission(1)  # one is made after another, and tenants take turns
@@ -206,6 +208,7 @@ class Generations:
         if config.ledger != before.ledger:
             _log.warning("konstruct.ledger_url has changed, which takes effect at the next start")
             config = config.with_ledger_of(before)
+        config = config.with_stored(self._stored)
         if config.redis != before.redis:
             _log.warning("konstruct.redis_url has changed, which takes effect at the next start")
             config = config.with_redis_of(before)
@@ -218,6 +221,25 @@ class Generations:
             self._embedded = _embedded_server(config, self._environ)
         await self._change_to(config)
         return True
+
+    async def take_tenants(self, stored: Sequence[StoredTenant]) -> None:
+        """Have these be the tenants of the ledger's database from now on."""
+        async with self._reloading:
+            self._stored = tuple(stored)
+            before = self.in_use().config
+            config = before.with_stored(self._stored)
+            for name in sorted(config.refused_tenants - before.refused_tenants):
+                one = next(one for one in self._stored if one.id == name)
+                for fault in config.read_stored(one).faults:
+                    _log.warning("a tenant of the ledger's database is refused: %s", fault)
+            if config == before:
+                return
+            if config.groups == before.groups:
+                # Nothing else depends on them: calls go on with the same routes and clients.
+                self.in_use().config = config
+                self._take_up(config)
+            else:
+                await self._change_to(config)
 
     async def _change_to(self, config: Config) -> None:
         """Make this the config that calls are made on from now on."""

@@ -82,9 +82,9 @@ def _readable(config: Config, tenant_id: str | None, caller: Caller | None) -> s
         check_tenant_id(tenant_id)
     if caller is None:
         return tenant_id
-    if tenant_id is not None and not caller.may_read(config, tenant_id):
+    if tenant_id is not None and not caller.may_read_account(config, tenant_id):
         raise UnknownTenantError(f"no account of {quoted(tenant_id)} here; leave tenant_id out")
-    return tenant_id or caller.only(config)
+    return tenant_id or caller.only_account(config)
 
 
 async def usage(
@@ -107,7 +107,8 @@ async def usage(
     await ledger.opened()
     lines = await ledger.lines(tenant=tenant_id, group=group, since=since, until=until)
     if group is not None and not lines:  # a group that the config names no more may still have lines
-        group_of(config, group, caller.account(config) if caller is not None and caller.is_verified else None)
+        is_one_tenant = caller is not None and caller.is_verified and not caller.is_operator
+        group_of(config, group, caller.account(config) if caller is not None and is_one_tenant else None)
     states = await _states(config, ledger, tenant_id, caller)
     return UsageReport(tenant_id, since, until, tuple(lines), tuple(states))
 
@@ -126,7 +127,7 @@ async def _states(config: Config, ledger: Ledger, tenant_id: str | None, caller:
         default = [config.default_tenant] if config.allow_unknown else []
         names = list(dict.fromkeys([*config.tenants, *default, *(await ledger.tenants())]))
     states = await ledger.states([(name, budget) for name in names for budget in _budgets_of(config, name)])
-    if caller is None or caller.only(config) is None:
+    if caller is None or caller.only_account(config) is None:
         return states
     known = caller.shown(config).groups
     shown = [state.shown(known) for state in states]

@@ -138,7 +138,7 @@ class Ledger:
         Raises:
             LedgerError: the ledger is out of reach.
         """
-        return await self._report(lambda store: store.lines(**which))
+        return await self.report(lambda store: store.lines(**which))
 
     async def spent_on_unknown(self, known: Callable[[str], bool], since: str) -> list[tuple[str, str, str, int]]:
         """What was spent on groups whose names are not known; see `Store.spent_on_unknown`.
@@ -146,7 +146,7 @@ class Ledger:
         Raises:
             LedgerError: the ledger is out of reach.
         """
-        return await self._report(lambda store: store.spent_on_unknown(known, since))
+        return await self.report(lambda store: store.spent_on_unknown(known, since))
 
     async def tenants(self) -> list[str]:
         """All tenants that have ever made a call.
@@ -154,7 +154,7 @@ class Ledger:
         Raises:
             LedgerError: the ledger is out of reach.
         """
-        return await self._report(lambda store: store.tenants())
+        return await self.report(lambda store: store.tenants())
 
     async def states(self, budgets: Sequence[tuple[str, Budget]]) -> list[BudgetState]:
         """The state of each budget, given with its tenant.
@@ -162,9 +162,14 @@ class Ledger:
         Raises:
             LedgerError: the ledger is out of reach.
         """
-        return await self._report(lambda store: store.states(budgets))
+        return await self.report(lambda store: store.states(budgets))
 
-    async def _report(self, read: Callable[[Store], _T]) -> _T:
+    async def report(self, read: Callable[[Store], _T]) -> _T:
+        """What a function of the store gives, which is called in a thread of its own.
+
+        Raises:
+            LedgerError: the ledger is out of reach.
+        """
         store = await self._ask(GetStore)
         try:
             async with asyncio.timeout(LONGEST_ANSWER_S):

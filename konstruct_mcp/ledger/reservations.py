@@ -42,7 +42,7 @@ def reserve(
     """
     for one in wanted:
         if one.attempt > 1 or again:
-            transaction.run(statements.GIVE_UP_ALL_BUT, {"id": one.call_id, "kept": one.kept})
+            transaction.give_up_others(one.call_id, one.kept)
     windows = {(one.tenant, budget): _window(one.tenant, budget, now) for one in wanted for budget in one.budgets}
     amounts = transaction.amounts(set(windows.values()))
     of_tenant: defaultdict[str, list[Window]] = defaultdict(list)

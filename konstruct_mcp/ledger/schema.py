@@ -7,6 +7,8 @@
     konstruct_ledger        one row: the ledger's id
     konstruct_counters      on PostgreSQL alone: what is spent, held and reserved in the window of each budget, which
                             triggers keep equal to the sums and the reservations
+    konstruct_keys          access keys: their digests, and whom they stand for
+    konstruct_tenant_settings  tenants that no config names, with what a config could say of them
     konstruct_version       one row: the oldest version of the tables whose code can use these ones
     konstruct_revision      one row: the version that these tables are
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-HEAD = "0004"  # the newest migration, which this version reads and writes
+HEAD = "0005"  # the newest migration, which this version reads and writes
 USABLE_FROM = "0003"  # the oldest whose code can use the tables of `HEAD`, also while this version uses them
 # The code of 0003 refuses whatever it finds a later number in than its own. So that is where `USABLE_FROM` is.
 USABLE_FROM_TABLE, REVISION_TABLE = "konstruct_version", "konstruct_revision"
@@ -94,4 +96,25 @@ counters = sa.Table(
     sa.Column("spent", sa.Numeric, nullable=False),  # more than 64 bits: no sum may refuse a call's row
     sa.Column("held", sa.Numeric, nullable=False),
     sa.Column("reserved", sa.Numeric, nullable=False),
+)
+keys = sa.Table(
+    "konstruct_keys",
+    metadata,
+    sa.Column("prefix", sa.String(16), primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False, unique=True),  # SHA-256 in hexadecimal digits
+    sa.Column("tenant", _tenant, nullable=False, index=True),
+    sa.Column("scopes", sa.String(512), nullable=False),  # with blanks between them
+    sa.Column("note", sa.String(500)),
+    sa.Column("created", sa.String(20), nullable=False),  # ISO 8601, UTC, as the others
+    sa.Column("expires", sa.String(20)),
+    sa.Column("used", sa.String(20)),
+    sa.Column("revoked", sa.String(20)),
+)
+tenant_settings = sa.Table(
+    "konstruct_tenant_settings",
+    metadata,
+    sa.Column("id", _tenant, primary_key=True),
+    sa.Column("settings", sa.Text, nullable=False),  # JSON
+    sa.Column("disabled", sa.Boolean, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),  # grows with each change; rows are never deleted
 )

@@ -212,6 +212,10 @@ PG_ADD_SPEND = f"{_insert_rows(spend)} ON CONFLICT ({_columns(spend, *SPEND_KEY)
 )
 PG_INSERT_RESERVATIONS = _insert_rows(reservations)
 PG_GIVE_UP_ALL_OF_CALLS = "DELETE FROM konstruct_reservations WHERE call_id = ANY (%s)"
+PG_GIVE_UP_ALL_BUT = """
+    DELETE FROM konstruct_reservations
+    WHERE call_id = %s AND NOT attempt = ANY (%s::integer[]) AND held_on IS NULL
+"""
 PG_READ_COUNTERS = f"""
     SELECT tenant, id, spent, held, reserved
     FROM json_to_recordset(%s) AS wanted ({_columns(counters, "tenant", "id")[1]})

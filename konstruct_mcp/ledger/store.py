@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -29,6 +29,7 @@ from konstruct_mcp.ledger.reservations import budget_state, lease_end, record_lo
 from konstruct_mcp.ledger.schema import HEAD, REVISION_TABLE, USABLE_FROM_TABLE, calls, ledger, spend, tenants
 from konstruct_mcp.ledger.transactions import Transaction
 
+_T = TypeVar("_T")
 _CHECK_LAPSED_S = 5  # between two looks for reservations that have lapsed
 _AT_ONCE = 5_000  # rows of calls in memory
 _AFTER_A_DAY = "U"  # behind an ISO date, sorts behind each time of that day, which goes on with a T
@@ -297,6 +298,20 @@ class Store:
         now = datetime.now(UTC)
         with self._reading() as connection:
             return [budget_state(connection, tenant, budget, now) for tenant, budget in budgets]
+
+    # -- keys and tenants ----------------------------------------------------------------------------------------------
+
+    def look(self, act: Callable[[sa.Connection], _T]) -> _T:
+        """Do what only reads."""
+        with self._reading() as connection:
+            return act(connection)
+
+    def change(self, act: Callable[[sa.Connection], _T]) -> _T:
+        """Do what writes beside the writer, who is in another thread."""
+        with self._engine.begin() as connection:
+            done = act(connection)
+        self._database.sync()
+        return done
 
     # -- the operator's ----------------------------------------------------------------------------------------------
 

@@ -94,6 +94,10 @@ class Transaction:
         """Delete all reservations of these calls."""
         self.run(statements.GIVE_UP_ALL_OF_CALLS, {"ids": call_ids})
 
+    def give_up_others(self, call_id: str, kept: Sequence[int]) -> None:
+        """Delete the reservations of a call that have not lapsed, but for those of the attempts that are kept."""
+        self.run(statements.GIVE_UP_ALL_BUT, {"id": call_id, "kept": kept})
+
     def amounts(self, windows: Iterable[Window]) -> dict[Window, Amounts]:
         """What is taken of each window, whose tenants are locked."""
         found = {}
@@ -148,6 +152,9 @@ class PipelinedTransaction(Transaction):
 
     def give_up_reservations(self, call_ids: Sequence[str]) -> None:
         self._waiting.append((statements.PG_GIVE_UP_ALL_OF_CALLS, (list(call_ids),)))
+
+    def give_up_others(self, call_id: str, kept: Sequence[int]) -> None:
+        self._waiting.append((statements.PG_GIVE_UP_ALL_BUT, (call_id, list(kept))))
 
     def amounts(self, windows: Iterable[Window]) -> dict[Window, Amounts]:
         by_key = {(window.tenant, _counter_id(window)): window for window in windows}

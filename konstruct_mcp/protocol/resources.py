@@ -125,7 +125,7 @@ class Resources:
     async def _usage(self, tenant: str | None, caller: Caller) -> dict[str, Any]:
         """A tenant's, where the caller may read it; for None the caller's own, or everybody's to the operator."""
         config = self._konstruct.config_for(caller)
-        if tenant is not None and not caller.may_read(config, tenant):
+        if tenant is not None and not caller.may_read_account(config, tenant):
             raise UnknownTenantError(f"no account of {quoted(tenant)} here; read {USAGE_URI}")
         since = datetime.now(UTC).date() - timedelta(days=_USAGE_DAYS - 1)
         report = await self._konstruct.usage(tenant, since=since.isoformat(), caller=caller)
@@ -161,5 +161,5 @@ class Resources:
             config = self._konstruct.config_for(caller)
         except ConfigError:
             return []
-        only = caller.only(config)
+        only = caller.only_account(config)
         return [*config.tenants] if only is None else [only]

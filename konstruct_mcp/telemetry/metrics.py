@@ -244,6 +244,12 @@ class _GaugeCollector(Collector):
                 yield _gauge(
                     "konstruct_spool_rows", "Calls that are not in the database yet, but in the spool.", now.spool_rows
                 )
+            if now.shared_state_is_up is not None:
+                yield _gauge(
+                    "konstruct_shared_state_up",
+                    "1 while the Valkey server that servers share answers, else 0.",
+                    now.shared_state_is_up,
+                )
             yield from _of_deployments(now)
 
     def _look(self) -> None:

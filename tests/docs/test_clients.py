@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -26,18 +27,31 @@ SERVER = [
 ]  # what every client is told to start
 
 
+URL = "https://konstruct.example.com/mcp"  # of a team's server
+ROOTS = {"VS Code": "servers", "Codex": "mcp_servers"}
+
+
 def is_server_entry(block: Block) -> bool:
     return block.language == "toml" or (block.language == "json" and "ervers" in block.text)
+
+
+def is_of_a_team(block: Block) -> bool:
+    return URL in block.text
+
+
+def document_of(block: Block) -> dict[str, Any]:
+    document: dict[str, Any] = tomllib.loads(block.text) if block.language == "toml" else json.loads(block.text)
+    return document
 
 
 def documented_variables() -> set[str]:
     return {name for row in PAGES["docs/configuration.md"].table("variable") for name in code(row[0])}
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if is_server_entry(block)], ids=str)
+@pytest.mark.parametrize("block", [b for b in BLOCKS if is_server_entry(b) and not is_of_a_team(b)], ids=str)
 def test_a_client_starts_the_server_so(block: Block) -> None:
-    document = tomllib.loads(block.text) if block.language == "toml" else json.loads(block.text)
-    root = {"VS Code": "servers", "Codex": "mcp_servers"}.get(block.heading, "mcpServers")
+    document = document_of(block)
+    root = ROOTS.get(block.heading, "mcpServers")
     entry = document[root]["konstruct"]
 
     assert [entry.pop("command"), *entry.pop("args")] == SERVER
@@ -66,6 +80,31 @@ def test_a_client_starts_the_server_so(block: Block) -> None:
     assert (entry, more) == ({}, {})
 
 
+@pytest.mark.parametrize("block", [b for b in BLOCKS if is_server_entry(b) and is_of_a_team(b)], ids=str)
+def test_a_client_asks_a_teams_server_so(block: Block) -> None:
+    document = document_of(block)
+    client = PAGES[block.page].headings(1)[0]
+    entry = document[ROOTS.get(client, "mcpServers")]["konstruct"]
+    if client == "Claude Desktop":
+        assert entry["args"][-3:] == [URL, "--header", "Authorization:${KONSTRUCT_AUTHORIZATION}"]
+        assert entry["env"] == {"KONSTRUCT_AUTHORIZATION": "Bearer ks_…"}
+        return
+    assert entry.pop({"Gemini CLI": "httpUrl"}.get(client, "url")) == URL
+    if client == "Codex":
+        assert entry == {"bearer_token_env_var": "KONSTRUCT_KEY", "tool_timeout_sec": 330}
+        return
+    assert entry.pop("type", None) == {"VS Code": "http", "Claude Code": "http"}.get(client)
+    assert entry.pop("timeout", None) == {"Claude Code": 330_000, "Gemini CLI": 330_000}.get(client)
+    key = {
+        "Claude Code": "${KONSTRUCT_KEY}",
+        "Cursor": "${env:KONSTRUCT_KEY}",
+        "VS Code": "${input:konstruct-key}",
+        "Gemini CLI": "$KONSTRUCT_KEY",
+    }[client]
+    assert entry == {"headers": {"Authorization": f"Bearer {key}"}}
+    assert [item["id"] for item in document.get("inputs", ())] == (["konstruct-key"] if client == "VS Code" else [])
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -80,7 +119,20 @@ def test_a_command_adds_the_server(line: str) -> None:
     """What it would start, under which name, with which key."""
     words = shlex.split(line)
     key = "ANTHROPIC_API_KEY=sk-ant-…"
+    header = "Authorization: Bearer ks_…"
     match words:
+        case ["claude", "mcp", "add", "--transport", "http", "--scope", "user", name, url, "--header", given]:
+            assert (name, url, given) == ("konstruct", URL, header)
+            return
+        case ["codex", "mcp", "add", name, "--url", url, "--bearer-token-env-var", variable]:
+            assert (name, url, variable) == ("konstruct", URL, "KONSTRUCT_KEY")
+            return
+        case ["codex", "mcp", "login", name]:
+            assert name == "konstruct"
+            return
+        case ["gemini", "mcp", "add", "-s", "user", "--transport", "http", "--header", given, *rest]:
+            assert (given, rest) == (header, ["--timeout", "330000", "konstruct", URL])
+            return
         case ["claude", "mcp", "add", "--env", env, "--transport", "stdio", "--scope", "user", name, "--", *server]:
             assert env == key
         case ["codex", "mcp", "add", name, "--env", env, "--", *server]:

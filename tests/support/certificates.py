@@ -14,6 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 def self_signed(folder: Path) -> ssl.SSLContext:
     """For a server on 127.0.0.1, with a certificate that nobody has signed but itself; `folder` keeps it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed_file(folder))
+    return context
+
+
+def self_signed_file(folder: Path) -> Path:
+    """The same as a PEM file, of the certificate and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody")])
     now = datetime.datetime.now(datetime.UTC)
@@ -33,6 +40,4 @@ def self_signed(folder: Path) -> ssl.SSLContext:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    return context
+    return file

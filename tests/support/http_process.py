@@ -51,8 +51,9 @@ def headers_for(sent: Mapping[str, Any], era: str, **more: str) -> dict[str, str
     headers = {**_ACCEPT, "content-type": "application/json", "mcp-protocol-version": _VERSIONS[era]}
     if era == "2026":
         headers["mcp-method"] = sent["method"]
-        if "name" in sent["params"]:
-            headers["mcp-name"] = sent["params"]["name"]
+        for key in ("name", "uri"):
+            if key in sent["params"]:
+                headers["mcp-name"] = sent["params"][key]
     return {**headers, **more}
 
 
@@ -138,7 +139,9 @@ class HttpProcess:
     def ask(self, method: str, params: Mapping[str, Any] | None = None, era: str = "2026", **headers: str) -> Any:
         """The result of a request."""
         sent = message(method, params, era)
-        answers = results(self.post(sent, era, **headers))
+        response = self.post(sent, era, **headers)
+        assert response.status_code == 200, response.text
+        answers = results(response)
         (answer,) = [one for one in answers if one.get("id") == sent["id"]]
         assert "result" in answer, answer
         return answer["result"]

@@ -72,7 +72,7 @@ def scraped() -> dict[str, set[str]]:
     ):
         metrics(event)
     deployments = [DeploymentGauge("fast/1", "fast", "openai/gpt-4o", "ready")]
-    metrics.show(Gauges(1, 0, ledger_is_up=True, open_reservations=0, spool_rows=0, deployments=deployments))
+    metrics.show(Gauges(1, 0, True, 0, 0, True, deployments))
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
         for sample in family.samples:

@@ -15,6 +15,7 @@ from support.databases import sqlite
 from support.default_groups import HELLO, write
 from support.priced_config import COST_NUSD, priced_config
 from support.providers import Hang, Provider, Status
+from support.valkey import Valkey
 
 from konstruct_mcp import Konstruct, KonstructError
 from konstruct_mcp.telemetry.labels import Bounded
@@ -159,3 +160,18 @@ async def test_a_scrape_does_not_wait_for_an_event_loop_that_is_busy(world: Worl
 def test_a_label_has_so_many_values_and_then_other() -> None:
     bounded = Bounded(2)
     assert [bounded(value) for value in ("a", "b", "c", "a", "d")] == ["a", "b", "other", "a", "other"]
+
+
+async def test_it_shows_whether_the_server_of_the_shared_state_answers(world: World) -> None:
+    def up(found: Samples) -> float | None:
+        return found.get(key("konstruct_shared_state_up"))
+
+    async with world.opened():
+        assert up(await world.scraped()) is None
+    with Valkey() as valkey:
+        async with world.opened(redis_url=valkey.url), asyncio.timeout(60):
+            while up(await world.scraped()) != 1:  # until it has connected
+                pass
+            valkey.kill()
+            while up(await world.scraped()) != 0:
+                pass

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.collector import Collector
 from support.databases import sqlite
 from support.default_groups import KEYS, write
+from support.fork_server import ForkServer
 from support.http_process import HttpProcess
 from support.priced_config import COST_NUSD, priced_config
 from support.providers import Provider, Status, Text
@@ -36,8 +37,11 @@ def config(tmp_path: Path, openai: Provider, anthropic: Provider, ollama: Provid
     return write(tmp_path, priced_config(sqlite(tmp_path), openai, anthropic, ollama, **settings))
 
 
-def test_each_try_is_a_span_within_the_one_of_its_call(config: Path) -> None:
-    with Collector() as collector, ServerProcess(config, environ={**KEYS, **collector.environ}) as server:
+def test_each_try_is_a_span_within_the_one_of_its_call(config: Path, fork_server: ForkServer | None) -> None:
+    with (
+        Collector() as collector,
+        ServerProcess(config, environ={**KEYS, **collector.environ}, fork_server=fork_server) as server,
+    ):
         meta = {**MODERN, "traceparent": f"00-{TRACE}-{PARENT}-01"}
         server.ask("tools/call", {"name": "complete", "arguments": ARGUMENTS, "_meta": meta})
         collector.until(lambda: len(collector.spans) >= 3 and len(collector.points) >= 5)
@@ -66,9 +70,9 @@ def test_each_try_is_a_span_within_the_one_of_its_call(config: Path) -> None:
     assert _nothing_private(collector)
 
 
-def test_metrics_have_the_names_of_the_conventions(config: Path) -> None:
+def test_metrics_have_the_names_of_the_conventions(config: Path, fork_server: ForkServer | None) -> None:
     with Collector() as collector:
-        with ServerProcess(config, environ={**KEYS, **collector.environ}) as server:
+        with ServerProcess(config, environ={**KEYS, **collector.environ}, fork_server=fork_server) as server:
             server.ask("tools/call", {"name": "complete", "arguments": ARGUMENTS}, modern=True)
         points = list(collector.points)  # all of them, since the end of the server has sent the rest
     found = {(point.name, json.dumps(point.attributes, sort_keys=True)): point for point in points}
@@ -98,21 +102,23 @@ def test_metrics_have_the_names_of_the_conventions(config: Path) -> None:
     assert _nothing_private(collector)
 
 
-def test_nothing_is_sent_where_it_is_switched_off(config: Path) -> None:
+def test_nothing_is_sent_where_it_is_switched_off(config: Path, fork_server: ForkServer | None) -> None:
     with Collector() as collector:
         off = {"OTEL_SDK_DISABLED": "true"}
-        with ServerProcess(config, environ={**KEYS, **collector.environ, **off}) as server:
+        with ServerProcess(config, environ={**KEYS, **collector.environ, **off}, fork_server=fork_server) as server:
             server.ask("tools/call", {"name": "complete", "arguments": ARGUMENTS}, modern=True)
         no_traces = {"OTEL_TRACES_EXPORTER": "none"}
-        with ServerProcess(config, environ={**KEYS, **collector.environ, **no_traces}) as server:
+        with ServerProcess(
+            config, environ={**KEYS, **collector.environ, **no_traces}, fork_server=fork_server
+        ) as server:
             server.ask("tools/call", {"name": "complete", "arguments": ARGUMENTS}, modern=True)
     assert not collector.spans
     assert collector.points
 
 
-def test_a_collector_that_is_away_holds_up_no_call_and_no_end(config: Path) -> None:
+def test_a_collector_that_is_away_holds_up_no_call_and_no_end(config: Path, fork_server: ForkServer | None) -> None:
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
-    with ServerProcess(config, environ={**KEYS, **environ}) as server:
+    with ServerProcess(config, environ={**KEYS, **environ}, fork_server=fork_server) as server:
         answer = server.ask("tools/call", {"name": "complete", "arguments": ARGUMENTS}, modern=True)
         assert answer["structuredContent"]["content"] == SECRET_TEXT
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fnmatch import translate
 from urllib.parse import urlsplit
 
 from mcp.server.transport_security import TransportSecuritySettings
@@ -14,13 +15,14 @@ from starlette.types import ASGIApp
 from konstruct_mcp.config.http import HttpSettings
 from konstruct_mcp.protocol.server import KonstructServer
 from konstruct_mcp.telemetry.context import TraceContext
-from konstruct_mcp.transports.http.doors import bounded, guarded, hosts_of, origins_of, sessionless, trimmed
+from konstruct_mcp.transports.http.doors import bounded, guarded, hosts_of, origins_of, read, sessionless, trimmed
 from konstruct_mcp.transports.http.probes import Probes
 
 _REQUEST_HEADERS = (
     *("accept", "authorization", "content-type", "last-event-id", "traceparent", "tracestate"),
     *("mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name"),
 )
+_MOST_FORM_BYTES = 100_000  # of a request to anything but the endpoint: a form at most
 _RESPONSE_HEADERS = ("mcp-session-id", "mcp-protocol-version", "www-authenticate", "retry-after")
 
 
@@ -46,24 +48,25 @@ def http_app(
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
     endpoint = next(route for route in mcp.routes if isinstance(route, Route) and route.path == settings.path)
-    inner = sessionless(endpoint.app)
+    # Behind the callers' check, so that nobody's body is held in memory before it is known whose it is.
+    inner = verified(bounded(sessionless(endpoint.app), settings.max_body_bytes, settings.body_timeout_s))
     app: ASGIApp = Starlette(
-        routes=[*routes, Route(settings.path, _Endpoint(TraceContext(verified(inner))), methods=None)],
-        lifespan=mcp.router.lifespan_context,
+        routes=[
+            Route(settings.path, _Endpoint(TraceContext(inner)), methods=None),
+            Mount("/", bounded(Starlette(routes=routes), _MOST_FORM_BYTES, settings.body_timeout_s)),
+        ]
     )
-    app = bounded(app, settings.max_body_bytes, settings.body_timeout_s)
+    app = read(app, settings.max_body_bytes, settings.body_timeout_s)
     public = None if settings.public_url is None else urlsplit(settings.public_url).hostname
     own_origin = None if settings.public_url is None else "://".join(urlsplit(settings.public_url)[:2])
-    app = guarded(
-        app,
-        hosts_of(settings.host, settings.allowed_hosts, public),
-        origins_of(settings.host, settings.allowed_origins, own_origin),
-    )
-    if settings.allowed_origins:
+    origins = origins_of(settings.host, settings.allowed_origins, own_origin)
+    app = guarded(app, hosts_of(settings.host, settings.allowed_hosts, public), origins)
+    if origins:
         app = CORSMiddleware(
             app,
-            allow_origins=settings.allowed_origins,
-            allow_methods=("POST", "OPTIONS"),
+            allow_origins=("*",) if "*" in origins else (),
+            allow_origin_regex="|".join(translate(pattern) for pattern in origins),
+            allow_methods=("POST", "GET", "OPTIONS"),  # a page reads by GET where to log in
             allow_headers=_REQUEST_HEADERS,
             expose_headers=_RESPONSE_HEADERS,
         )

@@ -1,7 +1,7 @@
 """What is checked of each request before MCP sees it, as ASGI wrappers, and the name of a session.
 
 - `Host` and `Origin`, against web pages that reach a server through a visitor's browser (DNS rebinding);
-- the size of a body, and the time for it to come;
+- the size of a body, and the time for it to come; of a caller who is refused nothing is kept;
 - methods: no session is kept, so there is no stream to `GET` and nothing to `DELETE`.
 """
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Collection
+from contextlib import suppress
 from fnmatch import fnmatch
+from urllib.parse import urlsplit
 
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.datastructures import Headers, MutableHeaders
@@ -28,7 +30,8 @@ def guarded(app: ASGIApp, hosts: Collection[str] | None, origins: Collection[str
 
     Args:
         hosts: patterns of the header `Host` without its port; None for any.
-        origins: values of the header `Origin`, `*` for any. A request without one comes from no web page.
+        origins: values of the header `Origin`, `*` for any. A request without one comes from no web page, and the
+            server's own pages may always ask.
     """
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,7 +42,8 @@ def guarded(app: ASGIApp, hosts: Collection[str] | None, origins: Collection[str
             if hosts is not None and not any(host == p or fnmatch(host, p.lower()) for p in hosts):
                 await PlainTextResponse("this server has another name\n", 421)(scope, receive, send)
                 return
-            if origin is not None and not any(origin == p or fnmatch(origin, p) for p in origins):
+            is_foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
+            if is_foreign and not any(origin == p or fnmatch(origin or "", p) for p in origins):
                 await PlainTextResponse("web pages of this origin may not ask here\n", 403)(scope, receive, send)
                 return
         await app(scope, receive, send)
@@ -105,6 +109,39 @@ def bounded(app: ASGIApp, most_bytes: int, within_s: float) -> ASGIApp:
         await app(scope, taking, send)
 
     return bound
+
+
+def read(app: ASGIApp, most_bytes: int, within_s: float) -> ASGIApp:
+    """The app, which may answer without a look at the body: what it leaves of it is read and thrown away before the
+    answer goes out, up to so many bytes and seconds. A client that is still sending would see a broken connection, and
+    not the 401 by which it learns that it has to log in."""
+
+    async def throw_away(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        is_read = "expect" in Headers(scope=scope)  # a client that asks first sends nothing once it has its answer
+
+        async def taking() -> Message:
+            nonlocal is_read
+            message = await receive()
+            is_read = message["type"] == "http.disconnect" or not message.get("more_body", False)
+            return message
+
+        async def answering(message: Message) -> None:
+            nonlocal is_read
+            size = 0
+            if not is_read and message.get("status") != 408:  # which was waited for already
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(within_s):
+                        while not is_read and size <= most_bytes:
+                            size += len((await taking()).get("body", b""))
+                is_read = True
+            await send(message)
+
+        await app(scope, taking, answering)
+
+    return throw_away
 
 
 def sessionless(app: ASGIApp) -> ASGIApp:

@@ -71,9 +71,6 @@ async def serve_http(
         konstruct: open.
         listening: a bound socket; see `listen`.
         verified, routes: as in `http_app`.
-
-    Raises:
-        ListenError: the TLS files cannot be used.
     """
     probes = Probes(konstruct)
     app = http_app(server, settings, probes, verified=verified, routes=routes)
@@ -94,10 +91,6 @@ async def serve_http(
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as error:
-        raise ListenError(f"the TLS files cannot be used: {error.strerror or type(error).__name__}") from None
     running = _Uvicorn(config)
     async with anyio.create_task_group() as tasks:
         ending = _Ending()
@@ -165,8 +158,15 @@ def listen(settings: HttpSettings) -> socket.socket:
     """A bound socket, on which connections wait from now on.
 
     Raises:
-        ListenError: it cannot be had.
+        ListenError: it cannot be had, or the TLS files cannot be used.
     """
+    if settings.tls_cert is not None:
+        try:
+            # A key with a password is refused: OpenSSL would ask the terminal for it.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key, lambda: b"")
+        except (OSError, ssl.SSLError) as error:
+            why = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+            raise ListenError(f"the TLS files cannot be used: {why or type(error).__name__}") from None
     try:
         family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address, family=family, backlog=_BACKLOG)

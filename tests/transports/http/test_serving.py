@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
+from support.certificates import self_signed_file
 from support.databases import Database, sqlite
 from support.default_groups import entry, write
 from support.fork_server import ForkServer
@@ -19,6 +21,12 @@ from support.priced_config import COST_NUSD, priced_config
 from support.processes import wait_for
 from support.providers import Gate, Hang, Provider, Text
 
+BODY = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+PING = (
+    b"POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    b"accept: application/json, text/event-stream\r\nmcp-protocol-version: 2025-06-18\r\n"
+    b"content-length: %d\r\n\r\n%s" % (len(BODY), BODY)
+)
 BUDGET = {"usd": 1, "per": "total"}
 AT_ONCE = {"pause_s": 0, "drain_s": 60}
 
@@ -33,6 +41,16 @@ def ledger(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def config(tmp_path: Path, ledger: Database, openai: Provider, anthropic: Provider, ollama: Provider) -> dict[str, Any]:
     return priced_config(ledger, openai, anthropic, ollama, budgets=[BUDGET], http=dict(AT_ONCE))
+
+
+def answered(connection: socket.socket, count: int = 1) -> bytes:
+    """What is said on a connection until so many answers, each a stream of pieces, have ended."""
+    said = b""
+    while said.count(b"\r\n0\r\n\r\n") < count:
+        more = connection.recv(65536)
+        assert more, said
+        said += more
+    return said
 
 
 Start = Callable[..., HttpProcess]
@@ -182,11 +200,6 @@ class TestRefused:
             assert server.http.post(server.url, content=pieces(), headers=headers).status_code == 413
             assert server.ask("ping", era="2025") == {}
 
-    def test_is_an_address_that_others_reach(self, tmp_path: Path, config: dict[str, Any], start: Start) -> None:
-        server = start(write(tmp_path, config), listen="0.0.0.0:0")
-        assert server.ended() == 2
-        assert "nobody would be asked who they are" in server.errors
-
     def test_is_an_address_that_is_taken(
         self, tmp_path: Path, config: dict[str, Any], start: Start, shared: HttpProcess
     ) -> None:
@@ -211,6 +224,14 @@ class TestWebPages:
                 server.http.options(server.url, headers={"origin": "https://evil.example", **asks}).status_code == 400
             )
             assert server.post(message("ping", era="2025"), "2025", origin="https://evil.example").status_code == 403
+
+    def test_of_this_machine_may_ask_what_only_it_reaches(self, shared: HttpProcess) -> None:
+        page = "http://localhost:6274"
+        asks = {"access-control-request-method": "GET", "access-control-request-headers": "mcp-protocol-version"}
+        before = shared.http.options(shared.url, headers={"origin": page, **asks})
+        assert (before.status_code, before.headers["access-control-allow-origin"]) == (200, page)
+        answer = shared.post(message("ping", era="2025"), "2025", origin=page)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, page)
 
 
 class TestConnections:
@@ -246,11 +267,64 @@ class TestConnections:
             assert answer == b"" or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
         assert shared.ask("ping", era="2025") == {}
 
-    def test_of_a_hundred_that_are_idle_keep_nobody_out(self, shared: HttpProcess) -> None:
-        idle = [self.opened(shared) for _ in range(100)]
+    @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.long)])
+    def test_that_are_idle_keep_nobody_out(self, shared: HttpProcess, count: int) -> None:
+        idle = [self.opened(shared) for _ in range(count)]
         assert shared.ask("ping", era="2025") == {}
         for one in idle:
-            one.close()
+            with one:
+                one.sendall(PING)
+                assert b'"result":{}' in answered(one)
+
+    def test_may_send_requests_before_the_first_is_answered(self, shared: HttpProcess) -> None:
+        with self.opened(shared) as connection:
+            connection.sendall(PING * 3)
+            said = answered(connection, 3)
+            assert said.count(b"HTTP/1.1 200 OK") == 3
+
+    def test_are_encrypted_where_the_config_names_a_certificate(
+        self, tmp_path: Path, config: dict[str, Any], start: Start
+    ) -> None:
+        file = self_signed_file(tmp_path)
+        config["konstruct"]["http"] |= {"tls_cert": str(file), "tls_key": str(file)}
+        with start(write(tmp_path, config)) as server:
+            assert server.url.startswith("https://127.0.0.1:")
+            assert server.ask("ping", era="2025") == {}
+
+    @pytest.mark.parametrize("fault", ["gone", "no certificate"])
+    def test_are_refused_where_the_certificate_cannot_be_used(
+        self, tmp_path: Path, config: dict[str, Any], start: Start, fault: str
+    ) -> None:
+        file = self_signed_file(tmp_path)
+        if fault == "gone":
+            file.unlink()
+        else:
+            file.write_text("nothing of the kind")
+        config["konstruct"]["http"] |= {"tls_cert": str(file), "tls_key": str(file)}
+        server = start(write(tmp_path, config))
+        assert server.ended() == 1
+        assert server.errors.splitlines()[-1].startswith("error: listen: the TLS files cannot be used: ")
+        assert "Traceback" not in server.errors
+
+
+def test_a_server_that_is_killed_leaves_its_call_on_the_account(
+    tmp_path: Path, config: dict[str, Any], start: Start, ledger: Database, openai: Provider
+) -> None:
+    openai.script(Hang(), Text("again"))
+    path = write(tmp_path, config)
+    with (
+        start(path) as server,
+        pytest.raises(httpx2.HTTPError),
+        server.under_way("paid", "2025") as response,
+    ):
+        openai.wait_for(lambda: openai.in_flight == 1)
+        server.process.kill()
+        response.read()
+    assert ledger.reserved("default") > 0  # held, until its lease runs out: the provider may bill it
+    assert ledger.rows() == []
+    with start(path) as server:
+        assert not server.complete("paid")["isError"]
+    assert [row["outcome"] for row in ledger.rows()] == ["ok"]
 
 
 class TestTheEnd:

@@ -1,0 +1,175 @@
+"""What a request over HTTP has to show before anything else of it is looked at, and what it is answered without.
+
+The answers are those of RFC 6750: 401 without a token or with one that proves nothing, 403 with one whose bearer may
+not ask here, 400 for a request that names its token twice; and 503 while nobody can say. Their `WWW-Authenticate` names
+the metadata of RFC 9728, by which an MCP client finds where to log in. No answer says more of a token than why it was
+refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from mcp.server.context import ServerRequestContext
+from starlette.datastructures import URL
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from konstruct_mcp.config.http import HttpSettings
+from konstruct_mcp.core.audit import refusals
+from konstruct_mcp.core.errors import (
+    AccessError,
+    ForbiddenTokenError,
+    InvalidTokenError,
+    KonstructError,
+    UnknownTenantError,
+    UnverifiedError,
+)
+from konstruct_mcp.gateway.caller import Caller
+from konstruct_mcp.transports.http.auth.authenticator import Authenticator
+
+_METADATA = "/.well-known/oauth-protected-resource"
+_CALLER = "caller"  # in the state of a request
+_SCHEME = "bearer"
+
+
+class _MalformedError(AccessError):
+    """The request does not say plainly which token it carries."""
+
+    code = "invalid_request"
+
+
+class _MissingError(AccessError):
+    """The request carries no token."""
+
+    code = "missing_token"
+
+
+def authenticated(app: ASGIApp, authenticator: Authenticator, settings: HttpSettings) -> ASGIApp:
+    """The app for verified callers, each of whom is in the state of the request. Others are answered here."""
+
+    async def authenticate(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        if scope["method"] == "OPTIONS":  # carries no token, and asks for nothing
+            await app(scope, receive, send)
+            return
+        try:
+            caller = await authenticator.caller(_token_of(scope))
+        except KonstructError as error:
+            response = _refusal(error, authenticator, _resource(scope, settings))
+            refusals.refused(_audited(error), why=error.message, client=_client(scope))
+            await response(scope, receive, send)
+            return
+        state = {**scope.get("state", {}), _CALLER: caller}
+        await app({**scope, "state": state}, receive, send)
+
+    return authenticate
+
+
+def caller_of(ctx: ServerRequestContext[Any]) -> Caller:
+    """The caller of a request that has come through `authenticated`.
+
+    Raises:
+        UnknownTenantError: it has not.
+    """
+    scope: Mapping[str, Any] = getattr(ctx.request, "scope", {})
+    caller = scope.get("state", {}).get(_CALLER)
+    if not isinstance(caller, Caller):
+        raise UnknownTenantError("nobody has verified who sends this request")
+    return caller
+
+
+def routes(authenticator: Authenticator, settings: HttpSettings) -> list[Route]:
+    """The metadata of the protected resource (RFC 9728), which anybody may read."""
+
+    async def metadata(request: Request) -> Response:
+        if not (issuers := authenticator.issuers):
+            return JSONResponse({"error": "not_found"}, 404)
+        scopes = authenticator.scopes
+        return JSONResponse(
+            {
+                "resource": _resource(request.scope, settings),
+                "authorization_servers": list(issuers),
+                **({"scopes_supported": list(scopes)} if scopes else {}),
+                "bearer_methods_supported": ["header"],
+                "resource_name": "Konstruct",
+            },
+            # A page that asks for a login of its own reads it from anywhere, and it holds no secret.
+            headers={"cache-control": "max-age=300", "access-control-allow-origin": "*"},
+        )
+
+    return [Route(path, metadata, methods=["GET"]) for path in (_METADATA, f"{_METADATA}{settings.path}")]
+
+
+def _token_of(scope: Scope) -> str:
+    """The token of a request, which is in its one header `Authorization`, and nowhere else."""
+    headers: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
+    if not headers:
+        raise _MissingError("send a key or an access token in the header Authorization, as Bearer")
+    if len(headers) > 1:
+        raise _MalformedError("there is more than one header Authorization")
+    scheme, _, token = headers[0].decode("latin-1").strip().partition(" ")
+    if scheme.lower() != _SCHEME:
+        raise _MissingError("the header Authorization should have the scheme Bearer")
+    if not (token := token.strip()) or not token.isascii() or not token.isprintable() or " " in token:
+        raise InvalidTokenError("this is neither a key nor an access token")
+    return token
+
+
+def _resource(scope: Scope, settings: HttpSettings) -> str:
+    """The endpoint's address as this client knows it."""
+    if settings.public_url is not None:
+        return settings.public_url
+    return str(URL(scope=scope).replace(path=settings.path, query="", fragment=""))
+
+
+def _metadata_of(resource: str) -> str:
+    """Where the metadata of a resource is: its path behind the well-known one (RFC 9728, 3.1)."""
+    parts = urlsplit(resource)
+    return f"{parts.scheme}://{parts.netloc}{_METADATA}{parts.path.rstrip('/')}"
+
+
+def _refusal(error: KonstructError, authenticator: Authenticator, resource: str) -> Response:
+    body = {"error": error.code, "error_description": error.message}
+    if isinstance(error, UnverifiedError) or not isinstance(error, AccessError):
+        retry_s = error.retry_after_s if isinstance(error, UnverifiedError) else 5
+        unavailable = {"error": "temporarily_unavailable", "error_description": error.message}
+        return JSONResponse(unavailable, 503, headers={"retry-after": str(retry_s), "cache-control": "no-store"})
+    challenge: dict[str, str] = {}
+    status = 401
+    if isinstance(error, ForbiddenTokenError):
+        status = 403
+        if error.missing_scopes:
+            body["error"] = challenge["error"] = "insufficient_scope"
+    elif isinstance(error, _MalformedError):
+        status, challenge["error"] = 400, error.code
+    elif isinstance(error, InvalidTokenError):
+        challenge["error"] = error.code
+    if "error" in challenge:
+        challenge["error_description"] = error.message.replace('"', "'")
+    issuers, scopes = authenticator.issuers, authenticator.scopes
+    if isinstance(error, ForbiddenTokenError) and error.missing_scopes:
+        challenge["scope"] = " ".join(error.missing_scopes)
+    elif status == 401 and scopes:
+        challenge["scope"] = " ".join(scopes)
+    if issuers:
+        challenge["resource_metadata"] = _metadata_of(resource)
+    told = ", ".join(f'{name}="{value}"' for name, value in challenge.items())
+    headers = {"www-authenticate": f"Bearer {told}".strip(), "cache-control": "no-store"}
+    return JSONResponse(body, status, headers=headers)
+
+
+def _audited(error: KonstructError) -> str:
+    return "forbidden_token" if isinstance(error, ForbiddenTokenError) else error.code
+
+
+def _client(scope: Scope) -> str | None:
+    """The address of whoever asks, which is a proxy's where none is trusted."""
+    client = scope.get("client")
+    return None if client is None else str(client[0])
