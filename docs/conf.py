@@ -38,6 +38,7 @@ ORDER = {
         ],
         "Run it for a team": [
             "serving",
+            "authentication",
             "shared-state",
             "deploying",
             "operators-page",
