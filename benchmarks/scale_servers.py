@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -132,7 +133,7 @@ def litellm_command() -> list[str]:
     """What starts LiteLLM's proxy, in an environment of its own, which is made where there is none."""
     program = _VENV / "bin" / "litellm"
     if not program.exists():
-        uv = [sys.executable, "-m", "uv"]
+        uv = [os.environ.get("UV") or shutil.which("uv") or "uv"]  # `uv run` says which it is
         subprocess.run([*uv, "venv", "-q", "--clear", "-p", sys.executable, _VENV], check=True, timeout=_INSTALL_S)
         python = _VENV / "bin" / "python"
         subprocess.run([*uv, "pip", "install", "-q", "-p", python, LITELLM], check=True, timeout=_INSTALL_S)

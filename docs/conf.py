@@ -38,8 +38,10 @@ ORDER = {
         ],
         "Run it for a team": [
             "serving",
+            "authentication",
             "shared-state",
             "deploying",
+            "operators-page",
             "observability",
         ],
         "Know it": ["security", "performance", "scaling", "conformance", "upgrading-litellm"],

@@ -16,8 +16,10 @@ from konstruct_mcp.core.errors import (
     ContextOverflowError,
     DeadlineError,
     EmbeddedError,
+    ForbiddenTokenError,
     InternalError,
     InvalidArgumentError,
+    InvalidTokenError,
     KonstructError,
     LedgerError,
     ModelDataError,
@@ -29,6 +31,7 @@ from konstruct_mcp.core.errors import (
     UnknownTenantError,
     UnpricedError,
     UnsupportedError,
+    UnverifiedError,
 )
 from konstruct_mcp.core.messages import ToolCall
 from konstruct_mcp.core.results import Attempt, Completion, DeploymentStatus, GroupStatus, Usage
@@ -50,9 +53,11 @@ __all__ = [
     "DeadlineError",
     "DeploymentStatus",
     "EmbeddedError",
+    "ForbiddenTokenError",
     "GroupStatus",
     "InternalError",
     "InvalidArgumentError",
+    "InvalidTokenError",
     "Konstruct",
     "KonstructError",
     "LedgerError",
@@ -67,6 +72,7 @@ __all__ = [
     "UnknownTenantError",
     "UnpricedError",
     "UnsupportedError",
+    "UnverifiedError",
     "Usage",
     "UsageReport",
 ]

@@ -51,11 +51,6 @@ def show_json(value: dict[str, Any]) -> None:
     show(json.dumps(scrubbed(value), indent=2))
 
 
-def name_of(value: str) -> str:
-    """A model or a group as it is shown; the empty one of calls that nobody answered too."""
-    return value or "(nobody answered)"
-
-
 def csv_cell(name: str) -> str:
     """A name that a spreadsheet takes for a text, wherever it sees one cell end and another begin."""
     text = cut(name, LONGEST_NAME)

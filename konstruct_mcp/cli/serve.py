@@ -125,6 +125,7 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
     from konstruct_mcp.protocol.server import KonstructServer
     from konstruct_mcp.transports.http.auth.authenticator import Authenticator
     from konstruct_mcp.transports.http.auth.doors import authenticated, caller_of, routes
+    from konstruct_mcp.transports.http.operators.routes import operator_routes
     from konstruct_mcp.transports.http.serve import listen, serve_http
 
     gc.freeze()
@@ -154,7 +155,10 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
                     settings,
                     listening=listening,
                     verified=verified,
-                    routes=routes(authenticator, settings),
+                    routes=[
+                        *routes(authenticator, settings),
+                        *operator_routes(konstruct, authenticator if is_verifying else None),
+                    ],
                 )
             served.set()
             tasks.cancel_scope.cancel()

@@ -12,11 +12,11 @@ from typing import get_args
 import click
 
 from konstruct_mcp.cli.opening import open_konstruct, read_ledger
-from konstruct_mcp.cli.output import Row, csv_cell, name_of, say, show, show_json, show_table
+from konstruct_mcp.cli.output import Row, csv_cell, say, show, show_json, show_table
 from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.errors import install_advice
 from konstruct_mcp.core.money import NUSD, dollars
-from konstruct_mcp.core.spending import Dimension, Spend, UsageReport, summed
+from konstruct_mcp.core.spending import Dimension, Spend, UsageReport, name_of, summed
 from konstruct_mcp.core.text import is_day
 
 _COLUMNS = ("calls", "failed", "tokens in", "out", "cached", "cost")
@@ -56,7 +56,10 @@ TENANT = click.option(
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the lines as CSV.")
 @click.option(
-    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page with charts."
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a page with charts; - for stdout.",
 )
 @click.pass_obj
 def usage(
@@ -87,8 +90,11 @@ def usage(
 
 def _write_page(report: UsageReport, file: Path) -> None:
     try:
-        from konstruct_mcp.cli.page import page
+        from konstruct_mcp.pages.usage import page
 
+        if str(file) == "-":
+            show(page(report))
+            return
         file.write_text(page(report), "utf-8")
     except ImportError:
         raise click.ClickException(f"charts need the extra `charts`: {install_advice('charts')}") from None

@@ -69,6 +69,11 @@ def public_config(config: Config, reader: Tenant | None = None) -> dict[str, Any
     }
 
 
+def public_tenant(config: Config, tenant_id: str) -> dict[str, Any]:
+    """The entry of a tenant as the operator is shown it."""
+    return _tenant(config.tenants[tenant_id], config.groups, with_note=True)
+
+
 def _fallbacks(groups: dict[str, Group], kind: str) -> list[dict[str, list[str]]]:
     behind = {name: [one for one in getattr(group, kind) if one in groups] for name, group in groups.items()}
     return [{name: names} for name, names in behind.items() if names]

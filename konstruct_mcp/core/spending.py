@@ -222,3 +222,8 @@ class UsageReport:
 
 
 _ALL_DIMENSIONS: tuple[Dimension, ...] = ("group", "model", "day", "tenant")
+
+
+def name_of(value: str) -> str:
+    """A model or a group as it is shown; the empty one of calls that nobody answered too."""
+    return value or "(nobody answered)"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache
 
 from konstruct_mcp.config.model import Config
+from konstruct_mcp.config.public import public_tenant
 from konstruct_mcp.core import audit
 from konstruct_mcp.core.errors import (
     InvalidArgumentError,
@@ -321,12 +322,12 @@ class Identities:
         self.forget()
         audit.note("tenant disabled" if disabled else "tenant enabled", tenant=tenant)
 
-    async def list_tenants(self, config: Config, written: Callable[[str], Mapping[str, Any]]) -> list[ListedTenant]:
-        """See `Konstruct.list_tenants`. `written` gives the settings of one of the config's own."""
+    async def list_tenants(self, config: Config) -> list[ListedTenant]:
+        """See `Konstruct.list_tenants`."""
         read = await self._directory.tenants()
         stored = [] if read is None else read[1]
         own = [name for name in config.tenants if name not in config.stored_tenants]
-        found = [ListedTenant(name, "config", written(name)) for name in own]
+        found = [ListedTenant(name, "config", public_tenant(config, name)) for name in own]
         for one in stored:
             faults = config.read_stored(one).faults
             found.append(

@@ -380,11 +380,7 @@ class Konstruct:
         Raises:
             LedgerError: the database is out of reach.
         """
-        return await self._known_identities().list_tenants(self.config, self._written_of_tenant)
-
-    def _written_of_tenant(self, tenant_id: str) -> Mapping[str, Any]:
-        settings: Mapping[str, Any] = self.effective_config()["konstruct"]["tenants"][tenant_id]
-        return settings
+        return await self._known_identities().list_tenants(self.config)
 
     # -- what is shared with other servers -----------------------------------------------------------------------------
 

@@ -167,14 +167,13 @@ class ProviderClient:
 
     def most_nusd(self, deployment: Deployment, request: Request, recalled: Recalled) -> int | None:
         """The most nano-dollars that a try can have cost for which nothing was reserved; None where unknown."""
+        if output_limit(deployment, entry(deployment), request.max_tokens) is None and not longest_answer(deployment):
+            return None
         try:
             quoted = self.quote(deployment, request, recalled)
         except UnpricedError:
             return None
-        is_limited = output_limit(deployment, entry(deployment), request.max_tokens) is not None or longest_answer(
-            deployment
-        )
-        most = None if quoted is None or not is_limited else quoted.most_nusd(quoted.max_tokens)
+        most = None if quoted is None else quoted.most_nusd(quoted.max_tokens)
         return None if most is None or most > MOST_NUSD else most
 
     # -- a try -------------------------------------------------------------------------------------------------------

@@ -205,6 +205,14 @@ class TestUsage:
         assert (ran.code, ran.out, ran.err) == (0, "", f"written to {file}\n")
         assert file.read_text("utf-8").startswith("<!doctype html>")
 
+    def test_as_a_page_goes_to_stdout_for_a_dash(
+        self, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        ran = ask(config, "usage", "--html", "-")
+        assert ran.out.startswith("<!doctype html>")
+        assert not (tmp_path / "-").exists()
+
     def test_of_the_environments_tenant_is_that_ones(self, config: Path) -> None:
         env = {"KONSTRUCT_TENANT_ID": " globex "}
         assert ask(config, "usage", env=env).out.startswith("tenant globex\n\ngroup")

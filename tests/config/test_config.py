@@ -303,7 +303,7 @@ def test_yaml_that_is_broken_or_dangerous_is_refused_with_its_line(
 # ---- sections
 
 
-def test_a_litellm_proxy_s_own_file_loads_with_one_warning(load: Callable[..., Config]) -> None:
+def test_a_litellm_proxy_s_own_file_loads_and_says_what_has_no_effect(load: Callable[..., Config]) -> None:
     config = load(
         """
 model_list:
@@ -362,7 +362,13 @@ callback_settings: {otel: {message_logging: false}}
 """,
         KEYS | {"AZURE_API_BASE": "https://eu.example.com/", "AZURE_API_KEY": "az-1"},
     )
-    too_long, nothing = config.warnings
+    *unset, too_long, nothing = config.warnings
+    assert unset == [
+        "router_settings.redis_host: REDIS_HOST is not set; left out",
+        "router_settings.redis_password: REDIS_PASSWORD is not set; left out",
+        "litellm_settings.cache_params.host: REDIS_HOST is not set; left out",
+    ]
+    assert config.redis is None
     assert too_long == (
         "longer than konstruct.timeout_s (300 s), which ends the whole call: litellm_settings.request_timeout"
     )
@@ -370,11 +376,8 @@ callback_settings: {otel: {message_logging: false}}
         "general_settings",
         "guardrails",
         "callback_settings",
-        "router_settings.redis_host",
-        "router_settings.redis_password",
         "litellm_settings.success_callback",
         "litellm_settings.cache",
-        "litellm_settings.cache_params",
         "model_list[1].litellm_params.stream_timeout",
         "model_list[2] (not a chat model)",
         "litellm_settings.fallbacks[1].text-embedding-3-small",

@@ -177,6 +177,7 @@ def assert_measures(benchmark: str, options: list[str], reader: Reader) -> None:
         "benchmarks/soak.py": (["--calls", "200"], "nothing wrong\n"),
         "benchmarks/performance.py": (["--short", "--only", "sizes"], "| an answer beyond its text "),
         "benchmarks/attacks.py": (["--only", "the tenant"], ", 0 of them not withstood; longest pause "),
+        "benchmarks/scale.py": (["--short", "--only", "connections"], "| an idle connection"),
         "benchmarks/ledger.py": (["--calls", "4", "--answer", "0.2", "--rounds", "2"], "ms"),
     }[benchmark]
     ran = reader.starts(*script, *short)
@@ -195,6 +196,8 @@ def assert_develops(rest: list[str], line: str) -> None:
             assert f"def {name}" in (REPOSITORY / file).read_text("utf-8")
         case ["pytest", "-n", "0", test, "-k", words]:
             assert words.replace(" ", "_") in (REPOSITORY / test).read_text("utf-8")
+        case ["pytest", "-n", "0", "-m", "long", test]:
+            assert "pytest.mark.long" in (REPOSITORY / test).read_text("utf-8")
         case ["pytest", "-m", marker]:
             assert any(told.startswith(f"{marker}:") for told in PROJECT["tool"]["pytest"]["ini_options"]["markers"])
         case ["python", "tests/tables.py", table]:

@@ -48,8 +48,10 @@ CODES = {
     "ContextOverflowError": "context_overflow",
     "DeadlineError": "timeout",
     "EmbeddedError": "embedded",
+    "ForbiddenTokenError": "forbidden",
     "InternalError": "internal",
     "InvalidArgumentError": "invalid_argument",
+    "InvalidTokenError": "invalid_token",
     "LedgerError": "ledger",
     "ModelDataError": "models",
     "OverloadedError": "overloaded",
@@ -59,6 +61,7 @@ CODES = {
     "UnknownTenantError": "unknown_tenant",
     "UnpricedError": "unpriced",
     "UnsupportedError": "unsupported",
+    "UnverifiedError": "unverified",
 }
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 

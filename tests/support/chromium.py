@@ -137,7 +137,11 @@ class Browser:
         """The document, as it is, after its scripts have run."""
         file = self._folder / "page.html"
         file.write_text(page, "utf-8")
-        return self._dumped(file)
+        return self._dumped(file.as_uri())
+
+    def dom_at(self, url: str) -> str:
+        """The same of a page that a server of this machine has."""
+        return self._dumped(url)
 
     def told(self, page: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a probe found in the page, 1280 pixels wide and then made 380 wide."""
@@ -147,19 +151,20 @@ class Browser:
         (self._folder / "page.html").write_text(probed, "utf-8")
         around = self._folder / "around.html"
         around.write_text(_AROUND, "utf-8")
-        match = re.search(r"<pre>(.+?)</pre>", self._dumped(around), re.DOTALL)
+        match = re.search(r"<pre>(.+?)</pre>", self._dumped(around.as_uri()), re.DOTALL)
         assert match, "the page told nothing"
         wide, narrow = json.loads(html.unescape(match[1]))
         return wide, narrow
 
-    def _dumped(self, file: Path) -> str:
+    def _dumped(self, url: str) -> str:
         command = [
             self._path,
             *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"),
-            *("--no-first-run", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND"),
+            *("--no-first-run", "--disable-component-update"),
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
             *("--window-size=1300,900", f"--blink-settings=preferredColorScheme={int(self._scheme == 'light')}"),
             *(f"--user-data-dir={tempfile.mkdtemp(dir=self._folder)}", "--virtual-time-budget=10000", "--dump-dom"),
-            file.as_uri(),
+            url,
         ]
         # Into files: a child that outlived the browser would hold a pipe open.
         out, err = self._folder / "out", self._folder / "err"

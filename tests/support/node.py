@@ -17,7 +17,7 @@ import pytest
 
 CONFORMANCE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"  # a newer one may ask for other things
 INSPECTOR = "@modelcontextprotocol/inspector@2.12.0"
-SDK = "@modelcontextprotocol/sdk@1.32.2"  # TypeScript's
+TYPESCRIPT = "@modelcontextprotocol/client@2.4.0"  # the SDK's client of both eras
 PROMQL = "@prometheus-io/lezer-promql@0.315.0"  # Prometheus' parser of queries, as its web page has it
 _INSTALL_S = 150
 
@@ -37,7 +37,7 @@ def installed(package: str) -> Path:
     """The folder in which a package of npm is installed, its `node_modules` included.
 
     Args:
-        package: its name, with the version: `@modelcontextprotocol/sdk@1.32.2`.
+        package: its name, with the version: `@modelcontextprotocol/client@2.4.0`.
     """
     folder = Path(sys.prefix) / "share" / "npm" / package.replace("/", "-").strip("@")
     if folder.exists():

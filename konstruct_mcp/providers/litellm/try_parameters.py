@@ -137,7 +137,7 @@ class TryParameters:
             self.in_another_way(way)
         self._left_to_litellm = earlier._left_to_litellm
         self._refused = list(earlier._refused)
-        self._leave_out(name for name in earlier._refused if name in self.names)
+        self._leave_out([name for name in earlier._refused if name in self.names])
 
     def in_another_way(self, way: Way) -> bool:
         """Ask in the way that the deployment says it wants; False where it was asked so already."""
@@ -165,7 +165,7 @@ class TryParameters:
         )
         return True
 
-    def _leave_out(self, names: Iterable[str], why: str = "") -> None:
+    def _leave_out(self, names: Collection[str], why: str = "") -> None:
         # Without tools, a choice among them is refused too.
         names = [*names, *(["tool_choice"] if "tools" in names and "tool_choice" in self._all else [])]
         for name in dict.fromkeys(names):

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Collection
 from contextlib import suppress
 from fnmatch import fnmatch
+from urllib.parse import urlsplit
 
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.datastructures import Headers, MutableHeaders
@@ -29,7 +30,8 @@ def guarded(app: ASGIApp, hosts: Collection[str] | None, origins: Collection[str
 
     Args:
         hosts: patterns of the header `Host` without its port; None for any.
-        origins: values of the header `Origin`, `*` for any. A request without one comes from no web page.
+        origins: values of the header `Origin`, `*` for any. A request without one comes from no web page, and the
+            server's own pages may always ask.
     """
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,7 +42,8 @@ def guarded(app: ASGIApp, hosts: Collection[str] | None, origins: Collection[str
             if hosts is not None and not any(host == p or fnmatch(host, p.lower()) for p in hosts):
                 await PlainTextResponse("this server has another name\n", 421)(scope, receive, send)
                 return
-            if origin is not None and not any(origin == p or fnmatch(origin, p) for p in origins):
+            is_foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
+            if is_foreign and not any(origin == p or fnmatch(origin or "", p) for p in origins):
                 await PlainTextResponse("web pages of this origin may not ask here\n", 403)(scope, receive, send)
                 return
         await app(scope, receive, send)

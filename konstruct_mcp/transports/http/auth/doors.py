@@ -22,7 +22,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from konstruct_mcp.config.http import HttpSettings
 from konstruct_mcp.core.audit import refusals
 from konstruct_mcp.core.errors import (
-    AccessError,
     ForbiddenTokenError,
     InvalidTokenError,
     KonstructError,
@@ -35,18 +34,20 @@ from konstruct_mcp.transports.http.auth.authenticator import Authenticator
 _METADATA = "/.well-known/oauth-protected-resource"
 _CALLER = "caller"  # in the state of a request
 _SCHEME = "bearer"
+_RETRY_S = 5  # where nothing else is known of when it will be better
 
 
-class _MalformedError(AccessError):
-    """The request does not say plainly which token it carries."""
+class _NoTokenError(Exception):
+    """A request whose token cannot be told.
 
-    code = "invalid_request"
+    Attributes:
+        error: as RFC 6750 names what is wrong; None for a request that carries none, which has nothing wrong.
+        status: of the answer.
+    """
 
-
-class _MissingError(AccessError):
-    """The request carries no token."""
-
-    code = "missing_token"
+    def __init__(self, message: str, error: str | None = None, status: int = 401) -> None:
+        super().__init__(message)
+        self.message, self.error, self.status = message, error, status
 
 
 def authenticated(app: ASGIApp, authenticator: Authenticator, settings: HttpSettings) -> ASGIApp:
@@ -61,7 +62,7 @@ def authenticated(app: ASGIApp, authenticator: Authenticator, settings: HttpSett
             return
         try:
             caller = await authenticator.caller(_token_of(scope))
-        except KonstructError as error:
+        except (KonstructError, _NoTokenError) as error:
             response = _refusal(error, authenticator, _resource(scope, settings))
             refusals.refused(_audited(error), why=error.message, client=_client(scope))
             await response(scope, receive, send)
@@ -111,12 +112,12 @@ def _token_of(scope: Scope) -> str:
     """The token of a request, which is in its one header `Authorization`, and nowhere else."""
     headers: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
     if not headers:
-        raise _MissingError("send a key or an access token in the header Authorization, as Bearer")
+        raise _NoTokenError("send a key or an access token in the header Authorization, as Bearer")
     if len(headers) > 1:
-        raise _MalformedError("there is more than one header Authorization")
+        raise _NoTokenError("there is more than one header Authorization", "invalid_request", 400)
     scheme, _, token = headers[0].decode("latin-1").strip().partition(" ")
     if scheme.lower() != _SCHEME:
-        raise _MissingError("the header Authorization should have the scheme Bearer")
+        raise _NoTokenError("the header Authorization should have the scheme Bearer")
     if not (token := token.strip()) or not token.isascii() or not token.isprintable() or " " in token:
         raise InvalidTokenError("this is neither a key nor an access token")
     return token
@@ -135,38 +136,35 @@ def _metadata_of(resource: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{_METADATA}{parts.path.rstrip('/')}"
 
 
-def _refusal(error: KonstructError, authenticator: Authenticator, resource: str) -> Response:
-    body = {"error": error.code, "error_description": error.message}
-    if isinstance(error, UnverifiedError) or not isinstance(error, AccessError):
-        retry_s = error.retry_after_s if isinstance(error, UnverifiedError) else 5
-        unavailable = {"error": "temporarily_unavailable", "error_description": error.message}
-        return JSONResponse(unavailable, 503, headers={"retry-after": str(retry_s), "cache-control": "no-store"})
-    challenge: dict[str, str] = {}
-    status = 401
-    if isinstance(error, ForbiddenTokenError):
-        status = 403
-        if error.missing_scopes:
-            body["error"] = challenge["error"] = "insufficient_scope"
-    elif isinstance(error, _MalformedError):
-        status, challenge["error"] = 400, error.code
-    elif isinstance(error, InvalidTokenError):
-        challenge["error"] = error.code
-    if "error" in challenge:
-        challenge["error_description"] = error.message.replace('"', "'")
-    issuers, scopes = authenticator.issuers, authenticator.scopes
-    if isinstance(error, ForbiddenTokenError) and error.missing_scopes:
-        challenge["scope"] = " ".join(error.missing_scopes)
-    elif status == 401 and scopes:
-        challenge["scope"] = " ".join(scopes)
-    if issuers:
+def _refusal(error: KonstructError | _NoTokenError, authenticator: Authenticator, resource: str) -> Response:
+    match error:
+        case _NoTokenError():
+            status, said, wanted = error.status, error.error, authenticator.scopes
+        case InvalidTokenError():
+            status, said, wanted = 401, error.code, authenticator.scopes
+        case ForbiddenTokenError():
+            status, wanted = 403, error.missing_scopes
+            # A client that is told of a scope asks for it, and would ask for nothing over and over.
+            said = "insufficient_scope" if wanted else None
+        case _:
+            retry_s = error.retry_after_s if isinstance(error, UnverifiedError) else _RETRY_S
+            body = {"error": "temporarily_unavailable", "error_description": error.message}
+            return JSONResponse(body, 503, headers={"retry-after": str(retry_s), "cache-control": "no-store"})
+    challenge = {"error": said, "error_description": error.message.replace('"', "'")} if said else {}
+    if wanted:
+        challenge["scope"] = " ".join(wanted)
+    if authenticator.issuers:
         challenge["resource_metadata"] = _metadata_of(resource)
     told = ", ".join(f'{name}="{value}"' for name, value in challenge.items())
+    body = {"error": said or ("forbidden" if status == 403 else "missing_token"), "error_description": error.message}
     headers = {"www-authenticate": f"Bearer {told}".strip(), "cache-control": "no-store"}
     return JSONResponse(body, status, headers=headers)
 
 
-def _audited(error: KonstructError) -> str:
-    return "forbidden_token" if isinstance(error, ForbiddenTokenError) else error.code
+def _audited(error: KonstructError | _NoTokenError) -> str:
+    if isinstance(error, ForbiddenTokenError):
+        return "forbidden_token"
+    return error.code if isinstance(error, KonstructError) else error.error or "missing_token"
 
 
 def _client(scope: Scope) -> str | None:

@@ -10,10 +10,9 @@ from datetime import date
 from html import escape
 from typing import Any
 
-from konstruct_mcp.cli.output import name_of
 from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.money import NUSD, dollars
-from konstruct_mcp.core.spending import Dimension, Spend, UsageReport, summed
+from konstruct_mcp.core.spending import Dimension, Spend, UsageReport, name_of, summed
 from konstruct_mcp.core.text import cut
 
 _MOST = 9  # values of a dimension that a chart shows by themselves: the costliest

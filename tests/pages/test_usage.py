@@ -13,10 +13,10 @@ from typing import Any, Literal
 import pytest
 from support import chromium
 
-from konstruct_mcp.cli.page import page
 from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.money import NUSD
 from konstruct_mcp.core.spending import Spend, UsageReport
+from konstruct_mcp.pages.usage import page
 
 pytestmark = pytest.mark.timeout(600)  # seconds: the first test may install the browser
 
@@ -277,5 +277,5 @@ def test_small_amounts_are_not_taken_for_html() -> None:
 
 
 def test_plotly_is_imported_by_a_page_only() -> None:
-    code = "import sys, konstruct_mcp.cli.page; sys.exit('plotly' in sys.modules)"
+    code = "import sys, konstruct_mcp.pages.usage; sys.exit('plotly' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
