@@ -88,7 +88,7 @@ class Caller:
         if config.pin_tenant and name != config.default_tenant:
             tenant = None  # refused in the words for a tenant that there is not
         elif tenant is None and config.allow_unknown and name not in config.refused_tenants:
-            tenant = _anybody(config, name)
+            tenant = anybody(config, name)
         if tenant is None:
             raise UnknownTenantError(f"no tenant {quoted(name)}{self._advice(config)}")
         return tenant
@@ -117,7 +117,7 @@ class Caller:
         except UnknownTenantError:
             if self.is_verified:
                 raise
-            return _anybody(config, "")
+            return anybody(config, "")
 
     def only(self, config: Config) -> str | None:
         """The one tenant whose affairs it may read; None for whoever runs the process, who may read everybody's."""
@@ -179,10 +179,10 @@ def check_tenant_id(tenant_id: str) -> None:
 def default_account(config: Config) -> Tenant:
     """The config's default tenant, whether it is named or not: a check of the operator's is on its account."""
     name = config.default_tenant
-    return config.tenants.get(name) or _anybody(config, name)
+    return config.tenants.get(name) or anybody(config, name)
 
 
-def _anybody(config: Config, name: str) -> Tenant:
+def anybody(config: Config, name: str) -> Tenant:
     """A tenant that the config does not name: it may use every group, within the budgets that are everybody's."""
     patterns = tuple(wildcard.pattern for wildcard in config.wildcards)
     # Not those that were made on demand: nobody learns which models others have asked for.

@@ -43,6 +43,7 @@ from konstruct_mcp.gateway.call import CompletionCall, Shared, ignore, read_requ
 from konstruct_mcp.gateway.caller import Caller, unknown_group
 from konstruct_mcp.gateway.events import Hooks
 from konstruct_mcp.gateway.gauges import Gauges, gauges
+from konstruct_mcp.gateway.offers import Offers, offers
 from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.gateway.tenant_limits import TenantLimits
 from konstruct_mcp.ledger.ledger import Ledger
@@ -418,6 +419,19 @@ class Konstruct:
             ConfigError: there is none yet.
         """
         return self._in_use().config
+
+    def offers(self) -> Offers:
+        """What each tenant may choose among.
+
+        Raises:
+            ConfigError: there is no config yet.
+        """
+        return offers(self._in_use())
+
+    def when_tenants_change(self, tell: Callable[[], None]) -> None:
+        """From now on call this, and nothing from before, when the tenants of the ledger's database have changed. A
+        change of the config's file is `follow_config`'s to tell."""
+        self._generations.when_tenants_change = tell
 
     def config_for(self, caller: Caller) -> Config:
         """The same, for what is done for a caller.

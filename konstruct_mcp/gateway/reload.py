@@ -106,6 +106,7 @@ class Generations:
         self._in_use: Generation | None = None
         self._earlier: list[Generation] = []
         self._embedded: EmbeddedServer | None = None
+        self.when_tenants_change: Callable[[], None] = lambda: None  # those of the ledger's database
         self._stored: tuple[StoredTenant, ...] = ()  # the tenants of the ledger's database
         self._reloading = asyncio.Lock()
         self._making: dict[str, asyncio.Future[None]] = {}  # groups that a wildcard stands for, by name
@@ -240,6 +241,7 @@ class Generations:
                 self._take_up(config)
             else:
                 await self._change_to(config)
+            self.when_tenants_change()
 
     async def _change_to(self, config: Config) -> None:
         """Make this the config that calls are made on from now on."""

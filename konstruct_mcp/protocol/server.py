@@ -22,7 +22,7 @@ from mcp.server import NotificationOptions, Server
 from mcp.server.caching import CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.models import InitializationOptions
-from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, SubscriptionBus
+from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
@@ -32,6 +32,7 @@ from konstruct_mcp.core.sharing import Broadcast
 from konstruct_mcp.core.text import scrubbed
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
+from konstruct_mcp.gateway.offers import Offers
 from konstruct_mcp.protocol.calls import Key, RequestsUnderWay, cancelled_request, request_key
 from konstruct_mcp.protocol.instructions import choice_of, instructions
 from konstruct_mcp.protocol.kept_answers import InMemoryKeptAnswers, KeptAnswers, SharedKeptAnswers
@@ -60,7 +61,6 @@ class KonstructServer(Server[Any]):
         *,
         caller_of: CallerOf = the_process,
         kept: KeptAnswers | None = None,
-        bus: SubscriptionBus | None = None,
         broadcast: Broadcast | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,16 +70,17 @@ class KonstructServer(Server[Any]):
             caller_of: gives the caller of each request; with tokens, see `tokens.verified_callers`.
             kept: keeps the answers that were cut; if None, in this process's memory, and for other servers with the
                 values that the `Konstruct` shares with them.
-            bus: carries notices of change; within this process if None.
-            broadcast: carries cancellations to other servers; the `Konstruct`'s if None.
+            broadcast: carries cancellations and notices of change to other servers; the `Konstruct`'s if None.
             clock: gives seconds, by which answers are kept in memory.
         """
         self._konstruct, self._caller_of = konstruct, caller_of
         kept = SharedKeptAnswers(konstruct, InMemoryKeptAnswers(clock)) if kept is None else kept
-        bus = InMemorySubscriptionBus() if bus is None else bus
-        self._notices = ChangeNotices(bus)
-        self._bus, self._listening = bus, dict[str | None, tuple[ListenHandler, int]]()
-        self.requests = RequestsUnderWay(konstruct.broadcast if broadcast is None else broadcast)
+        broadcast = konstruct.broadcast if broadcast is None else broadcast
+        self._notices = ChangeNotices(broadcast)
+        self._listening = dict[str | None, tuple[ListenHandler, int]]()
+        self._offers = self._offers_now()
+        konstruct.when_tenants_change(self._tenants_changed)
+        self.requests = RequestsUnderWay(broadcast)
         tools, resources = Tools(konstruct, kept), Resources(konstruct, kept)
         super().__init__(
             "konstruct-mcp",
@@ -118,10 +119,30 @@ class KonstructServer(Server[Any]):
     async def follow_config(self, until: anyio.Event) -> None:
         """Take up each change of the config file until the event, and tell the clients."""
         async for changed in self._konstruct.follow_config(until):
-            await self._notices.config_faults_changed(CONFIG_URI)
+            self._notices.config_changed(CONFIG_URI)
             if changed:
                 self._refresh_instructions()
-                await self._notices.groups_changed(GROUPS_URI)
+                tenants = self._who_is_offered_something_else()
+                self._notices.groups_changed(GROUPS_URI, tenants)
+                await self._notices.tell_sessions(tenants)
+
+    def _tenants_changed(self) -> None:
+        """Tell the tenants of the ledger's database who may use other groups now."""
+        tenants = self._who_is_offered_something_else()
+        if tenants != frozenset():
+            self._notices.config_changed(CONFIG_URI, tenants)
+            self._notices.groups_changed(GROUPS_URI, tenants)
+
+    def _who_is_offered_something_else(self) -> frozenset[str] | None:
+        """The tenants whose choice is another one than at the last look; None for everybody."""
+        before, self._offers = self._offers, self._offers_now()
+        return None if before is None or self._offers is None else self._offers.changed_since(before)
+
+    def _offers_now(self) -> Offers | None:
+        try:
+            return self._konstruct.offers()
+        except ConfigError:
+            return None
 
     def _refresh_instructions(self) -> None:
         """Set the instructions that stdio gives before there is a request. They are the process's own, so that there
@@ -135,7 +156,7 @@ class KonstructServer(Server[Any]):
         """A stream of notices, of which each tenant has so many."""
         tenant = current_caller().tenant
         handler, streams = self._listening.get(tenant) or (
-            ListenHandler(self._bus, max_subscriptions=_MOST_LISTENING),
+            ListenHandler(self._notices.bus_of(tenant), max_subscriptions=_MOST_LISTENING),
             0,
         )
         self._listening[tenant] = handler, streams + 1
@@ -194,8 +215,7 @@ class KonstructServer(Server[Any]):
         """A message that wants no answer: when a client of the handshake era is ready, it is told of changes."""
         with suppress(KonstructError):
             if ctx.method == "notifications/initialized":
-                self._admitted(ctx)
-                self._notices.join(ctx.session)
+                self._notices.join(ctx.session, self._admitted(ctx).tenant)
             elif ctx.method == "notifications/cancelled":
                 # Before anything is awaited: without sessions, this is broken off where it first waits.
                 key = _key(ctx, self._admitted(ctx), cancelled_request(ctx.params))

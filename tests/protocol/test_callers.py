@@ -463,7 +463,7 @@ async def test_a_model_that_one_has_asked_for_by_a_wildcard_is_not_shown_to_anot
 
 
 @pytest.mark.parametrize("era", ["2026", "2025"])  # a stateless server has nowhere to send them to
-async def test_notices_of_a_change_come_to_both_and_say_nothing_of_either(world: World, era: str) -> None:
+async def test_notices_of_a_change_come_to_those_whose_groups_have_changed(world: World, era: str) -> None:
     listeners, until = {who: Listener() for who in WHO}, anyio.Event()
     async with world.opened() as konstruct, AsyncExitStack() as stack:
         server = server_of(konstruct)
@@ -474,8 +474,9 @@ async def test_notices_of_a_change_come_to_both_and_say_nothing_of_either(world:
             )
             for who in WHO
         }
-        config = world.config()
+        config, until_both = world.config(), world.config()
         config["konstruct"]["groups"]["bob-group"]["description"] = "what bob wants now"
+        until_both["konstruct"]["groups"] = config["konstruct"]["groups"] | {"shared": {"description": "of all"}}
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             following = tasks.create_task(server.follow_config(until))
             listening = []
@@ -484,8 +485,11 @@ async def test_notices_of_a_change_come_to_both_and_say_nothing_of_either(world:
                 for listener in listeners.values():
                     await listener.listens.wait()
             replace(konstruct.config.file or Path(), config)
-            for listener in listeners.values():
-                await listener.heard_of_tools.wait()
+            await listeners["bob"].heard_of_tools.wait()
+            replace(konstruct.config.file or Path(), until_both)
+            await listeners["alice"].heard_of_tools.wait()
+            of_tools = [heard for heard in listeners["alice"].heard if "Tool" in heard]
+            assert len(of_tools) == len(set(of_tools))  # one of the two changes; a client tells of it in two ways
             until.set()
             await following
             for task in listening:

@@ -326,12 +326,10 @@ async def test_what_another_program_has_put_there_harms_nothing(
                 ("HSET", "from", "x", "r", "many", "t", "-inf"),
                 ("HSET", "from", "9e15", "r", "1e300", "t", "1e300"),
             ):
-                client.delete(name)
-                client.execute_command(kind, name, *garbage)
+                client.pipeline().delete(name).execute_command(kind, name, *garbage).execute()  # at once: it is in use
                 assert (await ask(server)).model == "openai/gpt-4o"
             for name in ("replicas", "epoch"):
-                client.delete(f"konstruct:{name}")
-                client.rpush(f"konstruct:{name}", "garbage")
+                client.pipeline().delete(f"konstruct:{name}").rpush(f"konstruct:{name}", "garbage").execute()
             client.set(f"konstruct:health:{key}", b"\xff{" * 2000)
     async with servers(1, tmp_path, config, valkey) as (server,):
         assert state(server) == "ready"

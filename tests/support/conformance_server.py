@@ -20,7 +20,7 @@ from typing import Any
 import anyio
 from mcp import types
 from mcp.server.context import ServerRequestContext
-from mcp.server.subscriptions import InMemorySubscriptionBus, ToolsListChanged
+from mcp.server.subscriptions import ToolsListChanged
 from mcp.shared.exceptions import MCPError
 
 from konstruct_mcp import Konstruct
@@ -87,8 +87,7 @@ class ConformanceServer(KonstructServer):
     """A `KonstructServer` with the fixtures beside its own tools and resources."""
 
     def __init__(self, konstruct: Konstruct) -> None:
-        self._listened_to = InMemorySubscriptionBus()
-        super().__init__(konstruct, bus=self._listened_to)
+        super().__init__(konstruct)
         image = types.ImageContent(data=PNG, mime_type="image/png")
         self._answers: Mapping[str, list[types.ContentBlock]] = {
             "test_simple_text": [text("This is a simple text response for testing.")],
@@ -177,7 +176,7 @@ class ConformanceServer(KonstructServer):
 
     async def _change_tools(self, ctx: Context) -> None:
         """Tell those who listen that the tools have changed, on the bus on which the product does."""
-        await self._listened_to.publish(ToolsListChanged())
+        await self._notices.bus_of(None).publish(ToolsListChanged())
 
 
 async def _fail(ctx: Context) -> None:

@@ -72,7 +72,8 @@ class Valkey:
         with self.client as client:
             wait_for(
                 lambda: (
-                    client.zcard(f"{prefix}replicas") == count
+                    client.type(f"{prefix}replicas") == b"zset"  # it may have been filled with garbage
+                    and client.zcard(f"{prefix}replicas") == count
                     and dict(client.pubsub_numsub(f"{prefix}messages")) == {f"{prefix}messages".encode(): count}
                 )
             )
