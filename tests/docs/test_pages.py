@@ -19,6 +19,7 @@ def test_the_readme_is_short_and_in_the_order_of_a_newcomer() -> None:
         "Install and try",
         "Attach it to a client",
         "A config of your own",
+        "For a team",
         "What it promises",
         "What it does not do",
         "Development",
