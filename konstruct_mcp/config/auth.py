@@ -111,7 +111,7 @@ _OF_A_SERVER = JwtSettings("", ())
 class JwtSection(Section):
     """An entry of `konstruct.auth.jwt`; see `JwtSettings`."""
 
-    model_config = Section.model_config | {"extra": "forbid"}
+    model_config = Section.model_config | {"extra": "forbid", "defer_build": True}
 
     issuer: _Text
     audience: Annotated[tuple[_Text, ...], BeforeValidator(_as_list), Field(min_length=1)]
@@ -148,7 +148,7 @@ class JwtSection(Section):
 class AuthSection(Section):
     """`konstruct.auth`; see `AuthSettings`."""
 
-    model_config = Section.model_config | {"extra": "forbid"}
+    model_config = Section.model_config | {"extra": "forbid", "defer_build": True}
 
     keys: bool = True
     jwt: Annotated[tuple[JwtSection, ...], BeforeValidator(_as_list)] = ()

@@ -121,7 +121,7 @@ _Time = Annotated[float, Field(ge=0, le=3600)]
 class HttpSection(Section):
     """`konstruct.http`; see `HttpSettings`."""
 
-    model_config = Section.model_config | {"extra": "forbid"}
+    model_config = Section.model_config | {"extra": "forbid", "defer_build": True}
 
     listen: Annotated[str, AfterValidator(_address)] = DEFAULT_LISTEN
     path: Annotated[str, AfterValidator(_path)] = "/mcp"

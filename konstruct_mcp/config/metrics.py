@@ -31,7 +31,7 @@ class MetricsSettings:
 
 
 class MetricsSection(Section):
-    model_config = Section.model_config | {"extra": "forbid"}
+    model_config = Section.model_config | {"extra": "forbid", "defer_build": True}
 
     listen: str = "127.0.0.1:9321"
     by_tenant: bool = False

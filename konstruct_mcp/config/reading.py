@@ -190,9 +190,9 @@ class _Reading:
             router={key: getattr(router, key) for key in RouterSettings.model_fields if key.startswith("redis_")},
             cache=litellm.cache_params,
         )
-        http = findings.parse(HttpSection, konstruct.http or {}, "konstruct.http")
-        auth = findings.parse(AuthSection, konstruct.auth or {}, "konstruct.auth")
-        metrics = findings.parse(MetricsSection, konstruct.metrics or {}, "konstruct.metrics")
+        http = findings.parse(HttpSection, konstruct.http, "konstruct.http") if konstruct.http else None
+        auth = findings.parse(AuthSection, konstruct.auth, "konstruct.auth") if konstruct.auth else None
+        metrics = findings.parse(MetricsSection, konstruct.metrics, "konstruct.metrics") if konstruct.metrics else None
         strategy = self._strategy(router.routing_strategy)
         findings.check_time_outs(konstruct.timeout_s)
         variables = references.for_process()

@@ -12,10 +12,9 @@ from konstruct_mcp.config.groups import GroupReader
 from konstruct_mcp.config.model import Tenant
 from konstruct_mcp.config.sections import BudgetSettings, KonstructSettings, TenantSettings
 from konstruct_mcp.core.budgets import Budget
+from konstruct_mcp.core.identity import DEFAULT_TENANT
 from konstruct_mcp.core.money import NUSD
 from konstruct_mcp.core.text import TENANT_ID, TENANT_ID_RULE, cut, quoted
-
-_DEFAULT_TENANT = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,8 @@ class TenantReader:
         if pin_tenant is None:
             pin_tenant = konstruct.tenants is not None and named is not None
         if pin_tenant:
-            known_tenant = known_tenant or _DEFAULT_TENANT
-        default_tenant = known_tenant or _DEFAULT_TENANT
+            known_tenant = known_tenant or DEFAULT_TENANT
+        default_tenant = known_tenant or DEFAULT_TENANT
         entries = konstruct.tenants
         if entries is None:
             entries = {} if allow_unknown else {default_tenant: None}
@@ -164,11 +163,11 @@ class TenantReader:
         elif is_needed:
             self._findings.fault(
                 "konstruct.pin_tenant",
-                f'there is no "{_DEFAULT_TENANT}" in konstruct.tenants; konstruct.default_tenant or '
+                f'there is no "{DEFAULT_TENANT}" in konstruct.tenants; konstruct.default_tenant or '
                 "KONSTRUCT_TENANT_ID has to say whose server this is",
             )
         else:
             self._findings.lost.append(
-                f'konstruct.tenants: there is no "{_DEFAULT_TENANT}", so a call without a tenant_id is refused; '
+                f'konstruct.tenants: there is no "{DEFAULT_TENANT}", so a call without a tenant_id is refused; '
                 "konstruct.default_tenant or KONSTRUCT_TENANT_ID can name another"
             )

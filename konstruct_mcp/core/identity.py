@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 KEY_MARK = "ks_"
+# Of calls that name none. None of the database has its name, so that such a call waits for no database.
+DEFAULT_TENANT = "default"
 OPERATOR = "operator"  # the scope of who may read everybody's usage
 _ALPHABET = string.ascii_letters + string.digits
 _KEY_LENGTH = 43  # characters, of 5.95 bits each: 256 bits

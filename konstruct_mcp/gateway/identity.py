@@ -29,6 +29,7 @@ from konstruct_mcp.core.errors import (
     UnverifiedError,
 )
 from konstruct_mcp.core.identity import (
+    DEFAULT_TENANT,
     OPERATOR,
     ListedTenant,
     NewKey,
@@ -58,7 +59,6 @@ _MOST_WAITING = 10_000  # keys that are asked for at once
 _MOST_IN_A_QUERY = 500  # keys
 _USE_NOTED_S = 60.0  # between two notes of a key's use
 _LONGEST_NOTE = 500  # characters, as of a tenant's note
-DEFAULT_TENANT = "default"  # of calls that name none; none of the database has its name, so that it waits for none
 SCOPES = (OPERATOR,)
 
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -33,7 +33,7 @@ from konstruct_mcp.core.errors import (
 )
 from konstruct_mcp.core.events import Event, Refused
 from konstruct_mcp.core.fairness import Admission
-from konstruct_mcp.core.identity import ListedTenant, NewKey, StoredKey
+from konstruct_mcp.core.identity import DEFAULT_TENANT, ListedTenant, NewKey, StoredKey
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.results import Completion, GroupStatus, ModelTable, ModelUpdate
 from konstruct_mcp.core.sharing import Broadcast, SharedValues
@@ -43,12 +43,13 @@ from konstruct_mcp.gateway.call import CompletionCall, Shared, ignore, read_requ
 from konstruct_mcp.gateway.caller import Caller, unknown_group
 from konstruct_mcp.gateway.events import Hooks
 from konstruct_mcp.gateway.gauges import Gauges, gauges
-from konstruct_mcp.gateway.identity import DEFAULT_TENANT, Identities
 from konstruct_mcp.gateway.offers import Offers, offers
 from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.gateway.tenant_limits import TenantLimits
-from konstruct_mcp.ledger.directory import Directory
 from konstruct_mcp.ledger.ledger import Ledger
+
+if TYPE_CHECKING:
+    from konstruct_mcp.gateway.identity import Identities
 
 _log = logging.getLogger(__name__)
 _PROCESS = Caller()
@@ -240,6 +241,10 @@ class Konstruct:
     def _known_identities(self) -> Identities:
         """Raises ConfigError where there is no config that can be used yet."""
         if self._identities is None:
+            # A server over stdio, whose caller is the process, needs neither.
+            from konstruct_mcp.gateway.identity import Identities
+            from konstruct_mcp.ledger.directory import Directory
+
             self._identities = Identities(
                 Directory(self._shared(None).ledger),
                 self._generations.take_tenants,
