@@ -119,7 +119,7 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
         case ["python3", "-m", "uv", "sync", "--inexact", *rest]:
             assert set(rest[::2]) == {"--extra"}
             assert set(rest[1::2]) <= set(PROJECT["project"]["optional-dependencies"])
-        case ["python3", "-m", "uv", "run", "--extra", extra, "konstruct-mcp", "serve", "--http"]:
+        case ["python3", "-m", "uv", "run", "--extra", extra, "konstruct-mcp", "serve", "--http", *_]:
             assert extra in PROJECT["project"]["optional-dependencies"]
             with HttpProcess(reader.folder / "konstruct.yaml", env=reader.fakes, listen="127.0.0.1:0") as server:
                 assert server.http.get(f"{server.root}/healthz").status_code == 200

@@ -18,6 +18,7 @@ def test_the_readme_is_short_and_in_the_order_of_a_newcomer() -> None:
     assert README.headings(2) == [
         "Install and try",
         "Attach it to a client",
+        "For a team",
         "A config of your own",
         "What it promises",
         "What it does not do",
