@@ -141,7 +141,7 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
 
         async with konstruct, anyio.create_task_group() as tasks:
             tasks.start_soon(_say_ledger_faults, konstruct)
-            tasks.start_soon(konstruct.know_tenants)
+            tasks.start_soon(konstruct.follow_tenants)
             tasks.start_soon(server.follow_config, served)
             with (
                 audited(konstruct),

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PROCESS = Caller()
+_LEAST_RECHECK_S = 1.0  # between two looks for changed tenants, whatever is configured: each asks the database
 
 
 class Konstruct:
@@ -297,6 +298,16 @@ class Konstruct:
         """Have the tenants of the ledger's database known, if they can be: so that no first call waits for that."""
         with contextlib.suppress(LedgerError):  # what is asked for is in the same database, and says so better
             await self._known_identities().refresh()
+
+    async def follow_tenants(self) -> None:
+        """Take up each change of the database's tenants, until this is cancelled: so that no call has to look, and a
+        client that asks for nothing and listens is told."""
+        while True:
+            try:
+                await self.know_tenants()
+            except Exception:
+                _log.exception("the tenants of the ledger's database cannot be taken up")
+            await anyio.sleep(max(_LEAST_RECHECK_S, self.config.auth.recheck_s))
 
     async def create_key(
         self,
