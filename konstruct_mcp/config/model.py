@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -242,7 +243,8 @@ class Config:
         files: the absolute paths of its file and of those that it includes.
         groups: by name, in the file's order; then the aliases, and the groups that were made from wildcards.
         wildcards: in the file's order.
-        on_demand: the groups that were made from wildcards because a call named them, oldest first.
+        on_demand: the groups that were made from wildcards because a call named them, oldest first, each with the
+            tenant whose call it was.
         default_group: the group of a call that names none; a key of `groups`, or "" where there are wildcards only.
         default_tenant: the tenant of a call that names none.
         known_tenant: the tenant whose server this is, where the environment or the config says so.
@@ -306,7 +308,7 @@ class Config:
     wildcards: tuple[Wildcard, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     former_groups: frozenset[str] = frozenset()
-    on_demand: tuple[str, ...] = ()
+    on_demand: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     http: HttpSettings = field(default_factory=HttpSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
@@ -340,12 +342,15 @@ class Config:
         `with_group` can add to the config. None where there is neither."""
         return self.groups.get(name) or self.make(name)
 
-    def with_group(self, group: Group) -> Config:
-        """The same config with a group that was made on demand; without the oldest such group if there are too many."""
-        names = (*(name for name in self.on_demand if name != group.name), group.name)
-        kept = names[-_MOST_ON_DEMAND:]
-        groups = {name: one for name, one in self.groups.items() if name not in names or name in kept}
-        return replace(self, groups=MappingProxyType(groups | {group.name: group}), on_demand=kept)
+    def with_group(self, group: Group, tenant: str) -> Config:
+        """The same config with a group that was made on demand of a tenant. If there are too many, the tenant that has
+        most of them loses its oldest."""
+        kept = {name: whose for name, whose in self.on_demand.items() if name != group.name} | {group.name: tenant}
+        while len(kept) > _MOST_ON_DEMAND:
+            [(greediest, _)] = Counter(kept.values()).most_common(1)
+            del kept[next(name for name, whose in kept.items() if whose == greediest)]
+        groups = {name: one for name, one in self.groups.items() if name not in self.on_demand or name in kept}
+        return replace(self, groups=MappingProxyType(groups | {group.name: group}), on_demand=MappingProxyType(kept))
 
     def with_stored(self, stored: Sequence[StoredTenant]) -> Config:
         """The same config with exactly these tenants of the database. One whose name the config has too is passed over:

@@ -213,9 +213,9 @@ class Generations:
         if config.redis != before.redis:
             _log.warning("konstruct.redis_url has changed, which takes effect at the next start")
             config = config.with_redis_of(before)
-        for name in before.on_demand:
+        for name, tenant in before.on_demand.items():
             if name not in config.groups and (group := config.matching(name)) is not None:
-                config = config.with_group(group)
+                config = config.with_group(group, tenant)
         if config == before:
             return False
         if self._embedded is None:
@@ -323,7 +323,7 @@ class Generations:
         async with self._makers.turn(0, tenant), self._reloading:
             config = self.in_use().config
             if name not in config.groups and (group := config.matching(name)) is not None:
-                await self._change_to(config.with_group(group))
+                await self._change_to(config.with_group(group, tenant))
 
 
 def _embedded_server(config: Config, environ: Mapping[str, str]) -> EmbeddedServer | None:

@@ -66,4 +66,4 @@ def test_a_group_that_a_call_has_had_made_is_not_in_it(tmp_path: Path) -> None:
     loaded = config(tmp_path)
     made = loaded.matching("wild-gpt-4o")
     assert made is not None
-    assert public_config(loaded.with_group(made)) == public_config(loaded)
+    assert public_config(loaded.with_group(made, "default")) == public_config(loaded)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from konstruct_mcp.config.model import Config
+from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.config.wildcards import match, model_of
 
 
@@ -38,3 +42,20 @@ def test_what_a_star_stands_for_replaces_the_star_of_the_model(pattern: str, nam
     found = match(name, [pattern])
     assert found is not None
     assert model_of(found[1], model) == asked
+
+
+def test_a_tenant_that_asks_for_many_names_pushes_out_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "konstruct.yaml"
+    file.write_text('model_list: [{model_name: "ollama/*", litellm_params: {model: "ollama/*"}}]\n')
+    config = load_config(file, {})
+
+    def asked(config: Config, name: str, tenant: str) -> Config:
+        made = config.matching(name)
+        assert made is not None
+        return config.with_group(made, tenant)
+
+    config = asked(config, "ollama/few", "few")
+    for number in range(100):
+        config = asked(config, f"ollama/many-{number}", "many")
+    assert list(config.on_demand) == ["ollama/few", *(f"ollama/many-{number}" for number in range(69, 100))]
+    assert set(config.groups) == set(config.on_demand)

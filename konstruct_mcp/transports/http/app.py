@@ -49,7 +49,7 @@ def http_app(
     )
     endpoint = next(route for route in mcp.routes if isinstance(route, Route) and route.path == settings.path)
     # Behind the callers' check, so that nobody's body is held in memory before it is known whose it is.
-    inner = verified(bounded(sessionless(endpoint.app), settings.max_body_bytes, settings.body_timeout_s))
+    inner = verified(sessionless(bounded(endpoint.app, settings.max_body_bytes, settings.body_timeout_s)))
     app: ASGIApp = Starlette(
         routes=[
             Route(settings.path, _Endpoint(TraceContext(inner)), methods=None),

@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _LISTEN_LOCALLY = ("127.0.0.1", "localhost", "::1")
+_ALLOW = {"allow": "POST, OPTIONS"}
 _SESSION = "mcp-session-id"
 _VERSION = "mcp-protocol-version"
 
@@ -151,9 +152,12 @@ def sessionless(app: ASGIApp) -> ASGIApp:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        if scope["method"] not in ("POST", "OPTIONS"):
+        if scope["method"] == "OPTIONS":  # of a page that may not ask, or of nobody's page
+            await Response(status_code=204, headers=_ALLOW)(scope, receive, send)
+            return
+        if scope["method"] != "POST":
             refusal = "there are no sessions and no streams of their own here; POST each message\n"
-            await PlainTextResponse(refusal, 405, {"allow": "POST, OPTIONS"})(scope, receive, send)
+            await PlainTextResponse(refusal, 405, _ALLOW)(scope, receive, send)
             return
         headers = Headers(scope=scope)
         version = headers.get(_VERSION)

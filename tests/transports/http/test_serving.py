@@ -158,6 +158,10 @@ class TestRefused:
         response = shared.http.request(method, shared.url, headers={"accept": "text/event-stream"})
         assert (response.status_code, response.headers["allow"]) == (405, "POST, OPTIONS")
 
+    def test_is_no_question_of_what_is_allowed(self, shared: HttpProcess) -> None:
+        response = shared.http.options(shared.url)
+        assert (response.status_code, response.headers["allow"]) == (204, "POST, OPTIONS")
+
     def test_is_another_name_of_the_server(self, shared: HttpProcess) -> None:
         assert shared.post(message("ping", era="2025"), "2025", host="evil.example").status_code == 421
         assert shared.post(message("ping", era="2025"), "2025", host="localhost:1").status_code == 200
@@ -232,6 +236,18 @@ class TestWebPages:
         assert (before.status_code, before.headers["access-control-allow-origin"]) == (200, page)
         answer = shared.post(message("ping", era="2025"), "2025", origin=page)
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, page)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_proxy_says_who_asks_where_it_is_listed(
+    tmp_path: Path, config: dict[str, Any], start: Start, listed: bool
+) -> None:
+    config["konstruct"]["http"] |= {"trusted_proxies": ["127.0.0.0/8"] if listed else ["192.0.2.1"]}
+    with start(write(tmp_path, config)) as server:  # which asks for a key, since others reach it through the proxy
+        said = {"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https"}
+        assert server.post(message("ping", era="2025"), "2025", **said).status_code == 401
+        wait_for(lambda: "audit: refused code=missing_token" in server.errors)
+        assert f"client={'203.0.113.9' if listed else '127.0.0.1'}" in server.errors
 
 
 class TestConnections:
