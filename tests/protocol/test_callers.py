@@ -24,6 +24,7 @@ from mcp.server.auth.provider import AccessToken
 from mcp.shared.exceptions import MCPError
 from support.databases import Database, sqlite
 from support.default_groups import HELLO, entry, replace, write
+from support.http_process import call, headers_for, message
 from support.http_server import access, over_http, served
 from support.priced_config import PRICES
 from support.providers import Gate, Provider, Status, Text
@@ -445,6 +446,23 @@ async def test_streams_of_notices_are_not_taken_from_another_tenant(world: World
         with pytest.raises(MCPError, match="limit"):
             await stack.enter_async_context(clients["alice"].listen(tools_list_changed=True))
         await stack.enter_async_context(clients["bob"].listen(tools_list_changed=True))
+
+
+async def test_a_call_lists_no_tools(world: World) -> None:
+    seen: list[str] = []
+
+    async def note(ctx: Any, call_next: Any) -> Any:
+        seen.append(ctx.method)
+        return await call_next(ctx)
+
+    sent = message("tools/call", call())
+    async with world.opened() as konstruct:
+        server = server_of(konstruct)
+        server.middleware.append(note)
+        async with served(server, TOKENS, stateless=True) as url, httpx2.AsyncClient(timeout=60) as http:
+            headers = headers_for(sent, "2026", authorization="Bearer token-of-alice")
+            assert (await http.post(url, json=sent, headers=headers)).status_code == 200
+    assert seen == ["tools/call"]
 
 
 async def test_a_model_that_one_has_asked_for_by_a_wildcard_is_not_shown_to_another(world: World, era: str) -> None:

@@ -80,6 +80,7 @@ async def serve_http(
         ws="none",
         lifespan="on",
         log_config=None,
+        log_level="error",  # its warnings are of what anybody sends, a line each
         access_log=False,
         server_header=False,
         date_header=False,

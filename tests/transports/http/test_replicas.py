@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import Any
 import httpx2
 import pytest
 from support.databases import Database, sqlite
-from support.default_groups import write
+from support.default_groups import HELLO, write
 from support.fork_server import ForkServer
 from support.http_process import HttpProcess, headers_for, message
+from support.http_server import over_http
 from support.priced_config import priced_config
 from support.processes import wait_for
 from support.providers import Hang, Provider
@@ -88,6 +90,22 @@ def test_a_cancellation_reaches_its_call_at_the_other_server_and_no_call_of_anot
         cancel(second, installation.ann, 7, "a name")
         assert "cancelled by its client" in response.read().decode()
     openai.wait_for(lambda: openai.disconnected == 1)
+    assert [row["outcome"] for row in ledger.rows()] == ["cancelled"]
+    assert ledger.reserved("ann") == 0
+
+
+@pytest.mark.parametrize("era", ["2026", "2025"])
+async def test_a_client_of_the_sdk_cancels_its_call_in_its_own_way(
+    installation: Installation, ledger: Database, openai: Provider, era: str
+) -> None:
+    openai.script(Hang())
+    key = installation.ann["authorization"].removeprefix("Bearer ")
+    async with over_http(installation.first.url, key, era) as client:
+        call = asyncio.create_task(client.call_tool("complete", {"messages": HELLO, "model_group": "paid"}))
+        await asyncio.to_thread(openai.wait_for, lambda: openai.in_flight == 1)
+        call.cancel()
+        await asyncio.to_thread(openai.wait_for, lambda: openai.disconnected == 1)
+        await asyncio.to_thread(wait_for, lambda: bool(ledger.rows()))
     assert [row["outcome"] for row in ledger.rows()] == ["cancelled"]
     assert ledger.reserved("ann") == 0
 
