@@ -114,6 +114,7 @@ class Walk:
         self._passed: list[_Stop] = []
         self._tries = TryHistory()
         self._refused: list[Deployment] = []  # after these only a different one is asked
+        self._at_limit: dict[str, Fault] = {}  # those that other servers have used up, by their ids
         self._window_needed = 0
         self.waiting_for = ""
 
@@ -154,6 +155,8 @@ class Walk:
     def _untried(self, deployment: Deployment) -> Untried:
         missing = self._needs.missing(self._routes.facts(deployment))
         state, reason = self._routes.state(deployment, self._tenant)
+        at_limit = self._at_limit.get(deployment.id)
+        reason = str(at_limit) if reason is None and at_limit is not None else reason
         why = f"does not support {missing}" if missing and state != "unavailable" else reason
         return Untried(deployment.name, why, missing, is_set_up=deployment.unavailable is None)
 
@@ -228,7 +231,8 @@ class Walk:
         self._tries.asked.append(deployment)
         outcome = yield from self._once(deployment, group, 0.0, behind)
         if isinstance(outcome, Fault) and outcome.kind is FaultKind.AT_LIMIT:
-            self._tries.asked.remove(deployment)  # it was not; its state says why
+            self._tries.asked.remove(deployment)  # it was not, nor is it once more
+            self._at_limit[deployment.id] = outcome
             return outcome
         own = 1  # tries of this call
         for retry in range(retries):
@@ -362,7 +366,7 @@ class Walk:
 
     def _fits(self, deployment: Deployment, stop: _Stop) -> bool:
         facts = self._routes.facts(deployment)
-        if self._needs.missing(facts) is not None:
+        if deployment.id in self._at_limit or self._needs.missing(facts) is not None:
             return False
         if stop.free_only and not facts.free:
             return False
