@@ -602,8 +602,10 @@ class Konstruct:
             with contextlib.suppress(RequestError):  # which the call itself says
                 await self._know_tenant(caller.naming(request.tenant_id))
         except LedgerError as error:
-            self._hooks(Refused(None, None, error.code))
-            raise
+            # Where anybody may be a tenant, the calls of the process's own client go on without the database.
+            if caller.is_verified or not self._in_use(caller).config.allow_unknown:
+                self._hooks(Refused(None, None, error.code))
+                raise
         return await CompletionCall(self._shared(caller), request, caller, on_wait or ignore, arrived).answer()
 
     # -- tenants, and what they have spent ---------------------------------------------------------------------------

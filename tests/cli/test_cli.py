@@ -427,7 +427,18 @@ def test_help_names_every_command_and_each_explains_itself(flag: str) -> None:
     ran = run(flag)
     assert ran.code == 0
     commands = [line.split()[0] for line in ran.out.partition("Commands:\n")[2].splitlines()]
-    assert commands == ["budgets", "check", "complete", "groups", "ledger", "models", "serve", "usage"]
+    assert commands == [
+        "budgets",
+        "check",
+        "complete",
+        "groups",
+        "keys",
+        "ledger",
+        "models",
+        "serve",
+        "tenants",
+        "usage",
+    ]
     assert "..." not in ran.out.partition("Commands:\n")[2]  # none is cut short
     for command in commands:
         usage = run(command, flag).out.splitlines()[0]

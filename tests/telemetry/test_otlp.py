@@ -169,7 +169,7 @@ def test_serve_offers_metrics_and_writes_json_and_an_audit_log(config: Path) -> 
     assert (refused.labels, refused.value) == ({"code": "unknown_tenant"}, 12)
     lines = [json.loads(line) for line in server.said]
     assert {"time", "level", "logger", "message"} <= set.intersection(*(set(line) for line in lines))
-    assert [line["level"] for line in lines if line["logger"] == "uvicorn.error"] == ["WARNING"]
+    assert not any(line["logger"].startswith("uvicorn") for line in lines)  # rubbish has no line, or it floods the log
     failed = next(line for line in lines if line["logger"] == "konstruct_mcp.gateway.call")
     assert (failed["tenant"], failed["trace_id"]) == ("acme", TRACE)
     assert failed["rpc_id"]

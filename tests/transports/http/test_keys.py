@@ -65,8 +65,16 @@ def with_wildcard(config: Path, provider: Provider) -> None:
 
 def take_away(database: Path) -> None:
     """Have a database that cannot be opened any more."""
-    database.rename(database.with_suffix(".moved"))
-    database.mkdir()
+
+    def taken_away() -> bool:
+        database.rename(database.with_suffix(".moved"))
+        try:
+            database.mkdir()
+        except FileExistsError:  # a server was quicker, and has begun a new one
+            return False
+        return True
+
+    wait_for(taken_away)
 
 
 def status(server: HttpProcess, **headers: str) -> httpx2.Response:
