@@ -30,7 +30,10 @@ def node() -> Path:
 
 def environ() -> dict[str, str]:
     """For processes of Node, which look for it on the path."""
-    return {**os.environ, "PATH": f"{node().parent}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1"}
+    environ = {**os.environ, "PATH": f"{node().parent}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1"}
+    if "SSL_CERT_FILE" in environ:  # a company's certificate, which Node looks for under another name
+        environ.setdefault("NODE_EXTRA_CA_CERTS", environ["SSL_CERT_FILE"])
+    return environ
 
 
 def installed(package: str) -> Path:
