@@ -49,7 +49,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer | N
     folder = tmp_path_factory.mktemp("fuzz")
     settings = {
         "model_list": [entry("free", {"model": "ollama/none"})],
-        "konstruct": {"ledger_url": f"sqlite:///{folder / 'ledger.sqlite3'}", "http": {"pause_s": 0}},
+        "konstruct": {
+            "ledger_url": f"sqlite:///{folder / 'ledger.sqlite3'}",
+            "http": {"pause_s": 0},
+            "metrics": {"listen": "off"},
+        },
     }
     with HttpProcess(write(folder, settings), fork_server=fork_server) as made:
         yield made
