@@ -68,7 +68,7 @@ class _Known:
 
     Attributes:
         key: None where there is none.
-        at: when it said so, a reading of `time.monotonic`.
+        at: when it was asked, a reading of `time.monotonic`.
         noted: when a use was last to be noted, the same.
     """
 
@@ -97,7 +97,7 @@ class Identities:
         self._directory, self._take_up, self._recheck_s, self._clock = directory, take_up, recheck_s, clock
         self._good: LRUCache[str, _Known] = LRUCache(_MOST_KEYS)  # by digest
         self._bad: LRUCache[str, _Known] = LRUCache(_MOST_KEYS)  # apart, so that garbage pushes out no good one
-        self._waiting: dict[str, asyncio.Future[StoredKey | None]] = {}
+        self._waiting: dict[str, asyncio.Future[_Known]] = {}
         self._away_until = float("-inf")
         self._uses: dict[str, str] = {}  # prefix → when
         self._tenants_at = float("-inf")  # when the database was last asked for tenants
@@ -150,18 +150,20 @@ class Identities:
                 found = self._waiting[digest] = asyncio.get_running_loop().create_future()
             self._one("keys", self._ask_for_all)
             async with asyncio.timeout(_FIRST_PATIENCE_S if known is None else _PATIENCE_S):
-                key = await asyncio.shield(found)
+                return await asyncio.shield(found)
         except (TimeoutError, KonstructError) as error:
             if isinstance(error, TimeoutError):
                 self._away_until = self._clock() + _AWAY_S
             if known is not None and known.key is not None and self._clock() - known.at < CONFIRMED_S:
                 return known
             raise UnverifiedError("keys cannot be verified now; try again in a few seconds") from None
-        now = _Known(key, self._clock(), float("-inf") if known is None else known.noted)
-        self._good.pop(digest, None)
-        self._bad.pop(digest, None)
-        (self._bad if key is None else self._good)[digest] = now
-        return now
+
+    def _remember(self, digest: str, key: StoredKey | None, asked: float) -> _Known:
+        """Take note of what the database has said of a key, whether or not anybody still waits for it."""
+        earlier = self._good.pop(digest, None) or self._bad.pop(digest, None)
+        known = _Known(key, asked, float("-inf") if earlier is None else earlier.noted)
+        (self._bad if key is None else self._good)[digest] = known
+        return known
 
     async def _ask_for_all(self) -> None:
         """Look up all keys that are waited for, so many with one query, and one query after another: a flood of keys
@@ -169,6 +171,7 @@ class Identities:
         await asyncio.sleep(0)  # those of this turn of the event loop together
         while self._waiting:
             digests = [*self._waiting][:_MOST_IN_A_QUERY]
+            asked = self._clock()  # what is written from now on may be missed
             try:
                 found = await self._directory.keys_of(digests)
             except KonstructError:
@@ -177,7 +180,7 @@ class Identities:
                     _settle(self._waiting.pop(digest), LedgerError("away"))
                 return
             for digest in digests:
-                _settle(self._waiting.pop(digest), found.get(digest))
+                _settle(self._waiting.pop(digest), self._remember(digest, found.get(digest), asked))
 
     def _note_use(self, known: _Known) -> None:
         if known.key is not None and self._clock() - known.noted > _USE_NOTED_S:
@@ -364,7 +367,7 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
 
 
-def _settle(waited_for: asyncio.Future[StoredKey | None], outcome: StoredKey | KonstructError | None) -> None:
+def _settle(waited_for: asyncio.Future[_Known], outcome: _Known | KonstructError) -> None:
     if waited_for.done():
         return
     if isinstance(outcome, KonstructError):

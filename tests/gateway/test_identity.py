@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,21 @@ class CountingDirectory(Directory):
         if self.is_away:
             raise LedgerError("away")
         return None if known == self.told[0] else self.told
+
+
+class SlowDirectory(CountingDirectory):
+    """One that answers when it may."""
+
+    def __init__(self, *keys: str) -> None:
+        super().__init__(*keys)
+        self.answers, self.answered = asyncio.Event(), asyncio.Event()
+
+    async def keys_of(self, digests: Sequence[str]) -> dict[str, StoredKey]:
+        self.answered.clear()
+        found = await super().keys_of(digests)
+        await self.answers.wait()
+        self.answered.set()
+        return found
 
 
 class Clock:
@@ -124,6 +140,24 @@ class TestKeys:
         clock.now += 10
         await known.verify(key)
         await known.verify(other)
+
+    async def test_that_are_revoked_are_refused_though_nobody_has_waited_for_the_answer(self, clock: Clock) -> None:
+        key = new_key()
+        known, _ = identities(directory := SlowDirectory(key), clock)
+        directory.answers.set()
+        await known.verify(key)
+        directory.answers.clear()
+        stored = directory.keys_by_digest[digest_of(key)]
+        directory.keys_by_digest[digest_of(key)] = replace(stored, revoked=timestamp(datetime.now(UTC)))
+        clock.now += 11
+        assert (await known.verify(key)).tenant == "ann"  # it waits for two seconds, and takes what was said before
+        directory.answers.set()
+        async with asyncio.timeout(30):
+            await directory.answered.wait()
+        await asyncio.sleep(0)
+        with pytest.raises(InvalidTokenError):
+            await known.verify(key)
+        assert directory.queries == [1, 1]
 
     async def test_are_revoked_and_expire(self, clock: Clock) -> None:
         key = new_key()
