@@ -179,15 +179,19 @@ class Cooldowns:
     async def _say(self) -> None:
         while self._unsaid:
             key = next(iter(self._unsaid))
-            told = self._store().message(key)
-            if told is not None:
-                message, left_s = told
+            del self._unsaid[key]  # now, so that what comes up while this is told is told as well
+            if (told := self._store().message(key)) is None:
+                continue
+            message, left_s = told
+            try:
                 if left_s > 0:
                     await self._connection.run("SET", self._key(key), message, "PX", max(1, round(left_s * 1000)))
                 else:
                     await self._connection.run("DEL", self._key(key))
-                self._broadcast.tell_others(_TOPIC, message)
-            self._unsaid.pop(key, None)
+            except AwayError:
+                self._unsaid[key] = None
+                raise
+            self._broadcast.tell_others(_TOPIC, message)
 
     async def _read(self) -> None:
         if not self._reading:

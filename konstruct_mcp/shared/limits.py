@@ -231,7 +231,7 @@ class SharedLimitStore(MemoryLimitStore):
                 try:
                     await self._connection.run("EVAL", _ADD, 1, self._name(key), *told)
                 except AwayError:
-                    self._shared.missed[key] = missed
+                    self._shared.missed[key] = missed + self._shared.missed.get(key, [])  # more since then
                     raise
 
     def _name(self, key: str) -> str:
