@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from konstruct_mcp.cli.export import write_csv, write_parquet
 from konstruct_mcp.cli.opening import open_konstruct, read_ledger
 from konstruct_mcp.cli.output import counted, say, show
 from konstruct_mcp.cli.usage import TENANT, day
+from konstruct_mcp.config.packages import installed
 
 _KEPT = timedelta(days=7)  # at least; a spool may hold rows of those days that are in the ledger already
 _FORMATS = {"csv": write_csv, "parquet": write_parquet}
@@ -69,7 +69,7 @@ def prune(path: Path | None, before: str, dry_run: bool) -> None:
 @click.pass_obj
 def export(path: Path | None, tenant: str | None, since: str | None, until: str | None, form: str, file: str) -> None:
     """Write the rows of calls to a file, the oldest first; to stdout for `-`."""
-    if form == "parquet" and not _is_there("pyarrow"):
+    if form == "parquet" and not installed("pyarrow"):
         raise click.ClickException("Parquet needs pyarrow, which is not installed: pip install pyarrow")
     konstruct = open_konstruct(path)
     try:
@@ -83,10 +83,3 @@ def export(path: Path | None, tenant: str | None, since: str | None, until: str 
         raise click.FileError(file, error.strerror) from None
     if file != "-":
         say(f"written to {file}")
-
-
-def _is_there(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ValueError:  # somebody has hidden it from this interpreter
-        return False

@@ -17,6 +17,7 @@ from konstruct_mcp.cli.logs import BackgroundHandler, log_to, tell
 from konstruct_mcp.cli.opening import warnings
 from konstruct_mcp.cli.output import config_faults, say
 from konstruct_mcp.config.http import HttpSettings, parse_address
+from konstruct_mcp.config.packages import installed
 from konstruct_mcp.core.errors import KonstructError
 from konstruct_mcp.gateway.konstruct import Konstruct
 
@@ -163,20 +164,12 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
             served.set()
             tasks.cancel_scope.cancel()
 
-    anyio.run(run, backend_options={"use_uvloop": _has_uvloop()})
+    anyio.run(run, backend_options={"use_uvloop": installed("uvloop")})
 
 
 def _url(settings: HttpSettings, port: int) -> str:
     scheme = "http" if settings.tls_cert is None else "https"
     return settings.public_url or f"{scheme}://{replace(settings, port=port).address}{settings.path}"
-
-
-def _has_uvloop() -> bool:
-    try:
-        import uvloop  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 async def _say_ledger_faults(konstruct: Konstruct) -> None:

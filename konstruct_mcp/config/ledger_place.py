@@ -6,7 +6,6 @@ import hashlib
 import re
 from pathlib import Path
 
-from konstruct_mcp.config.environment import is_file_reference, reference, shown_name
 from konstruct_mcp.config.findings import Findings
 from konstruct_mcp.config.masking import which_database
 from konstruct_mcp.config.model import LedgerPlace
@@ -14,7 +13,6 @@ from konstruct_mcp.config.packages import installed
 from konstruct_mcp.config.references import References
 from konstruct_mcp.config.source import data_folder
 from konstruct_mcp.core.errors import install_advice
-from konstruct_mcp.core.text import cut
 
 _SCHEME = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?\Z")
 
@@ -27,13 +25,7 @@ def ledger_place(given: str | None, references: References, findings: Findings) 
         references: the environment.
         findings: where faults go.
     """
-    place, url = "KONSTRUCT_LEDGER_URL", references.value("KONSTRUCT_LEDGER_URL")
-    if url is None:
-        place, url = "konstruct.ledger_url", (given or "").strip()
-        if name := reference(url):
-            place, url = f"{place} ({cut(shown_name(name))})", references.value(name) or ""
-            if not url and not is_file_reference(name):  # of which the fault is told
-                findings.fault(place, "is not set")
+    place, url = references.address("KONSTRUCT_LEDGER_URL", "konstruct.ledger_url", given, findings)
     folder = data_folder(references.process)
     if not url:
         if folder is None:

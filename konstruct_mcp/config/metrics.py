@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydantic import field_validator
+from pydantic import ConfigDict, field_validator
 
 from konstruct_mcp.config.http import parse_address
 from konstruct_mcp.config.sections import Section
@@ -31,7 +31,7 @@ class MetricsSettings:
 
 
 class MetricsSection(Section):
-    model_config = Section.model_config | {"extra": "forbid", "defer_build": True}
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     listen: str = "127.0.0.1:9321"
     by_tenant: bool = False

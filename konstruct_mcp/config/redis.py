@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from konstruct_mcp.config.environment import is_file_reference, reference, shown_name
 from konstruct_mcp.config.findings import Findings
 from konstruct_mcp.config.packages import installed
 from konstruct_mcp.config.references import References
 from konstruct_mcp.core.errors import install_advice
-from konstruct_mcp.core.text import cut
 
 _SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
 _PREFIX = "konstruct:"
@@ -53,13 +51,7 @@ def redis_place(
         router: the `redis_…` keys of router_settings.
         cache: `litellm_settings.cache_params`.
     """
-    place, url = "KONSTRUCT_REDIS_URL", references.value("KONSTRUCT_REDIS_URL")
-    if url is None:
-        place, url = "konstruct.redis_url", (given or "").strip()
-        if name := reference(url):
-            place, url = f"{place} ({cut(shown_name(name))})", references.value(name) or ""
-            if not url and not is_file_reference(name):  # of which the fault is told
-                findings.fault(place, "is not set")
+    place, url = references.address("KONSTRUCT_REDIS_URL", "konstruct.redis_url", given, findings)
     more: dict[str, Any] = {} if prefix is None else {"prefix": prefix}
     more |= {} if replicas is None else {"replicas": replicas}
     if url:

@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from konstruct_mcp.config.environment import is_file_reference, is_reference, reference, value_of, variables_of
+from konstruct_mcp.config.environment import (
+    is_file_reference,
+    is_reference,
+    reference,
+    shown_name,
+    value_of,
+    variables_of,
+)
 from konstruct_mcp.config.findings import Findings
 from konstruct_mcp.config.secret_files import WithFiles
 from konstruct_mcp.core.text import cut
@@ -55,6 +62,22 @@ class References:
         """The value of a variable, for use in the config; None where it is not set."""
         self._used.add(name)
         return value_of(name, self.environ)
+
+    def address(self, variable: str, key: str, given: str | None, findings: Findings) -> tuple[str, str]:
+        """Where a URL is written, for faults about it, and the URL: that of a variable, else of a key of the config,
+        which may refer to another variable; "" where there is none.
+
+        Args:
+            given: what the key has.
+        """
+        if (url := self.value(variable)) is not None:
+            return variable, url
+        place, url = key, (given or "").strip()
+        if name := reference(url):
+            place, url = f"{place} ({cut(shown_name(name))})", self.value(name) or ""
+            if not url and not is_file_reference(name):  # of which the fault is told
+                findings.fault(place, "is not set")
+        return place, url
 
     def resolve(self, value: Any, place: str, unset: Callable[[str, str | None], None]) -> Any:
         """A value with its references resolved, at any depth.
