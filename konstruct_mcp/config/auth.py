@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from konstruct_mcp.config.http import HttpSettings
+from konstruct_mcp.config.environment import is_url
+from konstruct_mcp.config.http import HttpSettings, is_loopback
 from konstruct_mcp.config.sections import Section
 from konstruct_mcp.core.text import TENANT_ID, TENANT_ID_RULE
 
@@ -78,19 +78,11 @@ class AuthSettings:
 
 
 def _keys_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme == "https" and parts.hostname:
-        return text
-    if parts.scheme == "http" and parts.hostname and (parts.hostname == "localhost" or _is_loopback(parts.hostname)):
-        return text
+    if is_url(text):
+        parts = urlsplit(text)
+        if parts.scheme == "https" or is_loopback(parts.hostname or ""):
+            return text
     raise ValueError("should be a URL with https://, since whoever changes these keys can be anybody")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _tenant(text: str) -> str:
@@ -111,7 +103,7 @@ _OF_A_SERVER = JwtSettings("", ())
 class JwtSection(Section):
     """An entry of `konstruct.auth.jwt`; see `JwtSettings`."""
 
-    model_config = Section.model_config | {"extra": "forbid", "defer_build": True}
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     issuer: _Text
     audience: Annotated[tuple[_Text, ...], BeforeValidator(_as_list), Field(min_length=1)]
@@ -131,24 +123,14 @@ class JwtSection(Section):
         return self
 
     def settings(self) -> JwtSettings:
-        return JwtSettings(
-            issuer=self.issuer,
-            audience=self.audience,
-            jwks_url=self.jwks_url,
-            jwks_file=None if self.jwks_file is None else Path(self.jwks_file),
-            algorithms=self.algorithms,
-            tenant_claim=self.tenant_claim,
-            tenants=self.tenants,
-            required_scopes=self.required_scopes,
-            operator_scope=self.operator_scope,
-            leeway_s=self.leeway_s,
-        )
+        given = {one.name: getattr(self, one.name) for one in fields(JwtSettings)}
+        return JwtSettings(**given | {"jwks_file": None if self.jwks_file is None else Path(self.jwks_file)})
 
 
 class AuthSection(Section):
     """`konstruct.auth`; see `AuthSettings`."""
 
-    model_config = Section.model_config | {"extra": "forbid", "defer_build": True}
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     keys: bool = True
     jwt: Annotated[tuple[JwtSection, ...], BeforeValidator(_as_list)] = ()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from konstruct_mcp.config.environment import is_url
 from konstruct_mcp.config.sections import Section
 
 DEFAULT_LISTEN = "127.0.0.1:8321"
@@ -54,17 +55,20 @@ class HttpSettings:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     @property
     def address(self) -> str:
         """`host:port`, as in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -103,6 +107,12 @@ def _origin(text: str) -> str:
     return text
 
 
+def _url(text: str) -> str:
+    if not is_url(text):
+        raise ValueError("should be a URL, as clients know it: https://host/mcp")
+    return text
+
+
 def _network(text: str) -> str:
     ipaddress.ip_network(text, strict=False)
     return text
@@ -121,11 +131,11 @@ _Time = Annotated[float, Field(ge=0, le=3600)]
 class HttpSection(Section):
     """`konstruct.http`; see `HttpSettings`."""
 
-    model_config = Section.model_config | {"extra": "forbid", "defer_build": True}
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     listen: Annotated[str, AfterValidator(_address)] = DEFAULT_LISTEN
-    path: Annotated[str, AfterValidator(_path)] = "/mcp"
-    public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")] | None = None
+    path: Annotated[str, AfterValidator(_path)] = _DEFAULTS.path
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$"), AfterValidator(_url)] | None = None
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
     max_body_bytes: Annotated[int, Field(ge=10_000, le=2**53)] = _DEFAULTS.max_body_bytes
@@ -147,21 +157,8 @@ class HttpSection(Section):
 
     def settings(self) -> HttpSettings:
         host, port = parse_address(self.listen)
-        return HttpSettings(
-            host=host,
-            port=port,
-            path=self.path,
-            public_url=self.public_url,
-            allowed_hosts=self.allowed_hosts,
-            allowed_origins=self.allowed_origins,
-            max_body_bytes=self.max_body_bytes,
-            max_header_bytes=self.max_header_bytes,
-            header_timeout_s=self.header_timeout_s,
-            body_timeout_s=self.body_timeout_s,
-            keep_alive_s=self.keep_alive_s,
-            pause_s=self.pause_s,
-            drain_s=self.drain_s,
-            tls_cert=None if self.tls_cert is None else Path(self.tls_cert),
-            tls_key=None if self.tls_key is None else Path(self.tls_key),
-            trusted_proxies=self.trusted_proxies,
-        )
+        given = {
+            one.name: getattr(self, one.name) for one in fields(HttpSettings) if one.name in HttpSection.model_fields
+        }
+        tls = {name: None if given[name] is None else Path(given[name]) for name in ("tls_cert", "tls_key")}
+        return HttpSettings(host, port, **given | tls)

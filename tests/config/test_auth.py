@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def test_one_issuer_is_a_list_of_one(tmp_path: Path) -> None:
         ({"jwt": {**ISSUER, "algorithms": []}}, "jwt[0].algorithms"),
         ({"jwt": {**ISSUER, "audience": []}}, "jwt[0].audience"),
         ({"jwt": {**ISSUER, "jwks_url": "http://a.example/jwks"}}, "should be a URL with https://"),
+        ({"jwt": {**ISSUER, "jwks_url": "https://a.example/\x01"}}, "should be a URL with https://"),
         ({"jwt": {**ISSUER, "jwks_file": "keys.json"}}, "jwks_url or jwks_file"),
         ({"jwt": {"issuer": "a", "audience": "b"}}, "jwks_url or jwks_file"),
         ({"jwt": {**ISSUER, "tenants": {"auth0|1": "auth0|1"}}}, "letters, digits"),
@@ -74,3 +76,11 @@ def test_not_everybody_whom_an_issuer_knows_is_a_tenant(tmp_path: Path) -> None:
     assert loaded(tmp_path).allow_unknown
     assert not loaded(tmp_path, auth={"jwt": ISSUER}).allow_unknown
     assert loaded(tmp_path, auth={"jwt": ISSUER}, allow_unknown=True).allow_unknown
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[bad/mcp", "https://a.example:port/mcp", "ftp://a.example/mcp", "models.example"]
+)
+def test_an_address_that_no_client_can_use_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape("konstruct.http.public_url")):
+        loaded(tmp_path, http={"public_url": url})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fnmatch import translate
-from urllib.parse import urlsplit
 
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
@@ -52,15 +51,13 @@ def http_app(
     inner = verified(sessionless(bounded(endpoint.app, settings.max_body_bytes, settings.body_timeout_s)))
     app: ASGIApp = Starlette(
         routes=[
-            Route(settings.path, _Endpoint(TraceContext(inner)), methods=None),
+            Route(settings.path, TraceContext(inner), methods=None),
             Mount("/", bounded(Starlette(routes=routes), _MOST_FORM_BYTES, settings.body_timeout_s)),
         ]
     )
     app = read(app, settings.max_body_bytes, settings.body_timeout_s)
-    public = None if settings.public_url is None else urlsplit(settings.public_url).hostname
-    own_origin = None if settings.public_url is None else "://".join(urlsplit(settings.public_url)[:2])
-    origins = origins_of(settings.host, settings.allowed_origins, own_origin)
-    app = guarded(app, hosts_of(settings.host, settings.allowed_hosts, public), origins)
+    origins = origins_of(settings)
+    app = guarded(app, hosts_of(settings), origins)
     if origins:
         app = CORSMiddleware(
             app,
@@ -74,13 +71,3 @@ def http_app(
     outer = Starlette(routes=[*probes.routes(), Mount("/", trimmed(app))])
     outer.router.lifespan_context = mcp.router.lifespan_context
     return outer
-
-
-class _Endpoint:
-    """An ASGI app as a route's endpoint; Starlette takes a function for a handler of requests."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: object, receive: object, send: object) -> None:
-        await self._app(scope, receive, send)  # type: ignore[arg-type]

@@ -19,8 +19,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from konstruct_mcp.config.http import HttpSettings
+
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-_LISTEN_LOCALLY = ("127.0.0.1", "localhost", "::1")
 _ALLOW = {"allow": "POST, OPTIONS"}
 _SESSION = "mcp-session-id"
 _VERSION = "mcp-protocol-version"
@@ -43,7 +44,7 @@ def guarded(app: ASGIApp, hosts: Collection[str] | None, origins: Collection[str
             if hosts is not None and not any(host == p or fnmatch(host, p.lower()) for p in hosts):
                 await PlainTextResponse("this server has another name\n", 421)(scope, receive, send)
                 return
-            is_foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
+            is_foreign = origin is not None and origin.partition("://")[2] != headers.get("host")
             if is_foreign and not any(origin == p or fnmatch(origin or "", p) for p in origins):
                 await PlainTextResponse("web pages of this origin may not ask here\n", 403)(scope, receive, send)
                 return
@@ -64,16 +65,20 @@ def trimmed(app: ASGIApp) -> ASGIApp:
     return trim
 
 
-def hosts_of(listen: str, allowed: Collection[str], public: str | None) -> Collection[str] | None:
-    """Which hosts a server is asked as; None for any.
+def hosts_of(settings: HttpSettings) -> Collection[str] | None:
+    """Which hosts a server is asked as; None for any. What others reach may have names that it does not know, and its
+    callers are verified."""
+    public = [] if settings.public_url is None else [_host_of(urlsplit(settings.public_url).netloc)]
+    if not (settings.is_loopback or public or settings.allowed_hosts):
+        return None
+    return [*_LOOPBACK, _host_of(settings.address), *public, *settings.allowed_hosts]
 
-    Args:
-        listen: where it listens. On all addresses it has names that it does not know, and its callers are verified.
-    """
-    own = [] if public is None else [public]
-    if listen in _LISTEN_LOCALLY:
-        return [*_LOOPBACK, *own, *allowed]
-    return [*_LOOPBACK, listen, *own, *allowed] if allowed or own else None
+
+def origins_of(settings: HttpSettings) -> Collection[str]:
+    """Of which origins web pages may ask. What only this machine reaches may be asked by pages of its own servers."""
+    local = [f"http://{host}" for host in ("127.0.0.1", "localhost", "[[]::1]")] if settings.is_loopback else []
+    public = [] if settings.public_url is None else ["://".join(urlsplit(settings.public_url)[:2])]
+    return [*(f"{origin}{port}" for origin in local for port in ("", ":*")), *public, *settings.allowed_origins]
 
 
 def bounded(app: ASGIApp, most_bytes: int, within_s: float) -> ASGIApp:
@@ -171,18 +176,6 @@ def sessionless(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, send if has_name else naming)
 
     return serve
-
-
-def origins_of(listen: str, allowed: Collection[str], public: str | None) -> Collection[str]:
-    """Of which origins web pages may ask.
-
-    Args:
-        listen: where it listens. What only this machine reaches, pages of this machine's own servers may ask.
-        public: the server's own origin as clients know it.
-    """
-    local = [f"http://{host}" for host in ("127.0.0.1", "localhost", "[[]::1]")] if listen in _LISTEN_LOCALLY else []
-    own = [] if public is None else [public]
-    return [*(f"{origin}{port}" for origin in local for port in ("", ":*")), *own, *allowed]
 
 
 def _too_large(most_bytes: int) -> PlainTextResponse:

@@ -103,6 +103,8 @@ async def serve_http(
             running.should_exit = True
             await asyncio.wait({serving}, timeout=_LAST_ANSWERS_S + 1)
         tasks.cancel_scope.cancel()
+        if serving.done():
+            serving.result()  # a defect of it is no end with status 0
 
 
 async def _drain(

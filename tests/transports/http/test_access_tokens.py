@@ -226,11 +226,14 @@ class Issuer(httpx.AsyncBaseTransport):
 
     def __init__(self, **keys: Any) -> None:
         self.keys, self.fetched, self.is_away = keys, 0, False
+        self.document: bytes | None = None  # in place of the keys
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.fetched += 1
         if self.is_away:
             raise httpx.ConnectError("away")
+        if self.document is not None:
+            return httpx.Response(200, content=self.document)
         return httpx.Response(200, json=key_set(**self.keys))
 
 
@@ -285,6 +288,15 @@ class TestSigningKeys:
             clock.now += 400
             assert (await tokens.caller(signed())).tenant == "acme"
         assert caplog.text.count("cannot be read") == 1
+
+    @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b"[" * 200_000, b'{"keys": [{"kty": "RSA"}, 1]}', b"\xff"])
+    async def test_that_are_none_leave_those_that_are_known(self, document: bytes) -> None:
+        tokens, clock = self.made(issuer := Issuer(rsa=RSA_KEY))
+        await tokens.caller(signed())
+        issuer.document = document
+        clock.now += 400
+        assert (await tokens.caller(signed())).tenant == "acme"
+        assert issuer.fetched == 2
 
     async def test_that_were_never_had_make_no_token_bad(self) -> None:
         tokens, clock = self.made(issuer := Issuer(rsa=RSA_KEY))

@@ -76,6 +76,7 @@ class TestWhoeverHasNotLoggedIn:
             assert 'role="alert"' in answer.text
             assert "set-cookie" not in answer.headers
         assert page.post("/login", content=b"\xff\xfe").status_code == 401
+        assert page.post("/login", data={f"token{number}": "x" for number in range(11)}).status_code == 401
 
     async def test_is_no_tenant_without_the_scope(self, page: httpx2.Client, config: Path) -> None:
         key = await key_of(config, "ann")
@@ -152,6 +153,8 @@ async def test_the_page_is_drawn_in_a_browser(
         await konstruct.complete("hello", model_group="paid", tenant_id="bob")
     with start(config) as server:
         drawn = chromium.Browser(browser, tmp_path).dom_at(f"{server.root}/")
+        answer = server.http.post(f"{server.root}/login", data={"token": "€"})  # which nobody needs here
+        assert (answer.status_code, "set-cookie" in answer.headers) == (303, False)
     assert "This server now" in drawn
     assert drawn.count('class="main-svg"') >= 2  # plotly has drawn the charts
     assert "<img" not in drawn

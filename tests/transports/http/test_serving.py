@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import httpx2
 import pytest
+from starlette.responses import PlainTextResponse
 from support.certificates import self_signed_file
 from support.databases import Database, sqlite
 from support.default_groups import entry, write
@@ -20,6 +22,9 @@ from support.http_process import HttpProcess, headers_for, message
 from support.priced_config import COST_NUSD, priced_config
 from support.processes import wait_for
 from support.providers import Gate, Hang, Provider, Text
+
+from konstruct_mcp.config.http import HttpSettings
+from konstruct_mcp.transports.http.doors import guarded, hosts_of, origins_of
 
 BODY = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 PING = (
@@ -166,10 +171,35 @@ class TestRefused:
         assert shared.post(message("ping", era="2025"), "2025", host="evil.example").status_code == 421
         assert shared.post(message("ping", era="2025"), "2025", host="localhost:1").status_code == 200
 
-    def test_is_a_web_page(self, shared: HttpProcess) -> None:
-        response = shared.post(message("ping", era="2025"), "2025", origin="https://evil.example")
+    @pytest.mark.parametrize("origin", ["https://evil.example", "http://[", "null", "http://127.0.0.1.evil.example"])
+    def test_is_a_web_page(self, shared: HttpProcess, origin: str) -> None:
+        response = shared.post(message("ping", era="2025"), "2025", origin=origin)
         assert response.status_code == 403
         assert "access-control-allow-origin" not in response.headers
+        assert "Traceback" not in shared.errors
+
+    @pytest.mark.parametrize(
+        ("settings", "own"),
+        [
+            (HttpSettings(), "127.0.0.1"),
+            (HttpSettings(host="127.0.0.2"), "127.0.0.2"),
+            (HttpSettings(host="::1"), "[::1]"),
+            (HttpSettings(host="0:0:0:0:0:0:0:1"), "[0:0:0:0:0:0:0:1]"),
+            (HttpSettings(host="fd00::1", allowed_hosts=("models.example",)), "[fd00::1]"),
+            (HttpSettings(host="10.0.0.1", public_url="https://models.example:8443/mcp"), "models.example"),
+            (HttpSettings(host="::", public_url="https://[fd00::5]/mcp"), "[fd00::5]"),
+        ],
+        ids=lambda one: one.address if isinstance(one, HttpSettings) else one,
+    )
+    async def test_is_whoever_calls_it_by_another_name_wherever_it_listens(
+        self, settings: HttpSettings, own: str
+    ) -> None:
+        app = guarded(PlainTextResponse("taken"), hosts_of(settings), origins_of(settings))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://any") as client:
+            status = {
+                name: (await client.get("/", headers={"host": name})).status_code for name in (own, "evil.example")
+            }
+        assert status == {own: 200, "evil.example": 421}
 
     @pytest.mark.parametrize(
         ("body", "content_type", "status"),

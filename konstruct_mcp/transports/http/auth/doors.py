@@ -54,17 +54,14 @@ def authenticated(app: ASGIApp, authenticator: Authenticator, settings: HttpSett
     """The app for verified callers, each of whom is in the state of the request. Others are answered here."""
 
     async def authenticate(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await app(scope, receive, send)
-            return
-        if scope["method"] == "OPTIONS":  # carries no token, and asks for nothing
+        if scope["type"] != "http" or scope["method"] == "OPTIONS":  # which carries no token, and asks for nothing
             await app(scope, receive, send)
             return
         try:
             caller = await authenticator.caller(_token_of(scope))
         except (KonstructError, _NoTokenError) as error:
             response = _refusal(error, authenticator, _resource(scope, settings))
-            refusals.refused(_audited(error), why=error.message, client=_client(scope))
+            audit_refusal(error, scope)
             await response(scope, receive, send)
             return
         state = {**scope.get("state", {}), _CALLER: caller}
@@ -161,13 +158,10 @@ def _refusal(error: KonstructError | _NoTokenError, authenticator: Authenticator
     return JSONResponse(body, status, headers=headers)
 
 
-def _audited(error: KonstructError | _NoTokenError) -> str:
-    if isinstance(error, ForbiddenTokenError):
-        return "forbidden_token"
-    return error.code if isinstance(error, KonstructError) else error.error or "missing_token"
-
-
-def _client(scope: Scope) -> str | None:
-    """The address of whoever asks, which is a proxy's where none is trusted."""
+def audit_refusal(error: KonstructError | _NoTokenError, scope: Scope) -> None:
+    """Note in the audit log why a request was refused, and from which address it came: a proxy's, where none is
+    trusted."""
+    code = error.code if isinstance(error, KonstructError) else error.error or "missing_token"
+    code = "forbidden_token" if isinstance(error, ForbiddenTokenError) else code
     client = scope.get("client")
-    return None if client is None else str(client[0])
+    refusals.refused(code, why=error.message, client=None if client is None else str(client[0]))

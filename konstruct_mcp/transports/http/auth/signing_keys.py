@@ -114,7 +114,8 @@ class SigningKeys:
     async def _read_now(self) -> None:
         try:
             keys = _parsed(await self._document())
-        except (httpx.HTTPError, OSError, ValueError, TimeoutError) as error:
+        # RecursionError: of a document that is nothing but brackets.
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RecursionError) as error:
             if not self._failed:
                 _log.warning(
                     "the signing keys of an authorization server cannot be read (%s)%s",

@@ -19,14 +19,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from konstruct_mcp.core.audit import refusals
+from konstruct_mcp.config.packages import installed
 from konstruct_mcp.core.errors import AccessError, ForbiddenTokenError, KonstructError, UnverifiedError
-from konstruct_mcp.core.results import GroupStatus
 from konstruct_mcp.core.spending import UsageReport
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
 from konstruct_mcp.pages.usage import chart_script
 from konstruct_mcp.transports.http.auth.authenticator import Authenticator
+from konstruct_mcp.transports.http.auth.doors import audit_refusal
 from konstruct_mcp.transports.http.operators.page import PERIODS, Overview, login, overview
 
 _COOKIE = "konstruct_operator"
@@ -70,7 +70,7 @@ class _OperatorsPage:
         if token is None:
             return _html(login(None))
         try:
-            caller = await self._operator(token)
+            caller = await _operator(self._authenticator, token)
         except KonstructError as error:
             response = _html(login(error.message), _status(error))
             if not isinstance(error, UnverifiedError):
@@ -80,16 +80,15 @@ class _OperatorsPage:
 
     async def log_in(self, request: Request) -> Response:
         """Set the cookie, if the token is an operator's."""
-        sent = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
-        token = sent.get("token", [""])[0].strip()
-        try:
-            await self._operator(token)
-        except KonstructError as error:
-            refusals.refused(
-                error.code, why=error.message, client=None if request.client is None else request.client.host
-            )
-            return _html(login(error.message), _status(error))
         response = RedirectResponse(".", 303, headers=_SECURITY)
+        if self._authenticator is None:
+            return response
+        token = _token_of(await request.body())
+        try:
+            await _operator(self._authenticator, token)
+        except KonstructError as error:
+            audit_refusal(error, request.scope)
+            return _html(login(error.message), _status(error))
         is_https = request.url.scheme == "https"
         response.set_cookie(_COOKIE, token, _LOGGED_IN_S, httponly=True, secure=is_https, samesite="strict")
         return response
@@ -99,19 +98,6 @@ class _OperatorsPage:
         response = RedirectResponse(".", 303, headers=_SECURITY)
         response.delete_cookie(_COOKIE)
         return response
-
-    async def _operator(self, token: str) -> Caller:
-        """The operator that a token stands for.
-
-        Raises:
-            AccessError: it stands for none.
-        """
-        if self._authenticator is None:
-            return Caller()
-        caller = await self._authenticator.caller(token)
-        if not caller.is_operator:
-            raise ForbiddenTokenError("this token is not an operator's: it lacks the scope operator")
-        return caller
 
     async def _overview(self, request: Request, caller: Caller) -> Response:
         period = request.query_params.get("period", "30")
@@ -125,17 +111,18 @@ class _OperatorsPage:
             except (KonstructError, TimeoutError):
                 return None
 
-        report = await read(lambda: self._usage(period, caller))
-        keys = await read(self._konstruct.list_keys)
-        tenants = await read(self._konstruct.list_tenants)
+        report, keys, tenants = await asyncio.gather(
+            read(lambda: self._usage(period, caller)),
+            read(self._konstruct.list_keys),
+            read(self._konstruct.list_tenants),
+        )
         if None in (report, keys, tenants):
             faults.append("The ledger does not answer: usage, keys and tenants cannot all be shown.")
-        shown = Overview(period, await self._now(), faults, report, keys, tenants, self._groups())
+        shown = Overview(period, await self._now(), faults, report, keys, tenants, self._konstruct.groups())
+        script = _SCRIPT if installed("plotly") else None
+        # In a thread: of a long report it takes a second, in which no call would go on.
         may_log_out = self._authenticator is not None
-        try:
-            return _html(overview(shown, chart_script=_SCRIPT, may_log_out=may_log_out))
-        except ImportError:  # plotly is not installed
-            return _html(overview(shown, chart_script=None, may_log_out=may_log_out))
+        return _html(await asyncio.to_thread(overview, shown, chart_script=script, may_log_out=may_log_out))
 
     async def _usage(self, period: str, caller: Caller) -> UsageReport:
         since = None
@@ -154,8 +141,26 @@ class _OperatorsPage:
             "reservations of this server": f"{gauges.open_reservations:,}",
         }
 
-    def _groups(self) -> list[GroupStatus]:
-        return self._konstruct.groups()
+
+async def _operator(authenticator: Authenticator, token: str) -> Caller:
+    """The operator that a token stands for.
+
+    Raises:
+        AccessError: it stands for none.
+    """
+    caller = await authenticator.caller(token)
+    if not caller.is_operator:
+        raise ForbiddenTokenError("this token is not an operator's: it lacks the scope operator")
+    return caller
+
+
+def _token_of(form: bytes) -> str:
+    """The token in a form; "" where it is no such form."""
+    try:
+        sent = parse_qs(form.decode("utf-8", "replace"), max_num_fields=10)
+    except ValueError:  # more fields than any form of ours has
+        return ""
+    return sent.get("token", [""])[0].strip()
 
 
 async def _chart_script(_: Request) -> Response:
