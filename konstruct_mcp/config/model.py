@@ -356,7 +356,7 @@ class Config:
         """The same config with exactly these tenants of the database. One whose name the config has too is passed over:
         the config's own entries win."""
         tenants = {name: tenant for name, tenant in self.tenants.items() if name not in self.stored_tenants}
-        groups, own, refused = dict(self.groups), frozenset(tenants), set()
+        groups, own, refused, named = dict(self.groups), frozenset(tenants), set[str](), set[str]()
         for one in stored:
             if one.id in own:
                 continue
@@ -366,9 +366,11 @@ class Config:
                 continue
             tenants[one.id] = read.tenant
             groups |= {group.name: group for group in read.groups if group.name not in groups}
+            named |= {group.name for group in read.groups}
         return replace(
             self,
             groups=MappingProxyType(groups),
+            on_demand=MappingProxyType({n: whose for n, whose in self.on_demand.items() if n not in named}),
             tenants=MappingProxyType(tenants),
             stored_tenants=frozenset(tenants) - own,
             refused_tenants=frozenset(refused),

@@ -158,7 +158,7 @@ class Admission:
 
     def waiting_of(self, tenant: str) -> int:
         """How many calls of a tenant wait."""
-        return self._calls_of(tenant)
+        return len(self._queues[tenant].calls) if tenant in self._queues else 0
 
     @asynccontextmanager
     async def turn(self, chars: int, tenant: str) -> AsyncIterator[None]:
@@ -247,7 +247,7 @@ class Admission:
         while True:
             size: Callable[[str], int]
             if self._waiting >= self._most_waiting:
-                size, more, most = self._calls_of, 1, self._most_waiting
+                size, more, most = self.waiting_of, 1, self._most_waiting
             elif self._waiting and self._chars + chars > _MOST_CHARS:
                 size, more, most = self._chars_of, chars, _MOST_CHARS
             else:
@@ -261,15 +261,12 @@ class Admission:
             if not newest.turn.done():
                 newest.turn.set_exception(self._overloaded(greediest))
 
-    def _calls_of(self, tenant: str) -> int:
-        return len(self._queues[tenant].calls) if tenant in self._queues else 0
-
     def _chars_of(self, tenant: str) -> int:
         return self._queues[tenant].chars if tenant in self._queues else 0
 
     def _overloaded(self, tenant: str) -> OverloadedError:
         """The error for a tenant, which is told of its own calls alone."""
         return OverloadedError(
-            f"too many calls at once ({self._under_way[tenant]} under way, {self._calls_of(tenant)} waiting); "
+            f"too many calls at once ({self._under_way[tenant]} under way, {self.waiting_of(tenant)} waiting); "
             "send fewer, or try again in a moment"
         )

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,14 @@ import anyio
 
 from konstruct_mcp.config.model import Config, Tenant
 from konstruct_mcp.core.budgets import Grant
-from konstruct_mcp.core.errors import DeadlineError, InternalError, KonstructError, RequestError, UnpricedError
+from konstruct_mcp.core.errors import (
+    DeadlineError,
+    InternalError,
+    KonstructError,
+    LedgerError,
+    RequestError,
+    UnpricedError,
+)
 from konstruct_mcp.core.events import Event, Refused
 from konstruct_mcp.core.fairness import Admission, Step, turn
 from konstruct_mcp.core.money import dollars
@@ -60,6 +67,7 @@ class Shared:
     limits: TenantLimits
     ledger: Ledger
     emit: Callable[[Event], None]
+    know_tenant: Callable[[Caller], Awaitable[None]]
 
 
 async def read_request(arguments: Mapping[str, Any], config: Config | None, readers: Admission, tenant: str) -> Request:
@@ -122,10 +130,11 @@ class CompletionCall:
         tenant: Tenant | None = None
         try:
             caller = self._caller.naming(request.tenant_id)
+            await self._know_tenant(caller)
             tenant = caller.account(self._config)
             note_tenant(tenant.id)
             group = group_of(self._config, request.model_group, tenant)
-        except RequestError as error:
+        except (RequestError, LedgerError, DeadlineError) as error:
             shared.emit(Refused(None if tenant is None else tenant.id, None, error.code))
             raise
         async with open_account(tenant, group, self._deadline, shared.ledger, shared.emit) as account:
@@ -139,6 +148,21 @@ class CompletionCall:
                     return await self._in_time(account, generation)
             finally:
                 shared.limits.use(tenant, account.tokens)
+
+    async def _know_tenant(self, caller: Caller) -> None:
+        try:
+            async with asyncio.timeout(self._left_s):
+                await self._shared.know_tenant(caller)
+        except (LedgerError, TimeoutError) as error:
+            # Where anybody may be a tenant, the calls of the process's own client go on without the database.
+            if self._config.allow_unknown and not caller.is_verified:
+                return
+            if isinstance(error, LedgerError):
+                raise
+            raise DeadlineError(
+                f"no answer within {self._timeout_s:g} s, waiting for the ledger to say which tenants there are; raise "
+                "timeout_s, or try again"
+            ) from None
 
     async def _make_group(self, name: str, tenant: str) -> None:
         """Have the group of a name that a wildcard matches made one of the config's."""

@@ -253,8 +253,7 @@ class Identities:
         scopes: Sequence[str],
     ) -> NewKey:
         """A new key; see `Konstruct.create_key`."""
-        read = await self._directory.tenants()
-        Caller(tenant, "call").account(config.with_stored([] if read is None else read[1]))
+        Caller(tenant, "call").account(config.with_stored(await self._all_stored()))
         for scope in scopes:
             if scope not in SCOPES:
                 raise InvalidArgumentError(f"scope: should be one of {', '.join(SCOPES)}")
@@ -327,8 +326,7 @@ class Identities:
 
     async def list_tenants(self, config: Config) -> list[ListedTenant]:
         """See `Konstruct.list_tenants`."""
-        read = await self._directory.tenants()
-        stored = [] if read is None else read[1]
+        stored = await self._all_stored()
         own = [name for name in config.tenants if name not in config.stored_tenants]
         found = [ListedTenant(name, "config", public_tenant(config, name)) for name in own]
         for one in stored:
@@ -344,10 +342,13 @@ class Identities:
             )
         return found
 
+    async def _all_stored(self) -> list[StoredTenant]:
+        read = await self._directory.tenants()
+        return [] if read is None else read[1]
+
     async def _stored(self, config: Config, tenant: str) -> StoredTenant:
         check_tenant_id(tenant)
-        read = await self._directory.tenants()
-        for one in [] if read is None else read[1]:
+        for one in await self._all_stored():
             if one.id == tenant:
                 return one
         if tenant in config.tenants:

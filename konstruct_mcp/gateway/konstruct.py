@@ -27,7 +27,6 @@ from konstruct_mcp.core.errors import (
     ForbiddenTokenError,
     KonstructError,
     LedgerError,
-    RequestError,
     UnknownTenantError,
     UnverifiedError,
 )
@@ -100,7 +99,6 @@ class Konstruct:
         """
         self._ledger = ledger
         self._admission: Admission | None = None
-        self._limits: TenantLimits | None = None  # made with the first config that can be used
         self._readers = Admission(1)  # of large arguments, which are read one after another
         self._hooks = Hooks(hooks)
         self._entered = False
@@ -233,9 +231,8 @@ class Konstruct:
         self._in_use(caller)
         assert self._admission is not None  # noqa: S101  both are made with the first config that can be used
         assert self._ledger is not None  # noqa: S101
-        if self._limits is None:
-            self._limits = TenantLimits(self._generations.sharing.tenant_limit_store)
-        return Shared(self._generations, self._admission, self._limits, self._ledger, self._hooks)
+        limits = TenantLimits(self._generations.sharing.tenant_limit_store)
+        return Shared(self._generations, self._admission, limits, self._ledger, self._hooks, self._know_tenant)
 
     # -- who may ask ---------------------------------------------------------------------------------------------------
 
@@ -296,8 +293,9 @@ class Konstruct:
 
     async def know_tenants(self) -> None:
         """Have the tenants of the ledger's database known, if they can be: so that no first call waits for that."""
-        with contextlib.suppress(LedgerError):  # what is asked for is in the same database, and says so better
-            await self._known_identities().refresh()
+        if self._shared(None).ledger.is_up:  # else what is asked for waits for the same database once more
+            with contextlib.suppress(LedgerError):  # which that says better
+                await self._known_identities().refresh()
 
     async def follow_tenants(self) -> None:
         """Take up each change of the database's tenants, until this is cancelled: so that no call has to look, and a
@@ -598,14 +596,6 @@ class Konstruct:
         """The same for a request that is parsed already. `arrived` is when it came, a reading of `time.monotonic`; now,
         if None."""
         caller, arrived = caller or _PROCESS, time.monotonic() if arrived is None else arrived
-        try:
-            with contextlib.suppress(RequestError):  # which the call itself says
-                await self._know_tenant(caller.naming(request.tenant_id))
-        except LedgerError as error:
-            # Where anybody may be a tenant, the calls of the process's own client go on without the database.
-            if caller.is_verified or not self._in_use(caller).config.allow_unknown:
-                self._hooks(Refused(None, None, error.code))
-                raise
         return await CompletionCall(self._shared(caller), request, caller, on_wait or ignore, arrived).answer()
 
     # -- tenants, and what they have spent ---------------------------------------------------------------------------

@@ -67,8 +67,8 @@ class Generation:
             facts,
             report=_log.warning,
             on_change=on_change,
-            health_store=sharing.health_store if earlier is None else None,
-            limit_store=sharing.limit_store if earlier is None else None,
+            health_store=sharing.health_store,
+            limit_store=sharing.limit_store,
             earlier=None if earlier is None else earlier.routes,
         )
         client = ProviderClient(

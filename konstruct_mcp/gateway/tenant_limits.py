@@ -26,16 +26,14 @@ class TenantLimits:
         if tenant.rpm is None and tenant.tpm is None:
             return
         key, now = _key(tenant), self._clock()
-        used = self._store.used(key, now)
-        if _fits(tenant, used.requests, used.tokens):
+        limit = self._store.used(key, now).reached(tenant.rpm, tenant.tpm)
+        if limit is None:
             self._store.add(key, now, 1, 0)
             everywhere = await self._store.claim(key, now, tenant.rpm, tenant.tpm)
             if everywhere is None:
                 return
             self._store.take_back(key, now)
-            used = everywhere
-        is_rpm = tenant.rpm is not None and used.requests >= tenant.rpm
-        limit = f"{tenant.rpm} requests" if is_rpm else f"{tenant.tpm} tokens"
+            limit = everywhere.reached(tenant.rpm, tenant.tpm)
         wait_s = max(1, math.ceil(self._store.until_less(key, now)))
         raise RateLimitedError(f"at the limit of {limit} a minute; try again in {wait_s} s", wait_s)
 
@@ -43,10 +41,6 @@ class TenantLimits:
         """Count tokens that a call of a tenant has used."""
         if tokens and tenant.tpm is not None:
             self._store.add(_key(tenant), self._clock(), 0, tokens)
-
-
-def _fits(tenant: Tenant, requests: int, tokens: int) -> bool:
-    return (tenant.rpm is None or requests < tenant.rpm) and (tenant.tpm is None or tokens < tenant.tpm)
 
 
 def _key(tenant: Tenant) -> str:

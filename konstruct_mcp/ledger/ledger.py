@@ -48,6 +48,7 @@ class Ledger:
         self._notices = Notices(url, file, spool)
         self._backlog = Backlog(Spool(spool), self._notices, most_in_memory)
         self._writer = Writer(url, file, self._backlog, self._notices)
+        self._counting: asyncio.Future[int] | None = None
 
     @property
     def has_budgets(self) -> bool:
@@ -70,7 +71,10 @@ class Ledger:
 
     async def waiting_rows(self) -> int:
         """How many rows wait for the database, in the spool and in memory. The spool may be several processes'."""
-        return await _in_own_thread(self._backlog.count)
+        # One look at once: that at a drive which hangs goes on after its caller has given up.
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.ensure_future(_in_own_thread(self._backlog.count))
+        return await asyncio.shield(self._counting)
 
     def start(self) -> None:
         """Begin to open the ledger in its thread, for calls that will come; returns at once."""

@@ -355,7 +355,7 @@ class Store:
                 self._database.take_time(connection)
                 found = connection.execute(sa.delete(calls).where(calls.c.id.in_(some))).rowcount
             deleted += found
-            if not found:
+            if self._database.portion is None or found < self._database.portion:
                 return deleted
 
 

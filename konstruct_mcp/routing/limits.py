@@ -25,10 +25,18 @@ _WINDOW_S = 60
 
 
 class Used(NamedTuple):
-    """What was used of a deployment within the last minute."""
+    """What was used of a deployment or by a tenant within the last minute."""
 
     requests: int
     tokens: int
+
+    def reached(self, rpm: int | None, tpm: int | None) -> str | None:
+        """Which of two limits is reached, as `60 requests` or `5000 tokens`; None where neither is."""
+        if rpm is not None and self.requests >= rpm:
+            return f"{rpm} requests"
+        if tpm is not None and self.tokens >= tpm:
+            return f"{tpm} tokens"
+        return None
 
 
 class LimitStore(Protocol):

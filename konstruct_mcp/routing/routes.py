@@ -142,12 +142,8 @@ class Routes:
         """Which of the operator's own limits keeps it from being asked now, or None."""
         if deployment.rpm is None and deployment.tpm is None:
             return None
-        used = self._used(deployment)
-        if deployment.rpm is not None and used.requests >= deployment.rpm:
-            return f"at its limit of {deployment.rpm} requests per minute"
-        if deployment.tpm is not None and used.tokens >= deployment.tpm:
-            return f"at its limit of {deployment.tpm} tokens per minute"
-        return None
+        limit = self._used(deployment).reached(deployment.rpm, deployment.tpm)
+        return None if limit is None else f"at its limit of {limit} per minute"
 
     async def claim(self, deployment: Deployment) -> Fault | None:
         """Claim one request of its limits from all servers that share them; the fault where they have none left."""

@@ -208,19 +208,16 @@ class Walk:
 
     def _is_final(self, outcome: Outcome) -> bool:
         """Whether no other deployment is to be asked; if not, takes note of what the others must have."""
-        if isinstance(outcome, Fault) and outcome.kind is FaultKind.AT_LIMIT:
-            return False
-        asked = self._tries.asked[-1]
         if isinstance(outcome, Fault) and outcome.kind is FaultKind.CONTEXT_OVERFLOW:
             # From here on only a larger window will do, in whatever group.
-            window = self._routes.facts(asked).context_window
+            window = self._routes.facts(self._tries.asked[-1]).context_window
             needed = window + 1 if window is not None else self._needs.tokens
             self._window_needed = max(self._window_needed, needed)
         if isinstance(outcome, Answer):
             self._health.no_outage(deployment for group in self._chain() for deployment in group.deployments)
             return True
         if outcome.kind in PASSED_ON or outcome.lasting:
-            self._refused.append(asked)
+            self._refused.append(self._tries.asked[-1])
         return outcome.kind is FaultKind.BAD_REQUEST or self._tries.is_refusal_confirmed
 
     # -- tries of one deployment -------------------------------------------------------------------------------------
@@ -231,7 +228,7 @@ class Walk:
         self._tries.asked.append(deployment)
         outcome = yield from self._once(deployment, group, 0.0, behind)
         if isinstance(outcome, Fault) and outcome.kind is FaultKind.AT_LIMIT:
-            self._tries.asked.remove(deployment)  # it was not, nor is it once more
+            self._tries.asked.pop()  # it was not, nor is it once more
             self._at_limit[deployment.id] = outcome
             return outcome
         own = 1  # tries of this call

@@ -9,6 +9,9 @@ import pytest
 from konstruct_mcp.config.model import Config
 from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.config.wildcards import match, model_of
+from konstruct_mcp.core.errors import UnknownGroupError
+from konstruct_mcp.core.identity import StoredTenant
+from konstruct_mcp.gateway.caller import group_of
 
 
 @pytest.mark.parametrize(
@@ -59,3 +62,21 @@ def test_a_tenant_that_asks_for_many_names_pushes_out_its_own(tmp_path: Path) ->
         config = asked(config, f"ollama/many-{number}", "many")
     assert list(config.on_demand) == ["ollama/few", *(f"ollama/many-{number}" for number in range(69, 100))]
     assert set(config.groups) == set(config.on_demand)
+
+
+def test_a_group_that_a_stored_tenant_names_is_pushed_out_by_no_other_name(tmp_path: Path) -> None:
+    file = tmp_path / "konstruct.yaml"
+    file.write_text('model_list: [{model_name: "ollama/*", litellm_params: {model: "ollama/*"}}]\n')
+    config = load_config(file, {})
+
+    def asked(config: Config, name: str) -> Config:
+        made = config.matching(name)
+        assert made is not None
+        return config.with_group(made, "many")
+
+    config = asked(config, "ollama/own").with_stored([StoredTenant("carl", {"groups": ["ollama/own"]})])
+    for number in range(40):
+        config = asked(config, f"ollama/many-{number}")
+    assert "ollama/own" in config.groups
+    with pytest.raises(UnknownGroupError, match='no group "nope"'):
+        group_of(config, "nope", config.tenants["carl"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,9 +12,12 @@ from typing import Any
 
 import pytest
 from support.databases import Database
+from support.default_groups import entry, opened
+from support.providers import Provider
 
-from konstruct_mcp.core.errors import InvalidTokenError, LedgerError, UnverifiedError
+from konstruct_mcp.core.errors import DeadlineError, InvalidTokenError, LedgerError, UnverifiedError
 from konstruct_mcp.core.identity import StoredKey, StoredTenant, digest_of, new_key, prefix_of, timestamp
+from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.identity import CONFIRMED_S, Identities
 from konstruct_mcp.ledger.directory import Directory
 from konstruct_mcp.ledger.ledger import Ledger
@@ -230,3 +234,15 @@ async def test_the_database_keeps_keys_and_tenants(database: Database, tmp_path:
     assert read[1] == [StoredTenant("carl", {"note": "one", "rpm": 1}, disabled=True, revision=2)]
     assert await directory.change_tenant("nobody", lambda settings: settings) is None
     await ledger.aclose()
+
+
+async def test_a_call_waits_for_the_database_no_longer_than_for_all_else(tmp_path: Path, ollama: Provider) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and never answers
+        url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+        settings = {
+            "model_list": [entry("free", {"model": "ollama/none", "api_base": ollama.url})],
+            "konstruct": {"ledger_url": url, "tenants": {"ann": {}}},
+        }
+        async with opened(tmp_path, settings, {"XDG_DATA_HOME": str(tmp_path)}) as konstruct:
+            with pytest.raises(DeadlineError, match="waiting for the ledger to say which tenants there are"):
+                await konstruct.complete("hello", timeout_s=0.5, caller=Caller.verified("zoe"))
