@@ -294,11 +294,10 @@ class ProviderClient:
         reply, request = tried.reply, outgoing.request
         answered = outgoing.answered(tried, reply, noted)
         if reply.tool_calls and reply.reasoning:
-            keep = tenant, outgoing.deployment, request.messages, reply.tool_calls, reply.reasoning
-            await in_thread_if_large(self._reasoning.keep, *keep, is_large=request.is_large)
-            if self._values is not None and (
-                written := await in_thread_if_large(self._reasoning.written, *keep, is_large=request.is_large)
-            ):
+            thought = tenant, outgoing.deployment, request.messages, reply.tool_calls, reply.reasoning
+            keep = functools.partial(self._reasoning.keep, *thought, is_shared=self._values is not None)
+            written = await in_thread_if_large(keep, is_large=request.is_large)
+            if self._values is not None and written is not None:
                 await self._values.put(*written, KEPT_S)
         return answered
 

@@ -22,8 +22,9 @@ _ECHO = "echo"  # the topic of messages by which a server hears that it hears
 class ValkeyBroadcast:
     """Messages by one channel for all topics. Within this process they arrive at once, with the server away too."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, on_listening: Callable[[], None] = lambda: None) -> None:
+        """`on_listening` is called whenever it begins to hear: what was said before, nobody says again."""
+        self._connection, self._on_listening = connection, on_listening
         self._local = LocalBroadcast()
         self._channel = connection.key("messages")
         self._tasks: list[asyncio.Task[None]] = []
@@ -65,11 +66,14 @@ class ValkeyBroadcast:
             client = self._connection.listening_client()
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 async with client, client.pubsub() as listening:
-                    await listening.subscribe(self._channel)
+                    async with asyncio.timeout(GONE_S):
+                        await listening.subscribe(self._channel)
                     while True:
                         async with asyncio.timeout(GONE_S):
                             received = await listening.get_message(timeout=None)
-                        if received is not None and received["type"] == "message":
+                        if received is not None and received["type"] == "subscribe":
+                            self._on_listening()
+                        elif received is not None and received["type"] == "message":
                             self._received(received["data"])
             await asyncio.sleep(_AGAIN_S)
 

@@ -129,8 +129,10 @@ class SharedLimitStore(MemoryLimitStore):
         try:
             said = await self._connection.run("EVAL", _TAKE, 1, self._name(key), *limits)
         except AwayError:
-            self._miss(key, now, 1, 0)
-            return self._claim_alone(key, now, rpm, tpm)
+            used = self._claim_alone(key, now, rpm, tpm)
+            if used is None:  # else nobody counts it
+                self._miss(key, now, 1, 0)
+            return used
         match said:
             case [int(requests), int(tokens), int(wait_s)]:
                 self._refuse(key, Used(requests, tokens), now + min(max(wait_s, 1), _WINDOW_S + 1))
@@ -165,9 +167,7 @@ class SharedLimitStore(MemoryLimitStore):
             del self._shared.refused[key]
             self._tell(key, began, -1, 0)
         else:
-            self._shared.refused[key] -= 1
-            if self._connection.is_away:
-                self._miss(key, began, -1, 0)
+            self._shared.refused[key] -= 1  # which Valkey has not counted either
 
     def used(self, key: str, now: float) -> Used:
         own, full = super().used(key, now), self._shared.full.get(key)

@@ -27,7 +27,7 @@ class SharedState:
 
     def __init__(self, place: RedisPlace) -> None:
         self._connection = Connection(place.url, place.prefix, place.replicas, self._is_back)
-        self.broadcast = ValkeyBroadcast(self._connection)
+        self.broadcast = ValkeyBroadcast(self._connection, self._hears)
         self.values = ValkeyValues(self._connection)
         self.health_store = SharedHealthStore(time.monotonic, lambda key: self._cooldowns.tell(key))
         self.limit_store = SharedLimitStore(self._connection)
@@ -54,6 +54,11 @@ class SharedState:
         await self._catching_up.aclose()
         await self.broadcast.aclose()
         await self._connection.aclose()
+
+    def _hears(self) -> None:
+        """Find out what has been said before this server listened, or while it did not."""
+        self._connection.look_now()
+        self._cooldowns.read()
 
     def _is_back(self) -> None:
         self.broadcast.tell_others(_JOINED, b"")

@@ -31,11 +31,15 @@ class Labels:
     """The labels of groups, models and deployments. A group that a wildcard has made has its name from a caller, and
     its model too: both are `other`, since callers could make any number of them."""
 
-    def __init__(self, config: Callable[[], Config]) -> None:
-        """`config` gives the one in use; it may raise ConfigError while there is none."""
-        self._config = config
+    def __init__(self) -> None:
+        """Until `attach` nothing is known to be configured."""
+        self._config: Callable[[], Config] | None = None
         self._groups, self._models, self._deployments = (Bounded(_MOST_VALUES) for _ in range(3))
         self._tenants = Bounded(_MOST_TENANTS)
+
+    def attach(self, config: Callable[[], Config]) -> None:
+        """`config` gives the one in use; it may raise ConfigError while there is none."""
+        self._config = config
 
     def group(self, name: str | None) -> str:
         """A group's name; `""` for None, where nobody answered."""
@@ -54,6 +58,8 @@ class Labels:
         return "" if tenant is None else self._tenants(tenant)
 
     def _is_configured(self, group: str | None) -> bool:
+        if self._config is None:
+            return False
         try:
             config = self._config()
         except ConfigError:

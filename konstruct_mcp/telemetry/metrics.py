@@ -28,8 +28,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from konstruct_mcp.config.model import Config
-from konstruct_mcp.core.errors import ConfigError, KonstructError
+from konstruct_mcp.core.errors import KonstructError
 from konstruct_mcp.core.events import CallClosed, Event, HealthChange, Refused, TryEnded
 from konstruct_mcp.core.money import NUSD
 from konstruct_mcp.gateway.gauges import Gauges
@@ -55,8 +54,7 @@ class Metrics:
     def __init__(self, *, by_tenant: bool = False) -> None:
         """`by_tenant`: whether there are counters with the tenant as a label."""
         self.registry = registry = CollectorRegistry()
-        self._konstruct: Konstruct | None = None
-        self._labels = Labels(self._config)
+        self._labels = Labels()
         ProcessCollector(registry=registry)
         self._gauges = _GaugeCollector()
         registry.register(self._gauges)
@@ -121,17 +119,12 @@ class Metrics:
 
     def attach(self, konstruct: Konstruct) -> None:
         """From now on show the gauges of this `Konstruct`, which runs on the event loop that runs now."""
-        self._konstruct = konstruct
+        self._labels.attach(lambda: konstruct.config)
         self._gauges.attach(konstruct, asyncio.get_running_loop())
 
     def show(self, now: Gauges) -> None:
         """Show these gauges until the next look."""
         self._gauges.show(now)
-
-    def _config(self) -> Config:
-        if self._konstruct is None:
-            raise ConfigError(["is not known yet"])
-        return self._konstruct.config
 
     def __call__(self, event: Event) -> None:
         match event:

@@ -27,8 +27,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from konstruct_mcp.config.model import Config
-from konstruct_mcp.core.errors import ConfigError
 from konstruct_mcp.core.events import Event, TryEnded
 from konstruct_mcp.core.money import NUSD
 from konstruct_mcp.gateway.konstruct import Konstruct
@@ -67,8 +65,7 @@ class OpenTelemetry:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         """Begin to send what the variables ask for. The SDK reads their details from the process's environment."""
-        self._konstruct: Konstruct | None = None
-        self._labels = Labels(self._config)
+        self._labels = Labels()
         named = environ.get("OTEL_SERVICE_NAME") or _NAME
         resource = Resource.create({"service.name": named, "service.version": version(_NAME)})
         self._traces: TracerProvider | None = None
@@ -104,12 +101,7 @@ class OpenTelemetry:
 
     def attach(self, konstruct: Konstruct) -> None:
         """From now on the config of this `Konstruct` says which models' names are the operator's own."""
-        self._konstruct = konstruct
-
-    def _config(self) -> Config:
-        if self._konstruct is None:
-            raise ConfigError(["is not known yet"])
-        return self._konstruct.config
+        self._labels.attach(lambda: konstruct.config)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, TryEnded):

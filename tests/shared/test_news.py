@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from konstruct_mcp.routing.limits import Used
 from konstruct_mcp.shared.broadcast import ValkeyBroadcast
 from konstruct_mcp.shared.connection import AwayError, Connection
 from konstruct_mcp.shared.cooldowns import Cooldowns, SharedHealthStore
@@ -84,3 +85,34 @@ async def test_what_is_used_while_valkey_is_told_and_fails_again_is_told_later()
     assert await told() == 100
     connection._is_open = False
     assert await told() == 120
+
+
+async def test_a_claim_that_was_refused_is_told_of_by_nobody() -> None:
+    now = 1000.0
+    connection = HeldConnection()
+    store = SharedLimitStore(connection, lambda: now)
+
+    async def claim() -> tuple[asyncio.Task[Used | None], asyncio.Future[Any]]:
+        store.add("one", now, 1, 0)
+        claiming = asyncio.create_task(store.claim("one", now, 1, None))
+        _, answer = await connection.next()
+        return claiming, answer
+
+    claiming, answer = await claim()
+    answer.set_result([1, 0, 30])  # it is refused, and Valkey falls away before it is taken back
+    assert await claiming == Used(1, 0)
+    connection._is_open = True
+    store.take_back("one", now)
+    store.add("one", now, 1, 0)  # so that the share of one is used
+    claiming, answer = await claim()
+    answer.set_exception(AwayError())  # refused alone, and Valkey is back before it is taken back
+    assert await claiming is not None
+    connection._is_open = False
+    store.take_back("one", now)
+
+    catching_up = asyncio.create_task(store.catch_up())
+    _, answer = await connection.next()
+    answer.set_result(b"epoch")
+    async with asyncio.timeout(WAIT_S):
+        await catching_up
+    assert connection.asked.empty()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -45,7 +46,13 @@ async def servers(count: int, folder: Path, config: dict[str, Any], valkey: Valk
         await asyncio.to_thread(valkey.wait_for_servers, count)
         for one in made:
             await status_is(one, "ok")
+            sharing: Any = one._generations.sharing  # which says nowhere else how many it knows of
+            await until(functools.partial(_knows, sharing._connection, count))
         yield made
+
+
+def _knows(connection: Any, count: int) -> bool:
+    return bool(connection.replicas == count)
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -99,6 +106,17 @@ async def test_a_dead_provider_is_passed_over_by_all_servers_and_one_answer_ends
         await until(lambda: state(first) == state(third) == "ready")
 
 
+async def test_what_was_said_while_a_server_did_not_hear_is_found_out_when_it_hears_again(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    openai.script(Status(401))
+    async with servers(2, tmp_path, two_deployments(openai, anthropic), valkey) as (first, second):
+        with valkey.client as client:
+            assert client.client_kill_filter(_type="pubsub") == 2
+        await ask(first)
+        await until(lambda: state(second) == "cooling_down")
+
+
 async def test_a_server_that_starts_learns_what_is_down(
     valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
 ) -> None:
@@ -130,9 +148,8 @@ async def test_a_limit_of_requests_holds_over_four_servers(
 ) -> None:
     async with servers(4, tmp_path, two_deployments(openai, anthropic, rpm=rpm), valkey) as replicas:
         answers = await asyncio.gather(*(ask(replica) for replica in replicas for _ in range(12)))
-        # Never more. Where the machine is so busy that Valkey seems to be away, each goes by its share, and so fewer.
-        assert 1 <= openai.calls <= rpm
-        assert sum(answer.model == "openai/gpt-4o" for answer in answers) == openai.calls
+        assert openai.calls == rpm
+        assert sum(answer.model == "openai/gpt-4o" for answer in answers) == rpm
         for replica in replicas:
             assert (await ask(replica)).model == "anthropic/claude-sonnet-4-6"
             assert state(replica) == "cooling_down"
@@ -169,6 +186,8 @@ async def test_a_dead_server_leaves_each_its_share_of_a_limit_and_is_told_of_wha
             await status_is(one, "away")
         await asyncio.gather(*(ask(one) for one in (first, second) for _ in range(8)))
         assert openai.calls == 8  # the half of eight for each of two
+        # One look in vain is a hiccup, of which nobody is told; after it the server may be back in time for the next.
+        await until(lambda: caplog.text.count("is away") == 2)
         await asyncio.to_thread(valkey.start)
         await asyncio.to_thread(valkey.wait_for_servers, 2)
         for one in (first, second):

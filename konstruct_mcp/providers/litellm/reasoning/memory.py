@@ -50,13 +50,26 @@ class ReasoningMemory:
         messages: Iterable[Message],
         calls: Sequence[ToolCall],
         reasoning: Mapping[str, Any],
-    ) -> None:
-        """Keep the reasoning of this deployment that led, after these messages, to these calls."""
-        chars = len(json.dumps(reasoning)) if calls and reasoning else 0
-        if 0 < chars <= _MOST_CHARS_OF_ONE:
-            size = max(_LEAST_CHARS, chars // len(calls) + 1)
-            for key in _keys(_origin(tenant, deployment), calls, _ConversationDigest(messages)):
-                self._thoughts.keep(tenant, key, reasoning, size)
+        *,
+        is_shared: bool = False,
+    ) -> tuple[str, bytes] | None:
+        """Keep the reasoning of this deployment that led, after these messages, to these calls.
+
+        Returns: where it is shared, the name and the text under which other servers find it; None for too much.
+        """
+        if not (calls and reasoning):
+            return None
+        text = json.dumps(reasoning)
+        if len(text) > _MOST_CHARS_OF_ONE:
+            return None
+        size = max(_LEAST_CHARS, len(text) // len(calls) + 1)
+        first, *others = _keys(_origin(tenant, deployment), calls, _ConversationDigest(messages))
+        for key in (first, *others):
+            self._thoughts.keep(tenant, key, reasoning, size)
+        if not is_shared:
+            return None
+        written = text.encode()
+        return name(first), _seal(tenant, deployment, first, written) + written
 
     def recall(self, tenant: str, deployment: Deployment, messages: Sequence[Message]) -> Recalled:
         """The kept reasoning that belongs to this deployment's calls in these messages."""
@@ -69,21 +82,6 @@ class ReasoningMemory:
         return Recalled(tuple(found))
 
     # -- what other servers may read -----------------------------------------------------------------------------------
-
-    def written(
-        self,
-        tenant: str,
-        deployment: Deployment,
-        messages: Iterable[Message],
-        calls: Sequence[ToolCall],
-        reasoning: Mapping[str, Any],
-    ) -> tuple[str, bytes] | None:
-        """The name and the text under which other servers find what `keep` keeps here; None for too much."""
-        text = json.dumps(reasoning).encode()
-        if len(text) > _MOST_CHARS_OF_ONE:
-            return None
-        key = next(_keys(_origin(tenant, deployment), calls, _ConversationDigest(messages)))
-        return name(key), _seal(tenant, deployment, key, text) + text
 
     def lacking(
         self, tenant: str, deployment: Deployment, messages: Sequence[Message], recalled: Recalled
@@ -108,8 +106,8 @@ class ReasoningMemory:
                 continue
             seal, text = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
             if hmac.compare_digest(seal, _seal(tenant, deployment, key, text)):
-                turns[place] = json.loads(text)
-                self._thoughts.keep(tenant, key, json.loads(text), max(_LEAST_CHARS, len(text)))
+                turns[place] = thought = json.loads(text)
+                self._thoughts.keep(tenant, key, thought, max(_LEAST_CHARS, len(text)))
         return Recalled(tuple(turns))
 
     def forget(self, tenant: str, deployment: Deployment, messages: Sequence[Message]) -> None:
