@@ -109,8 +109,9 @@ async def test_a_dead_provider_is_passed_over_by_all_servers_and_one_answer_ends
 async def test_what_was_said_while_a_server_did_not_hear_is_found_out_when_it_hears_again(
     valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
 ) -> None:
-    openai.script(Status(401))
+    openai.script(Text("all is loaded"), Status(401))
     async with servers(2, tmp_path, two_deployments(openai, anthropic), valkey) as (first, second):
+        await ask(first)
         with valkey.client as client:
             assert client.client_kill_filter(_type="pubsub") == 2
         await ask(first)
