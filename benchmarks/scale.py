@@ -34,7 +34,7 @@ from typing import Any
 from harness import FOLDER, WAIT_S, fake_providers, product_environ, rounded, say, table
 from performance_figures import TimedProvider
 from performance_servers import Server, ServerCommand
-from scale_servers import Asked, Mcp, available_files, http, litellm_call, litellm_proxy, machine
+from scale_servers import ERAS, META, Asked, Mcp, available_files, http, litellm_call, litellm_proxy, machine
 from support.databases import PostgreSQL
 from support.replicas import Replicas, create_keys, free_port
 from support.valkey import Valkey
@@ -175,7 +175,6 @@ class Scale:
     async def limits(self) -> list[Row]:
         """Twice as many calls as the limit allows in a minute, in less than a minute, each to the next replica."""
         with Valkey() as server:
-            await self._provider.answers(0.0)
             async with self._replicas("limits", REPLICAS, redis_url=server.url) as (replicas, key), http() as session:
                 clients = [Mcp(session, replica.url, key) for replica in replicas]
                 before, began = await self._provider.answers(0.0), time.monotonic()
@@ -334,16 +333,11 @@ async def connect(port: int, key: str) -> Connection:
 async def ping(connection: Connection, port: int, key: str) -> bool:
     """A request of MCP over this connection: the tools. Whether it was answered."""
     reader, writer = connection
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "0"},
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }
-    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}}).encode()
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": META}}).encode()
     head = (
         f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {key}\r\n"
         "Accept: application/json, text/event-stream\r\nContent-Type: application/json\r\n"
-        "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/list\r\n"
+        f"MCP-Protocol-Version: {ERAS['2026']}\r\nMcp-Method: tools/list\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     writer.write(head.encode() + body)

@@ -24,6 +24,11 @@ LITELLM_KEY = "sk-bench"
 _VENV = REPOSITORY / "build" / "litellm-proxy"
 _INSTALL_S = 600
 ERAS = {"2026": "2026-07-28", "2025": "2025-11-25"}
+META = {  # of each request in 2026
+    "io.modelcontextprotocol/protocolVersion": ERAS["2026"],
+    "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "0"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
 PROMPT = "Why is the sky blue?"
 
 
@@ -108,11 +113,7 @@ class Mcp:
         headers = self._headers
         if self._era == "2026":
             headers = {**headers, "Mcp-Method": "tools/call", "Mcp-Name": tool}
-            params["_meta"] = {
-                "io.modelcontextprotocol/protocolVersion": ERAS["2026"],
-                "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "0"},
-                "io.modelcontextprotocol/clientCapabilities": {},
-            }
+            params["_meta"] = META
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
         async with self._session.post(self._url, data=body, headers=headers) as response:
             text = await response.text()
@@ -196,15 +197,13 @@ def litellm_call(session: aiohttp.ClientSession, port: int) -> Callable[[], Awai
     return ask
 
 
-def available_files(wanted: int) -> int:
-    """How many files a process may have open, raised as far as wanted and allowed; children have it so, too."""
+def available_files(wanted: int) -> None:
+    """Raise how many files a process may have open, as far as wanted and allowed; children have it so, too."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
-        soft = min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return soft
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
 
 
 def machine() -> str:

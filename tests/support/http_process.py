@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,8 @@ import httpx2
 from support.default_groups import HELLO
 from support.fork_server import ForkServer
 from support.processes import wait_for
+
+from konstruct_mcp import Konstruct
 
 LIMIT_S = 60.0
 _IDS = itertools.count(1)
@@ -179,7 +181,16 @@ class HttpProcess:
         return status
 
 
+Start = Callable[..., HttpProcess]
+
+
 def call(group: str | None = None, **arguments: Any) -> dict[str, Any]:
     """The parameters of a call of `complete`."""
     given = {} if group is None else {"model_group": group}
     return {"name": "complete", "arguments": {"messages": HELLO, **given, **arguments}}
+
+
+async def key_of(config: Path, tenant: str, **options: Any) -> str:
+    """A new key of a tenant; `options` are those of `Konstruct.create_key`."""
+    async with Konstruct.from_config(config) as konstruct:
+        return (await konstruct.create_key(tenant, **options)).key

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.databases import Database, sqlite
+from support.databases import Database
 from support.default_groups import write
 from support.fork_server import ForkServer
 from support.priced_config import COST_NUSD, priced_config
@@ -19,13 +19,6 @@ from support.stdio_lines import ServerProcess, call
 
 WATCHED = str(Path(__file__).parents[1] / "support" / "watched_server.py")
 BUDGET = {"usd": 1, "per": "total"}
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Database]:
-    made = sqlite(tmp_path)
-    yield made
-    made.engine.dispose()
 
 
 class Scene:

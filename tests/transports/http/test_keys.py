@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 import yaml
-from support.databases import Database, sqlite
+from support.databases import Database
 from support.default_groups import write
 from support.fork_server import ForkServer
-from support.http_process import HttpProcess, headers_for, message
+from support.http_process import HttpProcess, Start, headers_for, key_of, message
 from support.priced_config import COST_NUSD, priced_config
 from support.processes import wait_for
 from support.providers import Provider, Text
 
 from konstruct_mcp import Konstruct
 from konstruct_mcp.core.errors import InvalidArgumentError, UnknownTenantError
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Database]:
-    made = sqlite(tmp_path)
-    yield made
-    made.engine.dispose()
 
 
 @pytest.fixture
@@ -38,17 +29,9 @@ def config(tmp_path: Path, ledger: Database, openai: Provider, anthropic: Provid
     return write(tmp_path, priced_config(ledger, openai, anthropic, ollama, tenants=tenants, auth=auth, http=http))
 
 
-Start = Callable[..., HttpProcess]
-
-
 @pytest.fixture
 def start(config: Path, fork_server: ForkServer | None) -> Start:
     return partial(HttpProcess, config, fork_server=fork_server)
-
-
-async def key_of(config: Path, tenant: str, **options: Any) -> str:
-    async with Konstruct.from_config(config) as konstruct:
-        return (await konstruct.create_key(tenant, **options)).key
 
 
 def renamed(config: Path, tenant: str, name: str) -> None:

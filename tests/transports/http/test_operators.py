@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from support import chromium
-from support.databases import Database, sqlite
+from support.databases import Database
 from support.default_groups import write
-from support.fork_server import ForkServer
-from support.http_process import HttpProcess
+from support.http_process import Start, key_of
 from support.priced_config import priced_config
 from support.providers import Provider
 
@@ -23,14 +21,6 @@ from konstruct_mcp import Konstruct
 
 pytestmark = pytest.mark.timeout(600)  # seconds: the first test may install the browser
 HOSTILE = "<img src=x onerror=alert(1)>"
-Start = Callable[..., HttpProcess]
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Database]:
-    made = sqlite(tmp_path)
-    yield made
-    made.engine.dispose()
 
 
 @pytest.fixture
@@ -43,16 +33,6 @@ def settings(ledger: Database, openai: Provider, anthropic: Provider, ollama: Pr
 @pytest.fixture
 def config(tmp_path: Path, settings: dict[str, Any]) -> Path:
     return write(tmp_path, settings)
-
-
-@pytest.fixture
-def start(fork_server: ForkServer | None) -> Start:
-    return partial(HttpProcess, fork_server=fork_server)
-
-
-async def key_of(config: Path, tenant: str, **options: Any) -> str:
-    async with Konstruct.from_config(config) as konstruct:
-        return (await konstruct.create_key(tenant, **options)).key
 
 
 @pytest.fixture

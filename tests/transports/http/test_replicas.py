@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from support.databases import Database, sqlite
+from support.databases import Database
 from support.default_groups import HELLO, write
 from support.fork_server import ForkServer
 from support.http_process import HttpProcess, headers_for, message
@@ -22,13 +21,6 @@ from support.providers import Hang, Provider
 from support.valkey import Valkey
 
 from konstruct_mcp import Konstruct
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Database]:
-    made = sqlite(tmp_path)
-    yield made
-    made.engine.dispose()
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,10 +14,10 @@ import httpx2
 import pytest
 from starlette.responses import PlainTextResponse
 from support.certificates import self_signed_file
-from support.databases import Database, sqlite
+from support.databases import Database
 from support.default_groups import entry, write
 from support.fork_server import ForkServer
-from support.http_process import HttpProcess, headers_for, message
+from support.http_process import HttpProcess, Start, headers_for, message
 from support.priced_config import COST_NUSD, priced_config
 from support.processes import wait_for
 from support.providers import Gate, Hang, Provider, Text
@@ -37,13 +36,6 @@ AT_ONCE = {"pause_s": 0, "drain_s": 60}
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Database]:
-    made = sqlite(tmp_path)
-    yield made
-    made.engine.dispose()
-
-
-@pytest.fixture
 def config(tmp_path: Path, ledger: Database, openai: Provider, anthropic: Provider, ollama: Provider) -> dict[str, Any]:
     return priced_config(ledger, openai, anthropic, ollama, budgets=[BUDGET], http=dict(AT_ONCE))
 
@@ -56,14 +48,6 @@ def answered(connection: socket.socket, count: int = 1) -> bytes:
         assert more, said
         said += more
     return said
-
-
-Start = Callable[..., HttpProcess]
-
-
-@pytest.fixture
-def start(fork_server: ForkServer | None) -> Start:
-    return partial(HttpProcess, fork_server=fork_server)
 
 
 @pytest.fixture
