@@ -33,6 +33,7 @@ SERVERS = ["server-1", "server-2"]
 ENVIRON = {
     "HOUSE_LEDGER_URL": "postgresql://konstruct:secret@postgres/konstruct",
     "HOUSE_REDIS_URL": "redis://valkey:6379/0",
+    "HOUSE_PUBLIC_URL": "https://models.example.org/mcp",
     "OPENAI_API_KEY": "sk-test",
     "ANTHROPIC_API_KEY": "sk-ant-test",
 }
