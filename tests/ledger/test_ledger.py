@@ -696,14 +696,19 @@ class TestTheSpool:
     async def test_takes_the_row_of_a_database_that_hangs(
         self, postgresql: PostgreSQL, openai: Provider, anthropic: Provider, ollama: Provider, tmp_path: Path
     ) -> None:
-        """The server's process for our connection is stopped, so that it keeps none of its own limits. The answer goes
-        out, and the row counts once, although both the spool and the database have it in the end."""
+        """The server's processes for our connections are stopped, so that they keep none of their own limits. The
+        answer goes out, and the row counts once, although both the spool and the database have it in the end."""
         database = postgresql.create()
         async with opened(tmp_path, priced_config(database, openai, anthropic, ollama)) as konstruct:
             await konstruct.complete(HELLO, tenant_id="acme")
-            others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            [backend] = [row["pid"] for row in database.rows(others)]
-            os.kill(backend, signal.SIGSTOP)
+            others = (
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                " AND backend_type = 'client backend'"
+            )
+            backends = [row["pid"] for row in database.rows(others)]
+            assert backends
+            for backend in backends:
+                os.kill(backend, signal.SIGSTOP)
             try:
                 assert (await konstruct.complete(HELLO, tenant_id="acme")).content
                 assert (await konstruct.complete(HELLO, tenant_id="acme")).content
@@ -713,7 +718,8 @@ class TestTheSpool:
                 assert all("out of reach" in str(report.exception()) for report in reports)
                 assert (await konstruct.complete(HELLO, tenant_id="acme")).content
             finally:
-                os.kill(backend, signal.SIGCONT)
+                for backend in backends:
+                    os.kill(backend, signal.SIGCONT)
             await until(lambda: not spooled(tmp_path))
             assert database.value("SELECT count(*) FROM konstruct_calls") == 4
             assert database.spent("acme") == 4 * COST_NUSD
