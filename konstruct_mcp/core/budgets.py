@@ -184,3 +184,7 @@ class Grant:
     amount_nusd: int
     max_tokens: int
     input_tokens: int
+
+
+# What becomes of a `Reserve`: the grant, or the state of each of its budgets where they do not afford the call.
+Decision = Grant | list[BudgetState]

@@ -211,6 +211,16 @@ PG_ADD_SPEND = f"{_insert_rows(spend)} ON CONFLICT ({_columns(spend, *SPEND_KEY)
     f"{name} = konstruct_spend.{name} + excluded.{name}" for name in SPEND_SUMS
 )
 PG_INSERT_RESERVATIONS = _insert_rows(reservations)
+# Those of tenants whose counters afford all of them. A counter that is not there affords nothing.
+PG_INSERT_AFFORDABLE_RESERVATIONS = f"""
+    WITH short AS (
+        SELECT tenant
+        FROM json_to_recordset(%s) AS wanted ({_columns(counters, "tenant", "id")[1]}, amount NUMERIC, "limit" NUMERIC)
+        LEFT JOIN konstruct_counters AS counter USING (tenant, id)
+        WHERE (counter.spent + counter.held + counter.reserved + wanted.amount <= wanted."limit") IS NOT TRUE
+    )
+    {PG_INSERT_RESERVATIONS} WHERE tenant NOT IN (SELECT tenant FROM short) RETURNING call_id, attempt
+"""  # noqa: S608  names of ours
 PG_GIVE_UP_ALL_OF_CALLS = "DELETE FROM konstruct_reservations WHERE call_id = ANY (%s)"
 PG_GIVE_UP_ALL_BUT = """
     DELETE FROM konstruct_reservations

@@ -2,7 +2,7 @@
 
     Transaction           statement by statement, on any database; what is taken of budgets is summed up
     PipelinedTransaction  on PostgreSQL: one statement for all rows of a kind, those that need no answer sent together;
-                          what is taken of budgets is read from counters
+                          what is taken of budgets is read from counters, and compared by the database where it can
 
 Whoever writes sums or reservations of a tenant locks the tenant first. Only then is it exact to read an amount, decide
 by it, and write.
@@ -25,6 +25,7 @@ from konstruct_mcp.ledger import statements
 from konstruct_mcp.ledger.schema import tenants
 
 SpendKey = tuple[str, str, str, str]  # tenant, day, group and model of a row of sums
+Attempt = tuple[str, int]  # a reservation's call, and its number within the call
 Values = Mapping[str, Any]  # by columns or parameters
 
 
@@ -54,8 +55,23 @@ class Amounts:
         return self.spent + self.held + self.reserved
 
 
+@dataclass(slots=True)
+class Need:
+    """What reservations want of a window together, and the limit of its budget, in nano-dollars."""
+
+    window: Window
+    amount: int
+    limit: int
+
+
 class Transaction:
-    """An open transaction of any database. Whoever has begun it ends it, after `finish`."""
+    """An open transaction of any database. Whoever has begun it ends it, after `finish`.
+
+    Attributes:
+        decides: whether it can compare what is wanted with what is left by itself, as `end_with_affordable` does.
+    """
+
+    decides = False
 
     def __init__(self, connection: sa.Connection, *, locks_rows: bool) -> None:
         """`locks_rows` is whether a transaction may write beside another one."""
@@ -89,6 +105,13 @@ class Transaction:
 
     def insert_reservations(self, rows: Sequence[Values]) -> None:
         statements.INSERT_RESERVATION.execute(self._connection, *rows)
+
+    def end_with_affordable(self, rows: Sequence[Values], needs: Sequence[Need]) -> set[Attempt]:
+        """Insert the reservations of each tenant whose windows afford all that is needed of them, and commit.
+
+        Returns: which were inserted. It may be fewer than are affordable.
+        """
+        raise NotImplementedError
 
     def give_up_reservations(self, call_ids: Sequence[str]) -> None:
         """Delete all reservations of these calls."""
@@ -126,8 +149,10 @@ class PipelinedTransaction(Transaction):
     """An open transaction of PostgreSQL, through psycopg.
 
     What is written waits until something is read or the transaction ends, and is sent at once then: where nothing is
-    read but what is taken of budgets, a transaction is two round trips, and one without that.
+    read but what is taken of budgets, a transaction is two round trips, and one where it decides.
     """
+
+    decides = True
 
     def __init__(self, connection: sa.Connection) -> None:
         super().__init__(connection, locks_rows=True)
@@ -149,6 +174,16 @@ class PipelinedTransaction(Transaction):
 
     def insert_reservations(self, rows: Sequence[Values]) -> None:
         self._waiting.append((statements.PG_INSERT_RESERVATIONS, (json.dumps(rows),)))
+
+    def end_with_affordable(self, rows: Sequence[Values], needs: Sequence[Need]) -> set[Attempt]:
+        # Between two round trips this process would hold the locks while its threads wait for each other.
+        wanted = [
+            {"tenant": need.window.tenant, "id": _counter_id(need.window), "amount": need.amount, "limit": need.limit}
+            for need in needs
+        ]
+        values = json.dumps(wanted), json.dumps(rows)
+        self._waiting.append((statements.PG_INSERT_AFFORDABLE_RESERVATIONS, values))
+        return {(call_id, attempt) for call_id, attempt in self._send(commits=True)}
 
     def give_up_reservations(self, call_ids: Sequence[str]) -> None:
         self._waiting.append((statements.PG_GIVE_UP_ALL_OF_CALLS, (list(call_ids),)))
@@ -192,12 +227,12 @@ class PipelinedTransaction(Transaction):
         return super().read(statement, values)
 
     def finish(self) -> None:
-        if self._waiting:
-            self._waiting.append(("COMMIT", ()))
-            self._send()
+        self._send(commits=True)
 
-    def _send(self) -> list[tuple[Any, ...]]:
-        """Send what waits, in one round trip. Returns the rows of the last statement.
+    def _send(self, *, commits: bool = False) -> list[tuple[Any, ...]]:
+        """Send what waits, in one round trip, and a COMMIT behind it if wanted.
+
+        Returns: the rows of the last statement before that.
 
         Raises:
             sqlalchemy.exc.DBAPIError: one of them has failed, and none behind it was executed.
@@ -213,6 +248,8 @@ class PipelinedTransaction(Transaction):
             with driver.pipeline():
                 try:
                     cursors += [driver.execute(sql, values or None) for sql, values in waiting]
+                    if commits:
+                        driver.execute("COMMIT")
                 except dialect.dbapi.Error as error:  # kept from the pipeline, which would log those that follow
                     failure = error
         except dialect.dbapi.Error as error:
