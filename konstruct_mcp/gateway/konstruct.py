@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PROCESS = Caller()
-_LEAST_RECHECK_S = 1.0  # between two looks for changed tenants, whatever is configured: each asks the database
+_LEAST_RECHECK_S = 1.0  # whatever is configured: each look asks the database
 
 
 class Konstruct:
@@ -305,7 +305,12 @@ class Konstruct:
                 await self.know_tenants()
             except Exception:
                 _log.exception("the tenants of the ledger's database cannot be taken up")
-            await anyio.sleep(max(_LEAST_RECHECK_S, self.config.auth.recheck_s))
+            await anyio.sleep(self.recheck_s)
+
+    @property
+    def recheck_s(self) -> float:
+        """Between two looks at what may have changed meanwhile: tenants, and the callers of what lasts."""
+        return max(_LEAST_RECHECK_S, self.config.auth.recheck_s)
 
     async def create_key(
         self,

@@ -133,6 +133,27 @@ class TestAKey:
                 assert (await konstruct.revoke_key(stored.prefix)).revoked is not None
             wait_for(lambda: status(server, authorization=f"Bearer {key}").status_code == 401)
 
+    async def test_that_is_revoked_ends_its_stream_of_notices(self, config: Path, start: Start) -> None:
+        key, other = await key_of(config, "ann"), await key_of(config, "ann")
+        sent = message("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+        headers = headers_for(sent, "2026")
+        with (
+            start(token=key) as server,
+            server.http.stream("POST", server.url, json=sent, headers=headers) as response,
+            httpx2.stream(
+                "POST", server.url, json=sent, headers={**headers, "authorization": f"Bearer {other}"}, timeout=60
+            ) as of_other,
+        ):
+            lines, of_others = response.iter_lines(), of_other.iter_lines()
+            for stream in (lines, of_others):
+                while "acknowledged" not in next(stream):
+                    pass
+            async with Konstruct.from_config(config) as konstruct:
+                await konstruct.revoke_key(key)
+            assert any("this key has been revoked" in line for line in lines)
+            server.terminate()
+            assert any('"result"' in line for line in of_others)  # which has gone on until the server's end
+
     async def test_that_has_expired_is_refused(self, config: Path, start: Start) -> None:
         key = await key_of(config, "ann", expires_in=timedelta(seconds=1))
         with start() as server:
