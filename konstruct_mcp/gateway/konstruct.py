@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +25,7 @@ from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.errors import (
     ConfigError,
     ForbiddenTokenError,
+    InvalidArgumentError,
     KonstructError,
     LedgerError,
     UnknownTenantError,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PROCESS = Caller()
+_ROWS_KEPT = timedelta(days=7)  # at least; a spool may hold rows of those days that are in the ledger already
 _LEAST_RECHECK_S = 1.0  # whatever is configured: each look asks the database
 
 
@@ -675,8 +677,11 @@ class Konstruct:
             dry_run: whether they are only counted.
 
         Raises:
+            InvalidArgumentError: the date is not a week ago.
             LedgerError: the ledger is out of reach.
         """
+        if before > (datetime.now(UTC).date() - _ROWS_KEPT).isoformat():
+            raise InvalidArgumentError(f"before: should be at least {_ROWS_KEPT.days} days ago")
         ledger = self._shared(None).ledger
         await ledger.opened()
         return await ledger.prune(before, dry_run=dry_run)
