@@ -157,6 +157,8 @@ class PipelinedTransaction(Transaction):
     def __init__(self, connection: sa.Connection) -> None:
         super().__init__(connection, locks_rows=True)
         self._waiting: list[tuple[str, tuple[Any, ...]]] = []
+        # What waits to be settled in one statement: calls, rows of sums and of reservations, and what these need.
+        self._ended, self._more, self._wanted, self._needs = list[str](), list[Values](), list[Values](), list[Values]()
 
     def introduce(self, names: Iterable[str]) -> None:
         self._waiting.append((statements.PG_INTRODUCE, (sorted(names),)))
@@ -169,24 +171,23 @@ class PipelinedTransaction(Transaction):
 
     def add_spend(self, sums: Mapping[SpendKey, Sequence[int]]) -> None:
         columns = (*statements.SPEND_KEY, *SPEND_SUMS)
-        rows = [dict(zip(columns, (*key, *figures), strict=True)) for key, figures in sums.items()]
-        self._waiting.append((statements.PG_ADD_SPEND, (json.dumps(rows),)))
+        self._more += [dict(zip(columns, (*key, *figures), strict=True)) for key, figures in sums.items()]
 
     def insert_reservations(self, rows: Sequence[Values]) -> None:
-        self._waiting.append((statements.PG_INSERT_RESERVATIONS, (json.dumps(rows),)))
+        self._wanted += rows
 
     def end_with_affordable(self, rows: Sequence[Values], needs: Sequence[Need]) -> set[Attempt]:
         # Between two round trips this process would hold the locks while its threads wait for each other.
-        wanted = [
+        self._wanted += rows
+        self._needs += [
             {"tenant": need.window.tenant, "id": _counter_id(need.window), "amount": need.amount, "limit": need.limit}
             for need in needs
         ]
-        values = json.dumps(wanted), json.dumps(rows)
-        self._waiting.append((statements.PG_INSERT_AFFORDABLE_RESERVATIONS, values))
+        self._settle(is_last=True)
         return {(call_id, attempt) for call_id, attempt in self._send(commits=True)}
 
     def give_up_reservations(self, call_ids: Sequence[str]) -> None:
-        self._waiting.append((statements.PG_GIVE_UP_ALL_OF_CALLS, (list(call_ids),)))
+        self._ended += call_ids
 
     def give_up_others(self, call_id: str, kept: Sequence[int]) -> None:
         self._waiting.append((statements.PG_GIVE_UP_ALL_BUT, (call_id, list(kept))))
@@ -194,6 +195,7 @@ class PipelinedTransaction(Transaction):
     def amounts(self, windows: Iterable[Window]) -> dict[Window, Amounts]:
         by_key = {(window.tenant, _counter_id(window)): window for window in windows}
         keys = [{"tenant": tenant, "id": id_} for tenant, id_ in by_key]
+        self._settle()
         self._waiting.append((statements.PG_READ_COUNTERS, (json.dumps(keys),)))
         found = self._send()
         if missing := by_key.keys() - {(row[0], row[1]) for row in found}:
@@ -219,15 +221,28 @@ class PipelinedTransaction(Transaction):
         return self._send()
 
     def run(self, statement: sa.Executable, values: Values | None = None) -> None:
+        self._settle()
         self._send()
         super().run(statement, values)
 
     def read(self, statement: sa.Executable, values: Values) -> Sequence[sa.RowMapping]:
+        self._settle()
         self._send()
         return super().read(statement, values)
 
     def finish(self) -> None:
+        self._settle(is_last=True)
         self._send(commits=True)
+
+    def _settle(self, *, is_last: bool = False) -> None:
+        """Have what waits to be settled sent next; `is_last` if nothing comes behind it in this transaction."""
+        if not (self._ended or self._more or self._wanted):
+            return
+        rows = (json.dumps(some) for some in (self._more, self._wanted, self._needs))
+        self._waiting += [(statements.PG_COUNT_HERE, ()), (statements.PG_SETTLE, (self._ended, *rows))]
+        if not is_last:
+            self._waiting.append((statements.PG_COUNT_BY_TRIGGERS, ()))
+        self._ended, self._more, self._wanted, self._needs = [], [], [], []
 
     def _send(self, *, commits: bool = False) -> list[tuple[Any, ...]]:
         """Send what waits, in one round trip, and a COMMIT behind it if wanted.
