@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import logging
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -145,16 +146,28 @@ async def test_what_a_tenants_own_requests_may_have_caused_stays_that_tenants_on
 
 @pytest.mark.parametrize("rpm", [7, 20])
 async def test_a_limit_of_requests_holds_over_four_servers(
-    rpm: int, valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+    rpm: int, openai: Provider, anthropic: Provider, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with servers(4, tmp_path, two_deployments(openai, anthropic, rpm=rpm), valkey) as replicas:
-        answers = await asyncio.gather(*(ask(replica) for replica in replicas for _ in range(12)))
-        assert openai.calls == rpm
-        assert sum(answer.model == "openai/gpt-4o" for answer in answers) == rpm
-        for replica in replicas:
-            assert (await ask(replica)).model == "anthropic/claude-sonnet-4-6"
-            assert state(replica) == "cooling_down"
-            assert "at its limit" in (replica.group("fast").deployments[0].reason or "")
+    """Where Valkey answers within a tenth of a second. A machine that is too busy for that is asked once more."""
+    caplog.set_level(logging.DEBUG, "konstruct_mcp.shared")
+    for attempt in range(5):
+        folder, asked = tmp_path / str(attempt), openai.calls
+        folder.mkdir()
+        caplog.clear()
+        with Valkey() as valkey:
+            async with servers(4, folder, two_deployments(openai, anthropic, rpm=rpm), valkey) as replicas:
+                answers = await asyncio.gather(*(ask(replica) for replica in replicas for _ in range(12)))
+                after = [(await ask(replica)).model for replica in replicas]
+                if "has not carried out" in caplog.text:
+                    continue
+                assert openai.calls - asked == rpm
+                assert sum(answer.model == "openai/gpt-4o" for answer in answers) == rpm
+                assert after == ["anthropic/claude-sonnet-4-6"] * 4
+                for replica in replicas:
+                    assert state(replica) == "cooling_down"
+                    assert "at its limit" in (replica.group("fast").deployments[0].reason or "")
+                return
+    pytest.fail("Valkey has never answered in time")
 
 
 async def test_a_limit_alone_says_what_it_is(
