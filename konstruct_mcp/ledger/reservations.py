@@ -105,11 +105,12 @@ def _grant(wanted: Reserve, left_nusd: int) -> Grant | None:
     """The grant for the longest answer that this amount pays for; None where that would be too short."""
     quote = wanted.quote
     tokens = quote.max_tokens
-    if quote.most_nusd(tokens) > min(left_nusd, MOST_NUSD):
+    amount = quote.most_nusd(tokens)
+    if amount > min(left_nusd, MOST_NUSD):
         tokens = quote.affordable(max(left_nusd, 0))
         if tokens < (quote.max_tokens if quote.fixed else min(wanted.min_tokens, quote.max_tokens)):
             return None
-    amount = quote.most_nusd(tokens)
+        amount = quote.most_nusd(tokens)
     return Grant(amount, tokens, quote.input_tokens) if amount <= min(left_nusd, MOST_NUSD) else None
 
 

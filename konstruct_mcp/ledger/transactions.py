@@ -11,6 +11,7 @@ by it, and write.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,8 +39,19 @@ class Window:
     first: str
     last: str
 
+    @property
+    def id(self) -> str:
+        """Of its tenant's windows."""
+        return _window_id(self.groups, self.first, self.last)
+
     def counts(self, group: str) -> bool:
         return not self.groups or group in self.groups
+
+
+@functools.lru_cache(10_000)
+def _window_id(groups: tuple[str, ...], first: str, last: str) -> str:
+    """Short, however many groups there are and however long their names."""
+    return hashlib.sha256(json.dumps([groups, first, last]).encode()).hexdigest()
 
 
 @dataclass(slots=True)
@@ -180,7 +192,7 @@ class PipelinedTransaction(Transaction):
         # Between two round trips this process would hold the locks while its threads wait for each other.
         self._wanted += rows
         self._needs += [
-            {"tenant": need.window.tenant, "id": _counter_id(need.window), "amount": need.amount, "limit": need.limit}
+            {"tenant": need.window.tenant, "id": need.window.id, "amount": need.amount, "limit": need.limit}
             for need in needs
         ]
         self._settle(is_last=True)
@@ -193,7 +205,7 @@ class PipelinedTransaction(Transaction):
         self._waiting.append((statements.PG_GIVE_UP_ALL_BUT, (call_id, list(kept))))
 
     def amounts(self, windows: Iterable[Window]) -> dict[Window, Amounts]:
-        by_key = {(window.tenant, _counter_id(window)): window for window in windows}
+        by_key = {(window.tenant, window.id): window for window in windows}
         keys = [{"tenant": tenant, "id": id_} for tenant, id_ in by_key]
         self._settle()
         self._waiting.append((statements.PG_READ_COUNTERS, (json.dumps(keys),)))
@@ -277,8 +289,3 @@ class PipelinedTransaction(Transaction):
         raise sa.exc.DBAPIError.instance(
             None, None, failure, dialect.dbapi.Error, connection_invalidated=is_cut_off, dialect=dialect
         ) from failure
-
-
-def _counter_id(window: Window) -> str:
-    """Short, however many groups there are and however long their names."""
-    return hashlib.sha256(json.dumps([window.groups, window.first, window.last]).encode()).hexdigest()
