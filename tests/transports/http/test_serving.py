@@ -50,6 +50,20 @@ def answered(connection: socket.socket, count: int = 1) -> bytes:
     return said
 
 
+def is_closed(connection: socket.socket, begin: bytes, more: bytes) -> bool:
+    """Whether the other end closes a connection on which there is more and more to read."""
+    try:
+        connection.sendall(begin)
+        for _ in range(1000):
+            connection.sendall(more)
+        said = b""
+        while (answer := connection.recv(65536)) != b"" and len(said) < 1000:
+            said += answer
+        return answer == b""
+    except ConnectionError:
+        return True
+
+
 @pytest.fixture
 def server(tmp_path: Path, config: dict[str, Any], start: Start) -> Iterator[HttpProcess]:
     with start(write(tmp_path, config)) as made:
@@ -296,6 +310,34 @@ class TestConnections:
                 answer = b""
             assert answer == b"" or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
         assert shared.ask("ping", era="2025") == {}
+
+    def test_with_too_long_a_head_are_told_so_though_it_comes_at_once(self, shared: HttpProcess) -> None:
+        for length, status in ((60_000, b"200"), (70_000, b"431")):
+            with self.opened(shared) as connection:
+                connection.sendall(PING.replace(b"host:", b"x-long: %s\r\nhost:" % (b"x" * length)))
+                assert connection.recv(100).startswith(b"HTTP/1.1 %s " % status)
+
+    def test_with_endless_headers_behind_a_request_under_way_are_closed(self, shared: HttpProcess) -> None:
+        sent = message("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+        request = httpx2.Request("POST", shared.url, json=sent, headers=headers_for(sent, "2026"))
+        lines = [b"%s: %s" % line for line in request.headers.raw]
+        with self.opened(shared) as listening:
+            listening.sendall(b"POST /mcp HTTP/1.1\r\n%s\r\n\r\n%s" % (b"\r\n".join(lines), request.content))
+            said = b""
+            while b"acknowledged" not in said:
+                said += listening.recv(65536)
+            assert is_closed(listening, b"POST /mcp HTTP/1.1\r\n", b"x-more: " + b"x" * 2000 + b"\r\n")
+
+    def test_with_endless_trailers_are_closed(self, shared: HttpProcess) -> None:
+        with self.opened(shared) as connection:
+            head = PING.partition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n0\r\n"
+            assert is_closed(connection, head, b"x-more: " + b"x" * 2000 + b"\r\n")
+
+    def test_may_send_a_body_in_many_small_pieces(self, shared: HttpProcess) -> None:
+        with self.opened(shared) as connection:
+            connection.sendall(PING.partition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n")
+            connection.sendall(b"1\r\n \r\n" * 100_000 + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
+            assert b'"result":{}' in answered(connection)
 
     @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.long)])
     def test_that_are_idle_keep_nobody_out(self, shared: HttpProcess, count: int) -> None:
