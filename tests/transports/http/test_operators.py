@@ -68,6 +68,14 @@ class TestWhoeverHasNotLoggedIn:
         assert answer.status_code == 403
         assert "bob" not in answer.text
 
+    async def test_has_a_line_in_the_audit_log(self, start: Start, config: Path) -> None:
+        with start(config) as server:
+            server.http.post(f"{server.root}/login", data={"token": "rubbish"})
+            server.http.get(server.root, headers={"cookie": "konstruct_operator=rubbish"})
+            server.terminate()
+            assert server.ended() == 0
+        assert server.errors.count("audit: refused code=invalid_token") == 2
+
     async def test_is_no_page_of_another_origin(self, page: httpx2.Client, config: Path) -> None:
         key = await key_of(config, "ann", scopes=["operator"])
         answer = page.post("/login", data={"token": key}, headers={"origin": "https://evil.example"})

@@ -72,6 +72,7 @@ class _OperatorsPage:
         try:
             caller = await _operator(self._authenticator, token)
         except KonstructError as error:
+            audit_refusal(error, request.scope)
             response = _html(login(error.message), _status(error))
             if not isinstance(error, UnverifiedError):
                 response.delete_cookie(_COOKIE)
