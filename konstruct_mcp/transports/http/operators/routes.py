@@ -31,6 +31,7 @@ from konstruct_mcp.transports.http.operators.page import PERIODS, Overview, logi
 
 _COOKIE = "konstruct_operator"
 _LOGGED_IN_S = 12 * 3600
+_LONGEST_IN_A_COOKIE = 4000  # characters: browsers drop a larger cookie without a word (RFC 6265, 6.1)
 _SCRIPT = "charts.js"
 _PATIENCE_S = 5.0  # for the ledger
 _SECURITY = {
@@ -90,6 +91,8 @@ class _OperatorsPage:
         except KonstructError as error:
             audit_refusal(error, request.scope)
             return _html(login(error.message), _status(error))
+        if len(token) > _LONGEST_IN_A_COOKIE:
+            return _html(login("this token is longer than a browser keeps; log in with a key of scope operator"), 400)
         is_https = request.url.scheme == "https"
         response.set_cookie(_COOKIE, token, _LOGGED_IN_S, httponly=True, secure=is_https, samesite="strict")
         return response
