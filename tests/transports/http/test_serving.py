@@ -17,7 +17,7 @@ from support.certificates import self_signed_file
 from support.databases import Database
 from support.default_groups import entry, write
 from support.fork_server import ForkServer
-from support.http_process import HttpProcess, Start, headers_for, message
+from support.http_process import HttpProcess, Start, call, headers_for, message
 from support.priced_config import COST_NUSD, priced_config
 from support.processes import wait_for
 from support.providers import Gate, Hang, Provider, Text
@@ -137,6 +137,23 @@ class TestANotificationOfCancellation:
         openai.wait_for(lambda: openai.disconnected == 1)
         assert [row["outcome"] for row in ledger.rows()] == ["cancelled"]
         assert ledger.reserved("default") == 0
+
+    def test_that_overtakes_its_request_cancels_it(
+        self, server: HttpProcess, ledger: Database, openai: Provider
+    ) -> None:
+        assert not server.complete("paid")["isError"]
+        sent = message("tools/call", call("paid"), "2025")
+        headers = headers_for(sent, "2025", **{"mcp-session-id": "mine"})
+        request = httpx2.Request("POST", server.url, json=sent, headers=headers)
+        head = b"\r\n".join(b"%s: %s" % line for line in request.headers.raw)
+        where = urlsplit(server.url)
+        with socket.create_connection((where.hostname, where.port), timeout=60) as slow:
+            slow.sendall(b"POST /mcp HTTP/1.1\r\n%s\r\n\r\n%s" % (head, request.content[:-1]))
+            self.cancel(server, sent["id"], "mine")
+            slow.sendall(request.content[-1:])
+            assert b"cancelled by its client" in answered(slow)
+        assert not server.complete("paid")["isError"]
+        assert [asked.completes for asked in openai.requests].count(True) == 2
 
     @pytest.mark.parametrize("request_id", [None, True, [], {"a": 1}, 1.5, "x" * 5000])
     def test_of_nothing_is_harmless(self, shared: HttpProcess, request_id: Any) -> None:
