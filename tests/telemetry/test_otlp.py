@@ -126,6 +126,19 @@ def test_a_collector_that_is_away_holds_up_no_call_and_no_end(config: Path, fork
         assert answer["structuredContent"]["content"] == SECRET_TEXT
 
 
+def test_a_collectors_key_is_in_no_line_about_headers_that_cannot_be_read(
+    config: Path, fork_server: ForkServer | None
+) -> None:
+    environ = {"OTEL_EXPORTER_OTLP_HEADERS": "api-key:sk-collector-7f3a9c", "NO_PROXY": "127.0.0.1"}
+    with (
+        Collector() as collector,
+        ServerProcess(config, environ={**KEYS, **environ, **collector.environ}, fork_server=fork_server) as server,
+    ):
+        server.ask("tools/call", {"name": "complete", "arguments": ARGUMENTS}, modern=True)
+    assert b"Header format invalid" in server.errors
+    assert b"sk-collector-7f3a9c" not in server.errors
+
+
 # -- over HTTP ---------------------------------------------------------------------------------------------------------
 
 
