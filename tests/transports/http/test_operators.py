@@ -102,6 +102,17 @@ class TestAnOperator:
         for period in ("1", "7", "all", "nonsense"):
             assert page.get("/", params={"period": period}).status_code == 200
 
+    async def test_sees_the_deployments_of_groups_that_calls_without_a_tenant_may_not_use(
+        self, start: Start, tmp_path: Path, settings: dict[str, Any]
+    ) -> None:
+        settings["konstruct"] |= {"default_tenant": "few"}
+        settings["konstruct"]["tenants"] |= {"few": {"groups": ["free"]}}
+        settings["konstruct"].pop("auth")
+        with start(write(tmp_path, settings | {"router_settings": {}})) as server:
+            shown = server.http.get(f"{server.root}/").text
+        assert "ollama/qwen3:8b" in shown
+        assert "openai/paid" in shown
+
     async def test_has_a_cookie_that_no_script_and_no_other_site_gets(self, page: httpx2.Client, config: Path) -> None:
         key = await key_of(config, "ann", scopes=["operator"])
         page.follow_redirects = False

@@ -122,7 +122,7 @@ class _OperatorsPage:
         )
         if None in (report, keys, tenants):
             faults.append("The ledger does not answer: usage, keys and tenants cannot all be shown.")
-        shown = Overview(period, await self._now(), faults, report, keys, tenants, self._konstruct.groups())
+        shown = Overview(period, await self._now(), faults, report, keys, tenants, self._konstruct.all_groups())
         script = _SCRIPT if installed("plotly") else None
         # In a thread: of a long report it takes a second, in which no call would go on.
         may_log_out = self._authenticator is not None
