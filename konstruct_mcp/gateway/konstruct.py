@@ -744,6 +744,10 @@ class Konstruct:
         provider. What a wildcard stands for is not among them."""
         return views.groups(self._in_use(caller), caller or _PROCESS)
 
+    def all_groups(self) -> list[GroupStatus]:
+        """The same for the operator: every group that the config names, whichever tenants may ask for it."""
+        return views.all_groups(self._in_use())
+
     def group(self, name: str, *, caller: Caller | None = None) -> GroupStatus:
         """One of `groups`.
 

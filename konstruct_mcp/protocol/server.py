@@ -26,7 +26,15 @@ from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
-from konstruct_mcp.core.errors import ConfigError, KonstructError, RequestError, UnverifiedError
+from konstruct_mcp.core.audit import refusals
+from konstruct_mcp.core.errors import (
+    ConfigError,
+    KonstructError,
+    RequestError,
+    UnknownGroupError,
+    UnknownTenantError,
+    UnverifiedError,
+)
 from konstruct_mcp.core.request_context import handling, note_tenant
 from konstruct_mcp.core.sharing import Broadcast
 from konstruct_mcp.core.text import scrubbed
@@ -206,6 +214,7 @@ class KonstructServer(Server[Any]):
         - what goes out can be encoded: a model's answer can hold a lone surrogate;
         - no exception of a handler ends the connection.
         """
+        caller: Caller | None = None
         try:
             if ctx.request_id is None:
                 return await self._notified(ctx, call_next)
@@ -222,6 +231,8 @@ class KonstructServer(Server[Any]):
                 result = {**result, "instructions": instructions(choice_of(self._konstruct, caller))}
             return await beside_if_large(scrubbed, result)
         except KonstructError as error:
+            if isinstance(error, UnknownTenantError | UnknownGroupError) and caller is not None and caller.is_verified:
+                refusals.refused(error.code, caller.tenant)  # of a tool, the call's events tell
             code = types.INVALID_PARAMS if isinstance(error, RequestError) else types.INTERNAL_ERROR
             raise MCPError(code, str(error)) from None
         except (MCPError, ValidationError):  # which the SDK makes answers of

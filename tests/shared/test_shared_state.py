@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import logging
+import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ import pytest
 from mcp import Client, types
 from mcp.shared.exceptions import MCPError
 from support.default_groups import HELLO, entry, write
+from support.pages import PAGES
 from support.processes import wait_for
 from support.providers import Changed, Provider, Status, Text
 from support.valkey import Valkey
@@ -396,6 +398,30 @@ async def test_an_answer_that_one_server_has_cut_is_read_at_another_by_its_tenan
                 direct.set(name, garbage)
                 with pytest.raises(MCPError, match="no such answer"):
                     await (await client(second, "acme")).read_resource(uri)
+
+
+async def test_a_user_with_the_rights_that_the_page_names_may_do_all_that_servers_do(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    [acl] = re.findall(r"`(ACL SETUSER konstruct .+?)`", PAGES["docs/shared-state.md"].text, re.S)
+    with valkey.client as direct:
+        direct.execute_command(*acl.split())
+    openai.script(Text("a long answer " * 100), Status(401))
+    config = two_deployments(openai, anthropic, rpm=5)
+    url = valkey.url.replace("redis://", "redis://konstruct:PASSWORD@")
+    config["konstruct"] = {"redis_url": url, "max_result_chars": 100}
+    async with servers(2, tmp_path, config, valkey) as (first, second), AsyncExitStack() as stack:
+        asking, reading = [await stack.enter_async_context(Client(KonstructServer(one))) for one in (first, second)]
+        answer = (await asking.call_tool("complete", {"messages": HELLO, "model_group": "fast"})).structured_content
+        assert answer is not None
+        await reading.read_resource(answer["truncated"]["uri"])
+        assert counted(valkey, "r") == 1
+        await ask(first)
+        await until(lambda: state(second) == "cooling_down")
+    async with servers(1, tmp_path, config, valkey) as (later,):
+        await until(lambda: state(later) == "cooling_down")
+    with valkey.client as direct:
+        assert direct.acl_log() == []
 
 
 async def test_reasoning_that_one_server_was_given_comes_back_through_another_and_no_forged_one_does(
