@@ -51,7 +51,8 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
     """Say what is wrong with the config, and what cannot be called.
 
     Exit status: 0 all is ready; 1 something cannot be called, has no price that a budget needs, no account can be kept,
-    or the Valkey server cannot be used, or with --strict, something has no effect; 2 the config is broken.
+    the Valkey server cannot be used, a file cannot be read, or with --strict, something has no effect; 2 the config is
+    broken.
     """
     try:
         konstruct = open_and_warn(path)
@@ -61,7 +62,7 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
         return MISTAKE
     config = konstruct.config
     deployments = _deployments(config)
-    unpriced = konstruct.unpriced()
+    unpriced, unreadable = konstruct.unpriced(), konstruct.unreadable_files()
     verdicts: _Verdicts
     if live:
         with spinner("asking each deployment for one token"):
@@ -77,7 +78,7 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
     for deployment in deployments:
         if why := unpriced.get(deployment.id):
             show(f"{deployment.group}: {deployment.name} {why}; no tenant with a budget can use it")
-    for line in (*konstruct.retiring(), *konstruct.unknown_models(), *found.uncounted):
+    for line in (*konstruct.retiring(), *konstruct.unknown_models(), *found.uncounted, *unreadable):
         show(line)
     show(_conclusion(len(deployments), verdicts, len(unpriced), live=live))
     if strict and config.warnings:
@@ -87,7 +88,7 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
         show("nothing in the config is without effect")
     is_ready = not any(verdict is not None for verdict in verdicts.values())
     is_kept = found.ledger_fault is None and (found.shared is None or found.shared.fault is None)
-    return 0 if is_ready and not unpriced and is_kept else FAILURE
+    return 0 if is_ready and not unpriced and not unreadable and is_kept else FAILURE
 
 
 def _deployments(config: Config) -> list[Deployment]:

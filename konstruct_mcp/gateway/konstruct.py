@@ -718,6 +718,10 @@ class Konstruct:
         """Why no account can be kept now; None where it can."""
         return await checks.ledger_fault(self._shared(None).ledger)
 
+    def unreadable_files(self) -> list[str]:
+        """One line for each file that a server over HTTP would read and that cannot be read here."""
+        return checks.unreadable_files(self.config)
+
     def unpriced(self) -> dict[str, str]:
         """Deployments that a tenant with a budget cannot use: deployment id → why, as the end of a sentence."""
         return checks.unpriced(self._in_use())

@@ -8,7 +8,7 @@ import re
 import runpy
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from html import unescape
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from support.http_process import HttpProcess
 from support.pages import BLOCKS, PAGES, REPOSITORY, Block
 from support.providers import Provider, Status, Text
 from support.reader import HOUSE, LIMIT_S, OWN_TABLE, PROJECT, Ran, Reader, at_home, built_in, reader_in, uv
+from support.valkey import Valkey
 
 from konstruct_mcp.config.reading import load_config
 
@@ -28,9 +29,16 @@ TRY = 'konstruct-mcp complete --group embedded "Why is the sky blue?"'
 TEST = "--group dev pytest"
 
 
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    """That of the reference's example, which `check` looks at."""
+    with Valkey() as server:
+        yield server
+
+
 @pytest.fixture
-def reader(tmp_path: Path, anthropic: Provider, openai: Provider, ollama: Provider) -> Reader:
-    return reader_in(tmp_path, anthropic, openai, ollama)
+def reader(tmp_path: Path, anthropic: Provider, openai: Provider, ollama: Provider, valkey: Valkey) -> Reader:
+    return reader_in(tmp_path, anthropic, openai, ollama, valkey.url)
 
 
 # -- every block has a rule ------------------------------------------------------------------------------------------
