@@ -153,7 +153,7 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
                 measured(konstruct, konstruct.config.metrics),
                 traced(konstruct, server, last_s=_LAST_SPANS_HTTP_S),
             ):
-                tell(logging.WARNING, f"serving MCP over HTTP at {_url(settings, listening.getsockname()[1])}")
+                tell(logging.WARNING, f"serving MCP over HTTP at {_where(settings, listening.getsockname()[1])}")
                 await serve_http(
                     konstruct,
                     server,
@@ -171,9 +171,10 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
     anyio.run(run, backend_options={"use_uvloop": installed("uvloop")})
 
 
-def _url(settings: HttpSettings, port: int) -> str:
+def _where(settings: HttpSettings, port: int) -> str:
     scheme = "http" if settings.tls_cert is None else "https"
-    return settings.public_url or f"{scheme}://{replace(settings, port=port).address}{settings.path}"
+    own = f"{scheme}://{replace(settings, port=port).address}{settings.path}"
+    return own if settings.public_url is None else f"{own} (clients know it as {settings.public_url})"
 
 
 async def _say_ledger_faults(konstruct: Konstruct) -> None:

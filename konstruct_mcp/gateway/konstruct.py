@@ -36,7 +36,7 @@ from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.core.identity import DEFAULT_TENANT, ListedTenant, NewKey, StoredKey
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.results import Completion, GroupStatus, ModelTable, ModelUpdate
-from konstruct_mcp.core.sharing import Broadcast, SharedValues
+from konstruct_mcp.core.sharing import Broadcast, Look, SharedValues
 from konstruct_mcp.core.spending import UsageReport
 from konstruct_mcp.gateway import checks, models, views
 from konstruct_mcp.gateway.call import CompletionCall, Shared, ignore, read_request
@@ -45,6 +45,7 @@ from konstruct_mcp.gateway.events import Hooks
 from konstruct_mcp.gateway.gauges import Gauges, gauges
 from konstruct_mcp.gateway.offers import Offers, offers
 from konstruct_mcp.gateway.reload import Generation, Generations
+from konstruct_mcp.gateway.sharing import look_at
 from konstruct_mcp.gateway.tenant_limits import TenantLimits
 from konstruct_mcp.ledger.ledger import Ledger
 
@@ -425,6 +426,11 @@ class Konstruct:
         """How the Valkey server is that servers share: `ok` or `away for … s`; `local` where there is none."""
         return self._generations.sharing.status
 
+    async def look_at_shared_state(self) -> Look | None:
+        """Whether the config's Valkey server can be used now, and how many servers there are; None where it names none.
+        Unlike `shared_state` it needs no server that runs here, and this process is not counted."""
+        return await look_at(self.config.redis)
+
     # -- the config, which may change ----------------------------------------------------------------------------------
 
     @property
@@ -721,6 +727,10 @@ class Konstruct:
     async def ledger_fault(self) -> str | None:
         """Why no account can be kept now; None where it can."""
         return await checks.ledger_fault(self._shared(None).ledger)
+
+    def unreadable_files(self) -> list[str]:
+        """One line for each file that a server over HTTP would read and that cannot be read here."""
+        return checks.unreadable_files(self.config)
 
     def unpriced(self) -> dict[str, str]:
         """Deployments that a tenant with a budget cannot use: deployment id → why, as the end of a sentence."""
