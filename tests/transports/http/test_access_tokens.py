@@ -289,7 +289,13 @@ class TestSigningKeys:
             assert (await tokens.caller(signed())).tenant == "acme"
         assert caplog.text.count("cannot be read") == 1
 
-    @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b"[" * 200_000, b'{"keys": [{"kty": "RSA"}, 1]}', b"\xff"])
+    @pytest.mark.parametrize(
+        "document",
+        [
+            *(b"", b"[]", b"{}", b"[" * 200_000, b'{"keys": [{"kty": "RSA"}, 1]}', b"\xff"),
+            b'{"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "alg": "none"}]}',
+        ],
+    )
     async def test_that_are_none_leave_those_that_are_known(self, document: bytes) -> None:
         tokens, clock = self.made(issuer := Issuer(rsa=RSA_KEY))
         await tokens.caller(signed())
