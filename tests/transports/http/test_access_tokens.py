@@ -307,6 +307,7 @@ class TestSigningKeys:
             (b"[" * 200_000, "no JSON"),
             (b'{"keys": [{"kty": "RSA"}, 1]}', "no keys"),
             (b"\xff", "no JSON"),
+            (b'{"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "alg": "none"}]}', "no keys"),
         ],
     )
     async def test_that_are_none_leave_those_that_are_known(

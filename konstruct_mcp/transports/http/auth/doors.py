@@ -8,6 +8,7 @@ refused.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -29,6 +30,7 @@ from konstruct_mcp.core.errors import (
     UnknownTenantError,
     UnverifiedError,
 )
+from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.transports.http.auth.authenticator import Authenticator
 
@@ -52,7 +54,12 @@ class _NoTokenError(Exception):
 
 
 def authenticated(app: ASGIApp, authenticator: Authenticator, settings: HttpSettings) -> ASGIApp:
-    """The app for verified callers, each of whom is in the state of the request. Others are answered here."""
+    """The app for verified callers, each of whom is in the state of the request. Others are answered here.
+
+    One request begins in each turn of the event loop, and tenants take turns. Else a hundred of one tenant's would have
+    each step of another's call wait for a step of all of them.
+    """
+    beginnings = Admission(1)
 
     async def authenticate(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] == "OPTIONS":  # which carries no token, and asks for nothing
@@ -66,6 +73,8 @@ def authenticated(app: ASGIApp, authenticator: Authenticator, settings: HttpSett
             audit_refusal(error, scope)
             await response(scope, receive, send)
             return
+        async with beginnings.turn(0, caller.tenant or ""):
+            await asyncio.sleep(0)
         state = {**scope.get("state", {}), _CALLER: caller, _AGAIN: partial(authenticator.caller, token)}
         await app({**scope, "state": state}, receive, send)
 
