@@ -23,7 +23,7 @@ from support.default_groups import ANTHROPIC_KEY, KEYS, OPENAI_KEY
 
 from konstruct_mcp.cli.main import main
 
-LIMIT_S = 30  # for any one wait; importing LiteLLM takes three seconds on two cores
+LIMIT_S = 60  # for any one wait; importing LiteLLM takes three seconds on two cores that are idle
 
 
 @dataclass(frozen=True)
