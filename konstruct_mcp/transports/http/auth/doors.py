@@ -98,8 +98,7 @@ def routes(authenticator: Authenticator, settings: HttpSettings) -> list[Route]:
                 "bearer_methods_supported": ["header"],
                 "resource_name": "Konstruct",
             },
-            # A page that asks for a login of its own reads it from anywhere, and it holds no secret.
-            headers={"cache-control": "max-age=300", "access-control-allow-origin": "*"},
+            headers={"cache-control": "max-age=300"},
         )
 
     return [Route(path, metadata, methods=["GET"]) for path in (_METADATA, f"{_METADATA}{settings.path}")]
