@@ -125,7 +125,9 @@ class TestAnOperator:
         self, page: httpx2.Client, config: Path
     ) -> None:
         key = await key_of(config, "ann", scopes=["operator"])
+        assert page.get("/charts.js").status_code == 401
         assert "Deployments" in page.post("/login", data={"token": key}).text
+        assert page.get("/charts.js").headers["content-type"].startswith("text/javascript")
         assert "Deployments" not in page.post("/logout").text
         assert "Deployments" in page.post("/login", data={"token": key}).text
         async with Konstruct.from_config(config) as konstruct:
