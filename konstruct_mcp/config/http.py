@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
@@ -115,8 +116,8 @@ def _host(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    if not is_url(text):
-        raise ValueError("should be a URL, as clients know it: https://host/mcp")
+    if not is_url(text) or not re.match(r"https?://[^\s/?#]+[^\s?#]*$", text):
+        raise ValueError("should be the endpoint's URL, as clients know it: https://host/mcp")
     return text
 
 
@@ -145,7 +146,7 @@ class HttpSection(Section):
 
     listen: Annotated[str, AfterValidator(_address)] = DEFAULT_LISTEN
     path: Annotated[str, AfterValidator(_path)] = _DEFAULTS.path
-    public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$"), AfterValidator(_url)] | None = None
+    public_url: Annotated[str, AfterValidator(_url)] | None = None
     allowed_hosts: tuple[Annotated[str, AfterValidator(_host)], ...] = ()
     allowed_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
     max_body_bytes: Annotated[int, Field(ge=10_000, le=2**53)] = _DEFAULTS.max_body_bytes

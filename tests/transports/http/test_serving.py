@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -316,9 +317,12 @@ class TestConnections:
                 assert trickling.recv(100).startswith(b"HTTP/1.1 408 ")
             assert server.ask("ping", era="2025") == {}
 
-    def test_with_endless_headers_are_closed(self, shared: HttpProcess) -> None:
+    @pytest.mark.parametrize(
+        "begin", [b"", b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"], ids=["headers", "trailers"]
+    )
+    def test_with_endless_headers_are_closed(self, shared: HttpProcess, begin: bytes) -> None:
         with self.opened(shared) as endless:
-            endless.sendall(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n")
+            endless.sendall(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n" + begin)
             try:
                 for _ in range(100):
                     endless.sendall(b"x-more: " + b"x" * 2000 + b"\r\n")
@@ -356,6 +360,18 @@ class TestConnections:
             connection.sendall(b"1\r\n \r\n" * 100_000 + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
             assert b'"result":{}' in answered(connection)
 
+    def test_with_endless_headers_behind_a_call_are_closed(self, server: HttpProcess, openai: Provider) -> None:
+        openai.script(Hang())
+        sent = message("tools/call", call("paid"), "2025")
+        request = server.http.build_request("POST", server.url, json=sent, headers=headers_for(sent, "2025"))
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        with self.opened(server) as endless:
+            endless.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + request.content)
+            openai.wait_for(lambda: openai.in_flight == 1)
+            with suppress(ConnectionError):
+                endless.sendall(b"POST /mcp HTTP/1.1\r\n" + (b"x-more: " + b"x" * 2000 + b"\r\n") * 100)
+            openai.wait_for(lambda: openai.disconnected == 1)
+
     @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.long)])
     def test_that_are_idle_keep_nobody_out(self, shared: HttpProcess, count: int) -> None:
         idle = [self.opened(shared) for _ in range(count)]
@@ -392,7 +408,11 @@ class TestConnections:
         config["konstruct"]["http"] |= {"tls_cert": str(file), "tls_key": str(file)}
         server = start(write(tmp_path, config))
         assert server.ended() == 1
-        assert server.errors.splitlines()[-1].startswith("error: listen: the TLS files cannot be used: ")
+        why = {
+            "gone": "tls_cert: No such file or directory",
+            "no certificate": "tls_cert should have a certificate and tls_key its key without a password, both in PEM",
+        }
+        assert server.errors.splitlines()[-1] == f"error: listen: the TLS files cannot be used: {why[fault]}"
         assert "Traceback" not in server.errors
 
 
