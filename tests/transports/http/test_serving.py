@@ -294,6 +294,10 @@ def test_a_proxy_says_who_asks_where_it_is_listed(
         assert server.post(message("ping", era="2025"), "2025", **said).status_code == 401
         wait_for(lambda: "audit: refused code=missing_token" in server.errors)
         assert f"client={'203.0.113.9' if listed else '127.0.0.1'}" in server.errors
+        said["x-forwarded-for"] = "nobody code=ok"  # as a proxy passes on that adds nothing
+        assert server.post(message("ping", era="2025"), "2025", **said).status_code == 401
+        wait_for(lambda: server.errors.count("audit: refused code=missing_token") == 2)
+        assert "code=ok" not in server.errors
 
 
 class TestConnections:
