@@ -385,6 +385,17 @@ class TestConnections:
                 one.sendall(PING)
                 assert b'"result":{}' in answered(one)
 
+    def test_that_are_idle_behind_an_answer_are_kept_for_as_long_as_the_config_says(
+        self, tmp_path: Path, config: dict[str, Any], start: Start
+    ) -> None:
+        config["konstruct"]["http"] |= {"keep_alive_s": 1}
+        with start(write(tmp_path, config)) as server, self.opened(server) as connection:
+            for _ in range(2):
+                connection.sendall(PING)
+                assert b'"result":{}' in answered(connection)
+            assert connection.recv(100) == b""  # before this test's own patience of a minute; else it is 75 s
+        assert HttpSettings().keep_alive_s == 75
+
     def test_may_send_requests_before_the_first_is_answered(self, shared: HttpProcess) -> None:
         with self.opened(shared) as connection:
             connection.sendall(PING * 3)
