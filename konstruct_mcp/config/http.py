@@ -108,6 +108,13 @@ def _origin(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    name = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if not name or "/" in text or (":" in name and name == text):
+        raise ValueError("should be the name in a URL, without a scheme and a port: models.example.com, or [::1]")
+    return text
+
+
 def _url(text: str) -> str:
     if not is_url(text) or not re.match(r"https?://[^\s/?#]+[^\s?#]*$", text):
         raise ValueError("should be the endpoint's URL, as clients know it: https://host/mcp")
@@ -140,7 +147,7 @@ class HttpSection(Section):
     listen: Annotated[str, AfterValidator(_address)] = DEFAULT_LISTEN
     path: Annotated[str, AfterValidator(_path)] = _DEFAULTS.path
     public_url: Annotated[str, AfterValidator(_url)] | None = None
-    allowed_hosts: tuple[str, ...] = ()
+    allowed_hosts: tuple[Annotated[str, AfterValidator(_host)], ...] = ()
     allowed_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
     max_body_bytes: Annotated[int, Field(ge=10_000, le=2**53)] = _DEFAULTS.max_body_bytes
     max_header_bytes: Annotated[int, Field(ge=4096, le=2**20)] = _DEFAULTS.max_header_bytes

@@ -1,20 +1,18 @@
 """What several servers of one installation share and what may be lost: short messages, and values for a while.
 
-Each has a local form, of a server that stands alone, and a shared one in `konstruct_mcp.shared`. No call waits for it
-longer than a tenth of a second in all (`patience`).
+Both are in `konstruct_mcp.shared`. A server that stands alone has the local form of messages, and no such values. No
+call waits for what is shared longer than a tenth of a second in all (`patience`).
 """
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple, Protocol
 
 _CALL_S = 0.1  # that one call waits for what is shared, in all
-_MOST_BYTES = 16 * 2**20  # of the values that a server keeps for itself
 
 
 class Look(NamedTuple):
@@ -72,39 +70,6 @@ class SharedValues(Protocol):
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """The value of each key."""
         ...
-
-
-class LocalValues:
-    """Values in the memory of this process, 16 MiB at most: the oldest make room."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` gives seconds."""
-        self._values: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
-        self._bytes, self._clock = 0, clock
-
-    async def put(self, key: str, value: bytes, ttl_s: float) -> bool:
-        self._drop(key)
-        if len(value) > _MOST_BYTES:
-            return False
-        self._values[key] = value, self._clock() + ttl_s
-        self._bytes += len(value)
-        while self._bytes > _MOST_BYTES:
-            self._drop(next(iter(self._values)))
-        return True
-
-    async def get(self, key: str) -> bytes | None:
-        value, until = self._values.get(key, (None, 0.0))
-        if until <= self._clock():
-            self._drop(key)
-            return None
-        return value
-
-    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        return [await self.get(key) for key in keys]
-
-    def _drop(self, key: str) -> None:
-        value, _ = self._values.pop(key, (b"", 0.0))
-        self._bytes -= len(value)
 
 
 _left: ContextVar[list[float] | None] = ContextVar("left", default=None)  # seconds of the call under way, in a list

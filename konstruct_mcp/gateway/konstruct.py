@@ -412,14 +412,9 @@ class Konstruct:
         return self._generations.sharing.broadcast
 
     @property
-    def values(self) -> SharedValues:
-        """Values that all servers of the installation can read, in Valkey; in memory where the config names none."""
+    def values(self) -> SharedValues | None:
+        """Values that all servers of the installation can read, in Valkey; None where the config names none."""
         return self._generations.sharing.values
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether the config names a Valkey server, so that there can be other servers."""
-        return self._generations.sharing.is_shared
 
     @property
     def shared_state(self) -> str:
@@ -744,7 +739,7 @@ class Konstruct:
             ConfigError: there is no config that can be used yet.
         """
         shared = self._shared(None)
-        is_up = self.shared_state == "ok" if self.is_shared else None
+        is_up = None if self.shared_state == "local" else self.shared_state == "ok"
         return await gauges(self._in_use(), shared.admission, shared.ledger, shared_state_is_up=is_up)
 
     # -- groups --------------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class Generation:
             facts,
             embedded,
             earlier=None if earlier is None else earlier.client,
-            values=sharing.values if sharing.is_shared else None,
+            values=sharing.values,
         )
         return cls(config, routes, client)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from konstruct_mcp.config.redis import RedisPlace
-from konstruct_mcp.core.sharing import Broadcast, LocalBroadcast, LocalValues, Look, SharedValues
+from konstruct_mcp.core.sharing import Broadcast, LocalBroadcast, Look, SharedValues
 from konstruct_mcp.routing.health import HealthStore, MemoryHealthStore
 from konstruct_mcp.routing.limits import LimitStore, MemoryLimitStore
 
@@ -15,15 +15,12 @@ class Sharing(Protocol):
     """Messages, values, and the stores that the routes of the config in use stand on."""
 
     @property
-    def is_shared(self) -> bool:
-        """Whether there can be other servers."""
-        ...
-
-    @property
     def broadcast(self) -> Broadcast: ...
 
     @property
-    def values(self) -> SharedValues: ...
+    def values(self) -> SharedValues | None:
+        """None where there are no other servers: each keeps what it needs itself."""
+        ...
 
     @property
     def health_store(self) -> HealthStore: ...
@@ -55,12 +52,11 @@ class Sharing(Protocol):
 class LocalSharing:
     """That of a server that stands alone."""
 
-    is_shared = False
     status = "local"
 
     def __init__(self) -> None:
         self.broadcast: Broadcast = LocalBroadcast()
-        self.values: SharedValues = LocalValues()
+        self.values: SharedValues | None = None
         self.health_store: HealthStore = MemoryHealthStore()
         self.limit_store: LimitStore = MemoryLimitStore()
         self.tenant_limit_store: LimitStore = MemoryLimitStore()

@@ -65,18 +65,18 @@ class SharedKeptAnswers:
 
     async def keep(self, answer: KeptAnswer) -> str | None:
         answer_id = await self._own.keep(answer)
-        if answer_id is not None and self._konstruct.is_shared:
+        if answer_id is not None and (values := self._konstruct.values) is not None:
             written = await asyncio.to_thread(_written, answer)
             with call_patience():
-                await self._konstruct.values.put(_key(answer_id), written, _KEPT_S)
+                await values.put(_key(answer_id), written, _KEPT_S)
         return answer_id
 
     async def get(self, answer_id: str) -> KeptAnswer | None:
         answer = await self._own.get(answer_id)
-        if answer is not None or not self._konstruct.is_shared or not _is_id(answer_id):
+        if answer is not None or (values := self._konstruct.values) is None or not _is_id(answer_id):
             return answer
         with call_patience():
-            found = await self._konstruct.values.get(_key(answer_id))
+            found = await values.get(_key(answer_id))
         return None if found is None else await asyncio.to_thread(_read, found)
 
 

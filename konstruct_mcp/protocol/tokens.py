@@ -1,7 +1,8 @@
 """Who makes each request, as the transport knows it.
 
 A server is built with a function from the context of a request to its `Caller`. Over stdio that is `the_process`; over
-HTTP with a token verifier, what `verified_callers` gives.
+HTTP `transports.http.auth.doors.caller_of`; and in another program, whose HTTP app the SDK's own token verifier stands
+before, what `verified_callers` gives.
 """
 
 from __future__ import annotations

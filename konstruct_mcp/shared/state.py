@@ -23,8 +23,6 @@ class SharedState:
         tenant_limit_store: for the limits of tenants.
     """
 
-    is_shared = True
-
     def __init__(self, place: RedisPlace) -> None:
         self._connection = Connection(place.url, place.prefix, place.replicas, self._is_back)
         self.broadcast = ValkeyBroadcast(self._connection, self._hears)

@@ -93,3 +93,11 @@ def test_a_path_that_the_server_has_for_something_else_is_refused(tmp_path: Path
     with pytest.raises(ConfigError, match=r"konstruct\.http\.path: should be a path such as /mcp"):
         loaded(tmp_path, http={"path": path})
     assert loaded(tmp_path, http={"path": "/team/mcp/"}).http.path == "/team/mcp"
+
+
+@pytest.mark.parametrize("host", ["", "models.example:8443", "https://models.example", "models.example/mcp", "::1"])
+def test_a_host_that_no_request_has_is_refused(tmp_path: Path, host: str) -> None:
+    with pytest.raises(ConfigError, match=r"konstruct\.http\.allowed_hosts\[0\]: should be the name in a URL"):
+        loaded(tmp_path, http={"allowed_hosts": [host]})
+    allowed = ("models.example", "*.example", "*", "[::1]", "192.0.2.1")
+    assert loaded(tmp_path, http={"allowed_hosts": list(allowed)}).http.allowed_hosts == allowed

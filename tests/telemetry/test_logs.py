@@ -135,7 +135,7 @@ def test_requests_that_never_came_to_be_calls_are_told_to_who_counts_them(audite
         log.refused("invalid_token")
     log(Refused("acme", "paid", "overloaded"))  # which is counted by its event
     end()
-    log.refused("forbidden_token")
+    log.refused("forbidden")
     assert counted == ["invalid_token"] * 20
     assert len(audited()) == 12
 

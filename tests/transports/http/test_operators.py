@@ -72,8 +72,10 @@ class TestWhoeverHasNotLoggedIn:
         with start(config) as server:
             server.http.post(f"{server.root}/login", data={"token": "rubbish"})
             server.http.get(server.root, headers={"cookie": "konstruct_operator=rubbish"})
+            server.http.post(f"{server.root}/login", data={"token": await key_of(config, "ann")})
             server.terminate()
             assert server.ended() == 0
+        assert server.errors.count("audit: refused code=forbidden why=this token is not an operator's") == 1
         assert server.errors.count("audit: refused code=invalid_token") == 2
 
     async def test_is_no_page_of_another_origin(self, page: httpx2.Client, config: Path) -> None:
@@ -125,7 +127,9 @@ class TestAnOperator:
         self, page: httpx2.Client, config: Path
     ) -> None:
         key = await key_of(config, "ann", scopes=["operator"])
+        assert page.get("/charts.js").status_code == 401
         assert "Deployments" in page.post("/login", data={"token": key}).text
+        assert page.get("/charts.js").headers["content-type"].startswith("text/javascript")
         assert "Deployments" not in page.post("/logout").text
         assert "Deployments" in page.post("/login", data={"token": key}).text
         async with Konstruct.from_config(config) as konstruct:

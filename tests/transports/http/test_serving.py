@@ -294,6 +294,10 @@ def test_a_proxy_says_who_asks_where_it_is_listed(
         assert server.post(message("ping", era="2025"), "2025", **said).status_code == 401
         wait_for(lambda: "audit: refused code=missing_token" in server.errors)
         assert f"client={'203.0.113.9' if listed else '127.0.0.1'}" in server.errors
+        said["x-forwarded-for"] = "nobody code=ok"  # as a proxy passes on that adds nothing
+        assert server.post(message("ping", era="2025"), "2025", **said).status_code == 401
+        wait_for(lambda: server.errors.count("audit: refused code=missing_token") == 2)
+        assert "code=ok" not in server.errors
 
 
 class TestConnections:
@@ -380,6 +384,17 @@ class TestConnections:
             with one:
                 one.sendall(PING)
                 assert b'"result":{}' in answered(one)
+
+    def test_that_are_idle_behind_an_answer_are_kept_for_as_long_as_the_config_says(
+        self, tmp_path: Path, config: dict[str, Any], start: Start
+    ) -> None:
+        config["konstruct"]["http"] |= {"keep_alive_s": 1}
+        with start(write(tmp_path, config)) as server, self.opened(server) as connection:
+            for _ in range(2):
+                connection.sendall(PING)
+                assert b'"result":{}' in answered(connection)
+            assert connection.recv(100) == b""  # before this test's own patience of a minute; else it is 75 s
+        assert HttpSettings().keep_alive_s == 75
 
     def test_may_send_requests_before_the_first_is_answered(self, shared: HttpProcess) -> None:
         with self.opened(shared) as connection:

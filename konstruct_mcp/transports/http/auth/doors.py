@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -125,8 +126,7 @@ def routes(authenticator: Authenticator, settings: HttpSettings) -> list[Route]:
                 "bearer_methods_supported": ["header"],
                 "resource_name": "Konstruct",
             },
-            # A page that asks for a login of its own reads it from anywhere, and it holds no secret.
-            headers={"cache-control": "max-age=300", "access-control-allow-origin": "*"},
+            headers={"cache-control": "max-age=300"},
         )
 
     return [Route(path, metadata, methods=["GET"]) for path in (_METADATA, f"{_METADATA}{settings.path}")]
@@ -189,6 +189,12 @@ def audit_refusal(error: KonstructError | _NoTokenError, scope: Scope) -> None:
     """Note in the audit log why a request was refused, and from which address it came: a proxy's, where none is
     trusted."""
     code = error.code if isinstance(error, KonstructError) else error.error or "missing_token"
-    code = "forbidden_token" if isinstance(error, ForbiddenTokenError) else code
-    client = scope.get("client")
-    refusals.refused(code, why=error.message, client=None if client is None else str(client[0]))
+    refusals.refused(code, why=error.message, client=_address_of(scope))
+
+
+def _address_of(scope: Scope) -> str | None:
+    """From which address a request came; None where that is not known. What a proxy has passed on may be any text."""
+    try:
+        return str(ip_address(scope["client"][0]))
+    except (KeyError, TypeError, ValueError):
+        return None
