@@ -125,7 +125,7 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
     from konstruct_mcp.cli.watching import audited, measured, traced
     from konstruct_mcp.protocol.server import KonstructServer
     from konstruct_mcp.transports.http.auth.authenticator import Authenticator
-    from konstruct_mcp.transports.http.auth.doors import authenticated, caller_of, routes
+    from konstruct_mcp.transports.http.auth.doors import authenticated, caller_of, routes, verify_again
     from konstruct_mcp.transports.http.operators.routes import operator_routes
     from konstruct_mcp.transports.http.serve import listen, serve_http
 
@@ -134,7 +134,11 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
 
     async def run() -> None:
         listening = listen(settings)
-        server = KonstructServer(konstruct, caller_of=caller_of) if is_verifying else KonstructServer(konstruct)
+        server = (
+            KonstructServer(konstruct, caller_of=caller_of, verify_again=verify_again)
+            if is_verifying
+            else KonstructServer(konstruct)
+        )
         served, authenticator = anyio.Event(), Authenticator(konstruct)
 
         def verified(app: ASGIApp) -> ASGIApp:

@@ -120,11 +120,14 @@ def _network(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    if not text.startswith("/") or text in ("/", "/healthz", "/readyz") or any(c in text for c in "?#{} "):
+    path = text.rstrip("/")
+    if not path.startswith("/") or path.startswith(_TAKEN) or any(c in path for c in "?#{} "):
         raise ValueError("should be a path such as /mcp, and none that the server has for something else")
-    return text.rstrip("/")
+    return path
 
 
+# The probes, the metadata of RFC 9728, and the operators' page.
+_TAKEN = ("/healthz", "/readyz", "/.well-known/", "/login", "/logout", "/charts.js")
 _DEFAULTS = HttpSettings()
 _Time = Annotated[float, Field(ge=0, le=3600)]
 

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +25,7 @@ from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.errors import (
     ConfigError,
     ForbiddenTokenError,
+    InvalidArgumentError,
     KonstructError,
     LedgerError,
     UnknownTenantError,
@@ -53,7 +54,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PROCESS = Caller()
-_LEAST_RECHECK_S = 1.0  # between two looks for changed tenants, whatever is configured: each asks the database
+_ROWS_KEPT = timedelta(days=7)  # at least; a spool may hold rows of those days that are in the ledger already
+_LEAST_RECHECK_S = 1.0  # whatever is configured: each look asks the database
 
 
 class Konstruct:
@@ -306,7 +308,12 @@ class Konstruct:
                 await self.know_tenants()
             except Exception:
                 _log.exception("the tenants of the ledger's database cannot be taken up")
-            await anyio.sleep(max(_LEAST_RECHECK_S, self.config.auth.recheck_s))
+            await anyio.sleep(self.recheck_s)
+
+    @property
+    def recheck_s(self) -> float:
+        """Between two looks at what may have changed meanwhile: tenants, and the callers of what lasts."""
+        return max(_LEAST_RECHECK_S, self.config.auth.recheck_s)
 
     async def create_key(
         self,
@@ -676,8 +683,11 @@ class Konstruct:
             dry_run: whether they are only counted.
 
         Raises:
+            InvalidArgumentError: the date is not a week ago.
             LedgerError: the ledger is out of reach.
         """
+        if before > (datetime.now(UTC).date() - _ROWS_KEPT).isoformat():
+            raise InvalidArgumentError(f"before: should be at least {_ROWS_KEPT.days} days ago")
         ledger = self._shared(None).ledger
         await ledger.opened()
         return await ledger.prune(before, dry_run=dry_run)
@@ -743,6 +753,10 @@ class Konstruct:
         """The model groups that a caller may ask for, their deployments and whether each can be called now. Asks no
         provider. What a wildcard stands for is not among them."""
         return views.groups(self._in_use(caller), caller or _PROCESS)
+
+    def all_groups(self) -> list[GroupStatus]:
+        """The same for the operator: every group that the config names, whichever tenants may ask for it."""
+        return views.all_groups(self._in_use())
 
     def group(self, name: str, *, caller: Caller | None = None) -> GroupStatus:
         """One of `groups`.

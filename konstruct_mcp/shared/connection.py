@@ -182,6 +182,7 @@ class Connection:
         """From now on commands fail at once, until a heartbeat has succeeded."""
         if isinstance(error, ResponseError):
             self._refused(error)
+        _log.debug("the Valkey or Redis server has not carried out a command: %s", said(error))
         self._is_open = True
         self._fail_all()
         self._broken.set()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import logging
+import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +18,7 @@ from mcp import Client, types
 from mcp.shared.exceptions import MCPError
 from support.commands import Ran, run
 from support.default_groups import HELLO, entry, write
+from support.pages import PAGES
 from support.processes import wait_for
 from support.providers import Changed, Provider, Status, Text
 from support.valkey import Valkey
@@ -146,16 +149,28 @@ async def test_what_a_tenants_own_requests_may_have_caused_stays_that_tenants_on
 
 @pytest.mark.parametrize("rpm", [7, 20])
 async def test_a_limit_of_requests_holds_over_four_servers(
-    rpm: int, valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+    rpm: int, openai: Provider, anthropic: Provider, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with servers(4, tmp_path, two_deployments(openai, anthropic, rpm=rpm), valkey) as replicas:
-        answers = await asyncio.gather(*(ask(replica) for replica in replicas for _ in range(12)))
-        assert openai.calls == rpm
-        assert sum(answer.model == "openai/gpt-4o" for answer in answers) == rpm
-        for replica in replicas:
-            assert (await ask(replica)).model == "anthropic/claude-sonnet-4-6"
-            assert state(replica) == "cooling_down"
-            assert "at its limit" in (replica.group("fast").deployments[0].reason or "")
+    """Where Valkey answers within a tenth of a second. A machine that is too busy for that is asked once more."""
+    caplog.set_level(logging.DEBUG, "konstruct_mcp.shared")
+    for attempt in range(5):
+        folder, asked = tmp_path / str(attempt), openai.calls
+        folder.mkdir()
+        caplog.clear()
+        with Valkey() as valkey:
+            async with servers(4, folder, two_deployments(openai, anthropic, rpm=rpm), valkey) as replicas:
+                answers = await asyncio.gather(*(ask(replica) for replica in replicas for _ in range(12)))
+                after = [(await ask(replica)).model for replica in replicas]
+                if "has not carried out" in caplog.text:
+                    continue
+                assert openai.calls - asked == rpm
+                assert sum(answer.model == "openai/gpt-4o" for answer in answers) == rpm
+                assert after == ["anthropic/claude-sonnet-4-6"] * 4
+                for replica in replicas:
+                    assert state(replica) == "cooling_down"
+                    assert "at its limit" in (replica.group("fast").deployments[0].reason or "")
+                return
+    pytest.fail("Valkey has never answered in time")
 
 
 async def test_a_limit_alone_says_what_it_is(
@@ -384,6 +399,30 @@ async def test_an_answer_that_one_server_has_cut_is_read_at_another_by_its_tenan
                 direct.set(name, garbage)
                 with pytest.raises(MCPError, match="no such answer"):
                     await (await client(second, "acme")).read_resource(uri)
+
+
+async def test_a_user_with_the_rights_that_the_page_names_may_do_all_that_servers_do(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    [acl] = re.findall(r"`(ACL SETUSER konstruct .+?)`", PAGES["docs/shared-state.md"].text, re.S)
+    with valkey.client as direct:
+        direct.execute_command(*acl.split())
+    openai.script(Text("a long answer " * 100), Status(401))
+    config = two_deployments(openai, anthropic, rpm=5)
+    url = valkey.url.replace("redis://", "redis://konstruct:PASSWORD@")
+    config["konstruct"] = {"redis_url": url, "max_result_chars": 100}
+    async with servers(2, tmp_path, config, valkey) as (first, second), AsyncExitStack() as stack:
+        asking, reading = [await stack.enter_async_context(Client(KonstructServer(one))) for one in (first, second)]
+        answer = (await asking.call_tool("complete", {"messages": HELLO, "model_group": "fast"})).structured_content
+        assert answer is not None
+        await reading.read_resource(answer["truncated"]["uri"])
+        assert counted(valkey, "r") == 1
+        await ask(first)
+        await until(lambda: state(second) == "cooling_down")
+    async with servers(1, tmp_path, config, valkey) as (later,):
+        await until(lambda: state(later) == "cooling_down")
+    with valkey.client as direct:
+        assert direct.acl_log() == []
 
 
 async def test_reasoning_that_one_server_was_given_comes_back_through_another_and_no_forged_one_does(

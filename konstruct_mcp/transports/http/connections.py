@@ -13,15 +13,17 @@ _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"  # RFC 6585
 )
 _Protocol: Any = AutoHTTPProtocol  # that of httptools where it is installed, else that of h11
+_KEEPS_ALL = hasattr(_Protocol, "on_headers_complete")  # httptools; h11 itself keeps 64 KiB of what is no body
 
 
 def bounded_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
     """uvicorn's HTTP protocol with the bounds of these settings."""
 
     class BoundedProtocol(_Protocol):  # type: ignore[misc]
-        """Closes a connection whose next request does not begin, or whose head is too long."""
+        """Closes a connection whose next request does not begin, or whose head is too long. What follows a body in
+        pieces (trailers), and the head of a request behind one that is not answered yet, have the same bound."""
 
-        _head_bytes = 0
+        _head_bytes = 0  # since there was a whole head, or more of a body
         _head_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
@@ -29,18 +31,27 @@ def bounded_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
             self._await_head()
 
         def data_received(self, data: bytes) -> None:
-            if self._is_between_requests():
-                self._head_bytes += len(data)
-                if self._head_timer is None:
-                    self._await_head()
+            self._head_bytes += len(data)
+            if self._is_between_requests() and self._head_timer is None:
+                self._await_head()
             super().data_received(data)
-            if self._is_between_requests():
-                if self._head_bytes > settings.max_header_bytes and not self.transport.is_closing():
-                    self.transport.write(_TOO_LARGE)
-                    self.transport.close()
-            else:
-                self._head_bytes = 0
+            is_between = self._is_between_requests()
+            if not is_between:
                 self._forget_timer()
+                self._head_bytes *= _KEEPS_ALL
+            if self._head_bytes > settings.max_header_bytes and not self.transport.is_closing():
+                if is_between:  # else it would stand in the middle of an answer
+                    self.transport.write(_TOO_LARGE)
+                self.transport.close()
+
+        def on_headers_complete(self) -> None:
+            super().on_headers_complete()
+            self._head_bytes = 0
+
+        def on_body(self, body: bytes) -> None:
+            super().on_body(body)
+            if not self._is_between_requests():  # else nobody reads it
+                self._head_bytes = 0
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._forget_timer()

@@ -77,6 +77,7 @@ async def serve_http(
     config = uvicorn.Config(
         app,
         http=bounded_protocol(settings),
+        h11_max_incomplete_event_size=settings.max_header_bytes,  # where httptools is not installed
         ws="none",
         lifespan="on",
         log_config=None,

@@ -213,6 +213,14 @@ class TestATokenIs:
             found = httpx2.post(server.url, json=sent, headers=headers)
             assert ('"default"' in found.text) is sees_all, found.text
 
+    def test_no_login_to_the_operators_page_where_it_is_longer_than_a_browser_keeps(self, server: HttpProcess) -> None:
+        for groups, status in ((["short"], 303), (["long" * 1200], 400)):
+            token = signed(scope="models models:admin", groups=groups)
+            answered = httpx2.post(f"{server.root}/login", data={"token": token})
+            assert answered.status_code == status, answered.text
+            assert ("set-cookie" in answered.headers) is (status == 303)
+        assert "longer than a browser keeps" in answered.text
+
 
 # -- without a process: many shapes of claims, and keys that change ---------------------------------------------------
 
@@ -299,6 +307,7 @@ class TestSigningKeys:
             (b"[" * 200_000, "no JSON"),
             (b'{"keys": [{"kty": "RSA"}, 1]}', "no keys"),
             (b"\xff", "no JSON"),
+            (b'{"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "alg": "none"}]}', "no keys"),
         ],
     )
     async def test_that_are_none_leave_those_that_are_known(

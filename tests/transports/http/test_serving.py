@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from support.certificates import self_signed_file
 from support.databases import Database
 from support.default_groups import entry, write
 from support.fork_server import ForkServer
-from support.http_process import HttpProcess, Start, headers_for, message
+from support.http_process import HttpProcess, Start, call, headers_for, message
 from support.priced_config import COST_NUSD, priced_config
 from support.processes import wait_for
 from support.providers import Gate, Hang, Provider, Text
@@ -48,6 +49,20 @@ def answered(connection: socket.socket, count: int = 1) -> bytes:
         assert more, said
         said += more
     return said
+
+
+def is_closed(connection: socket.socket, begin: bytes, more: bytes) -> bool:
+    """Whether the other end closes a connection on which there is more and more to read."""
+    try:
+        connection.sendall(begin)
+        for _ in range(1000):
+            connection.sendall(more)
+        said = b""
+        while (answer := connection.recv(65536)) != b"" and len(said) < 1000:
+            said += answer
+        return answer == b""
+    except ConnectionError:
+        return True
 
 
 @pytest.fixture
@@ -123,6 +138,23 @@ class TestANotificationOfCancellation:
         openai.wait_for(lambda: openai.disconnected == 1)
         assert [row["outcome"] for row in ledger.rows()] == ["cancelled"]
         assert ledger.reserved("default") == 0
+
+    def test_that_overtakes_its_request_cancels_it(
+        self, server: HttpProcess, ledger: Database, openai: Provider
+    ) -> None:
+        assert not server.complete("paid")["isError"]
+        sent = message("tools/call", call("paid"), "2025")
+        headers = headers_for(sent, "2025", **{"mcp-session-id": "mine"})
+        request = httpx2.Request("POST", server.url, json=sent, headers=headers)
+        head = b"\r\n".join(b"%s: %s" % line for line in request.headers.raw)
+        where = urlsplit(server.url)
+        with socket.create_connection((where.hostname, where.port), timeout=60) as slow:
+            slow.sendall(b"POST /mcp HTTP/1.1\r\n%s\r\n\r\n%s" % (head, request.content[:-1]))
+            self.cancel(server, sent["id"], "mine")
+            slow.sendall(request.content[-1:])
+            assert b"cancelled by its client" in answered(slow)
+        assert not server.complete("paid")["isError"]
+        assert [asked.completes for asked in openai.requests].count(True) == 2
 
     @pytest.mark.parametrize("request_id", [None, True, [], {"a": 1}, 1.5, "x" * 5000])
     def test_of_nothing_is_harmless(self, shared: HttpProcess, request_id: Any) -> None:
@@ -285,9 +317,12 @@ class TestConnections:
                 assert trickling.recv(100).startswith(b"HTTP/1.1 408 ")
             assert server.ask("ping", era="2025") == {}
 
-    def test_with_endless_headers_are_closed(self, shared: HttpProcess) -> None:
+    @pytest.mark.parametrize(
+        "begin", [b"", b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"], ids=["headers", "trailers"]
+    )
+    def test_with_endless_headers_are_closed(self, shared: HttpProcess, begin: bytes) -> None:
         with self.opened(shared) as endless:
-            endless.sendall(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n")
+            endless.sendall(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n" + begin)
             try:
                 for _ in range(100):
                     endless.sendall(b"x-more: " + b"x" * 2000 + b"\r\n")
@@ -296,6 +331,46 @@ class TestConnections:
                 answer = b""
             assert answer == b"" or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
         assert shared.ask("ping", era="2025") == {}
+
+    def test_with_too_long_a_head_are_told_so_though_it_comes_at_once(self, shared: HttpProcess) -> None:
+        for length, status in ((60_000, b"200"), (70_000, b"431")):
+            with self.opened(shared) as connection:
+                connection.sendall(PING.replace(b"host:", b"x-long: %s\r\nhost:" % (b"x" * length)))
+                assert connection.recv(100).startswith(b"HTTP/1.1 %s " % status)
+
+    def test_with_endless_headers_behind_a_request_under_way_are_closed(self, shared: HttpProcess) -> None:
+        sent = message("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+        request = httpx2.Request("POST", shared.url, json=sent, headers=headers_for(sent, "2026"))
+        lines = [b"%s: %s" % line for line in request.headers.raw]
+        with self.opened(shared) as listening:
+            listening.sendall(b"POST /mcp HTTP/1.1\r\n%s\r\n\r\n%s" % (b"\r\n".join(lines), request.content))
+            said = b""
+            while b"acknowledged" not in said:
+                said += listening.recv(65536)
+            assert is_closed(listening, b"POST /mcp HTTP/1.1\r\n", b"x-more: " + b"x" * 2000 + b"\r\n")
+
+    def test_with_endless_trailers_are_closed(self, shared: HttpProcess) -> None:
+        with self.opened(shared) as connection:
+            head = PING.partition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n0\r\n"
+            assert is_closed(connection, head, b"x-more: " + b"x" * 2000 + b"\r\n")
+
+    def test_may_send_a_body_in_many_small_pieces(self, shared: HttpProcess) -> None:
+        with self.opened(shared) as connection:
+            connection.sendall(PING.partition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n")
+            connection.sendall(b"1\r\n \r\n" * 100_000 + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
+            assert b'"result":{}' in answered(connection)
+
+    def test_with_endless_headers_behind_a_call_are_closed(self, server: HttpProcess, openai: Provider) -> None:
+        openai.script(Hang())
+        sent = message("tools/call", call("paid"), "2025")
+        request = server.http.build_request("POST", server.url, json=sent, headers=headers_for(sent, "2025"))
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        with self.opened(server) as endless:
+            endless.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + request.content)
+            openai.wait_for(lambda: openai.in_flight == 1)
+            with suppress(ConnectionError):
+                endless.sendall(b"POST /mcp HTTP/1.1\r\n" + (b"x-more: " + b"x" * 2000 + b"\r\n") * 100)
+            openai.wait_for(lambda: openai.disconnected == 1)
 
     @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.long)])
     def test_that_are_idle_keep_nobody_out(self, shared: HttpProcess, count: int) -> None:

@@ -8,7 +8,9 @@ refused.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,11 +30,12 @@ from konstruct_mcp.core.errors import (
     UnknownTenantError,
     UnverifiedError,
 )
+from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.transports.http.auth.authenticator import Authenticator
 
 _METADATA = "/.well-known/oauth-protected-resource"
-_CALLER = "caller"  # in the state of a request
+_CALLER, _AGAIN = "caller", "verify again"  # in the state of a request
 _SCHEME = "bearer"
 _RETRY_S = 5  # where nothing else is known of when it will be better
 
@@ -51,20 +54,28 @@ class _NoTokenError(Exception):
 
 
 def authenticated(app: ASGIApp, authenticator: Authenticator, settings: HttpSettings) -> ASGIApp:
-    """The app for verified callers, each of whom is in the state of the request. Others are answered here."""
+    """The app for verified callers, each of whom is in the state of the request. Others are answered here.
+
+    One request begins in each turn of the event loop, and tenants take turns. Else a hundred of one tenant's would have
+    each step of another's call wait for a step of all of them.
+    """
+    beginnings = Admission(1)
 
     async def authenticate(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] == "OPTIONS":  # which carries no token, and asks for nothing
             await app(scope, receive, send)
             return
         try:
-            caller = await authenticator.caller(_token_of(scope))
+            token = _token_of(scope)
+            caller = await authenticator.caller(token)
         except (KonstructError, _NoTokenError) as error:
             response = _refusal(error, authenticator, _resource(scope, settings))
             audit_refusal(error, scope)
             await response(scope, receive, send)
             return
-        state = {**scope.get("state", {}), _CALLER: caller}
+        async with beginnings.turn(0, caller.tenant or ""):
+            await asyncio.sleep(0)
+        state = {**scope.get("state", {}), _CALLER: caller, _AGAIN: partial(authenticator.caller, token)}
         await app({**scope, "state": state}, receive, send)
 
     return authenticate
@@ -81,6 +92,22 @@ def caller_of(ctx: ServerRequestContext[Any]) -> Caller:
     if not isinstance(caller, Caller):
         raise UnknownTenantError("nobody has verified who sends this request")
     return caller
+
+
+async def verify_again(ctx: ServerRequestContext[Any]) -> None:
+    """See whether the caller of a request that has come through `authenticated` may still ask.
+
+    Raises:
+        InvalidTokenError, ForbiddenTokenError: they may not.
+        UnverifiedError: nobody can say now.
+    """
+    scope: Scope = getattr(ctx.request, "scope", {})
+    try:
+        await scope["state"][_AGAIN]()
+    except KonstructError as error:
+        if not isinstance(error, UnverifiedError):
+            audit_refusal(error, scope)
+        raise
 
 
 def routes(authenticator: Authenticator, settings: HttpSettings) -> list[Route]:

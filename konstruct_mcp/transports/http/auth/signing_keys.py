@@ -188,7 +188,7 @@ def _key(entry: Mapping[str, Any]) -> SigningKey | None:
         return None
     try:
         key: Any = jwt.PyJWK.from_dict(dict(entry)).key
-    except (jwt.PyJWTError, ValueError, TypeError):
+    except (jwt.PyJWTError, ValueError, TypeError, NotImplementedError):  # the last one of `"alg": "none"`
         return None
     if entry["kty"] == "RSA" and key.key_size < _LEAST_RSA_BITS:
         return None
