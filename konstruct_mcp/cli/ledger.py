@@ -66,7 +66,9 @@ def prune(path: Path | None, before: str, dry_run: bool) -> None:
 def export(path: Path | None, tenant: str | None, since: str | None, until: str | None, form: str, file: str) -> None:
     """Write the rows of calls to a file, the oldest first; to stdout for `-`."""
     if form == "parquet" and not installed("pyarrow"):
-        raise click.ClickException("Parquet needs pyarrow, which is not installed: pip install pyarrow")
+        raise click.ClickException(
+            "Parquet needs pyarrow, which is not installed: in the clone, python3 -m uv pip install pyarrow"
+        )
     konstruct = open_konstruct(path)
     try:
         with click.open_file(file, "wb") as stream:

@@ -123,7 +123,10 @@ class TestExport:
         arguments = ["ledger", "export", "--format", "parquet", str(tmp_path / "calls.parquet")]
         ran = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=LIMIT_S)
         assert (ran.returncode, ran.stdout) == (1, "")
-        assert ran.stderr == "Error: Parquet needs pyarrow, which is not installed: pip install pyarrow\n"
+        assert (
+            ran.stderr
+            == "Error: Parquet needs pyarrow, which is not installed: in the clone, python3 -m uv pip install pyarrow\n"
+        )
         assert not (tmp_path / "calls.parquet").exists()
 
     def test_to_a_place_that_cannot_be_written_fails_in_a_line(self, config: Path, database: Database) -> None:
