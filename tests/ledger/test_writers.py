@@ -112,7 +112,9 @@ def write_and_kill(database: Database, spool: Path, processes: list[Process], ki
         recorded += processes.pop(rng.randrange(3)).kill()
         processes.append(Process(database, spool, 3 + kill))
         if rng.random() < 0.5:  # two minutes later
-            database.run("UPDATE konstruct_reservations SET lapses_at = lapses_at - 121")
+            # Beside no writer, who might wait for rows in another order.
+            lock = ["LOCK TABLE konstruct_reservations IN EXCLUSIVE MODE"] if database.kind == "postgresql" else []
+            database.run(*lock, "UPDATE konstruct_reservations SET lapses_at = lapses_at - 121")
         check(database)
     for process in processes:
         process.stop()

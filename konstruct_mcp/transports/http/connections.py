@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -13,6 +14,7 @@ _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"  # RFC 6585
 )
 _Protocol: Any = AutoHTTPProtocol  # that of httptools where it is installed, else that of h11
+_MOST_UNANSWERED = 16  # requests that are read of one connection
 _KEEPS_ALL = hasattr(_Protocol, "on_headers_complete")  # httptools; h11 itself keeps 64 KiB of what is no body
 
 
@@ -21,12 +23,17 @@ def bounded_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
 
     class BoundedProtocol(_Protocol):  # type: ignore[misc]
         """Closes a connection whose next request does not begin, or whose head is too long. What follows a body in
-        pieces (trailers), and the head of a request behind one that is not answered yet, have the same bound."""
+        pieces (trailers), and the head of a request behind one that is not answered yet, have the same bound.
+
+        All requests of a connection that is lost are told so. uvicorn tells the newest one alone; and as soon as there
+        are two it stops to read, so that it does not see the client go.
+        """
 
         _head_bytes = 0  # since there was a whole head, or more of a body
         _head_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
+            self._unanswered = deque[Any]()  # requests, in the order in which they came and are answered
             super().connection_made(transport)
             self._await_head()
 
@@ -47,6 +54,11 @@ def bounded_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
         def on_headers_complete(self) -> None:
             super().on_headers_complete()
             self._head_bytes = 0
+            while self._unanswered and self._unanswered[0].response_complete:
+                self._unanswered.popleft()
+            self._unanswered.append(self.cycle)
+            if len(self._unanswered) <= _MOST_UNANSWERED:
+                self.flow.resume_reading()
 
         def on_body(self, body: bytes) -> None:
             super().on_body(body)
@@ -55,6 +67,9 @@ def bounded_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._forget_timer()
+            for request in self._unanswered:
+                request.disconnected = True
+                request.message_event.set()
             super().connection_lost(exc)
 
         def _is_between_requests(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -364,17 +364,33 @@ class TestConnections:
             connection.sendall(b"1\r\n \r\n" * 100_000 + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
             assert b'"result":{}' in answered(connection)
 
-    def test_with_endless_headers_behind_a_call_are_closed(self, server: HttpProcess, openai: Provider) -> None:
+    @contextmanager
+    def with_a_call(self, server: HttpProcess, openai: Provider) -> Iterator[socket.socket]:
+        """A connection whose first request is a call that is under way."""
         openai.script(Hang())
         sent = message("tools/call", call("paid"), "2025")
         request = server.http.build_request("POST", server.url, json=sent, headers=headers_for(sent, "2025"))
         head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-        with self.opened(server) as endless:
-            endless.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + request.content)
+        with self.opened(server) as connection:
+            connection.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + request.content)
             openai.wait_for(lambda: openai.in_flight == 1)
+            yield connection
+
+    def test_with_endless_headers_behind_a_call_are_closed(self, server: HttpProcess, openai: Provider) -> None:
+        with self.with_a_call(server, openai) as endless:
             with suppress(ConnectionError):
                 endless.sendall(b"POST /mcp HTTP/1.1\r\n" + (b"x-more: " + b"x" * 2000 + b"\r\n") * 100)
             openai.wait_for(lambda: openai.disconnected == 1)
+
+    def test_that_are_lost_cancel_a_call_with_other_requests_behind_it(
+        self, server: HttpProcess, ledger: Database, openai: Provider
+    ) -> None:
+        with self.with_a_call(server, openai) as connection:
+            connection.sendall(PING)
+        wait_for(lambda: bool(ledger.rows()))
+        assert ledger.rows()[0]["outcome"] == "cancelled"
+        assert server.ask("ping", era="2025") == {}
+        assert "Traceback" not in server.errors
 
     @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.long)])
     def test_that_are_idle_keep_nobody_out(self, shared: HttpProcess, count: int) -> None:
