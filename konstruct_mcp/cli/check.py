@@ -22,17 +22,25 @@ from konstruct_mcp.cli.output import (
 )
 from konstruct_mcp.config.model import Config, Deployment
 from konstruct_mcp.core.errors import ConfigError
+from konstruct_mcp.core.sharing import Look
 from konstruct_mcp.core.text import cut
 from konstruct_mcp.gateway.konstruct import Konstruct
 
 _Verdicts = Mapping[str, str | None]  # by deployment id: why it cannot be called, None where it can
 
 
-class _LedgerState(NamedTuple):
-    """Why no account can be kept (None where one can), and what was spent that no budget counts any more."""
+class _Found(NamedTuple):
+    """What was seen outside of the config.
 
-    fault: str | None
+    Attributes:
+        ledger_fault: why no account can be kept; None where one can.
+        uncounted: what was spent that no budget counts any more.
+        shared: the Valkey server; None where the config names none.
+    """
+
+    ledger_fault: str | None
     uncounted: list[str]
+    shared: Look | None
 
 
 @click.command()
@@ -42,8 +50,9 @@ class _LedgerState(NamedTuple):
 def check(path: Path | None, live: bool, strict: bool) -> int:
     """Say what is wrong with the config, and what cannot be called.
 
-    Exit status: 0 all is ready; 1 something cannot be called, has no price that a budget needs, or no account can be
-    kept, or with --strict, something has no effect; 2 the config is broken.
+    Exit status: 0 all is ready; 1 something cannot be called, has no price that a budget needs, no account can be kept,
+    the Valkey server cannot be used, a file cannot be read, or with --strict, something has no effect; 2 the config is
+    broken.
     """
     try:
         konstruct = open_and_warn(path)
@@ -53,21 +62,23 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
         return MISTAKE
     config = konstruct.config
     deployments = _deployments(config)
-    unpriced = konstruct.unpriced()
+    unpriced, unreadable = konstruct.unpriced(), konstruct.unreadable_files()
     verdicts: _Verdicts
     if live:
         with spinner("asking each deployment for one token"):
-            ledger, verdicts = anyio.run(_ask_each, konstruct)
+            found, verdicts = anyio.run(_ask_each, konstruct)
     else:
-        ledger = read_ledger(konstruct, partial(_look_into_ledger, konstruct))
+        found = read_ledger(konstruct, partial(_look_around, konstruct))
         verdicts = {deployment.id: deployment.unavailable for deployment in deployments}
     _show_states(config, deployments, verdicts, live=live)
     show(f"config: {cut(config.source, LONGEST_PATH)}")
-    show(f"ledger: {cut(config.ledger.shown, LONGEST_PATH)}{f'; {ledger.fault}' if ledger.fault else ''}")
+    show(f"ledger: {cut(config.ledger.shown, LONGEST_PATH)}{f'; {found.ledger_fault}' if found.ledger_fault else ''}")
+    if found.shared is not None:
+        show(f"redis: {_said(found.shared)}")
     for deployment in deployments:
         if why := unpriced.get(deployment.id):
             show(f"{deployment.group}: {deployment.name} {why}; no tenant with a budget can use it")
-    for line in (*konstruct.retiring(), *konstruct.unknown_models(), *ledger.uncounted):
+    for line in (*konstruct.retiring(), *konstruct.unknown_models(), *found.uncounted, *unreadable):
         show(line)
     show(_conclusion(len(deployments), verdicts, len(unpriced), live=live))
     if strict and config.warnings:
@@ -76,7 +87,8 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
     if strict:
         show("nothing in the config is without effect")
     is_ready = not any(verdict is not None for verdict in verdicts.values())
-    return 0 if is_ready and not unpriced and not ledger.fault else FAILURE
+    is_kept = found.ledger_fault is None and (found.shared is None or found.shared.fault is None)
+    return 0 if is_ready and not unpriced and not unreadable and is_kept else FAILURE
 
 
 def _deployments(config: Config) -> list[Deployment]:
@@ -85,14 +97,20 @@ def _deployments(config: Config) -> list[Deployment]:
     return list((config.deployments | of_wildcards).values())
 
 
-async def _look_into_ledger(konstruct: Konstruct) -> _LedgerState:
+async def _look_around(konstruct: Konstruct) -> _Found:
+    shared = await konstruct.look_at_shared_state()
     fault = await konstruct.ledger_fault()
-    return _LedgerState(fault, [] if fault else await konstruct.spent_under_former_names())
+    return _Found(fault, [] if fault else await konstruct.spent_under_former_names(), shared)
 
 
-async def _ask_each(konstruct: Konstruct) -> tuple[_LedgerState, _Verdicts]:
+async def _ask_each(konstruct: Konstruct) -> tuple[_Found, _Verdicts]:
+    found = await _look_around(konstruct)  # before this process is a server that counts itself
     async with konstruct:
-        return await _look_into_ledger(konstruct), await konstruct.check()
+        return found, await konstruct.check()
+
+
+def _said(shared: Look) -> str:
+    return f"cannot be used: {shared.fault}" if shared.fault else f"can be used; servers there: {shared.servers}"
 
 
 def _show_states(config: Config, deployments: Sequence[Deployment], verdicts: _Verdicts, *, live: bool) -> None:

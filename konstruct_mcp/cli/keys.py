@@ -10,7 +10,9 @@ import click
 
 from konstruct_mcp.cli.opening import open_konstruct, read_ledger
 from konstruct_mcp.cli.output import Row, say, show, show_json, show_table
+from konstruct_mcp.core.errors import UnknownTenantError
 from konstruct_mcp.core.identity import OPERATOR, StoredKey
+from konstruct_mcp.core.text import quoted
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -46,9 +48,12 @@ def create(
     on its own tenant's account.
     """
     konstruct = open_konstruct(path)
-    made = read_ledger(
-        konstruct, lambda: konstruct.create_key(tenant.strip(), expires_in=expires, note=note, scopes=scopes)
-    )
+    try:
+        made = read_ledger(
+            konstruct, lambda: konstruct.create_key(tenant.strip(), expires_in=expires, note=note, scopes=scopes)
+        )
+    except UnknownTenantError:
+        raise UnknownTenantError(f"no tenant {quoted(tenant)}; `konstruct-mcp tenants create` makes one") from None
     until = "never expires" if made.stored.expires is None else f"expires {made.stored.expires}"
     say(f"a key of {made.stored.tenant}, which {until}; it is shown this once:")
     show(made.key)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from konstruct_mcp.cli.output import counted, say, show
 from konstruct_mcp.cli.usage import TENANT, day
 from konstruct_mcp.config.packages import installed
 
-_KEPT = timedelta(days=7)  # at least; a spool may hold rows of those days that are in the ledger already
 _FORMATS = {"csv": write_csv, "parquet": write_parquet}
 
 
@@ -53,8 +51,6 @@ def prune(path: Path | None, before: str, dry_run: bool) -> None:
     The sums by day, tenant, group and model stay, so that budgets and reports are what they were. Rows of the last
     seven days cannot be deleted: a server that comes back needs them, so as not to count a call twice.
     """
-    if before > (datetime.now(UTC).date() - _KEPT).isoformat():
-        raise click.BadParameter(f"should be at least {_KEPT.days} days ago", param_hint="--before")
     konstruct = open_konstruct(path)
     found = read_ledger(konstruct, lambda: konstruct.prune_ledger(before, dry_run=dry_run))
     show(f"{counted(found, 'call')} before {before} {'would be deleted' if dry_run else 'deleted'}; their sums stay")

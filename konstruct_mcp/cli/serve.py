@@ -125,7 +125,7 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
     from konstruct_mcp.cli.watching import audited, measured, traced
     from konstruct_mcp.protocol.server import KonstructServer
     from konstruct_mcp.transports.http.auth.authenticator import Authenticator
-    from konstruct_mcp.transports.http.auth.doors import authenticated, caller_of, routes
+    from konstruct_mcp.transports.http.auth.doors import authenticated, caller_of, routes, verify_again
     from konstruct_mcp.transports.http.operators.routes import operator_routes
     from konstruct_mcp.transports.http.serve import listen, serve_http
 
@@ -134,7 +134,11 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
 
     async def run() -> None:
         listening = listen(settings)
-        server = KonstructServer(konstruct, caller_of=caller_of) if is_verifying else KonstructServer(konstruct)
+        server = (
+            KonstructServer(konstruct, caller_of=caller_of, verify_again=verify_again)
+            if is_verifying
+            else KonstructServer(konstruct)
+        )
         served, authenticator = anyio.Event(), Authenticator(konstruct)
 
         def verified(app: ASGIApp) -> ASGIApp:
@@ -149,7 +153,7 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
                 measured(konstruct, konstruct.config.metrics),
                 traced(konstruct, server, last_s=_LAST_SPANS_HTTP_S),
             ):
-                tell(logging.WARNING, f"serving MCP over HTTP at {_url(settings, listening.getsockname()[1])}")
+                tell(logging.WARNING, f"serving MCP over HTTP at {_where(settings, listening.getsockname()[1])}")
                 await serve_http(
                     konstruct,
                     server,
@@ -167,9 +171,10 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
     anyio.run(run, backend_options={"use_uvloop": installed("uvloop")})
 
 
-def _url(settings: HttpSettings, port: int) -> str:
+def _where(settings: HttpSettings, port: int) -> str:
     scheme = "http" if settings.tls_cert is None else "https"
-    return settings.public_url or f"{scheme}://{replace(settings, port=port).address}{settings.path}"
+    own = f"{scheme}://{replace(settings, port=port).address}{settings.path}"
+    return own if settings.public_url is None else f"{own} (clients know it as {settings.public_url})"
 
 
 async def _say_ledger_faults(konstruct: Konstruct) -> None:

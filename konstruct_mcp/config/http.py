@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
@@ -108,8 +109,8 @@ def _origin(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    if not is_url(text):
-        raise ValueError("should be a URL, as clients know it: https://host/mcp")
+    if not is_url(text) or not re.match(r"https?://[^\s/?#]+[^\s?#]*$", text):
+        raise ValueError("should be the endpoint's URL, as clients know it: https://host/mcp")
     return text
 
 
@@ -119,11 +120,14 @@ def _network(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    if not text.startswith("/") or text in ("/", "/healthz", "/readyz") or any(c in text for c in "?#{} "):
+    path = text.rstrip("/")
+    if not path.startswith("/") or path.startswith(_TAKEN) or any(c in path for c in "?#{} "):
         raise ValueError("should be a path such as /mcp, and none that the server has for something else")
-    return text.rstrip("/")
+    return path
 
 
+# The probes, the metadata of RFC 9728, and the operators' page.
+_TAKEN = ("/healthz", "/readyz", "/.well-known/", "/login", "/logout", "/charts.js")
 _DEFAULTS = HttpSettings()
 _Time = Annotated[float, Field(ge=0, le=3600)]
 
@@ -135,7 +139,7 @@ class HttpSection(Section):
 
     listen: Annotated[str, AfterValidator(_address)] = DEFAULT_LISTEN
     path: Annotated[str, AfterValidator(_path)] = _DEFAULTS.path
-    public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$"), AfterValidator(_url)] | None = None
+    public_url: Annotated[str, AfterValidator(_url)] | None = None
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
     max_body_bytes: Annotated[int, Field(ge=10_000, le=2**53)] = _DEFAULTS.max_body_bytes

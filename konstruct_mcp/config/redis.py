@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from konstruct_mcp.config.findings import Findings
 from konstruct_mcp.config.packages import installed
@@ -14,6 +14,24 @@ from konstruct_mcp.core.errors import install_advice
 
 _SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
 _PREFIX = "konstruct:"
+# Of redis-py's options in a URL those that say where the server is and who asks; how long it is waited for is ours. One
+# that redis-py has not, or cannot read, would only come out when it connects.
+_OPTIONS = frozenset(("db", "username", "password"))
+_TLS_OPTIONS = frozenset(
+    (
+        "ssl_ca_certs",
+        "ssl_ca_path",
+        "ssl_certfile",
+        "ssl_keyfile",
+        "ssl_password",
+        "ssl_cert_reqs",
+        "ssl_check_hostname",
+    )
+)
+_VALUES = {  # of options that have few
+    "ssl_cert_reqs": ("none", "optional", "required"),
+    "ssl_check_hostname": ("true", "false"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +99,25 @@ def _of_url(place: str, url: str, findings: Findings, more: Mapping[str, Any]) -
     if not is_url:
         findings.fault(place, "should be a URL like redis://host:6379/0, or rediss://… with TLS")
         return None
+    if not _are_options(parts.query, has_tls=_SCHEMES[parts.scheme] == "rediss"):
+        # None is named: what looks like one may be a part of a password.
+        findings.fault(
+            place, f"may have the options {', '.join(sorted(_OPTIONS | _TLS_OPTIONS))}; ssl_… with rediss only"
+        )
+        return None
     if not installed("redis"):
         findings.fault(place, f"needs the extra `redis`: {install_advice('redis')}")
         return None
     return RedisPlace(_SCHEMES[parts.scheme] + url[len(parts.scheme) :], **more)
+
+
+def _are_options(query: str, *, has_tls: bool) -> bool:
+    """Whether a URL's options are such as are taken here."""
+    taken = _OPTIONS | _TLS_OPTIONS if has_tls else _OPTIONS
+    return all(
+        name in taken and (name != "db" or value.isdecimal()) and value in _VALUES.get(name, (value,))
+        for name, value in parse_qsl(query, keep_blank_values=True)
+    )
 
 
 def _of_litellm(place: str, keys: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -15,7 +15,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from konstruct_mcp.core.errors import BudgetExceededError, OverloadedError, RateLimitedError, UnknownTenantError
+from konstruct_mcp.core.errors import (
+    BudgetExceededError,
+    OverloadedError,
+    RateLimitedError,
+    UnknownGroupError,
+    UnknownTenantError,
+)
 from konstruct_mcp.core.events import CallClosed, Event, Refused
 from konstruct_mcp.core.text import cut
 
@@ -25,7 +31,12 @@ _log = logging.getLogger(LOGGER)
 _MOST_LINES, _WINDOW_S = 10, 60.0  # of one code and tenant: a reader sees what goes on, and a log does not fill
 _MOST_WINDOWS = 1000  # pairs of code and tenant that are remembered
 # Codes of calls that were not made because of who asks, or of how much. Others are a matter of the call itself.
-_AUDITED = frozenset((UnknownTenantError.code, OverloadedError.code, BudgetExceededError.code, RateLimitedError.code))
+_AUDITED = frozenset(
+    (
+        *(UnknownTenantError.code, UnknownGroupError.code),  # what another tenant may ask for is unknown, too
+        *(OverloadedError.code, BudgetExceededError.code, RateLimitedError.code),
+    )
+)
 
 Value = str | int | None
 

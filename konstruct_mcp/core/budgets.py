@@ -6,6 +6,7 @@ rounded down and what a call can cost is rounded up, so that rounding never adds
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -90,16 +91,7 @@ class Budget:
         That is the present window and one day more, in which a call of the window may end. A later date can only come
         from a clock that was ahead; what was spent then counts when that day comes.
         """
-        today = now.date()
-        match self.per:
-            case "day":
-                first, last = today, today + timedelta(days=1)
-            case "month":
-                first = today.replace(day=1)
-                last = (first + timedelta(days=32)).replace(day=1)
-            case "total":
-                first, last = date.min, date.max
-        return first.isoformat(), last.isoformat()
+        return _days(self.per, now.date())
 
     def renews_at(self, now: datetime) -> str | None:
         """When the present window ends (ISO, UTC); None for a budget that does not renew."""
@@ -116,6 +108,19 @@ class Budget:
         return BudgetState(
             tenant, self.limit_nusd, self.per, self.groups, spent_nusd, reserved_nusd, self.renews_at(now), held_nusd
         )
+
+
+@functools.lru_cache(100)
+def _days(per: Per, today: date) -> tuple[str, str]:
+    match per:
+        case "day":
+            first, last = today, today + timedelta(days=1)
+        case "month":
+            first = today.replace(day=1)
+            last = (first + timedelta(days=32)).replace(day=1)
+        case "total":
+            first, last = date.min, date.max
+    return first.isoformat(), last.isoformat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,3 +189,7 @@ class Grant:
     amount_nusd: int
     max_tokens: int
     input_tokens: int
+
+
+# What becomes of a `Reserve`: the grant, or the state of each of its budgets where they do not afford the call.
+Decision = Grant | list[BudgetState]

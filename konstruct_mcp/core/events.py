@@ -77,8 +77,8 @@ class Refused:
     """A call was turned away at the door: no provider was asked, and it has no row in the ledger.
 
     Attributes:
-        tenant: on whose account it would have been; None where that is not known yet (arguments that cannot be read)
-            or nobody's (`unknown_tenant`).
+        tenant: on whose account it would have been; of a verified caller its own, whatever it asked for. None where
+            that is not known yet (arguments that cannot be read) or nobody's (`unknown_tenant`).
         group_asked: the model group that it asked for; None where there is no such group for this tenant.
         code: the error's: `unknown_tenant`, `unknown_group`, `invalid_argument`, `overloaded`, `timeout`.
     """

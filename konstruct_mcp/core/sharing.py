@@ -11,10 +11,22 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 _CALL_S = 0.1  # that one call waits for what is shared, in all
 _MOST_BYTES = 16 * 2**20  # of the values that a server keeps for itself
+
+
+class Look(NamedTuple):
+    """What is seen of the Valkey server by who is no server himself.
+
+    Attributes:
+        fault: why servers cannot use it, without an address or a password; None where they can.
+        servers: how many there are, by what they have told it.
+    """
+
+    fault: str | None
+    servers: int = 0
 
 
 class Broadcast(Protocol):

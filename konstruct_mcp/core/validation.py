@@ -35,6 +35,8 @@ def flaws(error: ValidationError) -> list[tuple[str, str]]:
                 message = str(item["ctx"]["error"])
             case "model_type" | "model_attributes_type" | "dict_type" | "dict_attributes_type":
                 message = "should be an object"
+            case "tuple_type":
+                message = "should be a valid list"
             case _:
                 message = _SUBJECT.sub("", item["msg"]).replace(" after validation", "").removesuffix(" instance")
         found.append((place, message))

@@ -135,7 +135,8 @@ class CompletionCall:
             note_tenant(tenant.id)
             group = group_of(self._config, request.model_group, tenant)
         except (RequestError, LedgerError, DeadlineError) as error:
-            shared.emit(Refused(None if tenant is None else tenant.id, None, error.code))
+            asker = self._caller.tenant if self._caller.is_verified else None  # whatever tenant the call names
+            shared.emit(Refused(asker if tenant is None else tenant.id, None, error.code))
             raise
         async with open_account(tenant, group, self._deadline, shared.ledger, shared.emit) as account:
             await shared.limits.admit(tenant)

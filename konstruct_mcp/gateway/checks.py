@@ -11,7 +11,7 @@ from konstruct_mcp.config.model import Config, Deployment
 from konstruct_mcp.core.errors import AllFailedError, LedgerError
 from konstruct_mcp.core.money import dollars
 from konstruct_mcp.core.requests import Request
-from konstruct_mcp.core.text import quoted
+from konstruct_mcp.core.text import cut, quoted
 from konstruct_mcp.gateway.account import open_account
 from konstruct_mcp.gateway.call import Shared, Tries, ignore
 from konstruct_mcp.gateway.caller import default_account
@@ -20,6 +20,8 @@ from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.providers.faults.refusals import is_cut_short
 from konstruct_mcp.routing.outcomes import Fault
 from konstruct_mcp.routing.walk import Try
+
+_LONGEST_PATH = 300
 
 
 async def ask_each(shared: Shared) -> dict[str, str | None]:
@@ -90,6 +92,20 @@ async def ledger_fault(ledger: Ledger) -> str | None:
     except LedgerError as error:
         return error.message
     return None
+
+
+def unreadable_files(config: Config) -> list[str]:
+    """One line for each file that a server over HTTP would read and that cannot be read."""
+    named = [(f"konstruct.auth.jwt[{at}].jwks_file", one.jwks_file) for at, one in enumerate(config.auth.jwt)]
+    named += [("konstruct.http.tls_cert", config.http.tls_cert), ("konstruct.http.tls_key", config.http.tls_key)]
+    found = []
+    for place, path in named:
+        try:
+            if path is not None:
+                path.open("rb").close()
+        except OSError as error:
+            found.append(f'{place}: "{cut(str(path), _LONGEST_PATH)}" cannot be read: {error.strerror}')
+    return found
 
 
 async def spent_under_former_names(config: Config, ledger: Ledger) -> list[str]:

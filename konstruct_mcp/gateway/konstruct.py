@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +25,7 @@ from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.errors import (
     ConfigError,
     ForbiddenTokenError,
+    InvalidArgumentError,
     KonstructError,
     LedgerError,
     UnknownTenantError,
@@ -35,7 +36,7 @@ from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.core.identity import DEFAULT_TENANT, ListedTenant, NewKey, StoredKey
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.results import Completion, GroupStatus, ModelTable, ModelUpdate
-from konstruct_mcp.core.sharing import Broadcast, SharedValues
+from konstruct_mcp.core.sharing import Broadcast, Look, SharedValues
 from konstruct_mcp.core.spending import UsageReport
 from konstruct_mcp.gateway import checks, models, views
 from konstruct_mcp.gateway.call import CompletionCall, Shared, ignore, read_request
@@ -44,6 +45,7 @@ from konstruct_mcp.gateway.events import Hooks
 from konstruct_mcp.gateway.gauges import Gauges, gauges
 from konstruct_mcp.gateway.offers import Offers, offers
 from konstruct_mcp.gateway.reload import Generation, Generations
+from konstruct_mcp.gateway.sharing import look_at
 from konstruct_mcp.gateway.tenant_limits import TenantLimits
 from konstruct_mcp.ledger.ledger import Ledger
 
@@ -52,7 +54,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PROCESS = Caller()
-_LEAST_RECHECK_S = 1.0  # between two looks for changed tenants, whatever is configured: each asks the database
+_ROWS_KEPT = timedelta(days=7)  # at least; a spool may hold rows of those days that are in the ledger already
+_LEAST_RECHECK_S = 1.0  # whatever is configured: each look asks the database
 
 
 class Konstruct:
@@ -305,7 +308,12 @@ class Konstruct:
                 await self.know_tenants()
             except Exception:
                 _log.exception("the tenants of the ledger's database cannot be taken up")
-            await anyio.sleep(max(_LEAST_RECHECK_S, self.config.auth.recheck_s))
+            await anyio.sleep(self.recheck_s)
+
+    @property
+    def recheck_s(self) -> float:
+        """Between two looks at what may have changed meanwhile: tenants, and the callers of what lasts."""
+        return max(_LEAST_RECHECK_S, self.config.auth.recheck_s)
 
     async def create_key(
         self,
@@ -417,6 +425,11 @@ class Konstruct:
     def shared_state(self) -> str:
         """How the Valkey server is that servers share: `ok` or `away for … s`; `local` where there is none."""
         return self._generations.sharing.status
+
+    async def look_at_shared_state(self) -> Look | None:
+        """Whether the config's Valkey server can be used now, and how many servers there are; None where it names none.
+        Unlike `shared_state` it needs no server that runs here, and this process is not counted."""
+        return await look_at(self.config.redis)
 
     # -- the config, which may change ----------------------------------------------------------------------------------
 
@@ -670,8 +683,11 @@ class Konstruct:
             dry_run: whether they are only counted.
 
         Raises:
+            InvalidArgumentError: the date is not a week ago.
             LedgerError: the ledger is out of reach.
         """
+        if before > (datetime.now(UTC).date() - _ROWS_KEPT).isoformat():
+            raise InvalidArgumentError(f"before: should be at least {_ROWS_KEPT.days} days ago")
         ledger = self._shared(None).ledger
         await ledger.opened()
         return await ledger.prune(before, dry_run=dry_run)
@@ -712,6 +728,10 @@ class Konstruct:
         """Why no account can be kept now; None where it can."""
         return await checks.ledger_fault(self._shared(None).ledger)
 
+    def unreadable_files(self) -> list[str]:
+        """One line for each file that a server over HTTP would read and that cannot be read here."""
+        return checks.unreadable_files(self.config)
+
     def unpriced(self) -> dict[str, str]:
         """Deployments that a tenant with a budget cannot use: deployment id → why, as the end of a sentence."""
         return checks.unpriced(self._in_use())
@@ -733,6 +753,10 @@ class Konstruct:
         """The model groups that a caller may ask for, their deployments and whether each can be called now. Asks no
         provider. What a wildcard stands for is not among them."""
         return views.groups(self._in_use(caller), caller or _PROCESS)
+
+    def all_groups(self) -> list[GroupStatus]:
+        """The same for the operator: every group that the config names, whichever tenants may ask for it."""
+        return views.all_groups(self._in_use())
 
     def group(self, name: str, *, caller: Caller | None = None) -> GroupStatus:
         """One of `groups`.

@@ -213,6 +213,7 @@ class Generations:
         if config.redis != before.redis:
             _log.warning("konstruct.redis_url has changed, which takes effect at the next start")
             config = config.with_redis_of(before)
+        _warn_of_what_waits(before, config)
         for name, tenant in before.on_demand.items():
             if name not in config.groups and (group := config.matching(name)) is not None:
                 config = config.with_group(group, tenant)
@@ -324,6 +325,19 @@ class Generations:
             config = self.in_use().config
             if name not in config.groups and (group := config.matching(name)) is not None:
                 await self._change_to(config.with_group(group, tenant))
+
+
+def _warn_of_what_waits(before: Config, config: Config) -> None:
+    """Say what a server over HTTP settles at its start, so that nobody takes it to be in use: least of all that callers
+    are verified now."""
+    is_needed, was_needed = (one.auth.is_needed(one.http) for one in (config, before))
+    for what, has_changed in (
+        ("konstruct.http", config.http != before.http),
+        ("konstruct.metrics", config.metrics != before.metrics),
+        ("whether callers are verified (konstruct.auth)", is_needed != was_needed),
+    ):
+        if has_changed:
+            _log.warning("%s has changed, which takes effect at the next start of a server over HTTP", what)
 
 
 def _embedded_server(config: Config, environ: Mapping[str, str]) -> EmbeddedServer | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from konstruct_mcp.config.redis import RedisPlace
-from konstruct_mcp.core.sharing import Broadcast, LocalBroadcast, LocalValues, SharedValues
+from konstruct_mcp.core.sharing import Broadcast, LocalBroadcast, LocalValues, Look, SharedValues
 from konstruct_mcp.routing.health import HealthStore, MemoryHealthStore
 from konstruct_mcp.routing.limits import LimitStore, MemoryLimitStore
 
@@ -82,3 +82,12 @@ def sharing_of(place: RedisPlace | None) -> Sharing:
     from konstruct_mcp.shared.state import SharedState  # which imports redis
 
     return SharedState(place)
+
+
+async def look_at(place: RedisPlace | None) -> Look | None:
+    """What is seen of a config's Valkey server; None where it names none."""
+    if place is None:
+        return None
+    from konstruct_mcp.shared.look import look  # which imports redis
+
+    return await look(place)

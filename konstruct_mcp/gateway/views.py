@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,18 @@ def choice(config: Config, caller: Caller) -> Choice:
 
 def groups(generation: Generation, caller: Caller) -> list[GroupStatus]:
     """The groups that a caller may ask for, their deployments and the state of each. Asks no provider."""
-    config, routes, reader = generation.config, generation.routes, caller.only(generation.config)
-    shown = {group.name for group in choice(config, caller).groups}
+    shown = {group.name for group in choice(generation.config, caller).groups}
+    return _statuses(generation, shown, caller.only(generation.config))
+
+
+def all_groups(generation: Generation) -> list[GroupStatus]:
+    """The same of every group that the config names, as the operator sees them."""
+    return _statuses(generation, generation.config.groups.keys() - generation.config.on_demand.keys(), None)
+
+
+def _statuses(generation: Generation, shown: Collection[str], reader: str | None) -> list[GroupStatus]:
+    """`reader` is the tenant who sees them; None for the operator."""
+    config, routes = generation.config, generation.routes
     return [
         GroupStatus(
             name=group.name,

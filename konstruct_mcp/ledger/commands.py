@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from konstruct_mcp.core.budgets import BudgetState, Grant, Reserve
+from konstruct_mcp.core.budgets import Decision, Reserve
 from konstruct_mcp.core.spending import Call
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class ReserveCost:
     """Reserve what a call can cost; the answer is the state of its budgets where they do not afford it."""
 
     wanted: Reserve
-    done: asyncio.Future[Grant | list[BudgetState]]
+    done: asyncio.Future[Decision]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Reserve
+from konstruct_mcp.core.budgets import Budget, BudgetState, Decision, Reserve
 from konstruct_mcp.core.errors import LedgerError
 from konstruct_mcp.core.spending import Call, Spend
 from konstruct_mcp.ledger.backlog import Backlog
@@ -100,7 +100,7 @@ class Ledger:
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
-    async def reserve(self, wanted: Reserve) -> Grant | list[BudgetState]:
+    async def reserve(self, wanted: Reserve) -> Decision:
         """Reserve what a call can cost; the state of its budgets where they do not afford it.
 
         Raises:

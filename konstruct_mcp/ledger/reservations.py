@@ -13,12 +13,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Reserve
+from konstruct_mcp.core.budgets import Budget, BudgetState, Decision, Grant, Reserve
 from konstruct_mcp.core.money import MOST_NUSD
 from konstruct_mcp.core.spending import Call
 from konstruct_mcp.ledger import statements
 from konstruct_mcp.ledger.calls import LOST, Reservation, add_charges, by_call, lost_call, record
-from konstruct_mcp.ledger.transactions import Amounts, Transaction, Window
+from konstruct_mcp.ledger.transactions import Amounts, Need, Transaction, Window
 
 _LEASE_S = 120  # until a reservation lapses that nobody renews
 _CLOCKS_DIFFER_S = 120  # how far the clocks of machines that share a ledger may be apart (docs/tenants-and-budgets.md)
@@ -29,20 +29,43 @@ def lease_end(now: datetime) -> int:
     return int(now.timestamp()) + _LEASE_S
 
 
-def reserve(
-    transaction: Transaction, wanted: Sequence[Reserve], now: datetime, *, again: bool
-) -> list[Grant | list[BudgetState]]:
+def reserve_at_once(transaction: Transaction, wanted: Sequence[Reserve], now: datetime) -> list[Grant | None]:
+    """Reserve what the longest answers can cost, for each tenant whose budgets afford that for all of its calls.
+
+    This is what `reserve` does where nothing is scarce, and ends the transaction, which has to decide by itself.
+
+    Args:
+        wanted: as those of `reserve`, none of which has been made already.
+
+    Returns: for each the grant, or None where `reserve` has to decide.
+    """
+    _give_up_others(transaction, wanted, again=False)
+    needs: defaultdict[str, dict[Window, Need]] = defaultdict(dict)
+    for one in wanted:
+        for budget in one.budgets:
+            window = _window(one.tenant, budget, now)
+            need = needs[one.tenant].setdefault(window, Need(window, 0, budget.limit_nusd))
+            need.limit = min(need.limit, budget.limit_nusd)
+    grants = [_longest(one) for one in wanted]
+    for one, grant in zip(wanted, grants, strict=True):
+        for need in needs[one.tenant].values():
+            if need.window.counts(one.group):
+                need.amount += need.limit + 1 if grant is None else grant.amount_nusd
+    rows = [_row(one, grant, now) for one, grant in zip(wanted, grants, strict=True) if grant is not None]
+    made = transaction.end_with_affordable(rows, [need for of_tenant in needs.values() for need in of_tenant.values()])
+    return [grant if (one.call_id, one.attempt) in made else None for one, grant in zip(wanted, grants, strict=True)]
+
+
+def reserve(transaction: Transaction, wanted: Sequence[Reserve], now: datetime, *, again: bool) -> list[Decision]:
     """Reserve what calls can cost, one after another, with a shorter answer where the budgets afford no more.
 
     Args:
         wanted: reservations of one owner, whose tenants are locked.
         again: whether some of them may have been made already.
 
-    Returns: for each the grant, or the state of each budget where they do not afford the call.
+    Returns: what becomes of each.
     """
-    for one in wanted:
-        if one.attempt > 1 or again:
-            transaction.give_up_others(one.call_id, one.kept)
+    _give_up_others(transaction, wanted, again=again)
     windows = {(one.tenant, budget): _window(one.tenant, budget, now) for one in wanted for budget in one.budgets}
     amounts = transaction.amounts(set(windows.values()))
     of_tenant: defaultdict[str, list[Window]] = defaultdict(list)
@@ -68,6 +91,12 @@ def reserve(
     return [refused[place] if grant is None else grant for place, grant in enumerate(grants)]
 
 
+def _give_up_others(transaction: Transaction, wanted: Sequence[Reserve], *, again: bool) -> None:
+    for one in wanted:
+        if one.attempt > 1 or again:
+            transaction.give_up_others(one.call_id, one.kept)
+
+
 def _window(tenant: str, budget: Budget, now: datetime) -> Window:
     return Window(tenant, budget.counted, *budget.days(now))
 
@@ -76,12 +105,19 @@ def _grant(wanted: Reserve, left_nusd: int) -> Grant | None:
     """The grant for the longest answer that this amount pays for; None where that would be too short."""
     quote = wanted.quote
     tokens = quote.max_tokens
-    if quote.most_nusd(tokens) > min(left_nusd, MOST_NUSD):
+    amount = quote.most_nusd(tokens)
+    if amount > min(left_nusd, MOST_NUSD):
         tokens = quote.affordable(max(left_nusd, 0))
         if tokens < (quote.max_tokens if quote.fixed else min(wanted.min_tokens, quote.max_tokens)):
             return None
-    amount = quote.most_nusd(tokens)
+        amount = quote.most_nusd(tokens)
     return Grant(amount, tokens, quote.input_tokens) if amount <= min(left_nusd, MOST_NUSD) else None
+
+
+def _longest(wanted: Reserve) -> Grant | None:
+    """The grant for the longest answer; None where no reservation may be so large."""
+    grant = _grant(wanted, MOST_NUSD)
+    return grant if grant is not None and grant.max_tokens == wanted.quote.max_tokens else None
 
 
 def _row(wanted: Reserve, grant: Grant, now: datetime) -> dict[str, Any]:

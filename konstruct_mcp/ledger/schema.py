@@ -6,7 +6,7 @@
     konstruct_tenants       one row per tenant, to lock
     konstruct_ledger        one row: the ledger's id
     konstruct_counters      on PostgreSQL alone: what is spent, held and reserved in the window of each budget, which
-                            triggers keep equal to the sums and the reservations
+                            whoever writes sums or reservations changes too, or triggers do for versions before
     konstruct_keys          access keys: their digests, and whom they stand for
     konstruct_tenant_settings  tenants that no config names, with what a config could say of them
     konstruct_version       one row: the oldest version of the tables whose code can use these ones
@@ -22,7 +22,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-HEAD = "0005"  # the newest migration, which this version reads and writes
+HEAD = "0006"  # the newest migration, which this version reads and writes
 USABLE_FROM = "0003"  # the oldest whose code can use the tables of `HEAD`, also while this version uses them
 # The code of 0003 refuses whatever it finds a later number in than its own. So that is where `USABLE_FROM` is.
 USABLE_FROM_TABLE, REVISION_TABLE = "konstruct_version", "konstruct_revision"

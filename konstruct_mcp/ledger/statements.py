@@ -197,21 +197,70 @@ def _columns(table: sa.Table, *names: str) -> tuple[str, str]:
     return ", ".join(quoted), ", ".join(" ".join(pair) for pair in zip(quoted, types, strict=True))
 
 
-def _insert_rows(table: sa.Table) -> str:
-    names, typed = _columns(table)
-    return f"INSERT INTO {table.name} ({names}) SELECT {names} FROM json_to_recordset(%s) AS new ({typed})"  # noqa: S608  names of ours
-
+_ROWS = "json_to_recordset(%s) AS new"
+_CALL_NAMES, _CALL_TYPES = _columns(calls)
+_SPEND_NAMES, _SPEND_TYPES = _columns(spend)
+_RESERVATION_NAMES, _RESERVATION_TYPES = _columns(reservations)
 
 PG_INTRODUCE = """
     INSERT INTO konstruct_tenants SELECT name FROM unnest(%s::text[]) AS name ORDER BY name ON CONFLICT DO NOTHING
 """
 PG_LOCK_TENANTS = "SELECT FROM konstruct_tenants WHERE id = ANY (%s) ORDER BY id FOR UPDATE"
-PG_INSERT_CALLS = _insert_rows(calls)
-PG_ADD_SPEND = f"{_insert_rows(spend)} ON CONFLICT ({_columns(spend, *SPEND_KEY)[0]}) DO UPDATE SET " + ", ".join(
-    f"{name} = konstruct_spend.{name} + excluded.{name}" for name in SPEND_SUMS
-)
-PG_INSERT_RESERVATIONS = _insert_rows(reservations)
-PG_GIVE_UP_ALL_OF_CALLS = "DELETE FROM konstruct_reservations WHERE call_id = ANY (%s)"
+PG_INSERT_CALLS = f"INSERT INTO konstruct_calls ({_CALL_NAMES}) SELECT {_CALL_NAMES} FROM {_ROWS} ({_CALL_TYPES})"  # noqa: S608  names of ours
+# While this is set, until the transaction ends, no trigger counts what is changed.
+PG_COUNT_HERE, PG_COUNT_BY_TRIGGERS = (f"SELECT set_config('konstruct.counted', '{how}', true)" for how in ("here", ""))
+# In one statement, so that each counter changes once: the reservations that are given up, what is added to sums, and
+# the reservations of those tenants whose counters afford what is needed of them. A counter that is not there affords
+# nothing. All counters are locked first, in one order, because of versions before that change some by triggers.
+PG_SETTLE = f"""
+    WITH ended AS (
+        DELETE FROM konstruct_reservations WHERE call_id = ANY (%s) RETURNING tenant, "group", amount_nusd, held_on
+    ), more AS (
+        SELECT * FROM {_ROWS} ({_SPEND_TYPES})
+    ), summed AS (
+        INSERT INTO konstruct_spend ({_SPEND_NAMES}) SELECT {_SPEND_NAMES} FROM more
+        ON CONFLICT ({_columns(spend, *SPEND_KEY)[0]})
+        DO UPDATE SET {", ".join(f"{name} = konstruct_spend.{name} + excluded.{name}" for name in SPEND_SUMS)}
+    ), wanted AS (
+        SELECT * FROM {_ROWS} ({_RESERVATION_TYPES})
+    ), changed AS (
+        SELECT tenant, "group", day, sum(cost_nusd) AS spent, sum(held_nusd) AS held, 0 AS reserved
+        FROM more GROUP BY tenant, "group", day
+        UNION ALL SELECT tenant, "group", NULL, 0, 0, -sum(amount_nusd)
+        FROM ended WHERE held_on IS NULL GROUP BY tenant, "group"
+    ), counter AS MATERIALIZED (
+        SELECT * FROM konstruct_counters
+        WHERE tenant IN (SELECT tenant FROM changed UNION SELECT tenant FROM wanted) ORDER BY tenant, id FOR UPDATE
+    ), counted AS (
+        SELECT tenant, id, sum(changed.spent) AS spent, sum(changed.held) AS held, sum(changed.reserved) AS reserved
+        FROM changed JOIN counter USING (tenant)
+        WHERE (groups = '{{}}' OR "group" = ANY (groups)) AND (day IS NULL OR day BETWEEN first AND last)
+        GROUP BY tenant, id
+    ), short AS (
+        SELECT tenant FROM {_ROWS} ({_columns(counters, "tenant", "id")[1]}, amount NUMERIC, "limit" NUMERIC)
+        LEFT JOIN counter USING (tenant, id) LEFT JOIN counted USING (tenant, id)
+        WHERE (
+            counter.spent + counter.held + counter.reserved + amount
+            + coalesce(counted.spent + counted.held + counted.reserved, 0) <= "limit"
+        ) IS NOT TRUE
+    ), made AS (
+        INSERT INTO konstruct_reservations ({_RESERVATION_NAMES}) SELECT {_RESERVATION_NAMES} FROM wanted
+        WHERE tenant NOT IN (SELECT tenant FROM short) RETURNING call_id, attempt, tenant, "group", amount_nusd
+    ), net AS (
+        SELECT tenant, id, sum(spent) AS spent, sum(held) AS held, sum(reserved) AS reserved
+        FROM (
+            SELECT tenant, id, spent, held, reserved FROM counted
+            UNION ALL SELECT tenant, id, 0, 0, amount_nusd FROM made JOIN counter USING (tenant)
+            WHERE groups = '{{}}' OR "group" = ANY (groups)
+        ) AS parts GROUP BY tenant, id
+    ), updated AS (
+        UPDATE konstruct_counters AS counter
+        SET spent = counter.spent + net.spent, held = counter.held + net.held,
+            reserved = counter.reserved + net.reserved
+        FROM net WHERE counter.tenant = net.tenant AND counter.id = net.id
+    )
+    SELECT call_id, attempt FROM made
+"""  # noqa: S608  names of ours
 PG_GIVE_UP_ALL_BUT = """
     DELETE FROM konstruct_reservations
     WHERE call_id = %s AND NOT attempt = ANY (%s::integer[]) AND held_on IS NULL

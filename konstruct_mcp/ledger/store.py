@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from konstruct_mcp.core.budgets import Budget, BudgetState, Grant, Quote, Reserve
+from konstruct_mcp.core.budgets import Budget, BudgetState, Decision, Quote, Reserve
 from konstruct_mcp.core.errors import LedgerError
 from konstruct_mcp.core.spending import SPEND_SUMS, Call, Charge, Spend
 from konstruct_mcp.ledger import statements
 from konstruct_mcp.ledger.calls import record
 from konstruct_mcp.ledger.databases import open_database
-from konstruct_mcp.ledger.reservations import budget_state, lease_end, record_lost, reserve, shorten
+from konstruct_mcp.ledger.reservations import budget_state, lease_end, record_lost, reserve, reserve_at_once, shorten
 from konstruct_mcp.ledger.schema import HEAD, REVISION_TABLE, USABLE_FROM_TABLE, calls, ledger, spend, tenants
 from konstruct_mcp.ledger.transactions import Transaction
 
@@ -160,33 +160,34 @@ class Store:
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def write(
-        self, recorded: Sequence[Call], wanted: Sequence[Reserve], *, again: bool = False
-    ) -> list[Grant | list[BudgetState]]:
+        self, recorded: Sequence[Call], wanted: Sequence[Reserve], *, again: bool = False, in_turn: bool = False
+    ) -> list[Decision | None]:
         """Record calls, then make reservations: all of it, or nothing where this raises.
 
         Args:
             wanted: reservations of one owner.
             again: whether some of it may have been written already; each counts once.
+            in_turn: whether to decide one reservation after the other where budgets are scarce, which takes longer.
 
-        Returns: for each reservation the grant, or the state of its budgets where they do not afford it.
+        Returns: what becomes of each reservation; None where it was not made, and has to be wanted `in_turn`.
         """
         try:
-            return self._write(recorded, wanted, again=again)
+            return self._write(recorded, wanted, again=again, in_turn=in_turn)
         except sa.exc.IntegrityError:
             if again:
                 raise
             # A reservation has lapsed, perhaps while this machine slept, and its call was recorded as lost.
-            return self._write(recorded, wanted, again=True)
+            return self._write(recorded, wanted, again=True, in_turn=in_turn)
         except sa.exc.OperationalError as error:
             if getattr(error.orig, "sqlstate", None) != _DEADLOCK:
                 raise
             # The server ended this one of two that waited for each other. No two of ours do; the other was an
             # operator's own, or of the version before.
-            return self._write(recorded, wanted, again=again)
+            return self._write(recorded, wanted, again=again, in_turn=in_turn)
 
     def _write(
-        self, recorded: Sequence[Call], wanted: Sequence[Reserve], *, again: bool
-    ) -> list[Grant | list[BudgetState]]:
+        self, recorded: Sequence[Call], wanted: Sequence[Reserve], *, again: bool, in_turn: bool
+    ) -> list[Decision | None]:
         names = {call.tenant for call in recorded} | {reserve.tenant for reserve in wanted}
         self._introduce(names)
         if wanted:
@@ -197,7 +198,12 @@ class Store:
                 # A call that cost nothing may be lost in a power cut: no account needs it.
                 self._unsynced |= any(call.charges or call.cost_nusd != 0 for call in recorded)
                 record(transaction, recorded, again=again)
-            return reserve(transaction, wanted, datetime.now(UTC), again=again) if wanted else []
+            now = datetime.now(UTC)
+            if not wanted:
+                return []
+            if transaction.decides and not again and not in_turn:
+                return [*reserve_at_once(transaction, wanted, now)]
+            return [*reserve(transaction, wanted, now, again=again)]
 
     def _introduce(self, names: set[str]) -> None:
         """Give each new tenant its row to lock; in a transaction of its own, as inserting waits for others' locks."""

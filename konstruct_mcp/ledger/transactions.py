@@ -2,7 +2,7 @@
 
     Transaction           statement by statement, on any database; what is taken of budgets is summed up
     PipelinedTransaction  on PostgreSQL: one statement for all rows of a kind, those that need no answer sent together;
-                          what is taken of budgets is read from counters
+                          what is taken of budgets is read from counters, and compared by the database where it can
 
 Whoever writes sums or reservations of a tenant locks the tenant first. Only then is it exact to read an amount, decide
 by it, and write.
@@ -11,6 +11,7 @@ by it, and write.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +26,7 @@ from konstruct_mcp.ledger import statements
 from konstruct_mcp.ledger.schema import tenants
 
 SpendKey = tuple[str, str, str, str]  # tenant, day, group and model of a row of sums
+Attempt = tuple[str, int]  # a reservation's call, and its number within the call
 Values = Mapping[str, Any]  # by columns or parameters
 
 
@@ -37,8 +39,19 @@ class Window:
     first: str
     last: str
 
+    @property
+    def id(self) -> str:
+        """Of its tenant's windows."""
+        return _window_id(self.groups, self.first, self.last)
+
     def counts(self, group: str) -> bool:
         return not self.groups or group in self.groups
+
+
+@functools.lru_cache(10_000)
+def _window_id(groups: tuple[str, ...], first: str, last: str) -> str:
+    """Short, however many groups there are and however long their names."""
+    return hashlib.sha256(json.dumps([groups, first, last]).encode()).hexdigest()
 
 
 @dataclass(slots=True)
@@ -54,8 +67,23 @@ class Amounts:
         return self.spent + self.held + self.reserved
 
 
+@dataclass(slots=True)
+class Need:
+    """What reservations want of a window together, and the limit of its budget, in nano-dollars."""
+
+    window: Window
+    amount: int
+    limit: int
+
+
 class Transaction:
-    """An open transaction of any database. Whoever has begun it ends it, after `finish`."""
+    """An open transaction of any database. Whoever has begun it ends it, after `finish`.
+
+    Attributes:
+        decides: whether it can compare what is wanted with what is left by itself, as `end_with_affordable` does.
+    """
+
+    decides = False
 
     def __init__(self, connection: sa.Connection, *, locks_rows: bool) -> None:
         """`locks_rows` is whether a transaction may write beside another one."""
@@ -89,6 +117,13 @@ class Transaction:
 
     def insert_reservations(self, rows: Sequence[Values]) -> None:
         statements.INSERT_RESERVATION.execute(self._connection, *rows)
+
+    def end_with_affordable(self, rows: Sequence[Values], needs: Sequence[Need]) -> set[Attempt]:
+        """Insert the reservations of each tenant whose windows afford all that is needed of them, and commit.
+
+        Returns: which were inserted. It may be fewer than are affordable.
+        """
+        raise NotImplementedError
 
     def give_up_reservations(self, call_ids: Sequence[str]) -> None:
         """Delete all reservations of these calls."""
@@ -126,12 +161,16 @@ class PipelinedTransaction(Transaction):
     """An open transaction of PostgreSQL, through psycopg.
 
     What is written waits until something is read or the transaction ends, and is sent at once then: where nothing is
-    read but what is taken of budgets, a transaction is two round trips, and one without that.
+    read but what is taken of budgets, a transaction is two round trips, and one where it decides.
     """
+
+    decides = True
 
     def __init__(self, connection: sa.Connection) -> None:
         super().__init__(connection, locks_rows=True)
         self._waiting: list[tuple[str, tuple[Any, ...]]] = []
+        # What waits to be settled in one statement: calls, rows of sums and of reservations, and what these need.
+        self._ended, self._more, self._wanted, self._needs = list[str](), list[Values](), list[Values](), list[Values]()
 
     def introduce(self, names: Iterable[str]) -> None:
         self._waiting.append((statements.PG_INTRODUCE, (sorted(names),)))
@@ -144,21 +183,31 @@ class PipelinedTransaction(Transaction):
 
     def add_spend(self, sums: Mapping[SpendKey, Sequence[int]]) -> None:
         columns = (*statements.SPEND_KEY, *SPEND_SUMS)
-        rows = [dict(zip(columns, (*key, *figures), strict=True)) for key, figures in sums.items()]
-        self._waiting.append((statements.PG_ADD_SPEND, (json.dumps(rows),)))
+        self._more += [dict(zip(columns, (*key, *figures), strict=True)) for key, figures in sums.items()]
 
     def insert_reservations(self, rows: Sequence[Values]) -> None:
-        self._waiting.append((statements.PG_INSERT_RESERVATIONS, (json.dumps(rows),)))
+        self._wanted += rows
+
+    def end_with_affordable(self, rows: Sequence[Values], needs: Sequence[Need]) -> set[Attempt]:
+        # Between two round trips this process would hold the locks while its threads wait for each other.
+        self._wanted += rows
+        self._needs += [
+            {"tenant": need.window.tenant, "id": need.window.id, "amount": need.amount, "limit": need.limit}
+            for need in needs
+        ]
+        self._settle(is_last=True)
+        return {(call_id, attempt) for call_id, attempt in self._send(commits=True)}
 
     def give_up_reservations(self, call_ids: Sequence[str]) -> None:
-        self._waiting.append((statements.PG_GIVE_UP_ALL_OF_CALLS, (list(call_ids),)))
+        self._ended += call_ids
 
     def give_up_others(self, call_id: str, kept: Sequence[int]) -> None:
         self._waiting.append((statements.PG_GIVE_UP_ALL_BUT, (call_id, list(kept))))
 
     def amounts(self, windows: Iterable[Window]) -> dict[Window, Amounts]:
-        by_key = {(window.tenant, _counter_id(window)): window for window in windows}
+        by_key = {(window.tenant, window.id): window for window in windows}
         keys = [{"tenant": tenant, "id": id_} for tenant, id_ in by_key]
+        self._settle()
         self._waiting.append((statements.PG_READ_COUNTERS, (json.dumps(keys),)))
         found = self._send()
         if missing := by_key.keys() - {(row[0], row[1]) for row in found}:
@@ -184,20 +233,33 @@ class PipelinedTransaction(Transaction):
         return self._send()
 
     def run(self, statement: sa.Executable, values: Values | None = None) -> None:
+        self._settle()
         self._send()
         super().run(statement, values)
 
     def read(self, statement: sa.Executable, values: Values) -> Sequence[sa.RowMapping]:
+        self._settle()
         self._send()
         return super().read(statement, values)
 
     def finish(self) -> None:
-        if self._waiting:
-            self._waiting.append(("COMMIT", ()))
-            self._send()
+        self._settle(is_last=True)
+        self._send(commits=True)
 
-    def _send(self) -> list[tuple[Any, ...]]:
-        """Send what waits, in one round trip. Returns the rows of the last statement.
+    def _settle(self, *, is_last: bool = False) -> None:
+        """Have what waits to be settled sent next; `is_last` if nothing comes behind it in this transaction."""
+        if not (self._ended or self._more or self._wanted):
+            return
+        rows = (json.dumps(some) for some in (self._more, self._wanted, self._needs))
+        self._waiting += [(statements.PG_COUNT_HERE, ()), (statements.PG_SETTLE, (self._ended, *rows))]
+        if not is_last:
+            self._waiting.append((statements.PG_COUNT_BY_TRIGGERS, ()))
+        self._ended, self._more, self._wanted, self._needs = [], [], [], []
+
+    def _send(self, *, commits: bool = False) -> list[tuple[Any, ...]]:
+        """Send what waits, in one round trip, and a COMMIT behind it if wanted.
+
+        Returns: the rows of the last statement before that.
 
         Raises:
             sqlalchemy.exc.DBAPIError: one of them has failed, and none behind it was executed.
@@ -213,6 +275,8 @@ class PipelinedTransaction(Transaction):
             with driver.pipeline():
                 try:
                     cursors += [driver.execute(sql, values or None) for sql, values in waiting]
+                    if commits:
+                        driver.execute("COMMIT")
                 except dialect.dbapi.Error as error:  # kept from the pipeline, which would log those that follow
                     failure = error
         except dialect.dbapi.Error as error:
@@ -225,8 +289,3 @@ class PipelinedTransaction(Transaction):
         raise sa.exc.DBAPIError.instance(
             None, None, failure, dialect.dbapi.Error, connection_invalidated=is_cut_off, dialect=dialect
         ) from failure
-
-
-def _counter_id(window: Window) -> str:
-    """Short, however many groups there are and however long their names."""
-    return hashlib.sha256(json.dumps([window.groups, window.first, window.last]).encode()).hexdigest()

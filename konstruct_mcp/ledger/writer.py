@@ -24,7 +24,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from konstruct_mcp.core.budgets import BudgetState, Grant, Reserve
+from konstruct_mcp.core.budgets import Decision, Grant, Reserve
 from konstruct_mcp.core.errors import LedgerError
 from konstruct_mcp.core.spending import Call, read_call
 from konstruct_mcp.ledger.backlog import Backlog
@@ -220,18 +220,21 @@ class Writer:
             answers += [(message, LedgerError(self._notices.unusable())) for message in reserving]
         else:
             self._note_written(calls)
-            answers += zip(reserving, granted, strict=True)
-            grants = zip(wanted, granted, strict=True)
-            self._reserving |= {reserve.call_id for reserve, grant in grants if isinstance(grant, Grant)}
+            decisions = self._decide_all(wanted, granted)
+            answers += zip(reserving, decisions, strict=True)
+            decided = zip(wanted, decisions, strict=True)
+            self._reserving |= {reserve.call_id for reserve, decision in decided if isinstance(decision, Grant)}
         self._reserving -= {call.id for call in calls}
         self._answer(answers)
 
-    def _write(self, calls: list[Call], wanted: list[Reserve]) -> list[Grant | list[BudgetState]] | None:
-        """Returns what was granted, or None where nothing was written."""
-        granted: list[list[Grant | list[BudgetState]]] = []
+    def _write(
+        self, calls: list[Call], wanted: list[Reserve], *, in_turn: bool = False
+    ) -> list[Decision | None] | None:
+        """As `Store.write`, again where the connection was cut; returns None where nothing was written."""
+        granted: list[list[Decision | None]] = []
         # A call that was put into the spool meanwhile may have been folded in.
         again = not all(map(self._backlog.is_handed_over, calls))
-        if self._with_store(lambda store: granted.append(store.write(calls, wanted, again=again))):
+        if self._with_store(lambda store: granted.append(store.write(calls, wanted, again=again, in_turn=in_turn))):
             return granted[0]
         if self._needs_new_connection:
             # The connection was cut, as by a server that restarts. Whether it has committed is unknown.
@@ -239,6 +242,13 @@ class Writer:
             if self._with_store(lambda store: granted.append(store.write(calls, wanted, again=True))):
                 return granted[0]
         return None
+
+    def _decide_all(self, wanted: list[Reserve], decisions: list[Decision | None]) -> list[Decision | LedgerError]:
+        """Decide in turn where nothing is decided yet: the first look at a budget, and whatever is scarce."""
+        rest = [reserve for reserve, decision in zip(wanted, decisions, strict=True) if decision is None]
+        in_turn = iter((self._write([], rest, in_turn=True) if rest else None) or [None] * len(rest))
+        decided = (next(in_turn) if decision is None else decision for decision in decisions)
+        return [LedgerError(self._notices.unusable()) if decision is None else decision for decision in decided]
 
     def _note_written(self, calls: Sequence[Call]) -> None:
         self._backlog.forget(calls)

@@ -3,6 +3,9 @@
 A client of the handshake era cancels by a notification. Where there are no sessions, it comes on another connection and
 perhaps at another server: it is passed to all servers, and the one that has the request cancels it. A request is known
 by its tenant, its session's name and its id, so that nobody can cancel another tenant's.
+
+On its own connection it may be faster than its request, whose body is large or whose key is being looked up. So each
+server remembers for a while what it has no request for.
 """
 
 from __future__ import annotations
@@ -16,10 +19,13 @@ import anyio
 from mcp import types
 from mcp.shared.exceptions import MCPError
 
+from konstruct_mcp.core.shares import Shares
 from konstruct_mcp.core.sharing import Broadcast
 
 CANCELLED = "cancel"  # the topic of cancellations
 _MOST_BYTES = 2048  # of a cancellation: ids of a client that are longer name no request here
+_EARLY_S = 60.0  # that a cancellation waits for its request: as long as a body may take by default
+_EARLY_BYTES = 2 * 2**20  # of all that wait
 
 Key = tuple[str | None, str, str]  # tenant, the session's name, request id
 
@@ -32,6 +38,7 @@ class RequestsUnderWay:
         self._broadcast = broadcast
         self._named: dict[Key, anyio.CancelScope] = {}
         self._scopes: set[anyio.CancelScope] = set()
+        self._early: Shares[Key, bool] = Shares(_EARLY_BYTES, _EARLY_S)
         self._idle = anyio.Event()
         self._idle.set()
         self.refusing: str | None = None  # why no request is answered any more
@@ -51,6 +58,9 @@ class RequestsUnderWay:
         self._idle = anyio.Event() if self._idle.is_set() else self._idle
         if key is not None:
             self._named[key] = scope
+            if self._early.get(key):
+                self._early.drop(key)
+                scope.cancel()
         try:
             with scope:
                 yield
@@ -88,11 +98,13 @@ class RequestsUnderWay:
     def _cancelled(self, message: bytes) -> None:
         try:
             tenant, session, request_id = json.loads(message)
-            scope = self._named.get((tenant, session, request_id))
+            scope = self._named.get(key := (tenant, session, request_id))
         except (ValueError, TypeError):  # nothing of ours
             return
         if scope is not None:
             scope.cancel()
+        else:
+            self._early.keep(str(tenant), key, True, len(message))
 
 
 def request_key(tenant: str | None, session: str | None, request_id: Any) -> Key | None:

@@ -26,7 +26,15 @@ from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
-from konstruct_mcp.core.errors import ConfigError, KonstructError, RequestError
+from konstruct_mcp.core.audit import refusals
+from konstruct_mcp.core.errors import (
+    ConfigError,
+    KonstructError,
+    RequestError,
+    UnknownGroupError,
+    UnknownTenantError,
+    UnverifiedError,
+)
 from konstruct_mcp.core.request_context import handling, note_tenant
 from konstruct_mcp.core.sharing import Broadcast
 from konstruct_mcp.core.text import scrubbed
@@ -39,7 +47,7 @@ from konstruct_mcp.protocol.kept_answers import InMemoryKeptAnswers, KeptAnswers
 from konstruct_mcp.protocol.notices import ChangeNotices
 from konstruct_mcp.protocol.resources import CONFIG_URI, GROUPS_URI, Resources
 from konstruct_mcp.protocol.texts import beside_if_large, defect
-from konstruct_mcp.protocol.tokens import CallerOf, current_caller, request_of, the_process
+from konstruct_mcp.protocol.tokens import CallerOf, VerifyAgain, current_caller, request_of, the_process
 from konstruct_mcp.protocol.tools import Tools
 
 _log = logging.getLogger(__name__)
@@ -60,6 +68,7 @@ class KonstructServer(Server[Any]):
         konstruct: Konstruct,
         *,
         caller_of: CallerOf = the_process,
+        verify_again: VerifyAgain | None = None,
         kept: KeptAnswers | None = None,
         broadcast: Broadcast | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -68,12 +77,14 @@ class KonstructServer(Server[Any]):
 
         Args:
             caller_of: gives the caller of each request; with tokens, see `tokens.verified_callers`.
+            verify_again: raises a KonstructError where the caller of a request may not ask any more; if None, whoever
+                might ask once may go on.
             kept: keeps the answers that were cut; if None, in this process's memory, and for other servers with the
                 values that the `Konstruct` shares with them.
             broadcast: carries cancellations and notices of change to other servers; the `Konstruct`'s if None.
             clock: gives seconds, by which answers are kept in memory.
         """
-        self._konstruct, self._caller_of = konstruct, caller_of
+        self._konstruct, self._caller_of, self._verify_again = konstruct, caller_of, verify_again
         kept = SharedKeptAnswers(konstruct, InMemoryKeptAnswers(clock)) if kept is None else kept
         broadcast = konstruct.broadcast if broadcast is None else broadcast
         self._notices = ChangeNotices(broadcast)
@@ -153,7 +164,11 @@ class KonstructServer(Server[Any]):
     async def _listen(
         self, ctx: ServerRequestContext[Any], params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
-        """A stream of notices, of which each tenant has so many."""
+        """A stream of notices, of which each tenant has so many. It ends once its caller may not ask any more.
+
+        Raises:
+            KonstructError: why they may not.
+        """
         tenant = current_caller().tenant
         handler, streams = self._listening.get(tenant) or (
             ListenHandler(self._notices.bus_of(tenant), max_subscriptions=_MOST_LISTENING),
@@ -161,11 +176,30 @@ class KonstructServer(Server[Any]):
         )
         self._listening[tenant] = handler, streams + 1
         try:
-            return await handler(ctx, params)
+            with anyio.CancelScope() as stream:
+                watching = asyncio.create_task(self._end_once_refused(ctx, stream))
+                try:
+                    return await handler(ctx, params)
+                finally:
+                    watching.cancel()
+            raise await watching
         finally:
             handler, streams = self._listening.pop(tenant)
             if streams > 1:
                 self._listening[tenant] = handler, streams - 1
+
+    async def _end_once_refused(self, ctx: ServerRequestContext[Any], stream: anyio.CancelScope) -> KonstructError:
+        """Cancel a stream when its caller is refused. Returns why they are."""
+        while True:
+            await anyio.sleep(self._konstruct.recheck_s)
+            try:
+                if self._verify_again is not None:
+                    await self._verify_again(ctx)
+            except UnverifiedError:
+                pass  # nobody can say now
+            except KonstructError as error:
+                stream.cancel()
+                return error
 
     def stop_listening(self) -> None:
         """End every stream of notices."""
@@ -180,6 +214,7 @@ class KonstructServer(Server[Any]):
         - what goes out can be encoded: a model's answer can hold a lone surrogate;
         - no exception of a handler ends the connection.
         """
+        caller: Caller | None = None
         try:
             if ctx.request_id is None:
                 return await self._notified(ctx, call_next)
@@ -196,6 +231,8 @@ class KonstructServer(Server[Any]):
                 result = {**result, "instructions": instructions(choice_of(self._konstruct, caller))}
             return await beside_if_large(scrubbed, result)
         except KonstructError as error:
+            if isinstance(error, UnknownTenantError | UnknownGroupError) and caller is not None and caller.is_verified:
+                refusals.refused(error.code, caller.tenant)  # of a tool, the call's events tell
             code = types.INVALID_PARAMS if isinstance(error, RequestError) else types.INTERNAL_ERROR
             raise MCPError(code, str(error)) from None
         except (MCPError, ValidationError):  # which the SDK makes answers of

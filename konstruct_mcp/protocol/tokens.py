@@ -6,7 +6,7 @@ HTTP with a token verifier, what `verified_callers` gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -19,6 +19,7 @@ from konstruct_mcp.core.errors import UnknownTenantError
 from konstruct_mcp.gateway.caller import Caller
 
 CallerOf = Callable[[ServerRequestContext[Any]], Caller]
+VerifyAgain = Callable[[ServerRequestContext[Any]], Awaitable[object]]
 
 _PROCESS = Caller()
 _CURRENT: ContextVar[Caller] = ContextVar("caller")

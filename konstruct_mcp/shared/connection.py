@@ -74,7 +74,7 @@ class Connection:
         self.away_since: float | None = None
         self._on_back = on_back
         self._url = url
-        self._client = _client(url, _BEAT_PATIENCE_S)
+        self._client = new_client(url, _BEAT_PATIENCE_S)
         self._is_open = False  # the circuit: whether commands fail at once
         self._is_warned = False
         self._failed, self._refused_until = 0, 0.0
@@ -113,7 +113,7 @@ class Connection:
 
     def listening_client(self) -> Redis:
         """A client for a connection of its own, on which messages come."""
-        return _client(self._url, None)
+        return new_client(self._url, None)
 
     @property
     def is_away(self) -> bool:
@@ -182,6 +182,7 @@ class Connection:
         """From now on commands fail at once, until a heartbeat has succeeded."""
         if isinstance(error, ResponseError):
             self._refused(error)
+        _log.debug("the Valkey or Redis server has not carried out a command: %s", said(error))
         self._is_open = True
         self._fail_all()
         self._broken.set()
@@ -230,7 +231,7 @@ class Connection:
             _log.warning(
                 "the Valkey or Redis server is away (%s): this server goes by what it knows itself, and keeps to a "
                 "share of each limit; looked for again each second",
-                _said(error),
+                said(error),
             )
 
     def _is_back(self) -> None:
@@ -248,7 +249,7 @@ class Connection:
         if now >= self._refused_until:
             self._refused_until = now + _SAY_AGAIN_S
             _log.warning(
-                "the Valkey or Redis server refuses a command (%s): the call went by what is known here", _said(error)
+                "the Valkey or Redis server refuses a command (%s): the call went by what is known here", said(error)
             )
 
 
@@ -273,7 +274,7 @@ async def _within(seconds: float, awaited: Awaitable[T]) -> T:
     return future.result()
 
 
-def _client(url: str, patience_s: float | None) -> Redis:
+def new_client(url: str, patience_s: float | None) -> Redis:
     return Redis.from_url(
         url,
         socket_timeout=patience_s,
@@ -285,7 +286,7 @@ def _client(url: str, patience_s: float | None) -> Redis:
     )
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """Why, in words that hold nothing of an address or a password."""
     if isinstance(error, ResponseError):
         word = str(error).split(maxsplit=1)[0] if str(error) else ""

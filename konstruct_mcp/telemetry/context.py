@@ -26,8 +26,9 @@ def current_trace() -> tuple[str, str] | None:
 
 
 class TraceContext:
-    """An ASGI layer: what a request leads to is part of the trace that its header `traceparent` names. A `traceparent`
-    in the `_meta` of a message counts before it, which MCP's SDK sees to."""
+    """An ASGI layer: what a request leads to is part of the trace that its header `traceparent` names. Without one it
+    is part of none: a request that was sent behind another begins in the context of that one. A `traceparent` in the
+    `_meta` of a message counts before the header, which MCP's SDK sees to."""
 
     def __init__(self, app: _App) -> None:
         self._app = app
@@ -38,9 +39,6 @@ class TraceContext:
             for name, value in scope.get("headers") or ()
             if name in _HEADERS
         }
-        if "traceparent" not in headers:
-            await self._app(scope, receive, send)
-            return
         token = context.attach(_W3C.extract(headers))
         try:
             await self._app(scope, receive, send)

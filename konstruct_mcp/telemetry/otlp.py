@@ -11,6 +11,7 @@ current span.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -57,6 +58,7 @@ _METHODS = frozenset(
 )
 _TOOLS = frozenset(("complete", "list_groups"))
 
+_SHOWS_HEADERS = "opentelemetry.util.re"  # the logger of what reads `…_HEADERS`, which hold the collector's key
 _Result = TypeVar("_Result")
 
 
@@ -66,6 +68,7 @@ class OpenTelemetry:
     def __init__(self, environ: Mapping[str, str]) -> None:
         """Begin to send what the variables ask for. The SDK reads their details from the process's environment."""
         self._labels = Labels()
+        logging.getLogger(_SHOWS_HEADERS).addFilter(_without_values)
         named = environ.get("OTEL_SERVICE_NAME") or _NAME
         resource = Resource.create({"service.name": named, "service.version": version(_NAME)})
         self._traces: TracerProvider | None = None
@@ -178,6 +181,12 @@ class OpenTelemetry:
         for thread in closing:
             thread.join(max(0.0, until - time.monotonic()))
         self._traces = self._metrics = self._tracer = None
+
+
+def _without_values(record: logging.LogRecord) -> bool:
+    """A filter of a logger: a line about what cannot be read does not show it."""
+    record.args = tuple("…" for _ in record.args or ())
+    return True
 
 
 def _message(ctx: Any, failed: str) -> dict[str, str]:

@@ -209,6 +209,18 @@ class TestCheck:
         )
         assert anthropic.requests == openai.requests == ollama.requests == []
 
+    def test_names_files_of_a_server_that_cannot_be_read(self, groups: dict[str, Any], tmp_path: Path) -> None:
+        gone, there = str(tmp_path / "gone.pem"), write(tmp_path, groups)
+        issuer = {"issuer": "https://login.example/", "audience": "models", "jwks_file": gone}
+        groups["konstruct"] = {"http": {"tls_cert": gone, "tls_key": str(there)}, "auth": {"jwt": issuer}}
+
+        ran = run("--config", write(tmp_path, groups), "check")
+
+        assert ran.code == 1
+        assert f'konstruct.auth.jwt[0].jwks_file: "{gone}" cannot be read: No such file or directory\n' in ran.out
+        assert f'konstruct.http.tls_cert: "{gone}" cannot be read: No such file or directory\n' in ran.out
+        assert "tls_key" not in ran.out
+
     def test_says_what_cannot_be_called_and_why(self, config: Path) -> None:
         ran = run("--config", config, "check", env={"OPENAI_API_KEY": OPENAI_KEY})
 

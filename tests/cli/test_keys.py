@@ -62,7 +62,7 @@ class TestKeys:
     @pytest.mark.parametrize(
         ("words", "why"),
         [
-            (("create", "--tenant", "nobody"), 'no tenant "nobody"'),
+            (("create", "--tenant", "nobody"), 'no tenant "nobody"; `konstruct-mcp tenants create` makes one'),
             (("create", "--tenant", "ann", "--expires", "soon"), "30m, 12h, 90d"),
             (("create", "--tenant", "ann", "--expires", "0d"), "in the future"),
             (("create", "--tenant", "ann", "--expires", "999999w"), "too far away"),

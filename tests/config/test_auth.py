@@ -84,3 +84,12 @@ def test_not_everybody_whom_an_issuer_knows_is_a_tenant(tmp_path: Path) -> None:
 def test_an_address_that_no_client_can_use_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigError, match=re.escape("konstruct.http.public_url")):
         loaded(tmp_path, http={"public_url": url})
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "//", "mcp", "/healthz/", "/login", "/charts.js", "/.well-known/mcp", "/m p"]
+)
+def test_a_path_that_the_server_has_for_something_else_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ConfigError, match=r"konstruct\.http\.path: should be a path such as /mcp"):
+        loaded(tmp_path, http={"path": path})
+    assert loaded(tmp_path, http={"path": "/team/mcp/"}).http.path == "/team/mcp"

@@ -30,6 +30,11 @@ def test_there_is_none_where_none_is_named(tmp_path: Path) -> None:
         ("rediss://user:pass@host:6380/2", "rediss://user:pass@host:6380/2"),
         ("valkeys://host:6380", "rediss://host:6380"),
         ("unix:///run/valkey.sock", "unix:///run/valkey.sock"),
+        ("unix:///run/valkey.sock?db=2&password=pass", "unix:///run/valkey.sock?db=2&password=pass"),
+        (
+            "rediss://host?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required&ssl_check_hostname=false",
+            "rediss://host?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required&ssl_check_hostname=false",
+        ),
         ("os.environ/PLACE", "redis://of-the-environment/1"),
     ],
 )
@@ -53,6 +58,24 @@ def test_what_is_no_address_is_a_fault_that_does_not_show_it(tmp_path: Path, giv
     with pytest.raises(ConfigError, match=r"konstruct\.redis_url") as raised:
         place(tmp_path, konstruct={"redis_url": given})
     assert "secret-7f3a9c" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "ssl_ca_cert=secret-7f3a9c",
+        "ssl_cert_reqs=secret-7f3a9c",
+        "db=secret-7f3a9c",
+        "secret-7f3a9c",
+        "socket_timeout=9",
+    ],
+)
+def test_an_option_that_there_is_not_is_a_fault_and_no_server_that_is_away(tmp_path: Path, options: str) -> None:
+    with pytest.raises(ConfigError, match=r"konstruct\.redis_url: may have the options db, .*ssl_ca_certs") as raised:
+        place(tmp_path, konstruct={"redis_url": f"rediss://host/0?{options}"})
+    assert "secret-7f3a9c" not in str(raised.value)
+    with pytest.raises(ConfigError, match="ssl_… with rediss only"):
+        place(tmp_path, konstruct={"redis_url": "redis://host/0?ssl_ca_certs=/ca.pem"})
 
 
 @pytest.mark.parametrize(

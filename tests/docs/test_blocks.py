@@ -8,7 +8,7 @@ import re
 import runpy
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from html import unescape
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from support.http_process import HttpProcess
 from support.pages import BLOCKS, PAGES, REPOSITORY, Block
 from support.providers import Provider, Status, Text
 from support.reader import HOUSE, LIMIT_S, OWN_TABLE, PROJECT, Ran, Reader, at_home, built_in, reader_in, uv
+from support.valkey import Valkey
 
 from konstruct_mcp.config.reading import load_config
 
@@ -28,9 +29,16 @@ TRY = 'konstruct-mcp complete --group embedded "Why is the sky blue?"'
 TEST = "--group dev pytest"
 
 
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    """That of the reference's example, which `check` looks at."""
+    with Valkey() as server:
+        yield server
+
+
 @pytest.fixture
-def reader(tmp_path: Path, anthropic: Provider, openai: Provider, ollama: Provider) -> Reader:
-    return reader_in(tmp_path, anthropic, openai, ollama)
+def reader(tmp_path: Path, anthropic: Provider, openai: Provider, ollama: Provider, valkey: Valkey) -> Reader:
+    return reader_in(tmp_path, anthropic, openai, ollama, valkey.url)
 
 
 # -- every block has a rule ------------------------------------------------------------------------------------------
@@ -140,6 +148,18 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
             assert_develops(rest, line)
         case ["docker" | "kubectl", *_]:  # neither is at hand; `tests/system/test_deploy.py` has what can be held
             assert all((REPOSITORY / word).exists() for word in words if word.startswith("deploy/"))
+        case ["sudo", "-u", user, "env", *given, script, "tenants", "create", _]:  # as the unit for systemd has them
+            unit = (REPOSITORY / "deploy" / "konstruct-mcp.service").read_text("utf-8")
+            assert f"User={user}" in unit
+            assert f"Environment={' '.join(given)}\n" in unit
+            assert f"ExecStart={script} serve" in unit
+        case ["curl", url, *options]:
+            told = [option for flag, option in zip(options[::2], options[1::2], strict=True) if flag == "-H"]
+            with HttpProcess(reader.folder / "konstruct.yaml", env=reader.fakes, listen="127.0.0.1:0") as server:
+                assert url == "http://127.0.0.1:8321/mcp"
+                headers = dict(header.split(": ") for header in told)
+                answer = server.http.post(server.url, content=options[-1], headers=headers)
+            assert '"name":"complete"' in answer.text
         case ["konstruct-mcp", *_] | ["echo", _, "|", "konstruct-mcp", *_]:
             ran = reader.runs(line)
             assert (ran.status, "warning" in ran.errors) == (0, False), ran

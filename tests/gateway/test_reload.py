@@ -337,6 +337,26 @@ class TestInPython:
         assert "konstruct.ledger_url has changed, which takes effect at the next start" in caplog.text
         assert not (tmp_path / "other.sqlite3").exists()
 
+    async def test_what_a_server_over_http_settles_at_its_start_is_said_to_wait(
+        self, path: Path, config: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        waits = "has changed, which takes effect at the next start of a server over HTTP"
+        async with Konstruct.from_config(path, environ=KEYS) as konstruct:
+            config["konstruct"] |= {"auth": {"required": True}}
+            replace(path, config)
+            assert await konstruct.reload()
+            assert f"whether callers are verified (konstruct.auth) {waits}" in caplog.text
+            assert caplog.text.count(waits) == 1
+            config["konstruct"] |= {"http": {"drain_s": 7}, "metrics": {"listen": "off"}}
+            replace(path, config)
+            assert await konstruct.reload()
+            assert f"konstruct.http {waits}" in caplog.text
+            assert f"konstruct.metrics {waits}" in caplog.text
+            config["konstruct"] |= {"auth": {"required": True, "recheck_s": 3}}
+            replace(path, config)
+            assert await konstruct.reload()
+        assert caplog.text.count(waits) == 3
+
     async def test_one_that_is_wrong_is_an_error_and_changes_nothing(self, path: Path) -> None:
         async with Konstruct.from_config(path, environ=KEYS) as konstruct:
             before = konstruct.config

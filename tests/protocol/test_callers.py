@@ -379,7 +379,7 @@ class TestWhatEachSpends:
             *("alice-group/1", "bob-group/1")
         ]
         assert [event for event in world.events if isinstance(event, Refused)] == [
-            Refused(None, None, "unknown_tenant")
+            Refused("alice", None, "unknown_tenant")
         ]
 
 

@@ -381,6 +381,7 @@ def run(folder: Path, fork_server: ForkServer | None = None) -> World:
         ready = {"model": "openai/ready", "api_base": places["openai", "answers"].url, "api_key": KEYS["openai"]}
         config = {
             "model_list": [entry("ready", ready), *map(deployment, CASES)],
+            "router_settings": {"cooldown_time": 600},  # until the next call, however busy the machine is
             "konstruct": {"ledger_url": database.url, "default_group": "ready"},
         }
         server = stack.enter_context(ServerProcess(write(folder, config), fork_server=fork_server))

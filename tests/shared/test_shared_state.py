@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import logging
+import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,7 +16,9 @@ from typing import Any
 import pytest
 from mcp import Client, types
 from mcp.shared.exceptions import MCPError
+from support.commands import Ran, run
 from support.default_groups import HELLO, entry, write
+from support.pages import PAGES
 from support.processes import wait_for
 from support.providers import Changed, Provider, Status, Text
 from support.valkey import Valkey
@@ -145,16 +149,28 @@ async def test_what_a_tenants_own_requests_may_have_caused_stays_that_tenants_on
 
 @pytest.mark.parametrize("rpm", [7, 20])
 async def test_a_limit_of_requests_holds_over_four_servers(
-    rpm: int, valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+    rpm: int, openai: Provider, anthropic: Provider, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with servers(4, tmp_path, two_deployments(openai, anthropic, rpm=rpm), valkey) as replicas:
-        answers = await asyncio.gather(*(ask(replica) for replica in replicas for _ in range(12)))
-        assert openai.calls == rpm
-        assert sum(answer.model == "openai/gpt-4o" for answer in answers) == rpm
-        for replica in replicas:
-            assert (await ask(replica)).model == "anthropic/claude-sonnet-4-6"
-            assert state(replica) == "cooling_down"
-            assert "at its limit" in (replica.group("fast").deployments[0].reason or "")
+    """Where Valkey answers within a tenth of a second. A machine that is too busy for that is asked once more."""
+    caplog.set_level(logging.DEBUG, "konstruct_mcp.shared")
+    for attempt in range(5):
+        folder, asked = tmp_path / str(attempt), openai.calls
+        folder.mkdir()
+        caplog.clear()
+        with Valkey() as valkey:
+            async with servers(4, folder, two_deployments(openai, anthropic, rpm=rpm), valkey) as replicas:
+                answers = await asyncio.gather(*(ask(replica) for replica in replicas for _ in range(12)))
+                after = [(await ask(replica)).model for replica in replicas]
+                if "has not carried out" in caplog.text:
+                    continue
+                assert openai.calls - asked == rpm
+                assert sum(answer.model == "openai/gpt-4o" for answer in answers) == rpm
+                assert after == ["anthropic/claude-sonnet-4-6"] * 4
+                for replica in replicas:
+                    assert state(replica) == "cooling_down"
+                    assert "at its limit" in (replica.group("fast").deployments[0].reason or "")
+                return
+    pytest.fail("Valkey has never answered in time")
 
 
 async def test_a_limit_alone_says_what_it_is(
@@ -385,6 +401,30 @@ async def test_an_answer_that_one_server_has_cut_is_read_at_another_by_its_tenan
                     await (await client(second, "acme")).read_resource(uri)
 
 
+async def test_a_user_with_the_rights_that_the_page_names_may_do_all_that_servers_do(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    [acl] = re.findall(r"`(ACL SETUSER konstruct .+?)`", PAGES["docs/shared-state.md"].text, re.S)
+    with valkey.client as direct:
+        direct.execute_command(*acl.split())
+    openai.script(Text("a long answer " * 100), Status(401))
+    config = two_deployments(openai, anthropic, rpm=5)
+    url = valkey.url.replace("redis://", "redis://konstruct:PASSWORD@")
+    config["konstruct"] = {"redis_url": url, "max_result_chars": 100}
+    async with servers(2, tmp_path, config, valkey) as (first, second), AsyncExitStack() as stack:
+        asking, reading = [await stack.enter_async_context(Client(KonstructServer(one))) for one in (first, second)]
+        answer = (await asking.call_tool("complete", {"messages": HELLO, "model_group": "fast"})).structured_content
+        assert answer is not None
+        await reading.read_resource(answer["truncated"]["uri"])
+        assert counted(valkey, "r") == 1
+        await ask(first)
+        await until(lambda: state(second) == "cooling_down")
+    async with servers(1, tmp_path, config, valkey) as (later,):
+        await until(lambda: state(later) == "cooling_down")
+    with valkey.client as direct:
+        assert direct.acl_log() == []
+
+
 async def test_reasoning_that_one_server_was_given_comes_back_through_another_and_no_forged_one_does(
     valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
 ) -> None:
@@ -421,3 +461,67 @@ async def test_a_changed_address_takes_effect_at_the_next_start(
         assert not await server.reload()
         assert "konstruct.redis_url has changed, which takes effect at the next start" in caplog.text
         assert server.shared_state == "ok"
+
+
+class TestTheLookOfCheck:
+    """What `konstruct-mcp check` says of the server, as one that comes and goes and is no server itself."""
+
+    @pytest.fixture
+    def config(self, openai: Provider, tmp_path: Path) -> dict[str, Any]:
+        gpt = {"model": "openai/gpt-4o", "api_base": openai.url, "api_key": "sk-openai-test"}
+        return {"model_list": [entry("fast", gpt)]}
+
+    def check(self, config: dict[str, Any], folder: Path, url: str) -> Ran:
+        return run("--config", write(folder, config), "check", env={"KONSTRUCT_REDIS_URL": url})
+
+    async def test_counts_the_servers_and_not_itself(
+        self, config: dict[str, Any], tmp_path: Path, valkey: Valkey
+    ) -> None:
+        async with servers(2, tmp_path, config, valkey):
+            ran = await asyncio.to_thread(self.check, config, tmp_path, valkey.url)
+
+        assert ran.code == 0
+        assert "redis: can be used; servers there: 2\n" in ran.out
+
+    def test_says_nothing_where_the_config_names_none(self, config: dict[str, Any], tmp_path: Path) -> None:
+        assert "redis" not in run("--config", write(tmp_path, config), "check").out
+
+    def test_says_that_the_login_is_refused_and_never_the_password(
+        self, config: dict[str, Any], tmp_path: Path, valkey: Valkey
+    ) -> None:
+        with valkey.client as client:
+            client.config_set("requirepass", "hunter2")
+        none, wrong, right = (
+            self.check(config, tmp_path, valkey.url.replace("://", f"://{login}"))
+            for login in ("", ":hunter3@", ":hunter2@")
+        )
+
+        refused = "redis: cannot be used: it refuses the login: the user or the password is wrong, or missing\n"
+        assert refused in none.out
+        assert refused in wrong.out
+        assert "redis: can be used; servers there: 0\n" in right.out
+        assert [ran.code for ran in (none, wrong, right)] == [1, 1, 0]
+        assert not any("hunter" in ran.out + ran.err for ran in (none, wrong, right))
+
+    def test_says_what_else_is_wrong_without_the_address(
+        self, config: dict[str, Any], tmp_path: Path, valkey: Valkey
+    ) -> None:
+        said = {}
+        with valkey.client as client:
+            client.acl_setuser(
+                "mute", enabled=True, passwords=["+hunter2"], keys=["konstruct:*"], commands=["+@all"], reset=True
+            )
+            said["rights"] = self.check(config, tmp_path, valkey.url.replace("://", "://mute:hunter2@"))
+            client.config_set("maxmemory", 1)
+            said["full"] = self.check(config, tmp_path, valkey.url)
+        valkey.kill()
+        said["dead"] = self.check(config, tmp_path, valkey.url.replace("://", "://:hunter2@"))
+
+        why = {name: ran.out.partition("\nredis: cannot be used: ")[2].partition("\n")[0] for name, ran in said.items()}
+        assert why == {
+            "rights": "its user lacks a right that servers need",
+            "full": "it is full",
+            "dead": "Connection refused",
+        }
+        assert {ran.code for ran in said.values()} == {1}
+        assert not any("hunter2" in ran.out + ran.err or "127.0.0.1" in ran.out for ran in said.values())

@@ -118,12 +118,13 @@ def at_home(folder: Path) -> dict[str, str]:
     return {"XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
 
 
-def reader_in(folder: Path, anthropic: Provider, openai: Provider, ollama: Provider) -> Reader:
+def reader_in(folder: Path, anthropic: Provider, openai: Provider, ollama: Provider, redis_url: str) -> Reader:
     addresses = {"anthropic": anthropic.url, "openai": openai.url, "ollama": ollama.url}
     example = yaml.safe_load(EXAMPLE)
     for entry in example["model_list"]:
         params = entry["litellm_params"]
         params["api_base"] = addresses[params["model"].split("/")[0]]
+    example["konstruct"]["redis_url"] = redis_url
     assert write(folder, example).name == "konstruct.yaml"
     (folder / "models.json").write_text(OWN_TABLE)
     groups = default_groups(anthropic, openai, ollama)

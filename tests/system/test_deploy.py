@@ -5,6 +5,7 @@ What needs a Docker daemon, a cluster, nginx or Caddy is not run here; docs/depl
 
 from __future__ import annotations
 
+import configparser
 import re
 import subprocess
 import sysconfig
@@ -17,6 +18,7 @@ import yaml
 from compose_spec.models import ComposeSpecification
 from support.pages import REPOSITORY
 
+from konstruct_mcp.config.http import HttpSettings
 from konstruct_mcp.config.model import Config
 from konstruct_mcp.config.reading import load_config
 
@@ -130,6 +132,18 @@ class TestKubernetes:
         assert kind("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == name
         labels = kind("StatefulSet")["spec"]["template"]["metadata"]["labels"]
         assert kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == labels
+
+
+def test_the_unit_of_systemd_gives_a_server_time_to_end_and_one_place_to_write() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)  # `Environment` may be there more than once
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(DEPLOY / "konstruct-mcp.service")
+    service = unit["Service"]
+    http = HttpSettings()
+    assert float(service["TimeoutStopSec"]) >= http.pause_s + http.drain_s + 10
+    assert service["WorkingDirectory"] == f"/var/lib/{service['StateDirectory']}"
+    assert f"XDG_DATA_HOME={service['WorkingDirectory']} " in (DEPLOY / "konstruct-mcp.service").read_text("utf-8")
+    assert service["ProtectSystem"] == "strict"
 
 
 @pytest.mark.parametrize("file", ["Caddyfile", "nginx.conf"])

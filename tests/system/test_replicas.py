@@ -33,7 +33,7 @@ from support.valkey import Valkey
 TENANTS = ("ann", "ben", "cas", "dee")
 LIMITED = {"ann": 2.0e-3, "ben": 0.7e-3}  # US dollars: some calls, which are made soon
 CALLS_AT_ONCE = 2  # of each tenant
-END_S = 60
+END_S = 120  # for three replicas to start after one another, on a machine that does much else
 ERAS = ("2025", "2026 unasked")
 EVENTS = ("kill", "freeze", "restart", "end")
 SHORT_S, LONG_S = 1, 60

@@ -7,15 +7,18 @@ import re
 import socket
 import urllib.request
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.collector import Collector
 from support.databases import sqlite
 from support.default_groups import KEYS, write
 from support.fork_server import ForkServer
-from support.http_process import HttpProcess
+from support.http_process import HttpProcess, headers_for, message
 from support.priced_config import COST_NUSD, priced_config
+from support.processes import wait_for
 from support.providers import Provider, Status, Text
 from support.stdio_lines import MODERN, ServerProcess
 
@@ -123,6 +126,19 @@ def test_a_collector_that_is_away_holds_up_no_call_and_no_end(config: Path, fork
         assert answer["structuredContent"]["content"] == SECRET_TEXT
 
 
+def test_a_collectors_key_is_in_no_line_about_headers_that_cannot_be_read(
+    config: Path, fork_server: ForkServer | None
+) -> None:
+    environ = {"OTEL_EXPORTER_OTLP_HEADERS": "api-key:sk-collector-7f3a9c", "NO_PROXY": "127.0.0.1"}
+    with (
+        Collector() as collector,
+        ServerProcess(config, environ={**KEYS, **environ, **collector.environ}, fork_server=fork_server) as server,
+    ):
+        server.ask("tools/call", {"name": "complete", "arguments": ARGUMENTS}, modern=True)
+    assert b"Header format invalid" in server.errors
+    assert b"sk-collector-7f3a9c" not in server.errors
+
+
 # -- over HTTP ---------------------------------------------------------------------------------------------------------
 
 
@@ -144,6 +160,25 @@ def test_over_http_the_parent_is_in_the_header_unless_the_message_names_one(conf
     assert [span.parent for span in calls] == [PARENT, PARENT, ""]
     assert calls[2].trace not in (TRACE, OTHER_TRACE)
     assert [(span.trace, span.parent) for span in tries] == [(span.trace, span.id) for span in calls]
+
+
+def test_a_request_that_is_sent_behind_another_is_no_part_of_its_trace(config: Path) -> None:
+    def refused(server: HttpProcess) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in server.said if "unknown_tenant" in line]
+
+    named = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+    with HttpProcess(config, env={**KEYS, "KONSTRUCT_LOG_FORMAT": "json"}) as server:
+        said = b""
+        for more in (named, {}):
+            sent = message("tools/call", {"name": "complete", "arguments": {**ARGUMENTS, "tenant_id": "no-one"}})
+            request = httpx2.Request("POST", server.url, json=sent, headers=headers_for(sent, "2026", **more))
+            head = b"\r\n".join(b"%s: %s" % line for line in request.headers.raw)
+            said += b"POST /mcp HTTP/1.1\r\n%s\r\n\r\n%s" % (head, request.content)
+        host, _, port = server.root.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), 60) as connection:
+            connection.sendall(said)
+            wait_for(lambda: len(refused(server)) == 2)
+    assert [line.get("trace_id") for line in refused(server)] == [TRACE, None]
 
 
 def test_serve_offers_metrics_and_writes_json_and_an_audit_log(config: Path) -> None:

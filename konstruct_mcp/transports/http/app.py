@@ -14,7 +14,16 @@ from starlette.types import ASGIApp
 from konstruct_mcp.config.http import HttpSettings
 from konstruct_mcp.protocol.server import KonstructServer
 from konstruct_mcp.telemetry.context import TraceContext
-from konstruct_mcp.transports.http.doors import bounded, guarded, hosts_of, origins_of, read, sessionless, trimmed
+from konstruct_mcp.transports.http.doors import (
+    bounded,
+    guarded,
+    hosts_of,
+    origins_of,
+    read,
+    sessionless,
+    short_headed,
+    trimmed,
+)
 from konstruct_mcp.transports.http.probes import Probes
 
 _REQUEST_HEADERS = (
@@ -68,6 +77,6 @@ def http_app(
             expose_headers=_RESPONSE_HEADERS,
         )
     # In front of the checks: a probe names the server by an address, and shows nothing of anybody.
-    outer = Starlette(routes=[*probes.routes(), Mount("/", trimmed(app))])
+    outer = Starlette(routes=[*probes.routes(), Mount("/", short_headed(trimmed(app), settings.max_header_bytes))])
     outer.router.lifespan_context = mcp.router.lifespan_context
     return outer

@@ -1,6 +1,7 @@
 """What is checked of each request before MCP sees it, as ASGI wrappers, and the name of a session.
 
 - `Host` and `Origin`, against web pages that reach a server through a visitor's browser (DNS rebinding);
+- the size of headers;
 - the size of a body, and the time for it to come; of a caller who is refused nothing is kept;
 - methods: no session is kept, so there is no stream to `GET` and nothing to `DELETE`.
 """
@@ -63,6 +64,22 @@ def trimmed(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, send)
 
     return trim
+
+
+def short_headed(app: ASGIApp, most_bytes: int) -> ASGIApp:
+    """The app for requests whose first line and headers have at most so many bytes. A longer head that comes in one
+    piece has been read before anybody can count it."""
+
+    async def measure(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            lines = (len(name) + len(value) + len(": \r\n") for name, value in scope["headers"])
+            if len(scope.get("raw_path", b"")) + len(scope["query_string"]) + sum(lines) > most_bytes:
+                refusal = f"a request's headers may have {most_bytes} bytes here\n"
+                await PlainTextResponse(refusal, 431, {"connection": "close"})(scope, receive, send)
+                return
+        await app(scope, receive, send)
+
+    return measure
 
 
 def hosts_of(settings: HttpSettings) -> Collection[str] | None:

@@ -77,6 +77,7 @@ async def serve_http(
     config = uvicorn.Config(
         app,
         http=bounded_protocol(settings),
+        h11_max_incomplete_event_size=settings.max_header_bytes,  # where httptools is not installed
         ws="none",
         lifespan="on",
         log_config=None,
@@ -157,6 +158,19 @@ class _Ending:
         self._waiting = None
 
 
+def _why_not(settings: HttpSettings, error: OSError) -> str:
+    """Which of the TLS files cannot be used, and why."""
+    for name, path in (("tls_cert", settings.tls_cert), ("tls_key", settings.tls_key)):
+        try:
+            assert path is not None  # noqa: S101  the config has both or none
+            path.open("rb").close()
+        except OSError as unread:
+            return f"{name}: {unread.strerror}"
+    if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+        return "tls_key is not the key of tls_cert"
+    return "tls_cert should have a certificate and tls_key its key without a password, both in PEM"
+
+
 def listen(settings: HttpSettings) -> socket.socket:
     """A bound socket, on which connections wait from now on.
 
@@ -168,8 +182,7 @@ def listen(settings: HttpSettings) -> socket.socket:
             # A key with a password is refused: OpenSSL would ask the terminal for it.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key, lambda: b"")
         except (OSError, ssl.SSLError) as error:
-            why = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-            raise ListenError(f"the TLS files cannot be used: {why or type(error).__name__}") from None
+            raise ListenError(f"the TLS files cannot be used: {_why_not(settings, error)}") from None
     try:
         family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address, family=family, backlog=_BACKLOG)

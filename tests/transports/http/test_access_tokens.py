@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -212,6 +213,14 @@ class TestATokenIs:
             found = httpx2.post(server.url, json=sent, headers=headers)
             assert ('"default"' in found.text) is sees_all, found.text
 
+    def test_no_login_to_the_operators_page_where_it_is_longer_than_a_browser_keeps(self, server: HttpProcess) -> None:
+        for groups, status in ((["short"], 303), (["long" * 1200], 400)):
+            token = signed(scope="models models:admin", groups=groups)
+            answered = httpx2.post(f"{server.root}/login", data={"token": token})
+            assert answered.status_code == status, answered.text
+            assert ("set-cookie" in answered.headers) is (status == 303)
+        assert "longer than a browser keeps" in answered.text
+
 
 # -- without a process: many shapes of claims, and keys that change ---------------------------------------------------
 
@@ -287,22 +296,30 @@ class TestSigningKeys:
         for _ in range(5):
             clock.now += 400
             assert (await tokens.caller(signed())).tenant == "acme"
-        assert caplog.text.count("cannot be read") == 1
+        assert caplog.text.count(f'the signing keys of the issuer "{ISSUER}" cannot be read (ConnectError); ') == 1
 
     @pytest.mark.parametrize(
-        "document",
+        ("document", "why"),
         [
-            *(b"", b"[]", b"{}", b"[" * 200_000, b'{"keys": [{"kty": "RSA"}, 1]}', b"\xff"),
-            b'{"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "alg": "none"}]}',
+            (b"", "no JSON"),
+            (b"[]", "no set of keys"),
+            (b"{}", "no set of keys"),
+            (b"[" * 200_000, "no JSON"),
+            (b'{"keys": [{"kty": "RSA"}, 1]}', "no keys"),
+            (b"\xff", "no JSON"),
+            (b'{"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "alg": "none"}]}', "no keys"),
         ],
     )
-    async def test_that_are_none_leave_those_that_are_known(self, document: bytes) -> None:
+    async def test_that_are_none_leave_those_that_are_known(
+        self, document: bytes, why: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
         tokens, clock = self.made(issuer := Issuer(rsa=RSA_KEY))
         await tokens.caller(signed())
         issuer.document = document
         clock.now += 400
         assert (await tokens.caller(signed())).tenant == "acme"
         assert issuer.fetched == 2
+        assert f"cannot be read ({why}); those that are known stay in use" in caplog.text
 
     async def test_that_were_never_had_make_no_token_bad(self) -> None:
         tokens, clock = self.made(issuer := Issuer(rsa=RSA_KEY))
@@ -321,21 +338,23 @@ class TestSigningKeys:
         ("tid", {"9188": "acme"}, {"tid": "9188"}, "acme"),  # Entra ID
         ("organization.acme.id", None, {"organization": {"acme": {"id": "acme"}}}, "acme"),  # Keycloak
         ("groups", {"/acme": "acme"}, {"groups": ["/acme"]}, "acme"),
-        ("groups", {"/acme": "acme"}, {"groups": ["/acme", "/other"]}, None),
+        ("groups", {"/acme": "acme"}, {"groups": ["/acme", "/other"]}, 'its claim "groups" has 2 values;'),
+        ("groups", {"/acme": "acme"}, {"groups": "/other"}, 'its claim "groups" is "/other", which is not mapped;'),
         ("sub", {"auth0|7": "ann"}, {}, "ann"),
-        ("sub", None, {}, None),  # `auth0|7` is no tenant's id
-        ("org.id", None, {"org": "acme"}, None),
+        ("sub", None, {}, 'its claim "sub" is "auth0|7", which is no id of a tenant;'),
+        ("org.id", None, {"org": "acme"}, 'its claim "org.id" is not there;'),
+        ("org", None, {"org": {"id": "acme"}}, 'its claim "org" is no text;'),
     ],
 )
 async def test_the_tenant_is_what_a_claim_says(
-    tmp_path: Path, claim: str, mapping: dict[str, str] | None, said: dict[str, Any], tenant: str | None
+    tmp_path: Path, claim: str, mapping: dict[str, str] | None, said: dict[str, Any], tenant: str
 ) -> None:
     file = tmp_path / "jwks.json"
     file.write_text(json.dumps(key_set(rsa=RSA_KEY)))
     tokens = AccessTokens([settings(jwks_url=None, jwks_file=file, tenant_claim=claim, tenants=mapping)])
     token = signed(**{"org": None, **said})
-    if tenant is None:
-        with pytest.raises(ForbiddenTokenError):
+    if tenant.endswith(";"):  # no tenant, but why it is none
+        with pytest.raises(ForbiddenTokenError, match=re.escape(tenant)):
             await tokens.caller(token)
     else:
         caller = await tokens.caller(token)

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from support.databases import Database
 from support.default_groups import write
 from support.fork_server import ForkServer
-from support.http_process import HttpProcess, Start, headers_for, key_of, message
+from support.http_process import HttpProcess, Start, headers_for, key_of, message, results
 from support.priced_config import COST_NUSD, priced_config
 from support.processes import wait_for
 from support.providers import Provider, Text
@@ -119,6 +119,18 @@ class TestAKey:
             assert "ann" not in bob.ask("resources/read", {"uri": "konstruct://config"})["contents"][0]["text"]
             assert "unknown_tenant" in bob.complete("free", tenant_id="ann")["content"][0]["text"]
 
+    async def test_that_asks_for_what_is_anothers_has_a_line_in_the_audit_log(self, start: Start, config: Path) -> None:
+        with start(token=await key_of(config, "ann")) as server:
+            assert server.complete(tenant_id="bob")["isError"]
+            assert server.complete("free")["isError"]
+            for uri in ("konstruct://usage/bob", "konstruct://groups/free"):
+                assert "error" in results(server.post(message("resources/read", {"uri": uri})))[0]
+            server.terminate()
+            assert server.ended() == 0
+        lines = [line.partition("audit: ")[2] for line in server.said if "audit: " in line]
+        refused = [f"refused code=unknown_{what} tenant=ann" for what in ("tenant", "group")]
+        assert lines == refused * 2
+
     async def test_is_kept_nowhere(self, config: Path, start: Start, ledger: Database) -> None:
         key = await key_of(config, "ann", note="for a test", expires_in=timedelta(days=1))
         with start(token=key, env={"KONSTRUCT_LOG_LEVEL": "DEBUG"}) as server:
@@ -139,12 +151,33 @@ class TestAKey:
             async with Konstruct.from_config(config) as konstruct:
                 (stored,) = await konstruct.list_keys("ann")
                 assert (await konstruct.revoke_key(stored.prefix)).revoked is not None
-            wait_for(lambda: status(server, authorization=f"Bearer {key}").status_code == 401)
+            wait_for(lambda: "has been revoked" in status(server, authorization=f"Bearer {key}").text)
+
+    async def test_that_is_revoked_ends_its_stream_of_notices(self, config: Path, start: Start) -> None:
+        key, other = await key_of(config, "ann"), await key_of(config, "ann")
+        sent = message("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+        headers = headers_for(sent, "2026")
+        with (
+            start(token=key) as server,
+            server.http.stream("POST", server.url, json=sent, headers=headers) as response,
+            httpx2.stream(
+                "POST", server.url, json=sent, headers={**headers, "authorization": f"Bearer {other}"}, timeout=60
+            ) as of_other,
+        ):
+            lines, of_others = response.iter_lines(), of_other.iter_lines()
+            for stream in (lines, of_others):
+                while "acknowledged" not in next(stream):
+                    pass
+            async with Konstruct.from_config(config) as konstruct:
+                await konstruct.revoke_key(key)
+            assert any("this key has been revoked" in line for line in lines)
+            server.terminate()
+            assert any('"result"' in line for line in of_others)  # which has gone on until the server's end
 
     async def test_that_has_expired_is_refused(self, config: Path, start: Start) -> None:
         key = await key_of(config, "ann", expires_in=timedelta(seconds=1))
         with start() as server:
-            wait_for(lambda: status(server, authorization=f"Bearer {key}").status_code == 401)
+            wait_for(lambda: "has expired" in status(server, authorization=f"Bearer {key}").text)
 
 
 class HttpClient(HttpProcess):

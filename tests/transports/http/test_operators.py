@@ -68,6 +68,14 @@ class TestWhoeverHasNotLoggedIn:
         assert answer.status_code == 403
         assert "bob" not in answer.text
 
+    async def test_has_a_line_in_the_audit_log(self, start: Start, config: Path) -> None:
+        with start(config) as server:
+            server.http.post(f"{server.root}/login", data={"token": "rubbish"})
+            server.http.get(server.root, headers={"cookie": "konstruct_operator=rubbish"})
+            server.terminate()
+            assert server.ended() == 0
+        assert server.errors.count("audit: refused code=invalid_token") == 2
+
     async def test_is_no_page_of_another_origin(self, page: httpx2.Client, config: Path) -> None:
         key = await key_of(config, "ann", scopes=["operator"])
         answer = page.post("/login", data={"token": key}, headers={"origin": "https://evil.example"})
@@ -93,6 +101,17 @@ class TestAnOperator:
         assert "<script" in shown.text
         for period in ("1", "7", "all", "nonsense"):
             assert page.get("/", params={"period": period}).status_code == 200
+
+    async def test_sees_the_deployments_of_groups_that_calls_without_a_tenant_may_not_use(
+        self, start: Start, tmp_path: Path, settings: dict[str, Any]
+    ) -> None:
+        settings["konstruct"] |= {"default_tenant": "few"}
+        settings["konstruct"]["tenants"] |= {"few": {"groups": ["free"]}}
+        settings["konstruct"].pop("auth")
+        with start(write(tmp_path, settings | {"router_settings": {}})) as server:
+            shown = server.http.get(f"{server.root}/").text
+        assert "ollama/qwen3:8b" in shown
+        assert "openai/paid" in shown
 
     async def test_has_a_cookie_that_no_script_and_no_other_site_gets(self, page: httpx2.Client, config: Path) -> None:
         key = await key_of(config, "ann", scopes=["operator"])

@@ -51,6 +51,20 @@ def answered(connection: socket.socket, count: int = 1) -> bytes:
     return said
 
 
+def is_closed(connection: socket.socket, begin: bytes, more: bytes) -> bool:
+    """Whether the other end closes a connection on which there is more and more to read."""
+    try:
+        connection.sendall(begin)
+        for _ in range(1000):
+            connection.sendall(more)
+        said = b""
+        while (answer := connection.recv(65536)) != b"" and len(said) < 1000:
+            said += answer
+        return answer == b""
+    except ConnectionError:
+        return True
+
+
 @pytest.fixture
 def server(tmp_path: Path, config: dict[str, Any], start: Start) -> Iterator[HttpProcess]:
     with start(write(tmp_path, config)) as made:
@@ -124,6 +138,23 @@ class TestANotificationOfCancellation:
         openai.wait_for(lambda: openai.disconnected == 1)
         assert [row["outcome"] for row in ledger.rows()] == ["cancelled"]
         assert ledger.reserved("default") == 0
+
+    def test_that_overtakes_its_request_cancels_it(
+        self, server: HttpProcess, ledger: Database, openai: Provider
+    ) -> None:
+        assert not server.complete("paid")["isError"]
+        sent = message("tools/call", call("paid"), "2025")
+        headers = headers_for(sent, "2025", **{"mcp-session-id": "mine"})
+        request = httpx2.Request("POST", server.url, json=sent, headers=headers)
+        head = b"\r\n".join(b"%s: %s" % line for line in request.headers.raw)
+        where = urlsplit(server.url)
+        with socket.create_connection((where.hostname, where.port), timeout=60) as slow:
+            slow.sendall(b"POST /mcp HTTP/1.1\r\n%s\r\n\r\n%s" % (head, request.content[:-1]))
+            self.cancel(server, sent["id"], "mine")
+            slow.sendall(request.content[-1:])
+            assert b"cancelled by its client" in answered(slow)
+        assert not server.complete("paid")["isError"]
+        assert [asked.completes for asked in openai.requests].count(True) == 2
 
     @pytest.mark.parametrize("request_id", [None, True, [], {"a": 1}, 1.5, "x" * 5000])
     def test_of_nothing_is_harmless(self, shared: HttpProcess, request_id: Any) -> None:
@@ -301,6 +332,34 @@ class TestConnections:
             assert answer == b"" or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
         assert shared.ask("ping", era="2025") == {}
 
+    def test_with_too_long_a_head_are_told_so_though_it_comes_at_once(self, shared: HttpProcess) -> None:
+        for length, status in ((60_000, b"200"), (70_000, b"431")):
+            with self.opened(shared) as connection:
+                connection.sendall(PING.replace(b"host:", b"x-long: %s\r\nhost:" % (b"x" * length)))
+                assert connection.recv(100).startswith(b"HTTP/1.1 %s " % status)
+
+    def test_with_endless_headers_behind_a_request_under_way_are_closed(self, shared: HttpProcess) -> None:
+        sent = message("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+        request = httpx2.Request("POST", shared.url, json=sent, headers=headers_for(sent, "2026"))
+        lines = [b"%s: %s" % line for line in request.headers.raw]
+        with self.opened(shared) as listening:
+            listening.sendall(b"POST /mcp HTTP/1.1\r\n%s\r\n\r\n%s" % (b"\r\n".join(lines), request.content))
+            said = b""
+            while b"acknowledged" not in said:
+                said += listening.recv(65536)
+            assert is_closed(listening, b"POST /mcp HTTP/1.1\r\n", b"x-more: " + b"x" * 2000 + b"\r\n")
+
+    def test_with_endless_trailers_are_closed(self, shared: HttpProcess) -> None:
+        with self.opened(shared) as connection:
+            head = PING.partition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n0\r\n"
+            assert is_closed(connection, head, b"x-more: " + b"x" * 2000 + b"\r\n")
+
+    def test_may_send_a_body_in_many_small_pieces(self, shared: HttpProcess) -> None:
+        with self.opened(shared) as connection:
+            connection.sendall(PING.partition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n")
+            connection.sendall(b"1\r\n \r\n" * 100_000 + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
+            assert b'"result":{}' in answered(connection)
+
     @contextmanager
     def with_a_call(self, server: HttpProcess, openai: Provider) -> Iterator[socket.socket]:
         """A connection whose first request is a call that is under way."""
@@ -365,7 +424,11 @@ class TestConnections:
         config["konstruct"]["http"] |= {"tls_cert": str(file), "tls_key": str(file)}
         server = start(write(tmp_path, config))
         assert server.ended() == 1
-        assert server.errors.splitlines()[-1].startswith("error: listen: the TLS files cannot be used: ")
+        why = {
+            "gone": "tls_cert: No such file or directory",
+            "no certificate": "tls_cert should have a certificate and tls_key its key without a password, both in PEM",
+        }
+        assert server.errors.splitlines()[-1] == f"error: listen: the TLS files cannot be used: {why[fault]}"
         assert "Traceback" not in server.errors
 
 

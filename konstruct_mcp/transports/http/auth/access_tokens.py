@@ -10,7 +10,7 @@ import jwt
 from konstruct_mcp.config.auth import JwtSettings
 from konstruct_mcp.core.errors import ForbiddenTokenError, InvalidTokenError
 from konstruct_mcp.core.identity import OPERATOR
-from konstruct_mcp.core.text import TENANT_ID, cut
+from konstruct_mcp.core.text import TENANT_ID, cut, quoted
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.transports.http.auth.signing_keys import SigningKey, SigningKeys
 
@@ -84,8 +84,10 @@ def _verified(token: str, keys: Sequence[SigningKey], algorithm: str, settings: 
             )
         except jwt.ExpiredSignatureError:
             flaw = "has expired"
-        except (jwt.InvalidAudienceError, jwt.MissingRequiredClaimError):
-            flaw = "is for another server, or lacks a claim"
+        except jwt.MissingRequiredClaimError as error:
+            flaw = f"lacks the claim {error.claim}"
+        except jwt.InvalidAudienceError:
+            flaw = "is for another audience than this server"
         except jwt.ImmatureSignatureError:
             flaw = "is not valid yet"
         except (jwt.PyJWTError, ValueError, TypeError):
@@ -125,8 +127,23 @@ def _tenant(claims: Mapping[str, Any], settings: JwtSettings) -> str:
         value = value.get(name) if isinstance(value, Mapping) else None
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if isinstance(value, str) and settings.tenants is not None:
-        value = settings.tenants.get(value)
-    if not isinstance(value, str) or not TENANT_ID.match(value):
-        raise ForbiddenTokenError("this access token stands for no tenant here; ask whoever runs this server")
-    return value
+    tenant = settings.tenants.get(value) if isinstance(value, str) and settings.tenants is not None else value
+    if not isinstance(tenant, str) or not TENANT_ID.match(tenant):
+        raise ForbiddenTokenError(
+            f"this access token stands for no tenant here, as {_said(value, settings)}; ask whoever runs this server"
+        )
+    return tenant
+
+
+def _said(value: Any, settings: JwtSettings) -> str:
+    """What the claim says that should name a tenant: for whoever has made the token, and whoever reads the log."""
+    name = f"its claim {quoted(settings.tenant_claim)}"
+    if value is None:
+        return f"{name} is not there"
+    if isinstance(value, list):
+        return f"{name} has {len(value)} values"
+    if not isinstance(value, str):
+        return f"{name} is no text"
+    return (
+        f"{name} is {quoted(value)}, which is {'not mapped' if settings.tenants is not None else 'no id of a tenant'}"
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,7 +35,7 @@ from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.transports.http.auth.authenticator import Authenticator
 
 _METADATA = "/.well-known/oauth-protected-resource"
-_CALLER = "caller"  # in the state of a request
+_CALLER, _AGAIN = "caller", "verify again"  # in the state of a request
 _SCHEME = "bearer"
 _RETRY_S = 5  # where nothing else is known of when it will be better
 
@@ -65,7 +66,8 @@ def authenticated(app: ASGIApp, authenticator: Authenticator, settings: HttpSett
             await app(scope, receive, send)
             return
         try:
-            caller = await authenticator.caller(_token_of(scope))
+            token = _token_of(scope)
+            caller = await authenticator.caller(token)
         except (KonstructError, _NoTokenError) as error:
             response = _refusal(error, authenticator, _resource(scope, settings))
             audit_refusal(error, scope)
@@ -73,7 +75,7 @@ def authenticated(app: ASGIApp, authenticator: Authenticator, settings: HttpSett
             return
         async with beginnings.turn(0, caller.tenant or ""):
             await asyncio.sleep(0)
-        state = {**scope.get("state", {}), _CALLER: caller}
+        state = {**scope.get("state", {}), _CALLER: caller, _AGAIN: partial(authenticator.caller, token)}
         await app({**scope, "state": state}, receive, send)
 
     return authenticate
@@ -90,6 +92,22 @@ def caller_of(ctx: ServerRequestContext[Any]) -> Caller:
     if not isinstance(caller, Caller):
         raise UnknownTenantError("nobody has verified who sends this request")
     return caller
+
+
+async def verify_again(ctx: ServerRequestContext[Any]) -> None:
+    """See whether the caller of a request that has come through `authenticated` may still ask.
+
+    Raises:
+        InvalidTokenError, ForbiddenTokenError: they may not.
+        UnverifiedError: nobody can say now.
+    """
+    scope: Scope = getattr(ctx.request, "scope", {})
+    try:
+        await scope["state"][_AGAIN]()
+    except KonstructError as error:
+        if not isinstance(error, UnverifiedError):
+            audit_refusal(error, scope)
+        raise
 
 
 def routes(authenticator: Authenticator, settings: HttpSettings) -> list[Route]:

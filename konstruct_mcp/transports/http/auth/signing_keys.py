@@ -20,6 +20,7 @@ import jwt
 
 from konstruct_mcp.config.auth import JwtSettings
 from konstruct_mcp.core.errors import UnverifiedError
+from konstruct_mcp.core.text import quoted
 
 _log = logging.getLogger(__name__)
 
@@ -118,14 +119,15 @@ class SigningKeys:
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RecursionError) as error:
             if not self._failed:
                 _log.warning(
-                    "the signing keys of an authorization server cannot be read (%s)%s",
-                    type(error).__name__,
+                    "the signing keys of the issuer %s cannot be read (%s)%s",
+                    quoted(self._settings.issuer),
+                    _why(error),
                     "; those that are known stay in use" if self._keys else "; its tokens are refused",
                 )
             self._failed = True
         else:
             if self._failed:
-                _log.warning("the signing keys of an authorization server can be read again")
+                _log.warning("the signing keys of the issuer %s can be read again", quoted(self._settings.issuer))
             self._keys, self._read_at, self._failed = keys, self._clock(), False
         finally:
             self._reading = None
@@ -151,6 +153,14 @@ class SigningKeys:
                 if len(read) > _MOST_BYTES:
                     raise ValueError("too large")
             return bytes(read)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
+        return "no JSON"
+    if type(error) is ValueError:  # one of those above, which say what is wrong
+        return str(error)
+    return error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
 
 
 def _parsed(document: bytes) -> tuple[SigningKey, ...]:

@@ -31,6 +31,7 @@ from konstruct_mcp.transports.http.operators.page import PERIODS, Overview, logi
 
 _COOKIE = "konstruct_operator"
 _LOGGED_IN_S = 12 * 3600
+_LONGEST_IN_A_COOKIE = 4000  # characters: browsers drop a larger cookie without a word (RFC 6265, 6.1)
 _SCRIPT = "charts.js"
 _PATIENCE_S = 5.0  # for the ledger
 _SECURITY = {
@@ -72,6 +73,7 @@ class _OperatorsPage:
         try:
             caller = await _operator(self._authenticator, token)
         except KonstructError as error:
+            audit_refusal(error, request.scope)
             response = _html(login(error.message), _status(error))
             if not isinstance(error, UnverifiedError):
                 response.delete_cookie(_COOKIE)
@@ -89,6 +91,8 @@ class _OperatorsPage:
         except KonstructError as error:
             audit_refusal(error, request.scope)
             return _html(login(error.message), _status(error))
+        if len(token) > _LONGEST_IN_A_COOKIE:
+            return _html(login("this token is longer than a browser keeps; log in with a key of scope operator"), 400)
         is_https = request.url.scheme == "https"
         response.set_cookie(_COOKIE, token, _LOGGED_IN_S, httponly=True, secure=is_https, samesite="strict")
         return response
@@ -118,7 +122,7 @@ class _OperatorsPage:
         )
         if None in (report, keys, tenants):
             faults.append("The ledger does not answer: usage, keys and tenants cannot all be shown.")
-        shown = Overview(period, await self._now(), faults, report, keys, tenants, self._konstruct.groups())
+        shown = Overview(period, await self._now(), faults, report, keys, tenants, self._konstruct.all_groups())
         script = _SCRIPT if installed("plotly") else None
         # In a thread: of a long report it takes a second, in which no call would go on.
         may_log_out = self._authenticator is not None
