@@ -78,7 +78,7 @@ class Connection:
         self._is_open = False  # the circuit: whether commands fail at once
         self._is_warned = False
         self._failed, self._refused_until = 0, 0.0
-        self._queue: deque[tuple[tuple[Any, ...], asyncio.Future[Any] | None]] = deque()
+        self._queue: deque[tuple[tuple[Any, ...], asyncio.Future[Any]]] = deque()
         self._wake = asyncio.Event()
         self._broken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -131,21 +131,27 @@ class Connection:
         with patience(PATIENCE_S) as left_s:
             if self._is_open or left_s <= 0 or len(self._queue) >= _MOST_QUEUED:
                 raise AwayError
-            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            self._put(command, answer)
             try:
-                return await _within(left_s, answer)
+                return await _within(left_s, self._put(command))
             except TimeoutError:
                 raise AwayError from None
 
-    def send(self, *command: Any) -> None:
-        """Have a command carried out whose answer nobody needs; without effect where the server is away."""
-        if not self._is_open and self._tasks and len(self._queue) < _MOST_QUEUED:
-            self._put(command, None)
+    def send(self, *command: Any, on_lost: Callable[[], None] = lambda: None) -> None:
+        """Have a command carried out whose answer nobody needs.
 
-    def _put(self, command: tuple[Any, ...], answer: asyncio.Future[Any] | None) -> None:
+        Args:
+            on_lost: is called where it is not known to be carried out.
+        """
+        if self._is_open or not self._tasks or len(self._queue) >= _MOST_QUEUED:
+            on_lost()
+        else:
+            self._put(command).add_done_callback(lambda answer: on_lost() if answer.exception() else None)
+
+    def _put(self, command: tuple[Any, ...]) -> asyncio.Future[Any]:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._queue.append((command, answer))
         self._wake.set()
+        return answer
 
     async def _pump(self) -> None:
         """Carry out what is queued."""
@@ -163,7 +169,7 @@ class Connection:
                 for (_, future), answer in zip(batch, answers, strict=True):
                     if isinstance(answer, Exception):
                         self._open(answer)
-                    if future is None or future.done():
+                    if future.done():
                         continue
                     if isinstance(answer, Exception):
                         future.set_exception(AwayError())
@@ -190,7 +196,7 @@ class Connection:
     def _fail_all(self) -> None:
         while self._queue:
             _, answer = self._queue.popleft()
-            if answer is not None and not answer.done():
+            if not answer.done():
                 answer.set_exception(AwayError())
 
     async def _beat(self) -> None:

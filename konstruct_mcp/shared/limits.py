@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 import uuid
 from collections import Counter
@@ -191,11 +192,10 @@ class SharedLimitStore(MemoryLimitStore):
     # -- what Valkey has missed ----------------------------------------------------------------------------------------
 
     def _tell(self, key: str, when: float, requests: int, tokens: int) -> None:
-        if self._connection.is_away:
-            self._miss(key, when, requests, tokens)
-        else:
-            ago = max(0, round(self._clock() - when))
-            self._connection.send("EVAL", _ADD, 1, self._name(key), ago, requests, tokens)
+        """It may be told twice where it is not known whether it was heard: a limit is kept too strictly then."""
+        ago = max(0, round(self._clock() - when))
+        missed = functools.partial(self._miss, key, when, requests, tokens)
+        self._connection.send("EVAL", _ADD, 1, self._name(key), ago, requests, tokens, on_lost=missed)
 
     def _miss(self, key: str, when: float, requests: int, tokens: int) -> None:
         missed = self._shared.missed.setdefault(key, [])

@@ -20,7 +20,7 @@ from support.commands import Ran, run
 from support.default_groups import HELLO, entry, write
 from support.pages import PAGES
 from support.processes import wait_for
-from support.providers import Changed, Provider, Status, Text
+from support.providers import Changed, Gate, Provider, Status, Text
 from support.valkey import Valkey
 
 from konstruct_mcp import Completion, Konstruct, KonstructError
@@ -254,6 +254,23 @@ async def test_a_full_server_counts_as_away(openai: Provider, anthropic: Provide
             with valkey.client as client:
                 client.config_set("maxmemory", 0)
             await status_is(server, "ok")
+
+
+async def test_a_full_server_is_told_later_of_what_it_did_not_take(
+    openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    openai.script(Gate("long"))
+    with Valkey(maxmemory="1gb", maxmemory_policy="noeviction") as valkey:
+        async with servers(1, tmp_path, two_deployments(openai, anthropic, tpm=1_000_000), valkey) as (server,):
+            asking = asyncio.ensure_future(ask(server))
+            await asyncio.to_thread(openai.wait_for, lambda: openai.in_flight == 1)
+            with valkey.client as client:
+                client.config_set("maxmemory", 1)
+                openai.release()
+                assert (await asking).content == "long"
+                await status_is(server, "away")
+                client.config_set("maxmemory", 0)
+            await until(lambda: counted(valkey, "t") > 0)
 
 
 async def test_a_server_starts_and_answers_without_valkey_by_the_share_that_it_is_given(

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Collection
 from contextlib import suppress
 from fnmatch import fnmatch
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
@@ -21,11 +22,20 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from konstruct_mcp.config.http import HttpSettings
+from konstruct_mcp.core.audit import refusals
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _ALLOW = {"allow": "POST, OPTIONS"}
 _SESSION = "mcp-session-id"
 _VERSION = "mcp-protocol-version"
+
+
+def address_of(scope: Scope) -> str | None:
+    """From which address a request came; None where that is not known. What a proxy has passed on may be any text."""
+    try:
+        return str(ip_address(scope["client"][0]))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def guarded(app: ASGIApp, hosts: Collection[str] | None, origins: Collection[str]) -> ASGIApp:
@@ -43,10 +53,12 @@ def guarded(app: ASGIApp, hosts: Collection[str] | None, origins: Collection[str
             host, origin = _host_of(headers.get("host", "")), headers.get("origin")
             # Brackets, as an IPv6 address has them, are a set of characters in a pattern.
             if hosts is not None and not any(host == p or fnmatch(host, p.lower()) for p in hosts):
+                refusals.refused("foreign_host", client=address_of(scope))
                 await PlainTextResponse("this server has another name\n", 421)(scope, receive, send)
                 return
             is_foreign = origin is not None and origin.partition("://")[2] != headers.get("host")
             if is_foreign and not any(origin == p or fnmatch(origin or "", p) for p in origins):
+                refusals.refused("foreign_origin", client=address_of(scope))
                 await PlainTextResponse("web pages of this origin may not ask here\n", 403)(scope, receive, send)
                 return
         await app(scope, receive, send)

@@ -36,7 +36,7 @@ class Probes:
         return JSONResponse({"alive": True})
 
     async def _readiness(self, _: Request) -> Response:
-        reasons, degraded = await self._reasons(), await self._degraded()
+        reasons, degraded = await asyncio.gather(self._reasons(), self._degraded())
         body = {"ready": not reasons, "reasons": reasons, "degraded": degraded}
         return JSONResponse(body, 503 if reasons else 200, headers={"cache-control": "no-store"})
 

@@ -55,6 +55,11 @@ class _Uvicorn(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.shutdown()
 
+    async def idle(self) -> None:
+        """Wait until no request is being answered, nor on its way in."""
+        while tasks := set(self.server_state.tasks):
+            await asyncio.wait(tasks)
+
 
 async def serve_http(
     konstruct: Konstruct,
@@ -119,7 +124,7 @@ async def _drain(
     running.take_no_more()
     server.stop_listening()
     with ending.waiting(settings.drain_s):
-        await server.requests.idle()
+        await running.idle()
     if server.requests.count:
         _log.warning("ending; requests cancelled: %d", server.requests.count)
     server.requests.cancel_all("this server is ending; ask again")

@@ -185,6 +185,7 @@ class TestRefused:
 
     def test_is_another_name_of_the_server(self, shared: HttpProcess) -> None:
         assert shared.post(message("ping", era="2025"), "2025", host="evil.example").status_code == 421
+        wait_for(lambda: "code=foreign_host" in shared.errors)
         assert shared.post(message("ping", era="2025"), "2025", host="localhost:1").status_code == 200
 
     @pytest.mark.parametrize("origin", ["https://evil.example", "http://[", "null", "http://127.0.0.1.evil.example"])
@@ -192,6 +193,7 @@ class TestRefused:
         response = shared.post(message("ping", era="2025"), "2025", origin=origin)
         assert response.status_code == 403
         assert "access-control-allow-origin" not in response.headers
+        wait_for(lambda: "code=foreign_origin" in shared.errors)
         assert "Traceback" not in shared.errors
 
     @pytest.mark.parametrize(
@@ -523,6 +525,21 @@ class TestTheEnd:
             assert not server.complete("paid")["isError"]
             server.process.send_signal(signal.SIGTERM)
             assert server.ended() == 0
+
+    def test_lets_a_request_finish_that_is_on_its_way_in(self, server: HttpProcess, openai: Provider) -> None:
+        openai.script(Text("in time"))
+        sent = message("tools/call", call("paid"), "2025")
+        request = server.http.build_request("POST", server.url, json=sent, headers=headers_for(sent, "2025"))
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        where = urlsplit(server.url)
+        with socket.create_connection((str(where.hostname), where.port), timeout=60) as connection:
+            connection.sendall(f"POST /mcp HTTP/1.1\r\n{head}expect: 100-continue\r\n\r\n".encode())
+            assert b"100 Continue" in connection.recv(65536)
+            server.terminate()
+            wait_for(lambda: "requests under way: 0" in server.errors)
+            connection.sendall(request.content)
+            assert b"in time" in answered(connection)
+        assert server.ended() == 0
 
     def test_ends_streams_of_notices(self, server: HttpProcess) -> None:
         sent = message("subscriptions/listen", {"notifications": {"toolsListChanged": True}})

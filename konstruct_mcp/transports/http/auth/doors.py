@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,6 +33,7 @@ from konstruct_mcp.core.errors import (
 from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.transports.http.auth.authenticator import Authenticator
+from konstruct_mcp.transports.http.doors import address_of
 
 _METADATA = "/.well-known/oauth-protected-resource"
 _CALLER, _AGAIN = "caller", "verify again"  # in the state of a request
@@ -189,12 +189,4 @@ def audit_refusal(error: KonstructError | _NoTokenError, scope: Scope) -> None:
     """Note in the audit log why a request was refused, and from which address it came: a proxy's, where none is
     trusted."""
     code = error.code if isinstance(error, KonstructError) else error.error or "missing_token"
-    refusals.refused(code, why=error.message, client=_address_of(scope))
-
-
-def _address_of(scope: Scope) -> str | None:
-    """From which address a request came; None where that is not known. What a proxy has passed on may be any text."""
-    try:
-        return str(ip_address(scope["client"][0]))
-    except (KeyError, TypeError, ValueError):
-        return None
+    refusals.refused(code, why=error.message, client=address_of(scope))
