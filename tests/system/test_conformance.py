@@ -87,11 +87,8 @@ def told() -> dict[str, tuple[str, str, str]]:
     return {name: (older, newer, why) for name, older, newer, why in rows}
 
 
-# The era before is the long form: each takes ten seconds.
-VERSIONS = [pytest.param(one, marks=[pytest.mark.long] if one < "2026" else []) for one in SUITE]
-
-
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.long  # ten seconds of all cores for each, and npm
+@pytest.mark.parametrize("version", SUITE)
 def test_the_conformance_suite_says_what_the_page_says(version: str, tmp_path: Path) -> None:
     table = told()
     column = SUITE.index(version)
