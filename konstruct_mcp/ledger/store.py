@@ -161,7 +161,7 @@ class Store:
 
     def write(
         self, recorded: Sequence[Call], wanted: Sequence[Reserve], *, again: bool = False, in_turn: bool = False
-    ) -> list[Decision | None]:
+    ) -> Sequence[Decision | None]:
         """Record calls, then make reservations: all of it, or nothing where this raises.
 
         Args:
@@ -187,7 +187,7 @@ class Store:
 
     def _write(
         self, recorded: Sequence[Call], wanted: Sequence[Reserve], *, again: bool, in_turn: bool
-    ) -> list[Decision | None]:
+    ) -> Sequence[Decision | None]:
         names = {call.tenant for call in recorded} | {reserve.tenant for reserve in wanted}
         self._introduce(names)
         if wanted:
@@ -198,12 +198,12 @@ class Store:
                 # A call that cost nothing may be lost in a power cut: no account needs it.
                 self._unsynced |= any(call.charges or call.cost_nusd != 0 for call in recorded)
                 record(transaction, recorded, again=again)
-            now = datetime.now(UTC)
             if not wanted:
                 return []
+            now = datetime.now(UTC)
             if transaction.decides and not again and not in_turn:
-                return [*reserve_at_once(transaction, wanted, now)]
-            return [*reserve(transaction, wanted, now, again=again)]
+                return reserve_at_once(transaction, wanted, now)
+            return reserve(transaction, wanted, now, again=again)
 
     def _introduce(self, names: set[str]) -> None:
         """Give each new tenant its row to lock; in a transaction of its own, as inserting waits for others' locks."""

@@ -195,7 +195,6 @@ class PipelinedTransaction(Transaction):
             {"tenant": need.window.tenant, "id": need.window.id, "amount": need.amount, "limit": need.limit}
             for need in needs
         ]
-        self._settle(is_last=True)
         return {(call_id, attempt) for call_id, attempt in self._send(commits=True)}
 
     def give_up_reservations(self, call_ids: Sequence[str]) -> None:
@@ -233,17 +232,14 @@ class PipelinedTransaction(Transaction):
         return self._send()
 
     def run(self, statement: sa.Executable, values: Values | None = None) -> None:
-        self._settle()
         self._send()
         super().run(statement, values)
 
     def read(self, statement: sa.Executable, values: Values) -> Sequence[sa.RowMapping]:
-        self._settle()
         self._send()
         return super().read(statement, values)
 
     def finish(self) -> None:
-        self._settle(is_last=True)
         self._send(commits=True)
 
     def _settle(self, *, is_last: bool = False) -> None:
@@ -257,13 +253,14 @@ class PipelinedTransaction(Transaction):
         self._ended, self._more, self._wanted, self._needs = [], [], [], []
 
     def _send(self, *, commits: bool = False) -> list[tuple[Any, ...]]:
-        """Send what waits, in one round trip, and a COMMIT behind it if wanted.
+        """Send what waits, and what is to be settled, in one round trip; and a COMMIT behind it if wanted.
 
         Returns: the rows of the last statement before that.
 
         Raises:
             sqlalchemy.exc.DBAPIError: one of them has failed, and none behind it was executed.
         """
+        self._settle(is_last=commits)
         if not self._waiting:
             return []
         waiting, self._waiting = self._waiting, []

@@ -229,9 +229,9 @@ class Writer:
 
     def _write(
         self, calls: list[Call], wanted: list[Reserve], *, in_turn: bool = False
-    ) -> list[Decision | None] | None:
+    ) -> Sequence[Decision | None] | None:
         """As `Store.write`, again where the connection was cut; returns None where nothing was written."""
-        granted: list[list[Decision | None]] = []
+        granted: list[Sequence[Decision | None]] = []
         # A call that was put into the spool meanwhile may have been folded in.
         again = not all(map(self._backlog.is_handed_over, calls))
         if self._with_store(lambda store: granted.append(store.write(calls, wanted, again=again, in_turn=in_turn))):
@@ -243,7 +243,7 @@ class Writer:
                 return granted[0]
         return None
 
-    def _decide_all(self, wanted: list[Reserve], decisions: list[Decision | None]) -> list[Decision | LedgerError]:
+    def _decide_all(self, wanted: list[Reserve], decisions: Sequence[Decision | None]) -> list[Decision | LedgerError]:
         """Decide in turn where nothing is decided yet: the first look at a budget, and whatever is scarce."""
         rest = [reserve for reserve, decision in zip(wanted, decisions, strict=True) if decision is None]
         in_turn = iter((self._write([], rest, in_turn=True) if rest else None) or [None] * len(rest))

@@ -9,9 +9,10 @@ type, ignores unknown arguments and answers bad ones with raw validation text.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from importlib.metadata import version
 from typing import Any
@@ -176,8 +177,11 @@ class KonstructServer(Server[Any]):
         )
         self._listening[tenant] = handler, streams + 1
         try:
+            if self._verify_again is None:
+                return await handler(ctx, params)
             with anyio.CancelScope() as stream:
-                watching = asyncio.create_task(self._end_once_refused(ctx, stream))
+                verify = functools.partial(self._verify_again, ctx)
+                watching = asyncio.create_task(self._end_once_refused(verify, stream))
                 try:
                     return await handler(ctx, params)
                 finally:
@@ -188,13 +192,14 @@ class KonstructServer(Server[Any]):
             if streams > 1:
                 self._listening[tenant] = handler, streams - 1
 
-    async def _end_once_refused(self, ctx: ServerRequestContext[Any], stream: anyio.CancelScope) -> KonstructError:
+    async def _end_once_refused(
+        self, verify: Callable[[], Awaitable[object]], stream: anyio.CancelScope
+    ) -> KonstructError:
         """Cancel a stream when its caller is refused. Returns why they are."""
         while True:
             await anyio.sleep(self._konstruct.recheck_s)
             try:
-                if self._verify_again is not None:
-                    await self._verify_again(ctx)
+                await verify()
             except UnverifiedError:
                 pass  # nobody can say now
             except KonstructError as error:

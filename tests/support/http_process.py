@@ -13,6 +13,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx2
 from support.default_groups import HELLO
@@ -147,6 +149,18 @@ class HttpProcess:
         (answer,) = [one for one in answers if one.get("id") == sent["id"]]
         assert "result" in answer, answer
         return answer["result"]
+
+    def connection(self) -> socket.socket:
+        """A connection of its own, on which anything can be sent."""
+        where = urlsplit(self.url)
+        assert where.hostname is not None
+        return socket.create_connection((where.hostname, where.port), timeout=LIMIT_S)
+
+    def written(self, sent: Mapping[str, Any], era: str, **headers: str) -> tuple[bytes, bytes]:
+        """A request as it stands on a connection: its head without the empty line behind it, and its body."""
+        request = httpx2.Request("POST", self.url, json=sent, headers=headers_for(sent, era, **headers))
+        lines = b"".join(b"%s: %s\r\n" % line for line in request.headers.raw)
+        return b"POST /mcp HTTP/1.1\r\n" + lines, request.content
 
     def complete(self, group: str | None = None, era: str = "2026", **arguments: Any) -> Any:
         return self.ask("tools/call", call(group, **arguments), era)

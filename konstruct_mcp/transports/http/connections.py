@@ -46,8 +46,10 @@ def bounded_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
         def data_received(self, data: bytes) -> None:
             self._head_bytes += len(data)
             if self._is_between_requests():
-                head, end, body = data.partition(_END_OF_HEAD)
-                data = _OFFER.sub(b"x-upgrade", head) + end + body
+                end = data.find(_END_OF_HEAD)
+                end = len(data) if end < 0 else end
+                if _OFFER.search(data, 0, end):  # else nothing of a large body is copied
+                    data = _OFFER.sub(b"x-upgrade", data[:end]) + data[end:]
                 if self._head_timer is None:
                     self._await_head()
             super().data_received(data)

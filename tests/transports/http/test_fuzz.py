@@ -7,7 +7,6 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from urllib.parse import urlsplit
 
 import pytest
 from support.default_groups import entry, write
@@ -61,9 +60,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer | N
 
 def send(server: HttpProcess, sent: bytes, end: str, *, wait_s: float) -> bytes:
     """The first bytes of the answer; none where there is none."""
-    where = urlsplit(server.url)
     # It may close before it has read all.
-    with suppress(OSError), socket.create_connection((where.hostname or "", where.port or 0), timeout=60) as connection:
+    with suppress(OSError), server.connection() as connection:
         connection.sendall(sent)
         if end == "breaks off":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # by a reset

@@ -144,14 +144,11 @@ class TestANotificationOfCancellation:
     ) -> None:
         assert not server.complete("paid")["isError"]
         sent = message("tools/call", call("paid"), "2025")
-        headers = headers_for(sent, "2025", **{"mcp-session-id": "mine"})
-        request = httpx2.Request("POST", server.url, json=sent, headers=headers)
-        head = b"\r\n".join(b"%s: %s" % line for line in request.headers.raw)
-        where = urlsplit(server.url)
-        with socket.create_connection((where.hostname, where.port), timeout=60) as slow:
-            slow.sendall(b"POST /mcp HTTP/1.1\r\n%s\r\n\r\n%s" % (head, request.content[:-1]))
+        head, body = server.written(sent, "2025", **{"mcp-session-id": "mine"})
+        with server.connection() as slow:
+            slow.sendall(head + b"\r\n" + body[:-1])
             self.cancel(server, sent["id"], "mine")
-            slow.sendall(request.content[-1:])
+            slow.sendall(body[-1:])
             assert b"cancelled by its client" in answered(slow)
         assert not server.complete("paid")["isError"]
         assert [asked.completes for asked in openai.requests].count(True) == 2
@@ -303,22 +300,17 @@ def test_a_proxy_says_who_asks_where_it_is_listed(
 
 
 class TestConnections:
-    def opened(self, server: HttpProcess) -> socket.socket:
-        where = urlsplit(server.url)
-        assert where.hostname is not None
-        return socket.create_connection((where.hostname, where.port), timeout=60)
-
     def test_that_say_nothing_are_closed(self, tmp_path: Path, config: dict[str, Any], start: Start) -> None:
         config["konstruct"]["http"] |= {"header_timeout_s": 0.5, "body_timeout_s": 0.5}
         with (
             start(write(tmp_path, config)) as server,
-            self.opened(server) as silent,
-            self.opened(server) as slow,
+            server.connection() as silent,
+            server.connection() as slow,
         ):
             slow.sendall(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n")  # and no more
             assert silent.recv(100) == b""
             assert slow.recv(100) == b""
-            with self.opened(server) as trickling:
+            with server.connection() as trickling:
                 trickling.sendall(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
                 assert trickling.recv(100).startswith(b"HTTP/1.1 408 ")
             assert server.ask("ping", era="2025") == {}
@@ -327,7 +319,7 @@ class TestConnections:
         "begin", [b"", b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"], ids=["headers", "trailers"]
     )
     def test_with_endless_headers_are_closed(self, shared: HttpProcess, begin: bytes) -> None:
-        with self.opened(shared) as endless:
+        with shared.connection() as endless:
             endless.sendall(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n" + begin)
             try:
                 for _ in range(100):
@@ -345,35 +337,33 @@ class TestConnections:
         head += b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
         chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
         rest = b"transfer-encoding: chunked\r\n\r\n" + chunk if is_chunked else b"content-length" + length
-        with self.opened(shared) as connection:
+        with shared.connection() as connection:
             for _ in range(2):
                 connection.sendall(head + rest)
                 assert b'"result":{}' in answered(connection)
 
     def test_with_too_long_a_head_are_told_so_though_it_comes_at_once(self, shared: HttpProcess) -> None:
         for length, status in ((60_000, b"200"), (70_000, b"431")):
-            with self.opened(shared) as connection:
+            with shared.connection() as connection:
                 connection.sendall(PING.replace(b"host:", b"x-long: %s\r\nhost:" % (b"x" * length)))
                 assert connection.recv(100).startswith(b"HTTP/1.1 %s " % status)
 
     def test_with_endless_headers_behind_a_request_under_way_are_closed(self, shared: HttpProcess) -> None:
         sent = message("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
-        request = httpx2.Request("POST", shared.url, json=sent, headers=headers_for(sent, "2026"))
-        lines = [b"%s: %s" % line for line in request.headers.raw]
-        with self.opened(shared) as listening:
-            listening.sendall(b"POST /mcp HTTP/1.1\r\n%s\r\n\r\n%s" % (b"\r\n".join(lines), request.content))
+        with shared.connection() as listening:
+            listening.sendall(b"\r\n".join(shared.written(sent, "2026")))
             said = b""
             while b"acknowledged" not in said:
                 said += listening.recv(65536)
             assert is_closed(listening, b"POST /mcp HTTP/1.1\r\n", b"x-more: " + b"x" * 2000 + b"\r\n")
 
     def test_with_endless_trailers_are_closed(self, shared: HttpProcess) -> None:
-        with self.opened(shared) as connection:
+        with shared.connection() as connection:
             head = PING.partition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n0\r\n"
             assert is_closed(connection, head, b"x-more: " + b"x" * 2000 + b"\r\n")
 
     def test_may_send_a_body_in_many_small_pieces(self, shared: HttpProcess) -> None:
-        with self.opened(shared) as connection:
+        with shared.connection() as connection:
             connection.sendall(PING.partition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n")
             connection.sendall(b"1\r\n \r\n" * 100_000 + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
             assert b'"result":{}' in answered(connection)
@@ -382,11 +372,8 @@ class TestConnections:
     def with_a_call(self, server: HttpProcess, openai: Provider) -> Iterator[socket.socket]:
         """A connection whose first request is a call that is under way."""
         openai.script(Hang())
-        sent = message("tools/call", call("paid"), "2025")
-        request = server.http.build_request("POST", server.url, json=sent, headers=headers_for(sent, "2025"))
-        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-        with self.opened(server) as connection:
-            connection.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + request.content)
+        with server.connection() as connection:
+            connection.sendall(b"\r\n".join(server.written(message("tools/call", call("paid"), "2025"), "2025")))
             openai.wait_for(lambda: openai.in_flight == 1)
             yield connection
 
@@ -408,7 +395,7 @@ class TestConnections:
 
     @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.long)])
     def test_that_are_idle_keep_nobody_out(self, shared: HttpProcess, count: int) -> None:
-        idle = [self.opened(shared) for _ in range(count)]
+        idle = [shared.connection() for _ in range(count)]
         assert shared.ask("ping", era="2025") == {}
         for one in idle:
             with one:
@@ -419,7 +406,7 @@ class TestConnections:
         self, tmp_path: Path, config: dict[str, Any], start: Start
     ) -> None:
         config["konstruct"]["http"] |= {"keep_alive_s": 1}
-        with start(write(tmp_path, config)) as server, self.opened(server) as connection:
+        with start(write(tmp_path, config)) as server, server.connection() as connection:
             for _ in range(2):
                 connection.sendall(PING)
                 assert b'"result":{}' in answered(connection)
@@ -427,7 +414,7 @@ class TestConnections:
         assert HttpSettings().keep_alive_s == 75
 
     def test_may_send_requests_before_the_first_is_answered(self, shared: HttpProcess) -> None:
-        with self.opened(shared) as connection:
+        with shared.connection() as connection:
             connection.sendall(PING * 3)
             said = answered(connection, 3)
             assert said.count(b"HTTP/1.1 200 OK") == 3
@@ -540,16 +527,13 @@ class TestTheEnd:
 
     def test_lets_a_request_finish_that_is_on_its_way_in(self, server: HttpProcess, openai: Provider) -> None:
         openai.script(Text("in time"))
-        sent = message("tools/call", call("paid"), "2025")
-        request = server.http.build_request("POST", server.url, json=sent, headers=headers_for(sent, "2025"))
-        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-        where = urlsplit(server.url)
-        with socket.create_connection((str(where.hostname), where.port), timeout=60) as connection:
-            connection.sendall(f"POST /mcp HTTP/1.1\r\n{head}expect: 100-continue\r\n\r\n".encode())
+        head, body = server.written(message("tools/call", call("paid"), "2025"), "2025", expect="100-continue")
+        with server.connection() as connection:
+            connection.sendall(head + b"\r\n")
             assert b"100 Continue" in connection.recv(65536)
             server.terminate()
             wait_for(lambda: "requests under way: 0" in server.errors)
-            connection.sendall(request.content)
+            connection.sendall(body)
             assert b"in time" in answered(connection)
         assert server.ended() == 0
 
