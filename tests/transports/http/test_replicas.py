@@ -102,6 +102,21 @@ async def test_a_client_of_the_sdk_cancels_its_call_in_its_own_way(
     assert ledger.reserved("ann") == 0
 
 
+async def test_a_key_that_is_revoked_is_refused_by_both(installation: Installation) -> None:
+    asked = message("tools/list")
+
+    def statuses(caller: dict[str, str]) -> list[int]:
+        headers = headers_for(asked, "2026") | caller
+        servers = (installation.first, installation.second)
+        return [httpx2.post(server.url, json=asked, headers=headers, timeout=60).status_code for server in servers]
+
+    assert statuses(installation.carl) == [200, 200]
+    async with Konstruct.from_config(installation.config) as konstruct:
+        await konstruct.revoke_key(installation.carl["authorization"].removeprefix("Bearer "))
+    wait_for(lambda: statuses(installation.carl) == [401, 401])
+    assert statuses(installation.ann) == [200, 200]
+
+
 async def test_whoever_listens_at_one_hears_of_a_change_that_the_other_has_taken_up(
     installation: Installation,
 ) -> None:
