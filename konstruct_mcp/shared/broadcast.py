@@ -1,11 +1,18 @@
-"""Short messages to all servers of an installation, by publish and subscribe."""
+"""Short messages to all servers of an installation, by publish and subscribe.
+
+What could not be sent, as the server was away or hesitated, is sent again once it answers: a cancellation or a notice
+comes late rather than not at all. It may so be sent twice, which a number in each message shows to whoever receives it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import time
+from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 from redis.exceptions import RedisError
 
@@ -17,6 +24,9 @@ _log = logging.getLogger(__name__)
 _MOST_BYTES = 64 * 1024  # of one message; more is not sent, and not read
 _AGAIN_S = 0.5  # before the next attempt to listen
 _ECHO = "echo"  # the topic of messages by which a server hears that it hears
+_UNSENT_S, _MOST_UNSENT = 60.0, 1_000  # how long, and how many, messages are kept that could not be sent
+_MOST_HEARD = 10_000  # messages by which one that comes twice is known
+_ID_BYTES = 64  # of a sender and a number together
 
 
 class ValkeyBroadcast:
@@ -27,6 +37,9 @@ class ValkeyBroadcast:
         self._connection, self._on_listening = connection, on_listening
         self._local = LocalBroadcast()
         self._channel = connection.key("messages")
+        self._number = 0  # of the last message
+        self._unsent: dict[int, tuple[float, bytes]] = {}  # by their numbers: when it was said, and what is sent
+        self._heard: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()  # sender, number
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -43,22 +56,45 @@ class ValkeyBroadcast:
             await asyncio.wait(tasks)
 
     def publish(self, topic: str, message: bytes) -> None:
-        self.tell_others(topic, message)
+        number, sent = self._made(topic, message)
+        if len(sent) <= _MOST_BYTES:
+            self._send(number, time.monotonic(), sent)
         self._local.publish(topic, message)
 
     def subscribe(self, topic: str, receive: Callable[[bytes], None]) -> Callable[[], None]:
         return self._local.subscribe(topic, receive)
 
     def tell_others(self, topic: str, message: bytes) -> None:
-        """Send a message to the other servers only."""
-        sent = b"\n".join((self._connection.id.encode(), topic.encode(), message))
+        """Send a message to the other servers only, now or not at all."""
+        _, sent = self._made(topic, message)
         if len(sent) <= _MOST_BYTES:
             self._connection.send("PUBLISH", self._channel, sent)
+
+    def send_again(self) -> None:
+        """Send what could not be sent."""
+        unsent, self._unsent = self._unsent, {}
+        for number, (said_at, sent) in sorted(unsent.items()):
+            if time.monotonic() - said_at < _UNSENT_S:
+                self._send(number, said_at, sent)
+
+    def _made(self, topic: str, message: bytes) -> tuple[int, bytes]:
+        self._number += 1
+        return self._number, b"%s\n%d\n%s\n%s" % (self._connection.id.encode(), self._number, topic.encode(), message)
+
+    def _send(self, number: int, said_at: float, sent: bytes) -> None:
+        on_lost = partial(self._keep, number, said_at, sent)
+        self._connection.send("PUBLISH", self._channel, sent, on_lost=on_lost)
+
+    def _keep(self, number: int, said_at: float, sent: bytes) -> None:
+        if len(self._unsent) >= _MOST_UNSENT:
+            del self._unsent[min(self._unsent)]
+        self._unsent[number] = said_at, sent
 
     async def _echo(self) -> None:
         """An idle connection that is broken looks like one on which nobody says anything."""
         while True:
             self.tell_others(_ECHO, b"")
+            self.send_again()
             await asyncio.sleep(BEAT_S)
 
     async def _listen(self) -> None:
@@ -78,12 +114,16 @@ class ValkeyBroadcast:
             await asyncio.sleep(_AGAIN_S)
 
     def _received(self, sent: object) -> None:
-        """Pass a message on; one that no server of ours has sent is dropped."""
-        if not isinstance(sent, bytes) or len(sent) > _MOST_BYTES or sent.count(b"\n") < 2:
+        """Pass a message on; one that no server of ours has sent is dropped, and so is one that was heard before."""
+        if not isinstance(sent, bytes) or len(sent) > _MOST_BYTES or sent.count(b"\n") < 3:
             return
-        sender, topic, message = sent.split(b"\n", 2)
-        if sender == self._connection.id.encode():
+        sender, number, topic, message = sent.split(b"\n", 3)
+        id_ = sender, number
+        if sender == self._connection.id.encode() or id_ in self._heard or len(sender + number) > _ID_BYTES:
             return
+        self._heard[id_] = None
+        if len(self._heard) > _MOST_HEARD:
+            self._heard.popitem(last=False)
         try:
             self._local.publish(topic.decode(errors="replace"), message)
         except Exception as error:  # whoever receives parses it, and must not end the listening

@@ -60,6 +60,7 @@ class SharedState:
 
     def _is_back(self) -> None:
         self.broadcast.tell_others(_JOINED, b"")
+        self.broadcast.send_again()
         self._cooldowns.read()
         self._catching_up.begin()
 

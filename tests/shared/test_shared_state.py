@@ -300,6 +300,21 @@ async def test_messages_reach_the_other_servers_and_this_one_once(
         assert heard[1] == heard[2] == [b"one\ntwo", b"last"]
 
 
+async def test_a_message_that_could_not_be_sent_is_sent_when_the_server_answers_again(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    async with servers(2, tmp_path, two_deployments(openai, anthropic), valkey) as (first, second):
+        heard = listen(second)
+        with valkey.frozen():
+            first.broadcast.publish("topic", b"of which it is not known whether it was sent")
+            await status_is(first, "away")
+            first.broadcast.publish("topic", b"said meanwhile")
+        await until(lambda: heard[-1:] == [b"said meanwhile"])
+        first.broadcast.publish("topic", b"last")
+        await until(lambda: heard[-1:] == [b"last"])
+        assert heard == [b"of which it is not known whether it was sent", b"said meanwhile", b"last"]
+
+
 async def test_installations_with_two_prefixes_share_nothing(
     valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
 ) -> None:
@@ -336,22 +351,22 @@ GARBAGE: list[bytes] = [
     b"",
     b"\n\n",
     b"\xff" * 100,
-    b"x\nhealth\n",
-    b"x\nhealth\n[]",
-    b"x\nhealth\n" + b"[" * 60_000,
-    b'x\nhealth\n{"key": 1}',
-    b'x\nhealth\n{"key": "KEY", "left_s": 1e999}',
-    b'x\nhealth\n{"key": "KEY", "left_s": NaN}',
-    b'x\nhealth\n{"key": "KEY", "left_s": -1}',
-    b'x\nhealth\n{"key": "KEY", "left_s": 1e9}',
-    b'x\nhealth\n{"key": "KEY", "left_s": true}',
-    b'x\nhealth\n{"key": "KEY", "left_s": 60, "for": {}}',
-    b'x\nhealth\n{"key": "KEY", "left_s": 60, "failed": 1e99}',
-    b'x\nhealth\n{"key": "KEY", "left_s": 60, "failed": -1}',
-    b'x\nhealth\n{"key": "KEY", "left_s": 60, "fault": []}',
-    b'x\nhealth\n{"key": "nobody", "left_s": 60}',
-    b"x\ncancel\nnot what a cancellation looks like",
-    b"x\n" + b"t" * 60_000 + b"\n",
+    b"x\nNUMBER\nhealth\n",
+    b"x\nNUMBER\nhealth\n[]",
+    b"x\nNUMBER\nhealth\n" + b"[" * 60_000,
+    b'x\nNUMBER\nhealth\n{"key": 1}',
+    b'x\nNUMBER\nhealth\n{"key": "KEY", "left_s": 1e999}',
+    b'x\nNUMBER\nhealth\n{"key": "KEY", "left_s": NaN}',
+    b'x\nNUMBER\nhealth\n{"key": "KEY", "left_s": -1}',
+    b'x\nNUMBER\nhealth\n{"key": "KEY", "left_s": 1e9}',
+    b'x\nNUMBER\nhealth\n{"key": "KEY", "left_s": true}',
+    b'x\nNUMBER\nhealth\n{"key": "KEY", "left_s": 60, "for": {}}',
+    b'x\nNUMBER\nhealth\n{"key": "KEY", "left_s": 60, "failed": 1e99}',
+    b'x\nNUMBER\nhealth\n{"key": "KEY", "left_s": 60, "failed": -1}',
+    b'x\nNUMBER\nhealth\n{"key": "KEY", "left_s": 60, "fault": []}',
+    b'x\nNUMBER\nhealth\n{"key": "nobody", "left_s": 60}',
+    b"x\nNUMBER\ncancel\nnot what a cancellation looks like",
+    b"x\nNUMBER\n" + b"t" * 60_000 + b"\n",
     b"x" * 1_000_000,
 ]
 
@@ -367,9 +382,11 @@ async def test_what_another_program_has_put_there_harms_nothing(
         key = fingerprint(server.config.groups["fast"].deployments[0].params)
         heard = listen(server)
         with valkey.client as client:
-            for message in GARBAGE:
-                client.publish("konstruct:messages", message.replace(b"KEY", key.encode()))
-            client.publish("konstruct:messages", b"x\ntopic\nlast")
+            for number, message in enumerate(GARBAGE):
+                made = message.replace(b"KEY", key.encode()).replace(b"NUMBER", b"%d" % number)
+                client.publish("konstruct:messages", made)
+            client.publish("konstruct:messages", b"x" * 65 + b"\n1\ntopic\na sender's name that is too long")
+            client.publish("konstruct:messages", b"x\nlast\ntopic\nlast")
             await until(lambda: heard == [b"last"])
             assert state(server) == "ready"
 
