@@ -30,7 +30,7 @@ from zlib import crc32
 
 import pytest
 from support.databases import Database, PostgreSQL, sqlite
-from support.fork_server import ForkServer
+from support.fork_server import ForkServer, shared
 from support.priced_config import MakeConfig, priced_config
 from support.providers import Provider
 
@@ -52,6 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
+        if item.get_closest_marker("minutes"):
+            item.add_marker("long")
         if item.get_closest_marker("two_databases") and "postgresql" in item.nodeid.partition("[")[2]:
             item.add_marker("long")
         if item.get_closest_marker("many_cases") and not item.get_closest_marker("long"):
@@ -105,13 +107,9 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 @pytest.fixture(scope="session")
-def fork_server() -> Iterator[ForkServer | None]:
+def fork_server() -> ForkServer | None:
     """The process that servers are forked from; None where the system cannot do that, and each starts by itself."""
-    if hasattr(os, "pidfd_open"):
-        with ForkServer() as started:
-            yield started
-    else:
-        yield None
+    return shared()
 
 
 @pytest.fixture

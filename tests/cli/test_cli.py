@@ -478,10 +478,11 @@ def test_ctrl_c_ends_a_call_at_once(config: Path, ollama: Provider) -> None:
     ollama.wait_for(lambda: ollama.disconnected == 1)
 
 
+@pytest.mark.long
 def test_a_terminal_that_cannot_show_a_character_shows_another(config: Path, ollama: Provider) -> None:
     ollama.script(Text("Grüße \N{GRINNING FACE} \ud83d"))
     env = {**KEYS, "PYTHONIOENCODING": "ascii", "KONSTRUCT_LOG_LEVEL": "debug"}
-    with started("--config", config, "complete", "Hi", env=env) as process:
+    with started("--config", config, "complete", "Hi", env=env, forked=False) as process:
         ran = ended(process)
     assert (ran.code, ran.out) == (0, "Gr??e ? ?\n")
 
@@ -492,7 +493,7 @@ def test_the_log_names_failures_and_no_secret(config: Path, anthropic: Provider)
     # Of others, whose libraries tell what is sent; the organization has OpenAI's client asked.
     others = {"OPENAI_LOG": "debug", "LITELLM_LOG": "DEBUG", "OPENAI_ORGANIZATION": "house"}
     others["LITELLM_PRINT_STANDARD_LOGGING_PAYLOAD"] = "1"
-    with started(*command, env={**KEYS, **others, "KONSTRUCT_LOG_LEVEL": "DEBUG"}) as process:
+    with started(*command, env={**KEYS, **others, "KONSTRUCT_LOG_LEVEL": "DEBUG"}, forked=False) as process:
         ran = ended(process)
     assert (ran.code, ran.out) == (0, "Hello from openai\n")
     assert f"konstruct-mcp: INFO: {CLAUDE}: key refused (HTTP 401)\n" in ran.err

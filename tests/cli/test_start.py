@@ -43,6 +43,7 @@ def test_initialize_and_lists_are_answered_while_litellm_still_loads(config: Pat
         assert server.answer(request)["result"]["structuredContent"]["content"] == "Hello from ollama"
 
 
+@pytest.mark.long
 def test_a_group_that_is_made_for_a_call_takes_of_the_calls_own_time_and_is_on_its_account(
     anthropic: Provider, openai: Provider, ollama: Provider, tmp_path: Path
 ) -> None:
@@ -103,7 +104,7 @@ def test_the_watch_sees_what_is_heavy(openai: Provider, tmp_path: Path) -> None:
     assert server.errors.decode().splitlines()[-1] == f"LOADED {' '.join(HEAVY)}"
 
 
-@pytest.mark.many_cases
+@pytest.mark.long
 @pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])
 def test_a_proxy_is_not_asked_for_what_is_on_this_machine(config: Path, ollama: Provider, spelling: str) -> None:
     nowhere = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
@@ -160,6 +161,7 @@ def test_the_watch_sees_what_it_should(tmp_path: Path) -> None:
     assert "NETWORK socket.getaddrinfo far.invalid" in server.errors.decode()
 
 
+@pytest.mark.long
 def test_the_current_folder_gives_neither_keys_nor_addresses(ollama: Provider, tmp_path: Path) -> None:
     ollama.stop()  # so that a fallback ends there, and not at an Ollama of whoever runs the tests
     folder = tmp_path / "cloned" / "repository"

@@ -215,6 +215,7 @@ def check(folder: Path, config: Mapping[str, Any], environ: Mapping[str, str], w
     )
 
 
+@pytest.mark.long
 def test_check_calls_ready_only_what_a_call_would_ask(tmp_path: Path) -> None:
     config = {
         "model_list": [

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.default_groups import KEYS, connected, default_groups, opened
+from support.fork_server import shared
 from support.http_process import HttpProcess
 from support.pages import BLOCKS, PAGES, REPOSITORY, Block
 from support.providers import Provider, Status, Text
@@ -97,10 +98,22 @@ SHOWN = {line for block in BLOCKS if block.language == "text" and block.before f
 LINES = dict.fromkeys(line for block in BLOCKS if block.language == "sh" for line in lines(block))  # each once
 
 
+def marks(line: str) -> list[pytest.MarkDecorator]:
+    """A stranger is spared the benchmarks, and most of the lines beneath the README."""
+    if "benchmarks/" in line:
+        return [pytest.mark.long]
+    return [] if line in PAGES["README.md"].text else [pytest.mark.many_cases]
+
+
+def serving(reader: Reader) -> HttpProcess:
+    config = reader.folder / "konstruct.yaml"
+    return HttpProcess(config, env=reader.fakes, listen="127.0.0.1:0", fork_server=shared())
+
+
 @pytest.mark.parametrize(
     "line",
     [
-        pytest.param(line, marks=[pytest.mark.long] if "benchmarks/" in line else [])
+        pytest.param(line, marks=marks(line))
         for line in LINES
         if line not in SHOWN and not line.startswith(CLIENTS)  # those are in `test_clients.py`
     ],
@@ -129,7 +142,7 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
             assert set(rest[1::2]) <= set(PROJECT["project"]["optional-dependencies"])
         case ["python3", "-m", "uv", "run", "--extra", extra, "konstruct-mcp", "serve", "--http", *_]:
             assert extra in PROJECT["project"]["optional-dependencies"]
-            with HttpProcess(reader.folder / "konstruct.yaml", env=reader.fakes, listen="127.0.0.1:0") as server:
+            with serving(reader) as server:
                 assert server.http.get(f"{server.root}/healthz").status_code == 200
         case ["python3", "-m", "uv", "run", "python", file]:
             assert f"Save this as `{file}`." in PAGES["docs/python.md"].prose  # which `test_the_program_runs` does
@@ -155,7 +168,7 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
             assert f"ExecStart={script} serve" in unit
         case ["curl", url, *options]:
             told = [option for flag, option in zip(options[::2], options[1::2], strict=True) if flag == "-H"]
-            with HttpProcess(reader.folder / "konstruct.yaml", env=reader.fakes, listen="127.0.0.1:0") as server:
+            with serving(reader) as server:
                 assert url == "http://127.0.0.1:8321/mcp"
                 headers = dict(header.split(": ") for header in told)
                 answer = server.http.post(server.url, content=options[-1], headers=headers)
@@ -187,17 +200,15 @@ def assert_answers(ran: Ran) -> None:
 
 
 def assert_measures(benchmark: str, options: list[str], reader: Reader) -> None:
-    """A benchmark: its short form where none of its options is named, else whether it has them."""
+    """A benchmark: its short form, unless CI runs it; where options are named, whether it has them."""
     script = [sys.executable, str(REPOSITORY / benchmark)]
-    if options:
+    if options or f"python {benchmark} --short" in CI:
         told = reader.starts(*script, "--help").out
         assert all(option in told for option in options if option.startswith("--")), told
         return
     short, shows = {
         "benchmarks/soak.py": (["--calls", "200"], "nothing wrong\n"),
-        "benchmarks/performance.py": (["--short", "--only", "sizes"], "| an answer beyond its text "),
         "benchmarks/attacks.py": (["--only", "the tenant"], ", 0 of them not withstood; longest pause "),
-        "benchmarks/scale.py": (["--short", "--only", "connections"], "| an idle connection"),
         "benchmarks/ledger.py": (["--calls", "4", "--answer", "0.2", "--rounds", "2"], "ms"),
     }[benchmark]
     ran = reader.starts(*script, *short)

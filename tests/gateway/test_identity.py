@@ -236,6 +236,7 @@ async def test_the_database_keeps_keys_and_tenants(database: Database, tmp_path:
     await ledger.aclose()
 
 
+@pytest.mark.long
 async def test_a_call_waits_for_the_database_no_longer_than_for_all_else(tmp_path: Path, ollama: Provider) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and never answers
         url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none"

@@ -428,7 +428,14 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 ASKED = st.lists(st.tuples(st.sampled_from([*MODELS, "openai/one", "openai/two"]), WHATEVER), min_size=1, max_size=20)
 
 
-@pytest.mark.parametrize("examples", [0, pytest.param(150, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize(
+    "examples",
+    [
+        0,
+        pytest.param(25, marks=[pytest.mark.long, pytest.mark.timeout(900)]),
+        pytest.param(150, marks=[pytest.mark.minutes, pytest.mark.timeout(1800)]),
+    ],
+)
 def test_no_sequence_of_requests_by_one_tenant_changes_what_another_tenant_gets(pair: Pair, examples: int) -> None:
     """But through a provider's own failure, which none of these is. The short form has two sequences, each of which one
     thing that was once shared would have shown."""

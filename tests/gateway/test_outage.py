@@ -42,6 +42,7 @@ class TestEverythingIsDown:
             server.initialize()
             yield server
 
+    @pytest.mark.long
     def test_each_is_told_why_few_tries_are_made_and_the_server_goes_on(
         self, server: ServerProcess, down: list[Provider]
     ) -> None:
@@ -99,7 +100,7 @@ class Weather:
         self.changed.append(time.monotonic())
 
 
-@pytest.mark.parametrize("turns", [12, pytest.param(120, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("turns", [12, pytest.param(120, marks=[pytest.mark.minutes, pytest.mark.timeout(900)])])
 async def test_no_call_fails_while_anything_in_its_chain_is_healthy(
     turns: int, tmp_path: Path, anthropic: Provider, openai: Provider, ollama: Provider
 ) -> None:

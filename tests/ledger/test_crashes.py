@@ -45,7 +45,7 @@ def said(received: Received) -> str:
 
 
 @pytest.mark.two_databases
-@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=[pytest.mark.minutes, pytest.mark.timeout(900)])])
 def test_a_kill_loses_no_answered_call_and_counts_none_twice(
     kills: int,
     tmp_path: Path,
@@ -462,7 +462,7 @@ class World:
 
 
 @pytest.mark.two_databases
-@pytest.mark.parametrize("examples", [3, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("examples", [3, pytest.param(200, marks=[pytest.mark.minutes, pytest.mark.timeout(1800)])])
 def test_no_interleaving_has_more_billed_than_a_budget_or_loses_a_charge(
     examples: int,
     tmp_path: Path,

@@ -469,6 +469,7 @@ class TestAVersion:
 
         assert [sqlite(folder).value("SELECT count(*) FROM konstruct_calls") for folder in folders] == [1] * 8
 
+    @pytest.mark.long
     def test_opens_once_however_many_begin_with_an_empty_database(
         self, config: Mapping[str, Any], database: Database, tmp_path: Path
     ) -> None:

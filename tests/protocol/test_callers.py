@@ -35,6 +35,8 @@ from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.protocol.server import KonstructServer
 from konstruct_mcp.protocol.tokens import the_process, verified_callers
 
+pytestmark = pytest.mark.many_cases  # each in one of three eras
+
 # Every word by which one of them is known; the other must not meet any. "alice" and "bob" are parts of all of them.
 WHO = ("alice", "bob")
 OTHER = {"alice": "bob", "bob": "alice"}

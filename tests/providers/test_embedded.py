@@ -199,6 +199,7 @@ async def test_kill_ends_a_child_that_is_starting(server: EmbeddedServer) -> Non
         await asyncio.wait_for(start, LIMIT_S)
 
 
+@pytest.mark.long
 async def test_a_child_that_died_is_started_again_by_the_next_use(server: EmbeddedServer) -> None:
     before = await server.endpoint()
     child = only_child()
@@ -251,6 +252,7 @@ def start_parent(model: Path, folder: Path, **environ: str) -> subprocess.Popen[
     return parent
 
 
+@pytest.mark.long
 def test_a_child_goes_when_its_parent_is_killed(model: Path, tmp_path: Path) -> None:
     with start_parent(model, tmp_path) as parent:
         child = only_child(parent.pid)

@@ -72,6 +72,7 @@ async def test_what_is_done_for_one_is_done_beside_the_loop(
         assert sent.count("{'at': 'it'}") + sent.count('{"at": "it"}') == CALLS, wire
 
 
+@pytest.mark.long
 async def test_values_that_take_few_letters_count_too(
     konstruct: Konstruct, providers: dict[Wire | OtherWire, Provider]
 ) -> None:

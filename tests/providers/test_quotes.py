@@ -306,7 +306,7 @@ async def test_no_path_sends_or_is_charged_more_than_was_reserved_for(subtests: 
     assert {path.name for path in EVERY} - sent == {UNBOUNDED, "Cohere"}  # which takes no schema
 
 
-@pytest.mark.long
+@pytest.mark.minutes
 @pytest.mark.timeout(600)  # s; a thousand calls, on a machine that is busy with much else
 async def test_no_path_sends_more_than_was_reserved_for_in_any_shape(subtests: pytest.Subtests) -> None:
     sent = 0
@@ -322,7 +322,7 @@ async def test_no_path_sends_more_than_was_reserved_for_in_any_shape(subtests: p
     assert sent > 0.9 * (len(EVERY) - 1) * len(SHAPES)
 
 
-@pytest.mark.long
+@pytest.mark.minutes
 @pytest.mark.timeout(600)
 async def test_a_call_limits_its_answer_wherever_a_config_has_a_larger_default(subtests: pytest.Subtests) -> None:
     def at(place: str) -> Callable[[Path], tuple[str, Mapping[str, Any]]]:
@@ -335,7 +335,7 @@ async def test_a_call_limits_its_answer_wherever_a_config_has_a_larger_default(s
                     assert not await flaws_of_limit(world, path, place, "default")
 
 
-@pytest.mark.long
+@pytest.mark.minutes
 @pytest.mark.timeout(600)
 async def test_an_answer_whose_counts_are_none_is_an_answer_for_what_was_reserved(subtests: pytest.Subtests) -> None:
     async with faked_paths(EVERY, {"priced": priced}, tenants=TENANTS) as world:

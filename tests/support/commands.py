@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from support.default_groups import ANTHROPIC_KEY, KEYS, OPENAI_KEY
+from support.fork_server import shared
 
 from konstruct_mcp.cli.main import main
 
@@ -55,13 +56,24 @@ def started(
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.PIPE,
     stderr: int = subprocess.PIPE,
+    forked: bool = True,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The console script in a process of its own, gone at the end."""
-    command = [sys.executable, "-m", "konstruct_mcp", *map(str, arguments)]
+    """The console script in a process of its own, gone at the end.
+
+    Args:
+        forked: False where Python itself, or what is imported, goes by the environment.
+    """
+    words = [str(argument) for argument in arguments]
     environ = {**os.environ, "PYTHONFAULTHANDLER": "1", **env}
     for name in ("COLUMNS", "LINES"):  # which would stand above the terminal's own size
         environ.pop(name, None)
-    with subprocess.Popen(command, env=environ, stdin=stdin, stdout=stdout, stderr=stderr) as process:
+    fork_server = shared() if forked else None
+    command = [sys.executable, "-m", "konstruct_mcp", *words]
+    with (
+        fork_server.start(environ, words, stdin, stdout, stderr)
+        if fork_server
+        else subprocess.Popen(command, env=environ, stdin=stdin, stdout=stdout, stderr=stderr)
+    ) as process:
         try:
             yield process
         finally:

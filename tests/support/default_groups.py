@@ -93,16 +93,21 @@ def _private_key() -> str:
     )
 
 
+def dumped(config: Mapping[str, Any]) -> str:
+    """The text of a config's file, by libyaml where it is there: hundreds of tests write one."""
+    return str(yaml.dump(dict(config), Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)))
+
+
 def write(folder: Path, config: Mapping[str, Any]) -> Path:
     path = folder / "konstruct.yaml"
-    path.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+    path.write_text(dumped(config), encoding="utf-8")
     return path
 
 
 def replace(path: Path, config: Mapping[str, Any] | str) -> None:
     """As an editor saves: written beside it, and renamed."""
     beside = path.with_suffix(".new")
-    beside.write_text(config if isinstance(config, str) else yaml.safe_dump(dict(config)), encoding="utf-8")
+    beside.write_text(config if isinstance(config, str) else dumped(config), encoding="utf-8")
     beside.replace(path)
 
 

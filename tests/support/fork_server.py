@@ -9,15 +9,20 @@ id of such a process, answered with its exit status.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import faulthandler
+import functools
 import json
 import os
 import select
+import selectors
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,25 +58,38 @@ class ForkServer:
         self,
         environ: Mapping[str, str],
         arguments: Sequence[str] = (),
+        stdin: IO[bytes] | int = subprocess.PIPE,
+        stdout: IO[bytes] | int = subprocess.PIPE,
         stderr: IO[bytes] | int = subprocess.PIPE,
         *,
         sockets: bool = False,
     ) -> subprocess.Popen[bytes]:
         """A server, or another command, with this environment and no other; on pipes or, as some hosts have it, on
         sockets, which do not block."""
-        pipes = [_sockets() if sockets else os.pipe() for _ in range(3)]
-        (stdin, to_stdin), (from_stdout, stdout), (from_stderr, errors) = pipes
-        for descriptor in (stdin, stdout):
-            os.set_blocking(descriptor, not sockets)
-        order = {"environ": dict(environ), "arguments": list(arguments)}
-        theirs = [stdin, stdout, errors if isinstance(stderr, int) else stderr.fileno()]
-        with self._asking:
-            socket.send_fds(self._socket, [json.dumps(order).encode()], theirs)
-            pid = self._answer()
-        for descriptor in (stdin, stdout, errors):
-            os.close(descriptor)
-        files = (os.fdopen(to_stdin, "wb", 0), os.fdopen(from_stdout, "rb", 0), os.fdopen(from_stderr, "rb", 0))
-        return cast("subprocess.Popen[bytes]", _Child(self, pid, *files))
+        theirs: list[int] = []
+        ours: list[IO[bytes] | None] = []
+        with contextlib.ExitStack() as closing:
+            for number, given in enumerate((stdin, stdout, stderr)):
+                if given == subprocess.PIPE:
+                    one, other = _sockets() if sockets else os.pipe()
+                    there, here = (one, other) if number == 0 else (other, one)
+                    if number < 2:
+                        os.set_blocking(there, not sockets)
+                    ours.append(os.fdopen(here, "rb" if number else "wb", 0))
+                    closing.callback(os.close, there)
+                elif given == subprocess.DEVNULL:
+                    there = os.open(os.devnull, os.O_RDWR)
+                    ours.append(None)
+                    closing.callback(os.close, there)
+                else:
+                    there = given if isinstance(given, int) else given.fileno()
+                    ours.append(None)
+                theirs.append(there)
+            order = {"environ": dict(environ), "arguments": list(arguments)}
+            with self._asking:
+                socket.send_fds(self._socket, [json.dumps(order).encode()], theirs)
+                pid = self._answer()
+        return cast("subprocess.Popen[bytes]", _Child(self, pid, *ours))
 
     def status(self, pid: int) -> int:
         """How a process has ended, as a Popen has it."""
@@ -84,21 +102,67 @@ class ForkServer:
         return int(self._socket.recv(CHUNK))
 
 
+@functools.cache
+def shared() -> ForkServer | None:
+    """The one of this process, which ends with it; None where the system cannot do that."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    server = ForkServer().__enter__()
+    atexit.register(server.__exit__, None, None, None)
+    return server
+
+
 def _sockets() -> tuple[int, int]:
     one, other = socket.socketpair()
     return one.detach(), other.detach()
 
 
 class _Child:
-    """As much of a Popen as `ServerProcess` uses."""
+    """As much of a Popen as tests use."""
 
     def __init__(
-        self, fork_server: ForkServer, pid: int, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
+        self,
+        fork_server: ForkServer,
+        pid: int,
+        stdin: IO[bytes] | None,
+        stdout: IO[bytes] | None,
+        stderr: IO[bytes] | None,
     ) -> None:
         self.pid, self.stdin, self.stdout, self.stderr = pid, stdin, stdout, stderr
         self._fork_server = fork_server
         self._alive: int | None = os.pidfd_open(pid)
-        self._status = 0
+        self.returncode: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe is not None:
+                pipe.close()
+        self.wait(60)
+
+    def communicate(self, timeout: float) -> tuple[bytes, bytes]:
+        """Send no more, and read all that comes until its end."""
+        if self.stdin is not None:
+            self.stdin.close()
+        until = time.monotonic() + timeout
+        read = {pipe: b"" for pipe in (self.stdout, self.stderr) if pipe is not None}
+        with selectors.DefaultSelector() as selector:
+            for pipe in read:
+                selector.register(pipe, selectors.EVENT_READ)
+            while selector.get_map():
+                ready = selector.select(max(0.0, until - time.monotonic()))
+                if not ready:
+                    raise subprocess.TimeoutExpired("a forked process", timeout)
+                for key, _ in ready:
+                    file = cast("IO[bytes]", key.fileobj)
+                    data = os.read(key.fd, CHUNK)
+                    read[file] += data
+                    if not data:
+                        selector.unregister(file)
+        self.wait(max(0.0, until - time.monotonic()))
+        return tuple(b"" if pipe is None else read[pipe] for pipe in (self.stdout, self.stderr))  # type: ignore[return-value]
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -111,14 +175,16 @@ class _Child:
     def wait(self, timeout: float) -> int:
         if self._alive is not None:
             if not select.select([self._alive], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("a forked server", timeout)
+                raise subprocess.TimeoutExpired("a forked process", timeout)
             os.close(self._alive)
             self._alive = None
-            self._status = self._fork_server.status(self.pid)
-        return self._status
+            self.returncode = self._fork_server.status(self.pid)
+        assert self.returncode is not None
+        return self.returncode
 
 
 def main(asking: socket.socket) -> None:
+    faulthandler.enable()
     _import_everything()
     while True:
         message, descriptors, _, _ = socket.recv_fds(asking, CHUNK, 3)

@@ -146,7 +146,7 @@ def test_any_answer_is_one_or_an_error(
     _try_answer(answers, group, change, status)
 
 
-@pytest.mark.long
+@pytest.mark.minutes
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("group", MODELS)
 @many
@@ -171,7 +171,7 @@ def test_any_valid_request_is_made_or_refused(answers: Answers, group: str, aske
     _try_request(answers, group, asked)
 
 
-@pytest.mark.long
+@pytest.mark.minutes
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("group", MODELS)
 @many
@@ -216,7 +216,7 @@ def test_whatever_lies_in_the_spool_the_ledger_goes_on(
     _try_row(tmp_path_factory.mktemp("spool"), change, name)
 
 
-@pytest.mark.long
+@pytest.mark.minutes
 @pytest.mark.timeout(900)
 @many
 @given(change=changes(), name=st.uuids(version=4).map(str))

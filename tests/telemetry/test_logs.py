@@ -13,6 +13,7 @@ import pytest
 from support.commands import ended, run, started
 from support.databases import sqlite
 from support.default_groups import HELLO, KEYS, write
+from support.fork_server import ForkServer
 from support.priced_config import priced_config
 from support.providers import Provider, Status
 from support.stdio_lines import MODERN, ServerProcess
@@ -34,12 +35,12 @@ def config_of(folder: Path, *providers: Provider, **settings: Any) -> Path:
 
 
 def test_a_line_is_json_with_its_request_its_tenant_and_its_trace(
-    tmp_path: Path, openai: Provider, anthropic: Provider, ollama: Provider
+    tmp_path: Path, openai: Provider, anthropic: Provider, ollama: Provider, fork_server: ForkServer | None
 ) -> None:
     openai.script(Status(500, SECRET_TEXT))
     config, errors = config_of(tmp_path, openai, anthropic, ollama), tmp_path / "stderr"
     environ = {**KEYS, "KONSTRUCT_LOG_FORMAT": "json", "KONSTRUCT_LOG_LEVEL": "INFO"}
-    with ServerProcess(config, environ=environ, stderr=errors) as server:
+    with ServerProcess(config, environ=environ, stderr=errors, fork_server=fork_server) as server:
         arguments = {"messages": HELLO, "model_group": "unpriced", "tenant_id": "acme"}
         meta = {**MODERN, "traceparent": f"00-{TRACE}-{SPAN}-01"}
         server.ask("tools/call", {"name": "complete", "arguments": arguments, "_meta": meta})

@@ -162,6 +162,7 @@ def test_a_label_has_so_many_values_and_then_other() -> None:
     assert [bounded(value) for value in ("a", "b", "c", "a", "d")] == ["a", "b", "other", "a", "other"]
 
 
+@pytest.mark.long
 async def test_it_shows_whether_the_server_of_the_shared_state_answers(world: World) -> None:
     def up(found: Samples) -> float | None:
         return found.get(key("konstruct_shared_state_up"))

@@ -142,11 +142,13 @@ def test_a_collectors_key_is_in_no_line_about_headers_that_cannot_be_read(
 # -- over HTTP ---------------------------------------------------------------------------------------------------------
 
 
-def test_over_http_the_parent_is_in_the_header_unless_the_message_names_one(config: Path) -> None:
+def test_over_http_the_parent_is_in_the_header_unless_the_message_names_one(
+    config: Path, fork_server: ForkServer | None
+) -> None:
     header = f"00-{TRACE}-{PARENT}-01"
     arguments = {**ARGUMENTS, "model_group": "free"}
     with Collector() as collector:
-        with HttpProcess(config, env={**KEYS, **collector.environ}) as server:
+        with HttpProcess(config, env={**KEYS, **collector.environ}, fork_server=fork_server) as server:
             for meta in ({}, {"traceparent": f"00-{OTHER_TRACE}-{PARENT}-01"}):
                 params = {"name": "complete", "arguments": arguments, "_meta": meta}
                 server.ask("tools/call", params, traceparent=header)
@@ -162,12 +164,14 @@ def test_over_http_the_parent_is_in_the_header_unless_the_message_names_one(conf
     assert [(span.trace, span.parent) for span in tries] == [(span.trace, span.id) for span in calls]
 
 
-def test_a_request_that_is_sent_behind_another_is_no_part_of_its_trace(config: Path) -> None:
+def test_a_request_that_is_sent_behind_another_is_no_part_of_its_trace(
+    config: Path, fork_server: ForkServer | None
+) -> None:
     def refused(server: HttpProcess) -> list[dict[str, Any]]:
         return [json.loads(line) for line in server.said if "unknown_tenant" in line]
 
     named = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
-    with HttpProcess(config, env={**KEYS, "KONSTRUCT_LOG_FORMAT": "json"}) as server:
+    with HttpProcess(config, env={**KEYS, "KONSTRUCT_LOG_FORMAT": "json"}, fork_server=fork_server) as server:
         said = b""
         for more in (named, {}):
             sent = message("tools/call", {"name": "complete", "arguments": {**ARGUMENTS, "tenant_id": "no-one"}})
@@ -181,10 +185,10 @@ def test_a_request_that_is_sent_behind_another_is_no_part_of_its_trace(config: P
     assert [line.get("trace_id") for line in refused(server)] == [TRACE, None]
 
 
-def test_serve_offers_metrics_and_writes_json_and_an_audit_log(config: Path) -> None:
+def test_serve_offers_metrics_and_writes_json_and_an_audit_log(config: Path, fork_server: ForkServer | None) -> None:
     environ = {**KEYS, "KONSTRUCT_LOG_FORMAT": "json", "KONSTRUCT_LOG_LEVEL": "INFO"}
     header = f"00-{TRACE}-{PARENT}-01"
-    with HttpProcess(config, env=environ) as server:
+    with HttpProcess(config, env=environ, fork_server=fork_server) as server:
         [at] = [found[1] for line in server.said if (found := re.search(r"metrics at ([^\s\"]+)", line))]
         server.ask("tools/call", {"name": "complete", "arguments": ARGUMENTS}, traceparent=header)
         unknown = {"name": "complete", "arguments": {**ARGUMENTS, "tenant_id": "no-one"}}

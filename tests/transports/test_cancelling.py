@@ -69,6 +69,7 @@ def scene(config: Path, ledger: Database, fork_server: ForkServer | None) -> Ite
         yield Scene(server, ledger)
 
 
+@pytest.mark.long
 def test_before_litellm_is_loaded(config: Path, ledger: Database, openai: Provider, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)

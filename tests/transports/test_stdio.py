@@ -237,6 +237,7 @@ def misbehaving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProc
 
 
 class TestMisbehavingLibraries:
+    @pytest.mark.long
     def test_a_stray_cancellation_fails_one_call_and_ends_nothing(self, misbehaving: ServerProcess) -> None:
         result = misbehaving.complete("cancel")
         assert result["isError"]
@@ -286,12 +287,12 @@ class TestEnds:
             assert not server.errors
 
     def test_end_of_input_ends_it_with_no_orphan(
-        self, anthropic: Provider, openai: Provider, ollama: Provider, tmp_path: Path
+        self, anthropic: Provider, openai: Provider, ollama: Provider, tmp_path: Path, fork_server: ForkServer | None
     ) -> None:
         groups = default_groups(anthropic, openai, ollama)
         groups["model_list"].append(entry("embedded", {"model": "embedded/smol"}))
         ollama.script(Hang())
-        with ServerProcess(write(tmp_path, groups)) as server:
+        with ServerProcess(write(tmp_path, groups), fork_server=fork_server) as server:
             server.initialize()
             assert not server.complete("embedded", max_tokens=3)["isError"]
             child = only_child(server.process.pid)
@@ -591,6 +592,7 @@ class TestOddHandlers:
         assert answer["error"] == {"code": -32603, "message": "internal: the answer cannot be written as JSON"}
         assert odd_server.ask("ping") == {}
 
+    @pytest.mark.long
     def test_a_handler_that_has_much_to_say_waits_for_its_client_and_is_heard_in_order(
         self, odd_server: ServerProcess
     ) -> None:

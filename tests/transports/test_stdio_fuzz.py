@@ -330,7 +330,7 @@ def assert_no_defect(server: ServerProcess) -> None:
     assert b"Traceback" not in server.errors, server.errors.decode()
 
 
-@pytest.mark.parametrize("examples", [80, pytest.param(5000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("examples", [80, pytest.param(5000, marks=[pytest.mark.minutes, pytest.mark.timeout(3600)])])
 def test_nothing_ends_it_and_each_request_is_answered_once(
     examples: int,
     tmp_path: Path,

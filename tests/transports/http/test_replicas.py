@@ -86,6 +86,7 @@ def test_a_cancellation_reaches_its_call_at_the_other_server_and_no_call_of_anot
     assert ledger.reserved("ann") == 0
 
 
+@pytest.mark.many_cases
 @pytest.mark.parametrize("era", ["2026", "2025"])
 async def test_a_client_of_the_sdk_cancels_its_call_in_its_own_way(
     installation: Installation, ledger: Database, openai: Provider, era: str
