@@ -30,6 +30,7 @@ class Installation:
     config: Path
     first: HttpProcess
     second: HttpProcess
+    valkey: Valkey
     ann: dict[str, str]
     carl: dict[str, str]
 
@@ -60,7 +61,7 @@ async def installation(
             stack.enter_context(HttpProcess(config, token=keys[0], fork_server=fork_server)) for _ in range(2)
         )
         valkey.wait_for_servers(2)
-        yield Installation(config, first, second, ann, carl)
+        yield Installation(config, first, second, valkey, ann, carl)
 
 
 def cancel(server: HttpProcess, caller: dict[str, str], request_id: int, session: str) -> None:
@@ -84,6 +85,23 @@ def test_a_cancellation_reaches_its_call_at_the_other_server_and_no_call_of_anot
     openai.wait_for(lambda: openai.disconnected == 1)
     assert [row["outcome"] for row in ledger.rows()] == ["cancelled"]
     assert ledger.reserved("ann") == 0
+
+
+def test_a_cancellation_that_valkey_does_not_take_comes_when_it_answers_again(
+    installation: Installation, ledger: Database, openai: Provider
+) -> None:
+    first, second = installation.first, installation.second
+    openai.script(Hang())
+    with first.under_way("paid", "2025", session="a name", id=7) as response:
+        openai.wait_for(lambda: openai.in_flight == 1)
+        with installation.valkey.frozen():
+            cancel(second, installation.ann, 8, "a name")  # by which it finds out
+            wait_for(lambda: any("is away" in line for line in second.said))
+            cancel(second, installation.ann, 7, "a name")
+            assert openai.in_flight == 1
+        assert "cancelled by its client" in response.read().decode()
+    openai.wait_for(lambda: openai.disconnected == 1)
+    assert [row["outcome"] for row in ledger.rows()] == ["cancelled"]
 
 
 @pytest.mark.many_cases
