@@ -63,6 +63,12 @@ class Shares(Generic[K, V]):
         while sum(self._sizes.values()) > self._most:
             self.drop(next(iter(self._by_tenant[max(self._sizes, key=self._sizes.__getitem__)])))
 
+    def values(self) -> list[V]:
+        """The values that are kept, oldest first."""
+        with self._lock:
+            now = self._clock()
+            return [entry.value for entry in self._entries.values() if entry.until > now]
+
     def drop(self, key: K) -> None:
         """Forget a key; without effect if it is not there."""
         with self._lock:

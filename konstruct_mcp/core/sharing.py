@@ -30,8 +30,12 @@ class Look(NamedTuple):
 class Broadcast(Protocol):
     """Short messages to all servers of an installation, this one included. A message can be lost."""
 
-    def publish(self, topic: str, message: bytes) -> None:
-        """Send a message, of 64 KiB at most. Returns at once and raises nothing."""
+    def publish(self, topic: str, message: bytes, tenant: str = "") -> None:
+        """Send a message, of 64 KiB at most. Returns at once and raises nothing.
+
+        Args:
+            tenant: whose it is: one tenant's messages push out no other's while they cannot be sent.
+        """
         ...
 
     def subscribe(self, topic: str, receive: Callable[[bytes], None]) -> Callable[[], None]:
@@ -45,7 +49,7 @@ class LocalBroadcast:
     def __init__(self) -> None:
         self._receivers: dict[str, list[Callable[[bytes], None]]] = {}
 
-    def publish(self, topic: str, message: bytes) -> None:
+    def publish(self, topic: str, message: bytes, tenant: str = "") -> None:
         for receive in list(self._receivers.get(topic, ())):
             receive(message)
 

@@ -93,7 +93,7 @@ class RequestsUnderWay:
         """Have the server that answers this request cancel it. Returns at once."""
         message = json.dumps(key).encode()
         if len(message) <= _MOST_BYTES:
-            self._broadcast.publish(CANCELLED, message)
+            self._broadcast.publish(CANCELLED, message, str(key[0]))
 
     def _cancelled(self, message: bytes) -> None:
         try:

@@ -1,7 +1,7 @@
 """Short messages to all servers of an installation, by publish and subscribe.
 
-What could not be sent, as the server was away or hesitated, is sent again once it answers: a cancellation or a notice
-comes late rather than not at all. It may so be sent twice, which a number in each message shows to whoever receives it.
+What could not be sent, as the server was away or hesitated, is sent again for a minute: a cancellation or a notice
+comes late rather than not at all. A number in each message shows whoever receives it twice that it is the same.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
 
 from redis.exceptions import RedisError
 
+from konstruct_mcp.core.shares import Shares
 from konstruct_mcp.core.sharing import LocalBroadcast
 from konstruct_mcp.shared.connection import BEAT_S, GONE_S, Connection
 
@@ -24,7 +23,8 @@ _log = logging.getLogger(__name__)
 _MOST_BYTES = 64 * 1024  # of one message; more is not sent, and not read
 _AGAIN_S = 0.5  # before the next attempt to listen
 _ECHO = "echo"  # the topic of messages by which a server hears that it hears
-_UNSENT_S, _MOST_UNSENT = 60.0, 1_000  # how long, and how many, messages are kept that could not be sent
+_UNSENT_S, _UNSENT_BYTES = 60.0, 500_000  # for how long, and up to what size, what could not be sent is kept
+_ENTRY_BYTES = 200  # that each such message takes beside itself
 _MOST_HEARD = 10_000  # messages by which one that comes twice is known
 _ID_BYTES = 64  # of a sender and a number together
 
@@ -33,12 +33,12 @@ class ValkeyBroadcast:
     """Messages by one channel for all topics. Within this process they arrive at once, with the server away too."""
 
     def __init__(self, connection: Connection, on_listening: Callable[[], None] = lambda: None) -> None:
-        """`on_listening` is called whenever it begins to hear: what was said before, nobody says again."""
+        """`on_listening` is called whenever it begins to hear: what was said before may never be said again."""
         self._connection, self._on_listening = connection, on_listening
         self._local = LocalBroadcast()
         self._channel = connection.key("messages")
         self._number = 0  # of the last message
-        self._unsent: dict[int, tuple[float, bytes]] = {}  # by their numbers: when it was said, and what is sent
+        self._unsent: Shares[int, tuple[int, bytes]] = Shares(_UNSENT_BYTES, _UNSENT_S)
         self._heard: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()  # sender, number
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -55,10 +55,14 @@ class ValkeyBroadcast:
         if tasks:
             await asyncio.wait(tasks)
 
-    def publish(self, topic: str, message: bytes) -> None:
+    def publish(self, topic: str, message: bytes, tenant: str = "") -> None:
         number, sent = self._made(topic, message)
+
+        def keep() -> None:
+            self._unsent.keep(tenant, number, (number, sent), len(sent) + _ENTRY_BYTES)
+
         if len(sent) <= _MOST_BYTES:
-            self._send(number, time.monotonic(), sent)
+            self._connection.send("PUBLISH", self._channel, sent, on_lost=keep)
         self._local.publish(topic, message)
 
     def subscribe(self, topic: str, receive: Callable[[bytes], None]) -> Callable[[], None]:
@@ -71,24 +75,14 @@ class ValkeyBroadcast:
             self._connection.send("PUBLISH", self._channel, sent)
 
     def send_again(self) -> None:
-        """Send what could not be sent."""
-        unsent, self._unsent = self._unsent, {}
-        for number, (said_at, sent) in sorted(unsent.items()):
-            if time.monotonic() - said_at < _UNSENT_S:
-                self._send(number, said_at, sent)
+        """Send what could not be sent within the last minute. It is sent more than once, since another server may begin
+        to listen again later than this one to send."""
+        for _, sent in sorted(self._unsent.values()):
+            self._connection.send("PUBLISH", self._channel, sent)
 
     def _made(self, topic: str, message: bytes) -> tuple[int, bytes]:
         self._number += 1
         return self._number, b"%s\n%d\n%s\n%s" % (self._connection.id.encode(), self._number, topic.encode(), message)
-
-    def _send(self, number: int, said_at: float, sent: bytes) -> None:
-        on_lost = partial(self._keep, number, said_at, sent)
-        self._connection.send("PUBLISH", self._channel, sent, on_lost=on_lost)
-
-    def _keep(self, number: int, said_at: float, sent: bytes) -> None:
-        if len(self._unsent) >= _MOST_UNSENT:
-            del self._unsent[min(self._unsent)]
-        self._unsent[number] = said_at, sent
 
     async def _echo(self) -> None:
         """An idle connection that is broken looks like one on which nobody says anything."""

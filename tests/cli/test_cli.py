@@ -470,7 +470,7 @@ def test_the_module_is_the_script(config: Path) -> None:
 
 def test_ctrl_c_ends_a_call_at_once(config: Path, ollama: Provider) -> None:
     ollama.script(Hang())
-    with started("--config", config, "complete", "Hi", "--group", "fast") as process:
+    with started("--config", config, "complete", "Hi", "--group", "fast", forked=False) as process:
         ollama.wait_for(lambda: ollama.in_flight == 1, LIMIT_S)
         process.send_signal(signal.SIGINT)
         ran = ended(process)
@@ -528,7 +528,7 @@ class TestWhereTheOutputGoes:
     def test_a_reader_that_has_gone_is_no_error_to_talk_about(self, config: Path) -> None:
         reading, writing = os.pipe()
         os.close(reading)
-        with started("--config", config, "groups", stdout=writing) as process:
+        with started("--config", config, "groups", stdout=writing, forked=False) as process:
             os.close(writing)
             ran = ended(process)
         assert (ran.code, ran.err) == (1, "")
@@ -536,7 +536,7 @@ class TestWhereTheOutputGoes:
     def test_a_full_disk_is_named(self, config: Path) -> None:
         with (
             Path("/dev/full").open("wb") as full,
-            started("--config", config, "groups", stdout=full.fileno()) as process,
+            started("--config", config, "groups", stdout=full.fileno(), forked=False) as process,
         ):
             ran = ended(process)
         assert (ran.code, ran.err) == (1, "error: No space left on device\n")

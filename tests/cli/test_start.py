@@ -161,7 +161,6 @@ def test_the_watch_sees_what_it_should(tmp_path: Path) -> None:
     assert "NETWORK socket.getaddrinfo far.invalid" in server.errors.decode()
 
 
-@pytest.mark.long
 def test_the_current_folder_gives_neither_keys_nor_addresses(ollama: Provider, tmp_path: Path) -> None:
     ollama.stop()  # so that a fallback ends there, and not at an Ollama of whoever runs the tests
     folder = tmp_path / "cloned" / "repository"

@@ -203,8 +203,9 @@ def assert_measures(benchmark: str, options: list[str], reader: Reader) -> None:
     """A benchmark: its short form, unless CI runs it; where options are named, whether it has them."""
     script = [sys.executable, str(REPOSITORY / benchmark)]
     if options or f"python {benchmark} --short" in CI:
-        told = reader.starts(*script, "--help").out
-        assert all(option in told for option in options if option.startswith("--")), told
+        told = reader.starts(*script, "--help")
+        assert told.status == 0, told
+        assert all(option in told.out for option in options if option.startswith("--")), told.out
         return
     short, shows = {
         "benchmarks/soak.py": (["--calls", "200"], "nothing wrong\n"),

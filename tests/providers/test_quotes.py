@@ -322,7 +322,7 @@ async def test_no_path_sends_more_than_was_reserved_for_in_any_shape(subtests: p
     assert sent > 0.9 * (len(EVERY) - 1) * len(SHAPES)
 
 
-@pytest.mark.minutes
+@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_a_call_limits_its_answer_wherever_a_config_has_a_larger_default(subtests: pytest.Subtests) -> None:
     def at(place: str) -> Callable[[Path], tuple[str, Mapping[str, Any]]]:

@@ -315,6 +315,24 @@ async def test_a_message_that_could_not_be_sent_is_sent_when_the_server_answers_
         assert heard == [b"of which it is not known whether it was sent", b"said meanwhile", b"last"]
 
 
+async def test_a_message_reaches_a_server_that_listens_again_later_than_it_is_sent(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    async with servers(3, tmp_path, two_deployments(openai, anthropic), valkey) as (first, *others):
+        heard = [listen(other) for other in others]
+        valkey.kill()
+        first.broadcast.publish("topic", b"of which it is not known whether it was sent")
+        await status_is(first, "away")
+        first.broadcast.publish("topic", b"said meanwhile")
+        valkey.start()
+        await until(lambda: all(len(one) == 2 for one in heard))
+        for one in (first, *others):
+            await status_is(one, "ok")
+        first.broadcast.publish("topic", b"last")
+        await until(lambda: all(one[-1:] == [b"last"] for one in heard))
+        assert {len(one) for one in heard} == {3}
+
+
 async def test_installations_with_two_prefixes_share_nothing(
     valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
 ) -> None:

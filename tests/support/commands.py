@@ -61,11 +61,13 @@ def started(
     """The console script in a process of its own, gone at the end.
 
     Args:
-        forked: False where Python itself, or what is imported, goes by the environment.
+        forked: False where Python itself, or what is imported, goes by the environment, or where it counts how the
+            interpreter ends: a forked one ends by `os._exit`.
     """
     words = [str(argument) for argument in arguments]
     environ = {**os.environ, "PYTHONFAULTHANDLER": "1", **env}
-    for name in ("COLUMNS", "LINES"):  # which would stand above the terminal's own size
+    # The first two would stand above the terminal's own size; without the third, what is written is buffered.
+    for name in ("COLUMNS", "LINES", "PYTHONUNBUFFERED"):
         environ.pop(name, None)
     fork_server = shared() if forked else None
     command = [sys.executable, "-m", "konstruct_mcp", *words]

@@ -46,7 +46,7 @@ class ForkServer:
     def __enter__(self) -> Self:
         self._socket, theirs = socket.socketpair()
         command = [*self._within, sys.executable, __file__, str(theirs.fileno())]
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=Path(__file__).parents[2])
         theirs.close()
         return self
 
@@ -85,9 +85,10 @@ class ForkServer:
                     there = given if isinstance(given, int) else given.fileno()
                     ours.append(None)
                 theirs.append(there)
-            order = {"environ": dict(environ), "arguments": list(arguments)}
+            order = json.dumps({"environ": dict(environ), "arguments": list(arguments)}).encode()
+            assert len(order) < CHUNK, "more than the fork server reads at once"
             with self._asking:
-                socket.send_fds(self._socket, [json.dumps(order).encode()], theirs)
+                socket.send_fds(self._socket, [order], theirs)
                 pid = self._answer()
         return cast("subprocess.Popen[bytes]", _Child(self, pid, *ours))
 
@@ -99,7 +100,9 @@ class ForkServer:
 
     def _answer(self) -> int:
         assert select.select([self._socket], [], [], 60)[0], "the fork server does not answer"
-        return int(self._socket.recv(CHUNK))
+        answer = self._socket.recv(CHUNK)
+        assert answer, "the fork server has ended"
+        return int(answer)
 
 
 @functools.cache
@@ -132,6 +135,7 @@ class _Child:
         self._fork_server = fork_server
         self._alive: int | None = os.pidfd_open(pid)
         self.returncode: int | None = None
+        self._read: dict[IO[bytes], bytes] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -143,14 +147,14 @@ class _Child:
         self.wait(60)
 
     def communicate(self, timeout: float) -> tuple[bytes, bytes]:
-        """Send no more, and read all that comes until its end."""
+        """Send no more, and read all that comes until its end. What came before a time-out is kept."""
         if self.stdin is not None:
             self.stdin.close()
         until = time.monotonic() + timeout
-        read = {pipe: b"" for pipe in (self.stdout, self.stderr) if pipe is not None}
         with selectors.DefaultSelector() as selector:
-            for pipe in read:
-                selector.register(pipe, selectors.EVENT_READ)
+            for pipe in (self.stdout, self.stderr):
+                if pipe is not None and not pipe.closed:
+                    selector.register(pipe, selectors.EVENT_READ)
             while selector.get_map():
                 ready = selector.select(max(0.0, until - time.monotonic()))
                 if not ready:
@@ -158,11 +162,12 @@ class _Child:
                 for key, _ in ready:
                     file = cast("IO[bytes]", key.fileobj)
                     data = os.read(key.fd, CHUNK)
-                    read[file] += data
+                    self._read[file] = self._read.get(file, b"") + data
                     if not data:
                         selector.unregister(file)
         self.wait(max(0.0, until - time.monotonic()))
-        return tuple(b"" if pipe is None else read[pipe] for pipe in (self.stdout, self.stderr))  # type: ignore[return-value]
+        out, err = (b"" if pipe is None else self._read.get(pipe, b"") for pipe in (self.stdout, self.stderr))
+        return out, err
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -228,7 +233,7 @@ def _serve(environ: Mapping[str, str], arguments: Sequence[str], descriptors: li
         os.dup2(descriptor, number)
         os.close(descriptor)
     # The old ones remember what kind of file they were opened on.
-    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", 1, errors="backslashreplace")
     os.environ.clear()
     os.environ.update(environ)
     from konstruct_mcp.cli.main import main as serve
@@ -237,10 +242,13 @@ def _serve(environ: Mapping[str, str], arguments: Sequence[str], descriptors: li
     try:
         serve(arguments)
     except SystemExit as end:
-        status = int(end.code or 0)
+        status = end.code if isinstance(end.code, int) else bool(end.code)
     except BaseException:
         traceback.print_exc()
     finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                stream.flush()
         os._exit(status)
 
 
