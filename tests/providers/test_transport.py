@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
 import threading
@@ -15,7 +16,7 @@ import httpx
 import pytest
 from support.certificates import self_signed
 from support.default_groups import HELLO, entry, opened, reaching
-from support.providers import OtherWire, Provider, Wire
+from support.providers import OtherWire, Provider, Text, Wire
 
 from konstruct_mcp.core.errors import AllFailedError
 
@@ -218,3 +219,21 @@ async def test_no_password_for_its_host_is_looked_up_where_others_keep_theirs(
         "Bearer",
         "",
     }
+
+
+@pytest.mark.long
+async def test_idle_connections_after_long_answers_serve_the_next_calls(
+    openai: Provider, ollama: Provider, tmp_path: Path
+) -> None:
+    """Several at once: where the event loop is busy, the reading of a long answer pauses."""
+    patient = {"model": "ollama/qwen3:8b", "api_base": ollama.url, "timeout": 60}
+    hasty = {"model": "openai/gpt-4o", "api_base": openai.url, "api_key": "sk-1c9d", "timeout": 5, "num_retries": 0}
+    ollama.script(Text("while the time-out of the others passes", delay=11))  # LiteLLM is given twice as long
+    async with opened(tmp_path, {"model_list": [entry("hasty", hasty), entry("patient", patient)]}) as konstruct:
+        await konstruct.complete(HELLO, model_group="patient")  # and loads what the first call needs
+        for said in ("x" * 1_000_000, "short"):
+            openai.script(Text(said))
+            calls = (konstruct.complete(HELLO, model_group="hasty") for _ in range(8))
+            assert {answer.content for answer in await asyncio.gather(*calls)} == {said}
+            if said != "short":
+                await konstruct.complete(HELLO, model_group="patient")

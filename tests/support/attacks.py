@@ -81,7 +81,7 @@ class Attack:
     def faults(self, outcome: Outcome, pause_s: float) -> list[str]:
         """What the server did not withstand, in a few words each; the event loop may pause for `pause_s`."""
         wrong = {
-            f"came back: {', '.join(sorted(outcome.came_back))}, not {', '.join(self.comes_back)}": not (
+            f"came back: {', '.join(sorted(outcome.came_back))} ({outcome.said[:200]})": not (
                 outcome.came_back <= set(self.comes_back)
             ),
             f"the loop paused for {outcome.pause_s:.3f} s": outcome.pause_s > pause_s,

@@ -111,6 +111,29 @@ def _keep_no_cookies(client: Any) -> None:
         transport.client = transport._client_factory = session
 
 
+def leave_idle_connections_alone() -> None:
+    """Have no time run out on a connection that aiohttp keeps for the next request.
+
+    Where an answer is so long that its reading pauses, aiohttp counts anew how long the provider says nothing when the
+    rest is taken, although the answer is complete and the connection idle. Once that time is up, the next request on
+    the connection fails at once, as if the provider had been silent for all of it.
+
+    Wraps: `ResponseHandler.resume_reading` of aiohttp.
+    Noticed by: `test_transport.py`, idle connections after long answers.
+    """
+    from aiohttp.client_proto import ResponseHandler
+
+    resume = ResponseHandler.resume_reading
+
+    @functools.wraps(resume)
+    def resumed(self: Any, *args: Any, **kwargs: Any) -> None:
+        resume(self, *args, **kwargs)
+        if self._payload is not None and self._payload.is_eof():
+            self._drop_timeout()
+
+    ResponseHandler.resume_reading = resumed  # type: ignore[method-assign]
+
+
 def keep_token_clients_to_the_address() -> None:
     """Follow no redirects and keep no cookies in the blocking clients, which fetch tokens.
 

@@ -20,6 +20,7 @@ PATCHES = (
     response_bounds.bound_google_tokens,
     requests_sent.note_requests,
     clients.send_once,
+    clients.leave_idle_connections_alone,
     clients.keep_token_clients_to_the_address,
     clients.separate_clients,
     requests_sent.read_no_netrc,
