@@ -200,7 +200,7 @@ class Calls:
 
 
 @pytest.mark.two_databases
-@pytest.mark.parametrize("lives", [3, pytest.param(25, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("lives", [3, pytest.param(25, marks=[pytest.mark.minutes, pytest.mark.timeout(900)])])
 def test_two_servers_that_come_and_go_lose_nothing_and_count_nothing_twice(
     lives: int,
     tmp_path: Path,
