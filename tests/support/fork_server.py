@@ -165,6 +165,7 @@ class _Child:
                     self._read[file] = self._read.get(file, b"") + data
                     if not data:
                         selector.unregister(file)
+                        file.close()
         self.wait(max(0.0, until - time.monotonic()))
         out, err = (b"" if pipe is None else self._read.get(pipe, b"") for pipe in (self.stdout, self.stderr))
         return out, err

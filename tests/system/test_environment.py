@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from support.commands import Ran, run
+from support.commands import Ran, ended, run
 from support.databases import Database, sqlite
 from support.default_groups import HELLO, opened, write
 from support.file_systems import fill, inside, is_mounting, needs_mounts, read_only, small, with_mounts
@@ -206,13 +206,6 @@ def started(fork_server: ForkServer | None, environ: Mapping[str, str], *argumen
         return fork_server.start(environ, arguments)
     pipe = subprocess.PIPE
     return subprocess.Popen([*SERVER, *arguments], env=dict(environ), stdin=pipe, stdout=pipe, stderr=pipe)
-
-
-def ended(process: Any) -> Ran:
-    with process.stdin, process.stdout, process.stderr:
-        process.stdin.close()
-        out, err = process.stdout.read().decode(), process.stderr.read().decode()
-    return Ran(process.wait(WAIT_S), out, err)
 
 
 def total(server: ServerProcess) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,13 +70,20 @@ def cancel(server: HttpProcess, caller: dict[str, str], request_id: int, session
     assert server.post(sent, "2025", **{"mcp-session-id": session}, **caller).status_code == 202
 
 
+@contextmanager
+def hanging(installation: Installation, openai: Provider) -> Iterator[Any]:
+    """A call of ann's at the first server, which its provider does not answer; its response."""
+    openai.script(Hang())
+    with installation.first.under_way("paid", "2025", session="a name", id=7) as response:
+        openai.wait_for(lambda: openai.in_flight == 1)
+        yield response
+
+
 def test_a_cancellation_reaches_its_call_at_the_other_server_and_no_call_of_another_tenant(
     installation: Installation, ledger: Database, openai: Provider
 ) -> None:
     first, second = installation.first, installation.second
-    openai.script(Hang())
-    with first.under_way("paid", "2025", session="a name", id=7) as response:
-        openai.wait_for(lambda: openai.in_flight == 1)
+    with hanging(installation, openai) as response:
         cancel(second, installation.carl, 7, "a name")
         cancel(first, installation.carl, 7, "a name")
         assert second.ask("ping", era="2025") == first.ask("ping", era="2025") == {}
@@ -90,10 +98,8 @@ def test_a_cancellation_reaches_its_call_at_the_other_server_and_no_call_of_anot
 def test_a_cancellation_that_valkey_does_not_take_comes_when_it_answers_again(
     installation: Installation, ledger: Database, openai: Provider
 ) -> None:
-    first, second = installation.first, installation.second
-    openai.script(Hang())
-    with first.under_way("paid", "2025", session="a name", id=7) as response:
-        openai.wait_for(lambda: openai.in_flight == 1)
+    second = installation.second
+    with hanging(installation, openai) as response:
         with installation.valkey.frozen():
             cancel(second, installation.ann, 8, "a name")  # by which it finds out
             wait_for(lambda: any("is away" in line for line in second.said))
