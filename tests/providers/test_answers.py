@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.default_groups import HELLO, entry, opened, reaching
-from support.provider_shapes import OtherWire, Wire
 from support.providers import Changed, Provider, Raw, Text
 
 from konstruct_mcp.config.model import Deployment
@@ -27,6 +26,7 @@ from konstruct_mcp.providers.litellm.answers.usage import MOST_USD
 from konstruct_mcp.providers.litellm.responses import read
 from konstruct_mcp.providers.model_facts import facts_of
 from konstruct_mcp.routing.outcomes import Answer, Fault
+from konstruct_mcp.testing.shapes import OtherWire, Wire
 
 pytestmark = pytest.mark.many_cases
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from support.default_groups import entry, opened, reaching, replace
-from support.provider_shapes import Wire
 from support.providers import Changed, Provider, Received, Status, Text
 
 from konstruct_mcp import Konstruct
+from konstruct_mcp.testing.shapes import Wire
 
 pytestmark = pytest.mark.many_cases
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from support.default_groups import ANTHROPIC_KEY, HELLO, entry, opened, reaching
-from support.provider_shapes import OtherWire, Wire
 from support.providers import Provider, Raw, Received, Status, Text
 
 from konstruct_mcp import (
@@ -30,6 +29,7 @@ from konstruct_mcp import (
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.core.results import Attempt
 from konstruct_mcp.providers.refused_parameters import Refusals
+from konstruct_mcp.testing.shapes import OtherWire, Wire
 
 pytestmark = pytest.mark.many_cases
 

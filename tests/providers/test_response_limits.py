@@ -21,12 +21,12 @@ from typing import Any
 import pytest
 from support.default_groups import HELLO, entry, opened, reaching
 from support.event_loop import SLOWDOWN, watched_loop
-from support.provider_shapes import Finish, OtherWire, Wire
 from support.providers import Answer, Changed, Endless, Provider, Raw, Received, Text
 
 from konstruct_mcp.core.errors import InternalError
 from konstruct_mcp.core.results import Completion
 from konstruct_mcp.providers.litellm.response_limits import Intake
+from konstruct_mcp.testing.shapes import Finish, OtherWire, Wire
 
 pytestmark = pytest.mark.many_cases
 

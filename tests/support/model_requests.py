@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from support.default_groups import HELLO, entry, opened, reaching
-from support.provider_formats import FORMATS
 from support.providers import Changed, OtherWire, Provider, Received, Text, Wire
 
 from konstruct_mcp import Completion
+from konstruct_mcp.testing.formats import FORMATS
 
 CITY: dict[str, Any] = {
     "type": "object",

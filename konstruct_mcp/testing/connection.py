@@ -45,7 +45,7 @@ class Connection:
                 case h11.Data() as data:
                     body += data.data
                 case h11.EndOfMessage():
-                    assert request is not None
+                    assert request is not None  # noqa: S101  h11 gives it first
                     break
                 case h11.ConnectionClosed():
                     return None

@@ -1,6 +1,6 @@
 """How each provider speaks: where it is asked, what its answers, tool calls, reasoning and refusals look like.
 
-One `Format` for each, and `FORMATS` holds them all; `providers.Provider` serves them. A format renders a scripted
+One `Format` for each, and `FORMATS` holds them all; `provider.Provider` serves them. A format renders a scripted
 answer and a refusal; it decides nothing. The shapes, types, codes and wordings follow the providers' documentation and
 public reports, because clients classify by all of them. Where a provider imitates another, only what differs is said.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from support.provider_bodies import (
+from konstruct_mcp.testing.bodies import (
     Chat,
     MistralChat,
     OpenRouterChat,
@@ -38,7 +38,7 @@ from support.provider_bodies import (
     responses,
     xai_error,
 )
-from support.provider_shapes import Format, OtherWire, Refused, Usual, Wire
+from konstruct_mcp.testing.shapes import Format, OtherWire, Refused, Usual, Wire
 
 _OPENAI_ERRORS: Mapping[int, Usual] = {
     401: (

@@ -12,8 +12,9 @@ from typing import Any, get_args
 import httpx
 import pytest
 from support.default_groups import reaching
-from support.provider_formats import FORMATS
 from support.providers import Changed, ContextOverflow, OtherWire, Provider, Status, Text, Wire
+
+from konstruct_mcp.testing.formats import FORMATS
 
 Ask = Callable[..., Any]
 WIRES: tuple[Wire | OtherWire, ...] = (*get_args(Wire), *get_args(OtherWire))

@@ -28,7 +28,7 @@ Finish = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class Said(Protocol):
-    """What an answer says, in no format yet; see `providers.Text`."""
+    """What an answer says, in no format yet; see `answers.Text`."""
 
     @property
     def text(self) -> str | None: ...

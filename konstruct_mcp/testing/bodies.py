@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from support.provider_shapes import Asked, Body, Finish, Render, Said, Usual, ending
+from konstruct_mcp.testing.shapes import Asked, Body, Finish, Render, Said, Usual, ending
 
 _CREATED = 1_760_000_000
 
