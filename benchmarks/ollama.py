@@ -91,7 +91,8 @@ CASES: tuple[tuple[str, dict[str, Any], Any, dict[str, Any], Check], ...] = (
 
 async def ask(konstruct: Konstruct, group: str, messages: Any, call: dict[str, Any]) -> Completion | KonstructError:
     try:
-        return await konstruct.complete(messages, model_group=group, **call)
+        completion: Completion = await konstruct.complete(messages, model_group=group, **call)
+        return completion
     except KonstructError as error:
         return error
 

@@ -18,6 +18,7 @@ from konstruct_mcp.core.errors import (
     EmbeddedError,
     ForbiddenTokenError,
     InternalError,
+    InvalidAnswerError,
     InvalidArgumentError,
     InvalidTokenError,
     KonstructError,
@@ -33,8 +34,8 @@ from konstruct_mcp.core.errors import (
     UnsupportedError,
     UnverifiedError,
 )
-from konstruct_mcp.core.messages import ToolCall
-from konstruct_mcp.core.results import Attempt, Completion, DeploymentStatus, GroupStatus, Usage
+from konstruct_mcp.core.messages import FunctionCall, Message, ToolCall
+from konstruct_mcp.core.results import Attempt, Completion, DeploymentStatus, GroupStatus, ParsedCompletion, Usage
 from konstruct_mcp.core.spending import Spend, UsageReport
 from konstruct_mcp.gateway.konstruct import Konstruct
 
@@ -54,15 +55,19 @@ __all__ = [
     "DeploymentStatus",
     "EmbeddedError",
     "ForbiddenTokenError",
+    "FunctionCall",
     "GroupStatus",
     "InternalError",
+    "InvalidAnswerError",
     "InvalidArgumentError",
     "InvalidTokenError",
     "Konstruct",
     "KonstructError",
     "LedgerError",
+    "Message",
     "ModelDataError",
     "OverloadedError",
+    "ParsedCompletion",
     "RateLimitedError",
     "RequestError",
     "Spend",

@@ -45,6 +45,27 @@ class BudgetState:
         return max(0, self.limit_nusd - self.spent_nusd - self.held_nusd - self.reserved_nusd)
 
     @property
+    def usd(self) -> float:
+        """The whole of it in US dollars, as are the amounts below."""
+        return self.limit_nusd / NUSD
+
+    @property
+    def spent_usd(self) -> float:
+        return self.spent_nusd / NUSD
+
+    @property
+    def held_usd(self) -> float:
+        return self.held_nusd / NUSD
+
+    @property
+    def reserved_usd(self) -> float:
+        return self.reserved_nusd / NUSD
+
+    @property
+    def left_usd(self) -> float:
+        return self.left_nusd / NUSD
+
+    @property
     def name(self) -> str:
         """`$5 per day for quality`."""
         window = "in total" if self.per == "total" else f"per {self.per}"
@@ -55,15 +76,13 @@ class BudgetState:
         return replace(self, groups=tuple(group for group in self.groups if group in groups))
 
     def as_dict(self) -> dict[str, Any]:
+        figures = {f"{name}_usd": getattr(self, f"{name}_usd") for name in ("spent", "held", "reserved", "left")}
         return {
             "tenant": self.tenant,
-            "usd": self.limit_nusd / NUSD,
+            "usd": self.usd,
             "per": self.per,
             "groups": list(self.groups),
-            "spent_usd": self.spent_nusd / NUSD,
-            "held_usd": self.held_nusd / NUSD,
-            "reserved_usd": self.reserved_nusd / NUSD,
-            "left_usd": self.left_nusd / NUSD,
+            **figures,
             "renews_at": self.renews_at,
         }
 

@@ -6,6 +6,7 @@
     ├── LedgerError          ledger           the ledger cannot be used, and the call needs it
     ├── ModelDataError       models           a newer table of model data cannot be taken up
     ├── InternalError        internal         our own defect
+    ├── InvalidAnswerError   invalid_answer   the answer does not fit the pydantic model that was asked for
     ├── AccessError                           who asks over HTTP is not let in
     │   ├── InvalidTokenError     invalid_token      no token, or one that proves nothing
     │   ├── ForbiddenTokenError   forbidden          a token that proves who asks, who may not ask here
@@ -38,7 +39,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from konstruct_mcp.core.results import Attempt
+    from konstruct_mcp.core.results import Attempt, Completion
 
 TABLE_ADVICE = "mend that table, delete it, or run `konstruct-mcp models update`"
 
@@ -124,6 +125,20 @@ class InternalError(KonstructError):
     """A defect of ours. The cause is in the log, not in the message."""
 
     code = "internal"
+
+
+class InvalidAnswerError(KonstructError):
+    """The answer does not fit the pydantic model that was asked for; the message names each flaw of it.
+
+    Attributes:
+        completion: the answer as it came. It is paid for all the same.
+    """
+
+    code = "invalid_answer"
+
+    def __init__(self, message: str, completion: Completion) -> None:
+        super().__init__(message)
+        self.completion = completion
 
 
 class AccessError(KonstructError):

@@ -10,7 +10,8 @@ import base64
 import binascii
 import json
 import re
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import (
     AfterValidator,
@@ -44,7 +45,7 @@ class Value(BaseModel):
 # is sent to a model: `providers` keeps the reasoning that a provider wants back, and the rest are notes on the answer.
 _ANSWER_NOTES = frozenset(
     {"annotations", "audio", "index", "provider_specific_fields", "reasoning", "reasoning_content"}
-    | {"reasoning_details", "thinking_blocks"}
+    | {"reasoning_details", "thinking_blocks", "parsed", "parsed_arguments"}
 )
 
 
@@ -202,6 +203,34 @@ class Message(_Replayed):
         content = self.content or ""
         texts = [content] if isinstance(content, str) else [part.text or "" for part in content]
         return sum(map(len, texts)) + sum(len(call.function.arguments) for call in self.tool_calls or ())
+
+
+class DumpsMessage(Protocol):
+    """A message as an object that can be dumped in OpenAI's format: our `Message`, or one of OpenAI's library."""
+
+    def model_dump(self) -> dict[str, Any]: ...
+
+
+def as_plain(messages: str | Sequence[Mapping[str, Any] | DumpsMessage]) -> list[Any]:
+    """The messages of a Python program as plain data; a text is one message of the user's."""
+    if isinstance(messages, str):
+        return [{"role": "user", "content": messages}]
+    return [_dumped(message) for message in messages]
+
+
+def _dumped(message: Any) -> Any:
+    """A message as plain data, with the tool calls and parts in it."""
+    if isinstance(message, Mapping):
+        return {
+            key: [_dumped_part(part) for part in value] if isinstance(value, list | tuple) else value
+            for key, value in message.items()
+        }
+    return _dumped_part(message)
+
+
+def _dumped_part(value: Any) -> Any:
+    dump = None if isinstance(value, type) else getattr(value, "model_dump", None)
+    return dump() if callable(dump) else value
 
 
 def _as_json(schema: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
-from konstruct_mcp.core.messages import ToolCall
+from konstruct_mcp.core.messages import Message, ToolCall
+
+_Parsed = TypeVar("_Parsed", covariant=True)
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 DeploymentState = Literal["ready", "cooling_down", "unavailable"]
@@ -72,6 +74,12 @@ class Completion:
     notes: tuple[str, ...] = ()
     at_most_usd: float | None = None
 
+    @property
+    def message(self) -> Message:
+        """The answer as a message of the conversation, tool calls included: append it to the messages to go on."""
+        content = self.content or (None if self.tool_calls else "")
+        return Message(role="assistant", content=content, tool_calls=list(self.tool_calls) or None)
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form; `attempts` and `notes` are absent when there are none, `at_most_usd` when it is None, and
         `usage.cached_tokens` when it is 0."""
@@ -88,6 +96,23 @@ class Completion:
                 del answer[name]
         if self.at_most_usd is None:
             del answer["at_most_usd"]
+        return answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedCompletion(Completion, Generic[_Parsed]):
+    """An answer to a call whose `response_format` was a pydantic model.
+
+    Attributes:
+        parsed: the answer as an instance of that model; None where the model called tools instead.
+    """
+
+    parsed: _Parsed
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form of the completion, whose `content` is what `parsed` was read from."""
+        answer = Completion.as_dict(self)
+        del answer["parsed"]
         return answer
 
 

@@ -159,15 +159,20 @@ class Spend:
             return self.cost
         return f"{self.cost}, at most {dollars(self.most_nusd)}"
 
+    @property
+    def cost_usd(self) -> float | None:
+        """The known costs in US dollars; None where nothing is known of them."""
+        return None if self.is_unknown else self.cost_nusd / NUSD
+
+    @property
+    def at_most_usd(self) -> float | None:
+        """The most that the cost can be, in US dollars; None where it has no bound."""
+        return None if self.most_nusd is None else self.most_nusd / NUSD
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form of the figures alone. `cost_usd` is null where it is unknown, `at_most_usd` where there is no
         bound."""
-        figures = {name: getattr(self, name) for name in _SPEND_FIGURES}
-        return {
-            **figures,
-            "cost_usd": None if self.is_unknown else self.cost_nusd / NUSD,
-            "at_most_usd": None if self.most_nusd is None else self.most_nusd / NUSD,
-        }
+        return {name: getattr(self, name) for name in (*_SPEND_FIGURES, "cost_usd", "at_most_usd")}
 
 
 _SPEND_FIGURES = ("calls", "failed", "unpriced", "input_tokens", "output_tokens", "cached_tokens")
@@ -194,7 +199,8 @@ def summed(lines: Iterable[Spend], by: Dimension | None = None) -> list[Spend]:
 class UsageReport:
     """What was spent between two days (UTC, both included; None is open), and the state of the budgets.
 
-    `tenant` is None in an operator's report, which covers all tenants.
+    `tenant` is None in an operator's report, which covers all tenants. `lines` has one line for each day, tenant, group
+    and model; the sums over them are as in the JSON form.
     """
 
     tenant: str | None
@@ -203,22 +209,46 @@ class UsageReport:
     lines: tuple[Spend, ...]
     budgets: tuple[BudgetState, ...]
 
+    @property
+    def total(self) -> Spend:
+        """The sum of all lines."""
+        [total] = summed(self.lines) or [Spend("", "", "", "")]
+        return total
+
+    @property
+    def by_group(self) -> tuple[Spend, ...]:
+        """A line for each group, the one that cost most first."""
+        return tuple(summed(self.lines, "group"))
+
+    @property
+    def by_model(self) -> tuple[Spend, ...]:
+        """A line for each model, the one that cost most first."""
+        return tuple(summed(self.lines, "model"))
+
+    @property
+    def by_day(self) -> tuple[Spend, ...]:
+        """A line for each day on which calls ended, in order."""
+        return tuple(summed(self.lines, "day"))
+
+    @property
+    def by_tenant(self) -> tuple[Spend, ...]:
+        """A line for each tenant, the one that cost most first."""
+        return tuple(summed(self.lines, "tenant"))
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: the total, and the same by group, model and day; by tenant too where it covers all."""
         dimensions: tuple[Dimension, ...] = ("group", "model", "day") if self.tenant else _ALL_DIMENSIONS
-        [total] = summed(self.lines) or [Spend("", "", "", "")]
         return {
             "tenant": self.tenant,
             "since": self.since,
             "until": self.until,
-            "total": total.as_dict(),
-            **{f"by_{by}": self.by(by) for by in dimensions},
+            "total": self.total.as_dict(),
+            **{
+                f"by_{by}": [{by: getattr(line, by), **line.as_dict()} for line in summed(self.lines, by)]
+                for by in dimensions
+            },
             "budgets": [budget.as_dict() for budget in self.budgets],
         }
-
-    def by(self, dimension: Dimension) -> list[dict[str, Any]]:
-        """One object for each day, group, model or tenant."""
-        return [{dimension: getattr(line, dimension), **line.as_dict()} for line in summed(self.lines, dimension)]
 
 
 _ALL_DIMENSIONS: tuple[Dimension, ...] = ("group", "model", "day", "tenant")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import date
-from typing import Any
+from datetime import UTC, date, datetime
+from typing import Any, overload
 
 LONGEST_NAME = 64  # characters of a key or a name, in a message that a person reads in one line
 
@@ -30,6 +30,21 @@ def is_day(text: str) -> bool:
         return date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
+
+
+@overload
+def iso_day(day: str | date) -> str: ...
+
+
+@overload
+def iso_day(day: None) -> None: ...
+
+
+def iso_day(day: str | date | None) -> str | None:
+    """A day as text, of a text or a date; the day in UTC of a moment that has a time zone. A text stays as it is."""
+    if isinstance(day, datetime):
+        day = (day if day.tzinfo is None else day.astimezone(UTC)).date()
+    return day.isoformat() if isinstance(day, date) else day
 
 
 # -- lone surrogates -------------------------------------------------------------------------------------------------

@@ -12,12 +12,13 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import anyio
+from pydantic import BaseModel
 
 from konstruct_mcp.config.model import Config
 from konstruct_mcp.config.reading import load_config
@@ -34,10 +35,13 @@ from konstruct_mcp.core.errors import (
 from konstruct_mcp.core.events import Event, Refused
 from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.core.identity import DEFAULT_TENANT, ListedTenant, NewKey, StoredKey
+from konstruct_mcp.core.messages import DumpsMessage, as_plain
 from konstruct_mcp.core.requests import Request
-from konstruct_mcp.core.results import Completion, GroupStatus, ModelTable, ModelUpdate
+from konstruct_mcp.core.response_models import parsed_by, response_format_of
+from konstruct_mcp.core.results import Completion, GroupStatus, ModelTable, ModelUpdate, ParsedCompletion
 from konstruct_mcp.core.sharing import Broadcast, Look, SharedValues
 from konstruct_mcp.core.spending import UsageReport
+from konstruct_mcp.core.text import iso_day
 from konstruct_mcp.gateway import checks, models, views
 from konstruct_mcp.gateway.call import CompletionCall, Shared, ignore, read_request
 from konstruct_mcp.gateway.caller import Caller, unknown_group
@@ -52,6 +56,8 @@ from konstruct_mcp.ledger.ledger import Ledger
 if TYPE_CHECKING:
     from konstruct_mcp.gateway.identity import Identities
 
+Messages = str | Sequence[Mapping[str, Any] | DumpsMessage]
+_Model = TypeVar("_Model", bound=BaseModel)
 _log = logging.getLogger(__name__)
 _PROCESS = Caller()
 _ROWS_KEPT = timedelta(days=7)  # at least; a spool may hold rows of those days that are in the ledger already
@@ -529,9 +535,44 @@ class Konstruct:
 
     # -- a completion --------------------------------------------------------------------------------------------------
 
+    @overload
     async def complete(
         self,
-        messages: str | Sequence[Mapping[str, Any]],
+        messages: Messages,
+        *,
+        response_format: type[_Model],
+        tools: None = None,
+        model_group: str | None = None,
+        tenant_id: str | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        timeout_s: float | None = None,
+        on_wait: Callable[[str], None] | None = None,
+        caller: Caller | None = None,
+    ) -> ParsedCompletion[_Model]: ...
+
+    @overload
+    async def complete(
+        self,
+        messages: Messages,
+        *,
+        response_format: type[_Model],
+        tools: Sequence[Mapping[str, Any]] | None,
+        model_group: str | None = None,
+        tenant_id: str | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        timeout_s: float | None = None,
+        on_wait: Callable[[str], None] | None = None,
+        caller: Caller | None = None,
+    ) -> ParsedCompletion[_Model | None]: ...
+
+    @overload
+    async def complete(
+        self,
+        messages: Messages,
         *,
         model_group: str | None = None,
         tenant_id: str | None = None,
@@ -543,12 +584,30 @@ class Konstruct:
         timeout_s: float | None = None,
         on_wait: Callable[[str], None] | None = None,
         caller: Caller | None = None,
+    ) -> Completion: ...
+
+    async def complete(
+        self,
+        messages: Messages,
+        *,
+        model_group: str | None = None,
+        tenant_id: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        response_format: Mapping[str, Any] | type[BaseModel] | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        timeout_s: float | None = None,
+        on_wait: Callable[[str], None] | None = None,
+        caller: Caller | None = None,
     ) -> Completion:
         """One completion. Messages, tools, tool_choice and response_format are in OpenAI's format.
 
         Args:
-            messages: roles system, developer, user, assistant and tool; images as `data:` URLs only. A text is one
+            messages: roles system, developer, user, assistant and tool; images as `data:` URLs only. Each is a mapping
+                or has a `model_dump` that gives one: our `Message`, OpenAI's `ChatCompletionMessage`. A text is one
                 message of the user's.
+            response_format: or a pydantic model, by which the answer is asked for and read: it is `parsed` then.
             model_group: the config's default group if None.
             tenant_id: on whose account; `$KONSTRUCT_TENANT_ID`, else the config's default tenant, if None.
             timeout_s: the deadline of the whole call in seconds, from now to the answer, waiting for its turn, retries
@@ -560,20 +619,26 @@ class Konstruct:
             RequestError: the request is at fault (InvalidArgumentError, UnknownGroupError, ContextOverflowError, …).
             CompletionError: no provider answered (AllFailedError, UnavailableError, OverloadedError, …).
             LedgerError: the call cannot be accounted for, or its budget not be checked.
+            InvalidAnswerError: the answer does not fit the pydantic model; it holds the completion.
         """
+        model: type[BaseModel] | None = None
+        if isinstance(response_format, type) and issubclass(response_format, BaseModel):
+            model = response_format
         arguments = {
-            "messages": [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages),
+            "messages": as_plain(messages),
             "model_group": model_group,
             "tenant_id": tenant_id,
             "tools": None if tools is None else list(tools),
             "tool_choice": tool_choice,
-            "response_format": response_format,
+            "response_format": response_format if model is None else response_format_of(model),
             "max_tokens": max_tokens,
             "temperature": temperature,
             "timeout_s": timeout_s,
         }
         arrived = time.monotonic()
-        return await self.answer(await self.request(arguments, caller=caller), on_wait, arrived=arrived, caller=caller)
+        request = await self.request(arguments, caller=caller)
+        completion = await self.answer(request, on_wait, arrived=arrived, caller=caller)
+        return completion if model is None else parsed_by(model, completion)
 
     async def request(self, arguments: Mapping[str, Any], *, caller: Caller | None = None) -> Request:
         """What is asked for by arguments that have come as they are.
@@ -613,14 +678,14 @@ class Konstruct:
         tenant_id: str | None = None,
         *,
         group: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
+        since: str | date | None = None,
+        until: str | date | None = None,
         caller: Caller | None = None,
     ) -> UsageReport:
         """What a tenant spent, or all of them for None, on one group or all, from one day to another.
 
         Args:
-            since, until: ISO dates (UTC), both included.
+            since, until: dates (UTC), or ISO dates as texts; both included.
             caller: who asks: one who may read one account alone gets that for None. None is the process, which may read
                 all.
 
@@ -633,7 +698,9 @@ class Konstruct:
         shared = self._shared(caller)
         await self.know_tenants()
         config = shared.generations.in_use().config
-        return await views.usage(config, shared.ledger, caller, tenant_id, group=group, since=since, until=until)
+        return await views.usage(
+            config, shared.ledger, caller, tenant_id, group=group, since=iso_day(since), until=iso_day(until)
+        )
 
     async def budgets(self, tenant_id: str | None = None, *, caller: Caller | None = None) -> list[BudgetState]:
         """Each budget of a tenant, or of all of them for None, and what is left of it.
@@ -670,9 +737,9 @@ class Konstruct:
         await ledger.accept_new()
         return sum(line.calls for line in await ledger.lines())
 
-    async def prune_ledger(self, before: str, *, dry_run: bool = False) -> int:
-        """Delete the rows of calls that ended before an ISO date, and keep their sums, by which budgets and reports
-        go; how many they are.
+    async def prune_ledger(self, before: str | date, *, dry_run: bool = False) -> int:
+        """Delete the rows of calls that ended before a date (UTC), or an ISO date as a text, and keep their sums, by
+        which budgets and reports go; how many they are.
 
         Args:
             dry_run: whether they are only counted.
@@ -681,6 +748,7 @@ class Konstruct:
             InvalidArgumentError: the date is not a week ago.
             LedgerError: the ledger is out of reach.
         """
+        before = iso_day(before)
         if before > (datetime.now(UTC).date() - _ROWS_KEPT).isoformat():
             raise InvalidArgumentError(f"before: should be at least {_ROWS_KEPT.days} days ago")
         ledger = self._shared(None).ledger
@@ -692,22 +760,22 @@ class Konstruct:
         write: Callable[[Iterator[dict[str, Any]]], None],
         *,
         tenant: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
+        since: str | date | None = None,
+        until: str | date | None = None,
     ) -> None:
         """Hand the rows of calls, by the columns of `konstruct_calls` and the oldest first, to a function.
 
         Args:
             write: is called in a thread of its own, and may block.
             tenant: of this one alone; of all for None.
-            since, until: the first and the last ISO date; without bound for None.
+            since, until: the first and the last date, or ISO date as a text; without bound for None.
 
         Raises:
             LedgerError: the ledger is out of reach.
         """
         ledger = self._shared(None).ledger
         await ledger.opened()
-        await ledger.export(write, tenant=tenant, since=since, until=until)
+        await ledger.export(write, tenant=tenant, since=iso_day(since), until=iso_day(until))
 
     async def opened(self) -> None:
         """Wait until there is a config that can be used, and it is known whether accounts can be kept. A database that

@@ -53,6 +53,10 @@ def is_session(block: Block) -> bool:
     return block.language == "text" and block.text.startswith("$ ")
 
 
+def is_first_program(block: Block) -> bool:
+    return block.language == "python" and 'model_group="embedded"' in block.text
+
+
 def is_call(block: Block) -> bool:
     return block.language == "json" and block.page == "docs/answers.md"
 
@@ -64,7 +68,8 @@ RULES: Mapping[str, Callable[[Block], bool]] = {
     "test_a_client_starts_the_server_so": is_server_entry,
     "test_the_call_gives_the_result": is_call,
     "test_a_config_loads_without_a_word": lambda block: block.language == "yaml",
-    "test_the_program_runs": lambda block: block.language == "python",
+    "test_the_program_runs": is_first_program,
+    "test_the_other_program_reads_answers": lambda block: block.language == "python" and not is_first_program(block),
 }
 TESTS = "".join(file.read_text("utf-8") for file in Path(__file__).parent.glob("test_*.py"))
 
@@ -80,10 +85,10 @@ def test_no_fence_is_overlooked(page: str) -> None:
     assert len(re.findall(r"^ *(?:```|~~~)", PAGES[page].text, re.MULTILINE)) == 2 * len(PAGES[page].blocks)
 
 
-def test_there_is_one_session_one_call_and_one_program() -> None:
+def test_there_is_one_session_one_call_and_a_page_of_programs() -> None:
     assert [block.page for block in BLOCKS if is_session(block)] == ["README.md"]
     assert len([block for block in BLOCKS if is_call(block)]) == 2
-    assert [block.page for block in BLOCKS if block.language == "python"] == ["docs/python.md"]
+    assert {block.page for block in BLOCKS if block.language == "python"} == {"docs/python.md"}
 
 
 # -- the shell -------------------------------------------------------------------------------------------------------
@@ -344,7 +349,7 @@ async def test_the_call_gives_the_result(
 
 @pytest.mark.long  # as the first command of all, whose answer is the same model's
 def test_the_program_runs(reader: Reader) -> None:
-    [block] = PAGES["docs/python.md"].of("python")
+    [block] = filter(is_first_program, BLOCKS)
 
     (reader.folder / "ask.py").write_text(block.text, "utf-8")
 
@@ -354,3 +359,25 @@ def test_the_program_runs(reader: Reader) -> None:
     *content, facts = ran.out.splitlines()
     assert "".join(content).strip()
     assert facts.startswith("embedded/SmolLM2-135M-Instruct embedded Usage(")
+
+
+def test_the_other_program_reads_answers(
+    reader: Reader, anthropic: Provider, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [block] = filter(RULES["test_the_other_program_reads_answers"], BLOCKS)
+    anthropic.script(
+        Text('{"summary": "It adds.", "faults": ["It subtracts."]}'),
+        Text("Write a plus."),
+        Text('{"summary": "It adds."}'),
+    )
+    for name, value in reader.fakes.items():
+        monkeypatch.setenv(name, value)
+
+    exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
+    exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
+
+    valid, mended, invalid = capsys.readouterr().out.splitlines()
+    assert (valid, mended) == ("['It subtracts.']", "Write a plus.")
+    assert invalid.startswith("invalid_answer: the answer of anthropic/claude-sonnet-4-6 does not fit Review: faults: ")
+    assert invalid.endswith(' {"summary": "It adds."}')
+    assert [message["role"] for message in anthropic.requests[1].body["messages"]] == ["user", "assistant", "user"]

@@ -50,6 +50,7 @@ CODES = {
     "EmbeddedError": "embedded",
     "ForbiddenTokenError": "forbidden",
     "InternalError": "internal",
+    "InvalidAnswerError": "invalid_answer",
     "InvalidArgumentError": "invalid_argument",
     "InvalidTokenError": "invalid_token",
     "LedgerError": "ledger",
@@ -77,7 +78,7 @@ def test_the_public_names_are_these() -> None:
             *CODES,
             *("CompletionError", "KonstructError", "RequestError"),
             *("Attempt", "Completion", "Config", "DeploymentStatus", "GroupStatus", "Konstruct", "ToolCall", "Usage"),
-            *("BudgetState", "Spend", "UsageReport"),
+            *("BudgetState", "FunctionCall", "Message", "ParsedCompletion", "Spend", "UsageReport"),
         ]
     )
     assert all(hasattr(konstruct_mcp, name) for name in konstruct_mcp.__all__)

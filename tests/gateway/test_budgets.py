@@ -821,7 +821,7 @@ async def test_what_a_dead_process_had_reserved_stays_on_the_budget(
         with pytest.raises(BudgetExceededError, match="held for tries of unknown cost"):
             await konstruct.complete(HELLO, max_tokens=300)
         assert (await konstruct.complete(HELLO, max_tokens=20)).content
-        lines = {line["model"]: line for line in (await konstruct.usage()).by("model")}
+        lines = {line.model: line.as_dict() for line in (await konstruct.usage()).by_model}
     [lost] = database.rows("SELECT * FROM konstruct_calls WHERE outcome = 'lost'")
     assert (lost["cost_nusd"], lost["most_nusd"]) == (None, reserved)
     assert (lines["openai/paid"]["unpriced"], lines["openai/paid"]["cost_usd"]) == (1, usd(COST_NUSD))

@@ -176,7 +176,7 @@ class TestARow:
         openai.script(Raw(json.dumps(body).encode()))
         async with ledger() as konstruct:
             assert (await konstruct.complete(HELLO, max_tokens=100)).cost_usd is None
-            [line] = (await konstruct.usage()).by("model")
+            [line] = (await konstruct.usage()).as_dict()["by_model"]
 
         row = only(database)
         assert (row["cost_nusd"], row["outcome"], row["uncounted"]) == (None, "ok", 1)
@@ -357,7 +357,7 @@ class TestSums:
         assert database.value("SELECT sum(input_tokens) FROM konstruct_calls") == sum(range(1, 21))
         [total] = [report.as_dict()["total"]]
         assert (total["calls"], total["failed"], total["unpriced"]) == (21, 1, 10)
-        assert {line["tenant"] for line in report.by("tenant")} == {"t0", "t1", "t2"}
+        assert {line.tenant for line in report.by_tenant} == {"t0", "t1", "t2"}
 
     async def test_by_day_and_of_one_tenant(self, ledger: World, database: Database) -> None:
         async with ledger() as konstruct:

@@ -64,7 +64,10 @@ async def answered(
             "router_settings": {"num_retries": 0},
         }
         async with opened(folder, config) as konstruct:
-            return await konstruct.complete(arguments.pop("messages", HELLO), model_group="it", **arguments)
+            completion: Completion = await konstruct.complete(
+                arguments.pop("messages", HELLO), model_group="it", **arguments
+            )
+            return completion
 
 
 def raw(body: Any) -> Raw:

@@ -49,7 +49,10 @@ async def ask(
     """One completion of the only deployment there is. `more` is what the request has beside a message."""
     params = {"model": model, "api_base": api_base, "api_key": ANTHROPIC_KEY, "num_retries": num_retries}
     async with opened(folder, {"model_list": [entry("only", params)]}, {}) as konstruct:
-        return await konstruct.complete(HELLO, model_group="only", **{"timeout_s": 30, **(more or {})})
+        completion: Completion = await konstruct.complete(
+            HELLO, model_group="only", **{"timeout_s": 30, **(more or {})}
+        )
+        return completion
 
 
 async def reason(folder: Path, model: str, api_base: str, *, more: dict[str, Any] | None = None) -> str:

@@ -35,7 +35,8 @@ async def opening(folder: Path, ollama: Provider, *behind: dict[str, Any], **par
 async def ask(folder: Path, ollama: Provider, prompt: Any = HELLO, *, call: Any = None, **params: Any) -> Completion:
     """One completion of a deployment with these `litellm_params`; `call` is what the request has beside the prompt."""
     async with opening(folder, ollama, **params) as konstruct:
-        return await konstruct.complete(prompt, **(call or {}))
+        completion: Completion = await konstruct.complete(prompt, **(call or {}))
+        return completion
 
 
 def chats(ollama: Provider) -> list[dict[str, Any]]:

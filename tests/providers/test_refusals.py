@@ -60,7 +60,8 @@ async def complete(folder: Path, *params: Mapping[str, Any], **arguments: Any) -
 
 
 async def ask(konstruct: Konstruct, **arguments: Any) -> Completion:
-    return await konstruct.complete(arguments.pop("messages", HELLO), timeout_s=100, **arguments)
+    completion: Completion = await konstruct.complete(arguments.pop("messages", HELLO), timeout_s=100, **arguments)
+    return completion
 
 
 def state(konstruct: Konstruct, position: int = 0) -> str:
