@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
+from konstruct_mcp.cli.attach import attach, detach
 from konstruct_mcp.cli.check import check
 from konstruct_mcp.cli.complete import complete
 from konstruct_mcp.cli.groups import groups
@@ -105,5 +106,5 @@ def cli(context: click.Context, path: Path | None) -> None:
         context.invoke(serve)
 
 
-for _command in (serve, complete, groups, models, check, usage, budgets, keys, tenants, ledger):
+for _command in (serve, complete, groups, models, check, usage, budgets, keys, tenants, ledger, attach, detach):
     cli.add_command(_command)

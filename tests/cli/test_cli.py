@@ -440,9 +440,11 @@ def test_help_names_every_command_and_each_explains_itself(flag: str) -> None:
     assert ran.code == 0
     commands = [line.split()[0] for line in ran.out.partition("Commands:\n")[2].splitlines()]
     assert commands == [
+        "attach",
         "budgets",
         "check",
         "complete",
+        "detach",
         "groups",
         "keys",
         "ledger",
