@@ -26,7 +26,15 @@ html_show_sphinx = False
 # The reading order: below which page, under which title, which pages.
 ORDER = {
     "index": {
-        "Use it": ["clients/index", "answers", "command-line", "python", "embedded-model", "troubleshooting"],
+        "Use it": [
+            "clients/index",
+            "answers",
+            "threads",
+            "command-line",
+            "python",
+            "embedded-model",
+            "troubleshooting",
+        ],
         "Configure it": [
             "configuration",
             "coming-from-litellm",

@@ -11,6 +11,7 @@ import click
 
 from konstruct_mcp.cli.opening import open_konstruct
 from konstruct_mcp.cli.output import say, show, show_json, spinner
+from konstruct_mcp.core.errors import UnknownThreadError
 from konstruct_mcp.core.results import Completion
 
 
@@ -19,10 +20,17 @@ from konstruct_mcp.core.results import Completion
 @click.option("--group", help="The model group to ask; the config's default group if left out.")
 @click.option("--tenant", help="On whose account.")
 @click.option("--system", help="A system message to put before the prompt.")
+@click.option("--continue", "thread", metavar="THREAD", help="Continue an earlier answer's thread with PROMPT.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.pass_obj
 def complete(
-    path: Path | None, prompt: str, group: str | None, tenant: str | None, system: str | None, as_json: bool
+    path: Path | None,
+    prompt: str,
+    group: str | None,
+    tenant: str | None,
+    system: str | None,
+    thread: str | None,
+    as_json: bool,
 ) -> None:
     """Print one completion of PROMPT; - reads it from stdin."""
     if prompt == "-":
@@ -30,10 +38,18 @@ def complete(
     messages = [{"role": "system", "content": system}] if system is not None else []
     messages.append({"role": "user", "content": prompt})
     konstruct = open_konstruct(path)
+    threads_last = konstruct.config.threads.keep == "disk"
+    if thread is not None and konstruct.config.threads.keep == "memory":
+        raise UnknownThreadError(
+            "a command's threads end with it; to continue one, set `threads: {keep: disk}` in the config's section "
+            "konstruct"
+        )
 
     async def run() -> Completion:
         async with konstruct:
-            return await konstruct.complete(messages, model_group=group, tenant_id=tenant, on_wait=change)
+            return await konstruct.complete(
+                messages, model_group=group, tenant_id=tenant, continue_=thread, on_wait=change
+            )
 
     with spinner(f"waiting for {group or konstruct.default_group}") as change:
         completion = anyio.run(run)
@@ -44,6 +60,8 @@ def complete(
         say(*(f"({attempt.deployment}: {attempt.error})" for attempt in completion.attempts))
         say(*(f"({note})" for note in completion.notes))
         say(_summary(completion))
+        if completion.thread is not None and threads_last:
+            say(f"(to continue: --continue {completion.thread})")
 
 
 def _summary(completion: Completion) -> str:

@@ -19,6 +19,7 @@ from konstruct_mcp.config.metrics import MetricsSettings
 from konstruct_mcp.config.model_fields import Entry
 from konstruct_mcp.config.model_lookup import Models
 from konstruct_mcp.config.redis import RedisPlace
+from konstruct_mcp.config.threads import ThreadSettings
 from konstruct_mcp.core.budgets import Budget
 from konstruct_mcp.core.identity import StoredTenant
 from konstruct_mcp.core.requests import Limits
@@ -264,6 +265,7 @@ class Config:
         max_result_chars: characters of an answer that an assistant is given at once.
         max_response_bytes: bytes that are read of a provider's answer.
         limits: what one request may hold.
+        threads: where conversations are kept, to be continued.
         http, auth, metrics: how it is served over HTTP, whose requests are answered, where metrics are.
         redis: where what servers share is kept; None where each is alone.
         allowed_fails: failed tries within a minute that a deployment may have before it cools down.
@@ -310,6 +312,7 @@ class Config:
     former_groups: frozenset[str] = frozenset()
     on_demand: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    threads: ThreadSettings = field(default_factory=ThreadSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)

@@ -51,6 +51,7 @@ def public_config(config: Config, reader: Tenant | None = None) -> dict[str, Any
             "max_result_chars": config.max_result_chars,
             "max_response_bytes": config.max_response_bytes,
             **asdict(config.limits),
+            "threads": {"keep": config.threads.keep, "hours": config.threads.hours},
             "allow_unknown": config.allow_unknown,
             "pin_tenant": config.pin_tenant,
             "tenants": {

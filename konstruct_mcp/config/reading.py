@@ -49,6 +49,7 @@ from konstruct_mcp.config.sections import (
 )
 from konstruct_mcp.config.source import Source, data_folder, read_source
 from konstruct_mcp.config.tenants import TenantReader
+from konstruct_mcp.config.threads import thread_settings
 from konstruct_mcp.core.errors import ConfigError
 from konstruct_mcp.core.identity import StoredTenant
 from konstruct_mcp.core.requests import Limits
@@ -193,6 +194,7 @@ class _Reading:
         http = findings.parse(HttpSection, konstruct.http, "konstruct.http") if konstruct.http else None
         auth = findings.parse(AuthSection, konstruct.auth, "konstruct.auth") if konstruct.auth else None
         metrics = findings.parse(MetricsSection, konstruct.metrics, "konstruct.metrics") if konstruct.metrics else None
+        threads = thread_settings(konstruct.threads, data_folder(references.process), findings)
         strategy = self._strategy(router.routing_strategy)
         findings.check_time_outs(konstruct.timeout_s)
         variables = references.for_process()
@@ -226,6 +228,7 @@ class _Reading:
             max_result_chars=konstruct.max_result_chars,
             max_response_bytes=konstruct.max_response_bytes,
             limits=Limits(**{limit.name: getattr(konstruct, limit.name) for limit in fields(Limits)}),
+            threads=threads,
             http=HttpSettings() if http is None else http.settings(),
             auth=AuthSettings() if auth is None else auth.settings(),
             metrics=MetricsSettings() if metrics is None else metrics.settings(),

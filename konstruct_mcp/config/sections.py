@@ -179,6 +179,7 @@ class KonstructSettings(Section):
     redis_url: str | None = None
     redis_prefix: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_one_line)] | None = None
     replicas: Annotated[_Count, Field(le=10_000)] | None = None
+    threads: Any = None
     http: Any = None
     auth: Any = None
     metrics: Any = None

@@ -15,6 +15,7 @@
     │   ├── InvalidArgumentError  invalid_argument   an argument is missing, unknown or ill-typed
     │   ├── UnknownTenantError    unknown_tenant     no such tenant
     │   ├── UnknownGroupError     unknown_group      no such model group, or none for this tenant
+    │   ├── UnknownThreadError    unknown_thread     no such thread, none any more, or another tenant's
     │   ├── UnsupportedError      unsupported        no deployment of the group can do what is asked
     │   ├── BadRequestError       bad_request        a provider refused the request itself
     │   ├── ContextOverflowError  context_overflow   too long for every candidate's window
@@ -199,6 +200,12 @@ class UnknownGroupError(RequestError):
     """The tenant may use no model group of that name; the message lists those that it may use."""
 
     code = "unknown_group"
+
+
+class UnknownThreadError(RequestError):
+    """There is no such thread: it has expired, or is another tenant's, which looks the same."""
+
+    code = "unknown_thread"
 
 
 class UnsupportedError(RequestError):

@@ -28,7 +28,7 @@ _LONGEST_GROUP = 512  # characters of a group's name; one that a wildcard matche
 _NO_MESSAGES = 'should be a list of messages: [{"role": "user", "content": "…"}]'
 # Arguments that some clients send as JSON text, and those that some send empty instead of leaving them out.
 _STRUCTURED = ("messages", "tools", "tool_choice", "response_format")
-_OPTIONAL = ("model_group", "tenant_id", *_STRUCTURED[1:], "max_tokens", "temperature", "timeout_s")
+_OPTIONAL = ("model_group", "tenant_id", "continue", *_STRUCTURED[1:], "max_tokens", "temperature", "timeout_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,28 @@ class Limits:
         self._hold_all(arguments, found.values, "values of JSON", "max_values", 0)
         self._hold_all(arguments, found.chars, "characters", "max_request_chars", 1)
 
+    def check_continued(self, messages: Sequence[Message], chars: int) -> None:
+        """The same for a thread's messages with those that continue it, of `chars` characters in all.
+
+        Raises:
+            InvalidArgumentError: saying that it is the thread that has become too long.
+        """
+        parts = sum(len(message.content) for message in messages if isinstance(message.content, list))
+        calls = sum(len(message.tool_calls or ()) for message in messages)
+        values = sum(map(_values_in, messages))
+        for found, of, key in (
+            (len(messages), "messages", "max_messages"),
+            (parts, "parts", "max_parts"),
+            (calls, "tool calls", "max_tool_calls"),
+            (values, "values of JSON", "max_values"),
+            (chars, "characters", "max_request_chars"),
+        ):
+            if found > (most := getattr(self, key)):
+                raise InvalidArgumentError(
+                    f"continue: the thread is too long: with these messages it has {found:,} {of}, more than {most:,} "
+                    f"(konstruct.{key}); send a shorter conversation, without continue"
+                )
+
     def _hold(self, place: str, found: int, key: str) -> None:
         if found > (most := getattr(self, key)):
             raise InvalidArgumentError(f"{place}: {found:,} are more than {most:,} (konstruct.{key}); send fewer")
@@ -85,6 +107,13 @@ class Limits:
                 f"{cut(str(largest))}: the {found:,} {of} of all arguments are more than {most:,} (konstruct.{key}); "
                 "send less here"
             )
+
+
+def _values_in(message: Message) -> int:
+    """How many JSON values a message has."""
+    parts = message.content if isinstance(message.content, list) else ()
+    # A part has its type and its text, or an image with its URL; a call five values within it.
+    return len(message.model_fields_set) + 1 + 5 * len(parts) + 6 * len(message.tool_calls or ())
 
 
 def _items(arguments: Mapping[str, Any], key: str) -> Sequence[Any]:
@@ -131,7 +160,8 @@ def _whole(value: Any) -> Any:
 class Request(Value):
     """One completion that is asked for, valid by construction.
 
-    `model_group`, `tenant_id` and `timeout_s` (seconds) are None where the config decides.
+    `model_group`, `tenant_id` and `timeout_s` (seconds) are None where the config decides. `continue_`, as an argument
+    `continue`, names the thread to which the messages are new.
     """
 
     messages: list[Message] = Field(min_length=1)
@@ -144,6 +174,7 @@ class Request(Value):
     max_tokens: Annotated[int, BeforeValidator(_whole)] | None = Field(default=None, ge=1, le=10**30)
     temperature: float | None = Field(default=None, ge=0, le=2)
     timeout_s: float | None = Field(default=None, gt=0, le=_LONGEST_TIMEOUT_S, allow_inf_nan=False)
+    continue_: str | None = Field(default=None, alias="continue")
 
     @field_validator("messages", mode="before")
     @classmethod
@@ -204,6 +235,13 @@ class Request(Value):
             if (more := len(lines) - _MOST_FLAWS) > 0:
                 lines[_MOST_FLAWS:] = [f"and {more} more"]
             raise InvalidArgumentError("; ".join(lines)) from None
+
+    def behind(self, earlier: Sequence[Message]) -> Self:
+        """The same request with these messages before its own."""
+        made = self.model_copy(update={"messages": [*earlier, *self.messages]})
+        for name in made.__dict__.keys() - type(self).model_fields.keys():  # what was computed of the others
+            del made.__dict__[name]
+        return made
 
     @functools.cached_property
     def chars(self) -> int:

@@ -59,6 +59,7 @@ class Completion:
         duration_ms: from arrival to answer, failed tries and waits included.
         notes: what of the request was left out or done in another way, one line each.
         at_most_usd: the most that the answering call can have cost, where `cost_usd` is unknown and there is a bound.
+        thread: by which the conversation can be continued; None where it is not kept.
     """
 
     content: str
@@ -73,6 +74,7 @@ class Completion:
     duration_ms: int
     notes: tuple[str, ...] = ()
     at_most_usd: float | None = None
+    thread: str | None = None
 
     @property
     def message(self) -> Message:
@@ -81,8 +83,8 @@ class Completion:
         return Message(role="assistant", content=content, tool_calls=list(self.tool_calls) or None)
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form; `attempts` and `notes` are absent when there are none, `at_most_usd` when it is None, and
-        `usage.cached_tokens` when it is 0."""
+        """The JSON form; `attempts` and `notes` are absent when there are none, `at_most_usd` and `thread` when they
+        are None, and `usage.cached_tokens` when it is 0."""
         # Not `asdict` of the whole, which would copy every text and tool call.
         answer = {name: getattr(self, name) for name in self.__dataclass_fields__}
         answer["usage"] = asdict(self.usage)
@@ -94,8 +96,9 @@ class Completion:
         for name in ("attempts", "notes"):
             if not answer[name]:
                 del answer[name]
-        if self.at_most_usd is None:
-            del answer["at_most_usd"]
+        for name in ("at_most_usd", "thread"):
+            if answer[name] is None:
+                del answer[name]
         return answer
 
 

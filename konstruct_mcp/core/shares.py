@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -62,6 +62,18 @@ class Shares(Generic[K, V]):
         self._sizes[tenant] = self._sizes.get(tenant, 0) + size
         while sum(self._sizes.values()) > self._most:
             self.drop(next(iter(self._by_tenant[max(self._sizes, key=self._sizes.__getitem__)])))
+
+    def renew(self, key: K) -> bool:
+        """Keep a key as long as one that is kept now, and let it be the last to be dropped; whether it is there."""
+        with self._lock:
+            entry = self._entries.get(key)
+            now = self._clock()
+            if entry is None or entry.until <= now:
+                return False
+            self._entries[key] = replace(entry, until=now + self._seconds)
+            self._entries.move_to_end(key)
+            self._by_tenant[entry.tenant].move_to_end(key)
+            return True
 
     def values(self) -> list[V]:
         """The values that are kept, oldest first."""

@@ -67,6 +67,10 @@ class SharedValues(Protocol):
         """Keep a value for so many seconds; whether it is kept. Raises nothing."""
         ...
 
+    async def renew(self, keys: Sequence[str], ttl_s: float) -> None:
+        """Keep those of these values that are there for so many seconds from now. Raises nothing."""
+        ...
+
     async def get(self, key: str) -> bytes | None:
         """The value; None where there is none, or none any more. Raises nothing."""
         ...

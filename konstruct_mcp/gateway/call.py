@@ -2,6 +2,7 @@
 
 read_request       the arguments, as a request
 answer             who calls, which group they ask, and the account that is open until the call has ended
+_composed          the request as it goes to a provider: with the thread that it continues
 _in_time           the one deadline, around all that follows
 _first_answer      its turn among all calls; then the deployments, in the order in which routing gives them
 Tries.once         one deployment: its turn there, what is set aside for it, the provider, the account
@@ -13,8 +14,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -31,12 +32,13 @@ from konstruct_mcp.core.errors import (
 )
 from konstruct_mcp.core.events import Event, Refused
 from konstruct_mcp.core.fairness import Admission, Step, turn
+from konstruct_mcp.core.messages import Message
 from konstruct_mcp.core.money import dollars
 from konstruct_mcp.core.request_context import note_tenant
 from konstruct_mcp.core.requests import Limits, Request, is_timeout
 from konstruct_mcp.core.results import Completion
 from konstruct_mcp.core.sharing import call_patience
-from konstruct_mcp.core.sizes import is_large
+from konstruct_mcp.core.sizes import LARGE_CHARS, is_large
 from konstruct_mcp.core.text import quoted
 from konstruct_mcp.core.threads import in_thread, in_thread_if_large
 from konstruct_mcp.gateway.account import Account, open_account
@@ -45,6 +47,7 @@ from konstruct_mcp.gateway.caller import Caller, group_of
 from konstruct_mcp.gateway.events import try_ended
 from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.gateway.tenant_limits import TenantLimits
+from konstruct_mcp.gateway.threads import Conversation, Threads
 from konstruct_mcp.ledger.ledger import Ledger
 from konstruct_mcp.providers.tried import Recalled, Tried
 from konstruct_mcp.routing.facts import needs_of
@@ -56,6 +59,7 @@ _log = logging.getLogger(__name__)
 # A cancelled try that is just reading its answer gets this long, so that the answer is counted. It is too short for a
 # provider that is still at work.
 _GRACE_S = 0.01
+_NO_THREAD = "no thread: this answer could not be kept, so that it cannot be continued"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Shared:
     ledger: Ledger
     emit: Callable[[Event], None]
     know_tenant: Callable[[Caller], Awaitable[None]]
+    threads: Threads
 
 
 async def read_request(arguments: Mapping[str, Any], config: Config | None, readers: Admission, tenant: str) -> Request:
@@ -99,6 +104,22 @@ def _parsed(arguments: Mapping[str, Any], limits: Limits) -> Request:
     return request
 
 
+def _behind(request: Request, found: Conversation, limits: Limits) -> Request:
+    """The request behind what a thread holds, with those of its properties computed that take long."""
+    composed = request.behind(found.messages)
+    limits.check_continued(composed.messages, composed.chars)
+    _ = composed.has_images, composed.is_large
+    return composed
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What a thread keeps of an answer beside its text: the key of the deployment, and its reasoning by its key."""
+
+    by: str
+    thoughts: Mapping[str, Mapping[str, Any]]
+
+
 class CompletionCall:
     """One call for a completion."""
 
@@ -110,6 +131,9 @@ class CompletionCall:
         self._shared, self._request, self._caller, self._on_wait = shared, request, caller, on_wait
         self._timeout_s = request.timeout_s or self._config.timeout_s
         self._deadline = arrived + self._timeout_s
+        self._continued = Conversation()
+        self._new: Sequence[Message] = ()
+        self._answered: _Answered | None = None
 
     @property
     def _config(self) -> Config:
@@ -134,6 +158,8 @@ class CompletionCall:
             tenant = caller.account(self._config)
             note_tenant(tenant.id)
             group = group_of(self._config, request.model_group, tenant)
+            self._request = await self._composed(tenant)
+            self._new = self._request.messages[len(self._continued.messages) :]
         except (RequestError, LedgerError, DeadlineError) as error:
             asker = self._caller.tenant if self._caller.is_verified else None  # whatever tenant the call names
             shared.emit(Refused(asker if tenant is None else tenant.id, None, error.code))
@@ -146,9 +172,53 @@ class CompletionCall:
                 group_of(self._config, group, account.tenant)
             try:
                 with shared.generations.call() as generation:
-                    return await self._in_time(account, generation)
+                    completion = await self._in_time(account, generation)
             finally:
                 shared.limits.use(tenant, account.tokens)
+        return await self._kept(completion, tenant.id)
+
+    async def _composed(self, tenant: Tenant) -> Request:
+        """The request as it goes to a provider: the messages of the thread that it continues are before its own.
+
+        Raises:
+            UnknownThreadError: there is no such thread of the tenant's.
+            InvalidArgumentError: with the thread it is more than one request may hold.
+            DeadlineError: it is not there in time.
+        """
+        request, shared = self._request, self._shared
+        if request.continue_ is None:
+            return request
+        with anyio.move_on_after(self._left_s):
+            self._continued = found = await shared.threads.find(request.continue_, tenant.id)
+            large = request.is_large or sum(message.chars for message in found.messages) > LARGE_CHARS
+            composed = await in_thread_if_large(_behind, request, found, self._config.limits, is_large=large)
+            if found.thoughts:
+                client = shared.generations.in_use().client
+                await client.restore(tenant.id, found.thoughts, is_large=large)
+            return composed
+        raise DeadlineError(
+            f"no answer within {self._timeout_s:g} s, waiting for the thread to be read; raise timeout_s, or try again"
+        )
+
+    async def _kept(self, completion: Completion, tenant: str) -> Completion:
+        """The answer with the thread by which it can be continued, if it could be kept."""
+        answered, threads = self._answered, self._shared.threads
+        if answered is None or not threads.are_kept:
+            return completion
+        calls = [call.model_dump() for call in completion.tool_calls]
+        content = completion.content or (None if calls else "")
+        message = {"role": "assistant", "content": content, **({"tool_calls": calls} if calls else {})}
+        thread = await threads.keep(
+            tenant,
+            self._continued,
+            self._new,
+            message,
+            answered.thoughts,
+            answered.by,
+            is_large=self._request.is_large or is_large(message),
+        )
+        notes = completion.notes if thread is not None else (*completion.notes, _NO_THREAD)
+        return replace(completion, thread=thread, notes=notes)
 
     async def _know_tenant(self, caller: Caller) -> None:
         try:
@@ -187,6 +257,7 @@ class CompletionCall:
             tenant.groups,
             self._on_wait,
             tenant.id,
+            self._continued.answered_by,
         )
         with anyio.move_on_after(self._left_s):
             try:
@@ -232,6 +303,8 @@ class CompletionCall:
                             with contextlib.suppress(StopIteration):
                                 steps.send(result)
                             walk.wait_for("the ledger to take note of the answer")
+                            key, reply = generation.routes.key(step.deployment), tried.reply
+                            self._answered = _Answered(key, {reply.thought: reply.reasoning} if reply.thought else {})
                             return account.completion(tried.reply, tried, step, walk.attempts)
                         _log.info("%s: %s", step.deployment.name, tried.outcome)
                     try:

@@ -51,6 +51,7 @@ from konstruct_mcp.gateway.offers import Offers, offers
 from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.gateway.sharing import look_at
 from konstruct_mcp.gateway.tenant_limits import TenantLimits
+from konstruct_mcp.gateway.threads import Threads
 from konstruct_mcp.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Konstruct:
         environ: Mapping[str, str] | None = None,
         ledger: Ledger | None = None,
         hooks: Sequence[Callable[[Event], None]] = (),
+        threads: Threads | None = None,
     ) -> None:
         """Prefer `from_config`.
 
@@ -105,8 +107,10 @@ class Konstruct:
             environ: says which file the embedded model is in; the process's environment if None.
             ledger: keeps the accounts; the config's if None.
             hooks: are called with each event.
+            threads: keeps conversations, to be continued; as the config says, if None.
         """
         self._ledger = ledger
+        self._threads = threads or Threads()
         self._admission: Admission | None = None
         self._readers = Admission(1)  # of large arguments, which are read one after another
         self._hooks = Hooks(hooks)
@@ -215,6 +219,7 @@ class Konstruct:
         """Have what all calls share go by this config."""
         self._ledger = self._ledger or Ledger(config.ledger.url, config.ledger.spool)
         self._ledger.has_budgets = checks.has_budgets(config)
+        self._threads.use(config.threads, lambda: self._generations.sharing.values)
         if self._admission is None:
             self._admission = Admission(config.max_concurrency, config.max_queue, config.callers, config.most_at_once)
             self._begun.set()
@@ -241,7 +246,9 @@ class Konstruct:
         assert self._admission is not None  # noqa: S101  both are made with the first config that can be used
         assert self._ledger is not None  # noqa: S101
         limits = TenantLimits(self._generations.sharing.tenant_limit_store)
-        return Shared(self._generations, self._admission, limits, self._ledger, self._hooks, self._know_tenant)
+        return Shared(
+            self._generations, self._admission, limits, self._ledger, self._hooks, self._know_tenant, self._threads
+        )
 
     # -- who may ask ---------------------------------------------------------------------------------------------------
 
@@ -548,6 +555,7 @@ class Konstruct:
         max_tokens: int | None = None,
         temperature: float | None = None,
         timeout_s: float | None = None,
+        continue_: str | None = None,
         on_wait: Callable[[str], None] | None = None,
         caller: Caller | None = None,
     ) -> ParsedCompletion[_Model]: ...
@@ -565,6 +573,7 @@ class Konstruct:
         max_tokens: int | None = None,
         temperature: float | None = None,
         timeout_s: float | None = None,
+        continue_: str | None = None,
         on_wait: Callable[[str], None] | None = None,
         caller: Caller | None = None,
     ) -> ParsedCompletion[_Model | None]: ...
@@ -582,6 +591,7 @@ class Konstruct:
         max_tokens: int | None = None,
         temperature: float | None = None,
         timeout_s: float | None = None,
+        continue_: str | None = None,
         on_wait: Callable[[str], None] | None = None,
         caller: Caller | None = None,
     ) -> Completion: ...
@@ -598,6 +608,7 @@ class Konstruct:
         max_tokens: int | None = None,
         temperature: float | None = None,
         timeout_s: float | None = None,
+        continue_: str | None = None,
         on_wait: Callable[[str], None] | None = None,
         caller: Caller | None = None,
     ) -> Completion:
@@ -612,6 +623,7 @@ class Konstruct:
             tenant_id: on whose account; `$KONSTRUCT_TENANT_ID`, else the config's default tenant, if None.
             timeout_s: the deadline of the whole call in seconds, from now to the answer, waiting for its turn, retries
                 and fallbacks included; the config's if None.
+            continue_: the `thread` of an earlier completion, to which these messages are new.
             on_wait: is called with one line on what is being waited for, whenever that changes.
             caller: who asks; the process if None.
 
@@ -634,6 +646,7 @@ class Konstruct:
             "max_tokens": max_tokens,
             "temperature": temperature,
             "timeout_s": timeout_s,
+            "continue": continue_,
         }
         arrived = time.monotonic()
         request = await self.request(arguments, caller=caller)

@@ -61,4 +61,5 @@ def offers(generation: Generation) -> Offers:
 
 def _choice(config: Config, tenant: Tenant) -> _Choice:
     groups = tuple(name for name in tenant.groups if config.groups[name].is_listed)
-    return _Choice(groups, (tenant.patterns, default_among(config.default_group, tenant.groups)))
+    default, has_threads = default_among(config.default_group, tenant.groups), config.threads.keep != "off"
+    return _Choice(groups, (tenant.patterns, default, has_threads))

@@ -30,18 +30,21 @@ class Choice:
             them.
         default_group: of a call that names none; "" where it has to name one.
         patterns: the wildcards: any model's name that matches one may be asked for too.
+        has_threads: whether an earlier answer can be continued.
     """
 
     groups: tuple[Group, ...]
     default_group: str
     patterns: tuple[str, ...]
+    has_threads: bool = False
 
 
 def choice(config: Config, caller: Caller) -> Choice:
     """Raises UnknownTenantError where there is no tenant of a verified caller."""
     tenant = caller.shown(config)
     listed = tuple(config.groups[name] for name in tenant.groups if config.groups[name].is_listed)
-    return Choice(listed, default_among(config.default_group, tenant.groups), tenant.patterns)
+    default = default_among(config.default_group, tenant.groups)
+    return Choice(listed, default, tenant.patterns, has_threads=config.threads.keep != "off")
 
 
 def groups(generation: Generation, caller: Caller) -> list[GroupStatus]:

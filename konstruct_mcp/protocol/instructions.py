@@ -24,11 +24,12 @@ def instructions(choice: Choice) -> str:
         return "Asks other language models for completions; but its config cannot be used: list_groups says why."
     listed = "\n".join(f"- {line}" for line in _described(choice))
     leave_out = f"Leave it out for {choice.default_group}. " if choice.default_group else ""
+    or_continue = ", or continue a result's thread with only what is new" if choice.has_threads else ""
     return (
         "Asks other language models for completions. Choose a model_group by what the task is worth:\n"
         f"{listed}{_or_a_match(choice)}\n"
-        f"{leave_out}Each call stands alone: send the whole conversation in "
-        "messages. served_group and model say who answered, which may be a group behind the one that was asked. "
+        f"{leave_out}Each call stands alone: send the whole conversation in messages{or_continue}. "
+        "served_group and model say who answered, which may be a group behind the one that was asked. "
         "When a call fails, the error says why; list_groups shows what can be called now."
     )
 

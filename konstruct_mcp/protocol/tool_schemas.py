@@ -19,6 +19,8 @@ def complete_tool(choice: Choice, *, names_tenant: bool = True) -> types.Tool:
         choice: what the caller may ask for.
         names_tenant: whether a call may name its tenant; that of a verified caller is known.
     """
+    continued = {"continue": {"type": "string", "description": "a result's thread; send only the new messages"}}
+    thread = {"thread": {"type": "string"}}
     tenant_id = {"tenant_id": {"type": "string", "description": "whose account; leave out unless told"}}
     return types.Tool(
         name="complete",
@@ -60,6 +62,7 @@ def complete_tool(choice: Choice, *, names_tenant: bool = True) -> types.Tool:
                 "max_tokens": {"type": "integer", "minimum": 1},
                 "temperature": {"type": "number", "minimum": 0, "maximum": 2},
                 "timeout_s": {"type": "number", "description": "seconds for the whole call"},
+                **(continued if choice.has_threads else {}),
                 **(tenant_id if names_tenant else {}),
             },
             "required": ["messages"],
@@ -79,6 +82,7 @@ def complete_tool(choice: Choice, *, names_tenant: bool = True) -> types.Tool:
                 "cost_usd": {"anyOf": [{"type": "number"}, {"type": "null"}], "description": "null: unknown"},
                 "at_most_usd": {"type": "number"},
                 "duration_ms": {"type": "integer"},
+                **(thread if choice.has_threads else {}),
                 "notes": {"type": "array", "items": {"type": "string"}, "description": "what was left out or changed"},
                 "truncated": {"type": "object", "description": "what was cut; read uri for the whole"},
             },

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from konstruct_mcp.config.model import Config, Deployment, entry
 from konstruct_mcp.core.budgets import Grant, Quote
@@ -151,6 +151,10 @@ class ProviderClient:
         if not any(found):
             return recalled
         return await in_thread_if_large(memory.read, *of_try, recalled, lacking, found, is_large=is_large)
+
+    async def restore(self, tenant: str, thoughts: Mapping[str, Mapping[str, Any]], *, is_large: bool) -> None:
+        """Have the reasoning that a thread of a tenant holds recalled: by its key, as `Reply.thought` was."""
+        await in_thread_if_large(self._reasoning.restore, tenant, thoughts, is_large=is_large)
 
     def quote(self, deployment: Deployment, request: Request, recalled: Recalled) -> Quote | None:
         """The most that this request can cost there; None for a deployment that costs nothing.
@@ -296,9 +300,12 @@ class ProviderClient:
         if reply.tool_calls and reply.reasoning:
             thought = tenant, outgoing.deployment, request.messages, reply.tool_calls, reply.reasoning
             keep = functools.partial(self._reasoning.keep, *thought, is_shared=self._values is not None)
-            written = await in_thread_if_large(keep, is_large=request.is_large)
-            if self._values is not None and written is not None:
-                await self._values.put(*written, KEPT_S)
+            kept = await in_thread_if_large(keep, is_large=request.is_large)
+            if kept is not None:
+                assert answered.reply is not None  # noqa: S101  it is the same with notes
+                answered = replace(answered, reply=replace(answered.reply, thought=kept.key.hex()))
+                if self._values is not None:
+                    await self._values.put(name(kept.key), kept.sealed, KEPT_S)
         return answered
 
     async def _address(self, deployment: Deployment) -> dict[str, str]:

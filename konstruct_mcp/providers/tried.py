@@ -36,12 +36,14 @@ class Reply:
 
     Attributes:
         reasoning: what the provider wants to get back beside the calls, by the name of the message's field.
+        thought: the key by which this reasoning is recalled; empty where it is not kept.
     """
 
     content: str
     tool_calls: tuple[ToolCall, ...]
     finish_reason: FinishReason
     reasoning: Mapping[str, Any] = field(default_factory=dict)
+    thought: str = ""
 
 
 @dataclass(frozen=True, slots=True)

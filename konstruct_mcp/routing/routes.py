@@ -125,13 +125,24 @@ class Routes:
         """Whether both call the same model with the same parameters, so that a call asks only one of them."""
         return self._keys[one.id] == self._keys[other.id]
 
-    def pick(self, candidates: Sequence[Deployment], tokens: int = 0) -> Deployment:
-        """The one to ask among candidates that can all be called: lowest order, then by the routing strategy. `tokens`
-        are those that the request will send."""
+    def key(self, deployment: Deployment) -> str:
+        """What two deployments have in common that are `same`, in every process."""
+        return self._keys[deployment.id]
+
+    def pick(self, candidates: Sequence[Deployment], tokens: int = 0, preferred: str | None = None) -> Deployment:
+        """The one to ask among candidates that can all be called: lowest order, then the preferred one, then by the
+        routing strategy.
+
+        Args:
+            tokens: those that the request will send.
+            preferred: the `key` of one that has most of the request in its provider's cache.
+        """
         if self._by_usage:
             candidates = [one for one in candidates if self._has_room(one, tokens)] or candidates
         lowest = min(map(order, candidates))
-        return self._strategy.pick([deployment for deployment in candidates if order(deployment) == lowest])
+        equals = [deployment for deployment in candidates if order(deployment) == lowest]
+        cached = [deployment for deployment in equals if self._keys[deployment.id] == preferred]
+        return cached[0] if cached else self._strategy.pick(equals)
 
     def backoff(self, retries: int) -> float:
         """Seconds to wait before the next try of the same deployment: exponential, with jitter so that calls that

@@ -6,7 +6,7 @@ because another call is finding out whether a deployment is back. Everything tha
 It may be closed at any time, after an answer or when the call is given up. The order of tries:
 
     for each group, the one asked for first, then its fallbacks:
-        for each deployment of it that can be called, lower `order` first:
+        for each deployment of it that can be called, lower `order` first, and of equal order the preferred one:
             the first try, then `num_retries` more for a fault that a retry can cure
     then each that was passed over because it had failed: one try, by one call at a time
 
@@ -93,6 +93,7 @@ class Walk:
         allowed: Collection[str] | None = None,
         tell: Callable[[str], None] = lambda _: None,
         tenant: str | None = None,
+        preferred: str | None = None,
     ) -> None:
         """
         Args:
@@ -101,10 +102,11 @@ class Walk:
             allowed: the groups that the tenant may use; None for all.
             tell: is given one line that says what is being waited for, whenever that changes.
             tenant: whose request it is; None for nobody's in particular.
+            preferred: the key of a deployment that is asked before others of its order; None for none.
         """
         self._routes = routes
         self._health = routes.health
-        self._tenant = tenant
+        self._tenant, self._preferred = tenant, preferred
         self._group = routes.group(group)
         self._needs = needs
         self._deadline = deadline
@@ -174,7 +176,7 @@ class Walk:
                 self._passed.append(stop)
                 kinds: set[FaultKind] = set()
                 while FaultKind.CONTENT_POLICY not in kinds and (candidates := self._candidates(stop)):
-                    deployment = self._routes.pick(candidates, self._needs.input_tokens)
+                    deployment = self._routes.pick(candidates, self._needs.input_tokens, self._preferred)
                     outcome = yield from self._ask(deployment, stop.group, deployment.num_retries)
                     if self._is_final(outcome):
                         return

@@ -11,6 +11,8 @@ from konstruct_mcp.shared.connection import AwayError, Connection
 
 _MOST_BYTES = 4 * 2**20  # of a value as it is read
 _MOST_SENT = 512 * 1024  # of one as it is sent, which the server answers within a tenth of a second over a slow network
+# ARGV: seconds.
+_RENEW = "for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end"
 _SMALL = 32 * 1024  # which is compressed faster than a thread is found
 
 
@@ -30,6 +32,12 @@ class ValkeyValues:
             await self._connection.run("SET", self._key(key), packed, "PX", max(1, round(ttl_s * 1000)))
             return True
         return False
+
+    async def renew(self, keys: Sequence[str], ttl_s: float) -> None:
+        names = [self._key(key) for key in keys]
+        with contextlib.suppress(AwayError):
+            if names:
+                await self._connection.run("EVAL", _RENEW, len(names), *names, max(1, round(ttl_s)))
 
     async def get(self, key: str) -> bytes | None:
         return (await self.get_many([key]))[0]

@@ -1355,6 +1355,7 @@ def test_the_public_form_shows_what_is_known_to_be_harmless_and_masks_the_rest(l
             "max_tools": 2_000,
             "max_values": 500_000,
             "max_request_chars": 32_000_000,
+            "threads": {"keep": "memory", "hours": 24.0},
             "allow_unknown": True,
             "pin_tenant": False,
             "tenants": {},

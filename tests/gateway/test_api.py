@@ -60,6 +60,7 @@ CODES = {
     "UnavailableError": "unavailable",
     "UnknownGroupError": "unknown_group",
     "UnknownTenantError": "unknown_tenant",
+    "UnknownThreadError": "unknown_thread",
     "UnpricedError": "unpriced",
     "UnsupportedError": "unsupported",
     "UnverifiedError": "unverified",

@@ -69,12 +69,14 @@ class TestTools:
 
     async def test_the_schema_names_exactly_what_is_accepted_and_returned(self) -> None:
         complete, _ = await self.tools()
-        assert set(complete["inputSchema"]["properties"]) == set(Request.model_fields)
+        assert set(complete["inputSchema"]["properties"]) == {
+            field.alias or name for name, field in Request.model_fields.items()
+        }
         message = complete["inputSchema"]["properties"]["messages"]["items"]
         assert set(message["properties"]) == set(Message.model_fields) - {"name"}  # taken, and seldom worth its tokens
         assert set(complete["outputSchema"]["properties"]) == {*Completion.__dataclass_fields__, "truncated"}
         required = set(complete["outputSchema"]["required"])
-        assert set(Completion.__dataclass_fields__) - required == {"attempts", "notes", "at_most_usd"}
+        assert set(Completion.__dataclass_fields__) - required == {"attempts", "notes", "at_most_usd", "thread"}
 
     async def test_each_group_is_in_the_enum_and_described_in_a_line(self) -> None:
         complete, listing = await self.tools()

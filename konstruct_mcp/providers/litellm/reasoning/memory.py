@@ -18,7 +18,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.core.messages import Message, ToolCall
@@ -31,6 +31,18 @@ _SEAL_BYTES = 32
 _MOST_LACKING = 16  # turns that are looked for at other servers' for one try
 _LEAST_CHARS = 1000  # that an entry counts at least, which bounds the number of entries
 _ALPHANUMERIC = re.compile(r"[A-Za-z0-9]{16,}")
+
+
+class Remembered(NamedTuple):
+    """Reasoning that is kept.
+
+    Attributes:
+        key: by which it is found.
+        sealed: what other servers may read; empty where there are none.
+    """
+
+    key: bytes
+    sealed: bytes
 
 
 class ReasoningMemory:
@@ -52,10 +64,11 @@ class ReasoningMemory:
         reasoning: Mapping[str, Any],
         *,
         is_shared: bool = False,
-    ) -> tuple[str, bytes] | None:
-        """Keep the reasoning of this deployment that led, after these messages, to these calls.
+    ) -> Remembered | None:
+        """Keep the reasoning of this deployment that led, after these messages, to these calls; None for too much.
 
-        Returns: where it is shared, the name and the text under which other servers find it; None for too much.
+        Args:
+            is_shared: whether other servers may read it.
         """
         if not (calls and reasoning):
             return None
@@ -66,10 +79,13 @@ class ReasoningMemory:
         first, *others = _keys(_origin(tenant, deployment), calls, _ConversationDigest(messages))
         for key in (first, *others):
             self._thoughts.keep(tenant, key, reasoning, size)
-        if not is_shared:
-            return None
         written = text.encode()
-        return name(first), _seal(tenant, deployment, first, written) + written
+        return Remembered(first, _seal(tenant, deployment, first, written) + written if is_shared else b"")
+
+    def restore(self, tenant: str, thoughts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep what a thread holds: reasoning by its key in hexadecimal digits, as `keep` gave it."""
+        for key, reasoning in thoughts.items():
+            self._thoughts.keep(tenant, bytes.fromhex(key), reasoning, max(_LEAST_CHARS, len(json.dumps(reasoning))))
 
     def recall(self, tenant: str, deployment: Deployment, messages: Sequence[Message]) -> Recalled:
         """The kept reasoning that belongs to this deployment's calls in these messages."""
