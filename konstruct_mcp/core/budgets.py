@@ -173,6 +173,19 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A budget that does not afford a call.
+
+    Attributes:
+        left_nusd: what is left of it.
+        renews_at: when it renews (ISO, UTC); None where it does not, or where not even the whole of it would do.
+    """
+
+    left_nusd: int
+    renews_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Reserve:
     """A reservation that a call asks for before a try: what the try can cost, and the budgets that must afford it.
 

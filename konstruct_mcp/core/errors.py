@@ -57,6 +57,7 @@ class KonstructError(Exception):
     """Base of all. `code` is stable and meant for programs, `message` for readers."""
 
     code: ClassVar[str] = "error"
+    figures: ClassVar[tuple[str, ...]] = ()  # attributes that say when to come back, or with how much
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -259,9 +260,18 @@ class DeadlineError(CompletionError):
 
 
 class OverloadedError(CompletionError):
-    """Too many calls are under way and waiting, so this one was turned away at once."""
+    """Too many calls are under way and waiting, so this one was turned away at once.
+
+    Attributes:
+        retry_after_s: seconds until the tenant's waiting calls may have had their turn, at the pace of its last ones.
+    """
 
     code = "overloaded"
+    figures = ("retry_after_s",)
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class RateLimitedError(CompletionError):
@@ -272,6 +282,7 @@ class RateLimitedError(CompletionError):
     """
 
     code = "rate_limited"
+    figures = ("retry_after_s",)
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
@@ -279,9 +290,21 @@ class RateLimitedError(CompletionError):
 
 
 class BudgetExceededError(CompletionError):
-    """A budget cannot pay for the call; the message says what is spent and reserved, and when the budget renews."""
+    """A budget cannot pay for the call; the message says what is spent and reserved, and when the budget renews.
+
+    Attributes:
+        left_usd: what is left of the budget, in US dollars; of several, of the one that renews first.
+        renews_at: when it renews (ISO, UTC); None where it does not, or where not even the whole of it would do.
+    """
 
     code = "budget_exceeded"
+    figures = ("left_usd", "renews_at")
+
+    def __init__(
+        self, message: str, attempts: Sequence[Attempt] = (), *, left_usd: float, renews_at: str | None
+    ) -> None:
+        super().__init__(message, attempts)
+        self.left_usd, self.renews_at = left_usd, renews_at
 
 
 class UnpricedError(CompletionError):

@@ -15,14 +15,21 @@ import heapq
 import itertools
 import math
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from cachetools import LRUCache
+
 from konstruct_mcp.core.errors import OverloadedError
 
+_USUAL_S = 5  # that a call takes, until a tenant's first has ended
+_CALLS_OF_A_PACE = 8  # about so many last calls count for how long one takes
+_MOST_PACES = 1000  # tenants whose pace is known; of another the usual one is assumed
+_LONGEST_RETRY_S = 60  # that somebody who is turned away is told to wait
 _MOST_CHARS = 64 * 2**20  # in the requests that wait, which are held in memory: sixty of a million characters each
 
 
@@ -133,6 +140,7 @@ class Admission:
         self._present = 0  # how many of the named tenants have one
         self._queues: OrderedDict[str, _Queue] = OrderedDict()  # by tenant, the one whose turn is next first
         self._waiting = self._chars = 0
+        self._paces: LRUCache[str, float] = LRUCache(_MOST_PACES)  # by tenant, how long its last calls took
 
     def resize(
         self,
@@ -171,9 +179,13 @@ class Admission:
             self._begin(tenant)
         else:
             await self._wait(tenant, chars)
+        began = time.monotonic()
         try:
             yield
         finally:
+            lasted_s = time.monotonic() - began
+            before_s = self._paces.get(tenant, lasted_s)
+            self._paces[tenant] = before_s + (lasted_s - before_s) / _CALLS_OF_A_PACE
             self._end(tenant)
 
     def _begin(self, tenant: str) -> None:
@@ -266,7 +278,11 @@ class Admission:
 
     def _overloaded(self, tenant: str) -> OverloadedError:
         """The error for a tenant, which is told of its own calls alone."""
+        under_way, waiting = self._under_way[tenant], self.waiting_of(tenant)
+        wait_s = self._paces.get(tenant, _USUAL_S) * (waiting + 1) / max(1, under_way)
+        retry_after_s = min(_LONGEST_RETRY_S, max(1, math.ceil(wait_s)))
         return OverloadedError(
-            f"too many calls at once ({self._under_way[tenant]} under way, {self.waiting_of(tenant)} waiting); "
-            "send fewer, or try again in a moment"
+            f"too many calls at once ({under_way} under way, {waiting} waiting); send fewer, or try again in "
+            f"{retry_after_s} s",
+            retry_after_s,
         )

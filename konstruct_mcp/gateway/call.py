@@ -42,7 +42,7 @@ from konstruct_mcp.core.sizes import LARGE_CHARS, is_large
 from konstruct_mcp.core.text import quoted
 from konstruct_mcp.core.threads import in_thread, in_thread_if_large
 from konstruct_mcp.gateway.account import Account, open_account
-from konstruct_mcp.gateway.budget_refusals import budget_refusal
+from konstruct_mcp.gateway.budget_refusals import budget_refusal, shortfall
 from konstruct_mcp.gateway.caller import Caller, group_of
 from konstruct_mcp.gateway.events import try_ended
 from konstruct_mcp.gateway.reload import Generation, Generations
@@ -404,7 +404,7 @@ class Tries:
         tightest = min(granted, key=lambda state: state.left_nusd).shown(account.tenant.groups)
         detail = f"{tightest.name}: {dollars(tightest.left_nusd)} left"
         reason = budget_refusal(deployment, quote, tightest, min_tokens)
-        return Fault(FaultKind.BUDGET, detail, reason, sent=False)
+        return Fault(FaultKind.BUDGET, detail, reason, sent=False, shortfall=shortfall(quote, tightest, min_tokens))
 
 
 def ignore(*_: object, **__: object) -> None:

@@ -14,6 +14,7 @@ from konstruct_mcp.core.sizes import is_large
 from konstruct_mcp.core.threads import in_thread_if_large
 
 _T = TypeVar("_T")
+ERROR_META_KEY = "konstruct-mcp/error"
 
 
 async def beside_if_large(function: Callable[..., _T], value: Any, *args: Any) -> _T:
@@ -29,8 +30,11 @@ def result(answer: dict[str, Any]) -> types.CallToolResult:
 
 
 def error_result(error: KonstructError) -> types.CallToolResult:
-    """A tool's error, in one line."""
-    return types.CallToolResult(content=[types.TextContent(type="text", text=str(error))], is_error=True)
+    """A tool's error, in one line. What of it a program would have to read out of that is in `_meta`: clients hold a
+    structured result, even an error's, to the schema of a completion."""
+    figures = {name: getattr(error, name) for name in error.figures}
+    meta = {ERROR_META_KEY: {"code": error.code, **figures}} if figures else None
+    return types.CallToolResult(content=[types.TextContent(type="text", text=str(error))], is_error=True, _meta=meta)
 
 
 def defect() -> InternalError:

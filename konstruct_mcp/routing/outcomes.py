@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from konstruct_mcp.core.budgets import Shortfall
+
 
 class FaultKind(enum.Enum):
     """What went wrong with a try, as far as routing cares."""
@@ -67,6 +69,7 @@ class Fault:
         lasting: whether the next try of this deployment will fail in the same way, so that it cools down at once.
         only_said: whether only the provider's words, which the request may have put there, say that it is not the
             request's fault.
+        shortfall: where a budget refused, what is left of it.
     """
 
     kind: FaultKind
@@ -78,6 +81,7 @@ class Fault:
     ran: bool | None = None
     lasting: bool = False
     only_said: bool = False
+    shortfall: Shortfall | None = None
 
     @property
     def was_asked(self) -> bool:

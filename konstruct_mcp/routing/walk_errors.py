@@ -17,6 +17,7 @@ from konstruct_mcp.core.errors import (
     UnpricedError,
     UnsupportedError,
 )
+from konstruct_mcp.core.money import NUSD
 from konstruct_mcp.core.results import Attempt
 from konstruct_mcp.routing.outcomes import (
     NEEDS_OPERATOR,
@@ -119,7 +120,11 @@ def _refused_by_budget(tries: TryHistory) -> KonstructError:
     others = [str(fault) for fault in tries.faults if fault.kind not in REFUSED_BY_BUDGET]
     advice = [] if unaffordable else ["use another group, or have `konstruct-mcp check` say what to add to the config"]
     reasons = "; ".join([*dict.fromkeys(unaffordable + unpriced), *dict.fromkeys(others), *advice])
-    return (BudgetExceededError if unaffordable else UnpricedError)(reasons, tries.attempts)
+    if not unaffordable:
+        return UnpricedError(reasons, tries.attempts)
+    shortfalls = [fault.shortfall for fault in tries.faults if fault.shortfall is not None]
+    first = min(shortfalls, key=lambda one: (one.renews_at is None, one.renews_at))
+    return BudgetExceededError(reasons, tries.attempts, left_usd=first.left_nusd / NUSD, renews_at=first.renews_at)
 
 
 def _not_taken(group: str, tries: TryHistory, untried: Sequence[Untried]) -> KonstructError:

@@ -117,3 +117,17 @@ async def test_more_places_are_given_at_once_and_fewer_turn_nobody_away() -> Non
     async with AsyncExitStack() as held:
         with pytest.raises(OverloadedError):
             await held.enter_async_context(calls.admission.turn(1, "a"))
+
+
+async def test_who_is_turned_away_is_told_to_wait_at_the_pace_of_its_last_calls() -> None:
+    admission = Admission(1, waiting=0)
+    async with admission.turn(0, "quick"):
+        pass
+    async with admission.turn(0, "other"):
+        waits = {}
+        for tenant in ("quick", "unknown"):
+            with pytest.raises(OverloadedError) as caught:
+                async with admission.turn(0, tenant):
+                    pass
+            waits[tenant] = caught.value.retry_after_s
+    assert 1 <= waits["quick"] < waits["unknown"] <= 60

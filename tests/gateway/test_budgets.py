@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from support.commands import run
 from support.databases import Database, PostgreSQL, sqlite
-from support.default_groups import HELLO, entry, opened, reaching, replace, write
+from support.default_groups import HELLO, connected, entry, opened, reaching, replace, write
 from support.fork_server import ForkServer
 from support.priced_config import COST_NUSD, INPUT_NUSD, OUTPUT_NUSD, PRICES, MakeConfig, priced_config
 from support.processes import WAIT_S, wait_for
@@ -309,8 +309,9 @@ class TestACall:
         async with world.opened({"usd": usd(100 * OUTPUT_NUSD), "per": "day"}) as konstruct:
             with pytest.raises(
                 BudgetExceededError, match=r"left \$0.0002; not even the whole of it would; ask for max_tokens of"
-            ):
+            ) as refused:
                 await konstruct.complete(HELLO)
+        assert refused.value.renews_at is None  # which would be of no use
 
     async def test_that_is_refused_says_what_would_fit(self, world: World) -> None:
         async with world.opened({"usd": usd(1000 * OUTPUT_NUSD), "per": "day"}) as konstruct:
@@ -537,6 +538,12 @@ class TestABudget:
                 assert words in message
             assert "\n" not in message
             assert "other" not in message
+            assert (refused.value.left_usd, refused.value.renews_at) == (1e-06, f"{tomorrow}T00:00:00+00:00")
+            async with connected(konstruct) as client:
+                result = await client.call_tool("complete", {"messages": HELLO, "tenant_id": "acme"})
+            figures = {"left_usd": 1e-06, "renews_at": refused.value.renews_at}
+            assert result.meta is not None
+            assert result.meta["konstruct-mcp/error"] == {"code": "budget_exceeded", **figures}
 
             yesterday = today - datetime.timedelta(days=1)
             world.database.run(f"UPDATE konstruct_spend SET day = '{yesterday}' WHERE tenant = 'acme'")
@@ -550,9 +557,10 @@ class TestABudget:
             first = datetime.datetime.now(datetime.UTC).date().replace(day=1)
             earlier = first if per == "month" else datetime.date(2001, 1, 1)
             world.database.run(f"UPDATE konstruct_spend SET cost_nusd = 999999000, day = '{earlier}'")
-            with pytest.raises(BudgetExceededError, match="it renews at" if renews else "does not renew"):
+            with pytest.raises(BudgetExceededError, match="it renews at" if renews else "does not renew") as refused:
                 await konstruct.complete(HELLO)
             [state] = await konstruct.budgets("default")
+            assert (refused.value.left_usd, refused.value.renews_at) == (state.left_usd, state.renews_at)
             assert state.spent_nusd == 999_999_000
             if renews:
                 following = (first + datetime.timedelta(days=32)).replace(day=1)

@@ -71,8 +71,11 @@ async def test_so_many_run_so_many_wait_in_order_and_the_rest_are_refused_at_onc
         await asyncio.gather(*calls)
         assert (await konstruct.complete(saying("later"))).content == "done"
     assert str(caught.value) == (
-        "overloaded: too many calls at once (2 under way, 3 waiting); send fewer, or try again in a moment"
+        "overloaded: too many calls at once (2 under way, 3 waiting); send fewer, or try again in 10 s"
     )
+    assert caught.value.retry_after_s == 10  # of the usual 5 s: for three that wait, and itself, two at a time
+    assert result.meta is not None
+    assert result.meta["konstruct-mcp/error"] == {"code": "overloaded", "retry_after_s": 10}
     assert ollama.most_in_flight == 2
     assert said(ollama) == ["0", "1", "2", "3", "4", "later"]
     assert len(database.rows()) == 6  # what was turned away has none
