@@ -60,6 +60,7 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
         warn(error.warnings)
         show("\n".join(config_faults(error)))
         return MISTAKE
+    anyio.run(konstruct.look_for_ollama)
     config = konstruct.config
     deployments = _deployments(config)
     unpriced, unreadable = konstruct.unpriced(), konstruct.unreadable_files()
@@ -72,6 +73,8 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
         verdicts = {deployment.id: deployment.unavailable for deployment in deployments}
     _show_states(config, deployments, verdicts, live=live)
     show(f"config: {cut(config.source, LONGEST_PATH)}")
+    if config.default_reason:
+        show(f"default group: {config.default_group}; {config.default_reason}")
     show(f"ledger: {cut(config.ledger.shown, LONGEST_PATH)}{f'; {found.ledger_fault}' if found.ledger_fault else ''}")
     if found.shared is not None:
         show(f"redis: {_said(found.shared)}")

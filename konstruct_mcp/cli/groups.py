@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import click
 
 from konstruct_mcp.cli.opening import open_konstruct
@@ -18,9 +19,11 @@ from konstruct_mcp.gateway.konstruct import Konstruct
 def groups(path: Path | None, as_json: bool) -> None:
     """List the groups, their deployments, and what can be called."""
     konstruct = open_konstruct(path)
-    statuses, default = konstruct.groups(), konstruct.default_group
+    anyio.run(konstruct.look_for_ollama)
+    statuses, default, reason = konstruct.groups(), konstruct.default_group, konstruct.default_reason
     if as_json:
-        show_json({"default_group": default, "groups": [group.as_dict() for group in statuses]})
+        why = {"default_reason": reason} if reason else {}
+        show_json({"default_group": default, **why, "groups": [group.as_dict() for group in statuses]})
         return
     page = help_page()
     for group in statuses:
@@ -30,6 +33,8 @@ def groups(path: Path | None, as_json: bool) -> None:
         with page.indentation():
             page.write_dl([(deployment.model, _facts(deployment)) for deployment in group.deployments], page.width // 2)
     show(page.getvalue().removesuffix("\n"))
+    if reason:
+        show(f"default group: {default}; {reason}")
     show_patterns(konstruct)
 
 

@@ -247,6 +247,8 @@ class Config:
         on_demand: the groups that were made from wildcards because a call named them, oldest first, each with the
             tenant whose call it was.
         default_group: the group of a call that names none; a key of `groups`, or "" where there are wildcards only.
+        default_reason: why that is the default group of the built-in config, as the end of a sentence; "" for a file.
+        ways_on: what to do where nothing of the built-in config is set up; "" else.
         default_tenant: the tenant of a call that names none.
         known_tenant: the tenant whose server this is, where the environment or the config says so.
         tenants: those that the config names, by id; then those that the ledger's database has.
@@ -303,6 +305,8 @@ class Config:
     warnings: tuple[str, ...]
     written: Written = field(default_factory=Written)
     pin_tenant: bool = False
+    default_reason: str = ""
+    ways_on: str = ""
     models: Models = field(default_factory=Models, repr=False, compare=False)  # what is used is in the deployments
     models_file: Path | None = None
     broken_table: bool = False

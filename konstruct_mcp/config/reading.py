@@ -15,11 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args
 
-from konstruct_mcp.config import embedded
+from konstruct_mcp.config import built_in
 from konstruct_mcp.config.auth import AuthSection, AuthSettings
+from konstruct_mcp.config.built_in import OllamaSeen
 from konstruct_mcp.config.defaults import Defaults, defaults_of, setting
 from konstruct_mcp.config.deployments import DeploymentReader
-from konstruct_mcp.config.environment import is_unexpanded, process_environ, reference, shown_name
+from konstruct_mcp.config.environment import process_environ, reference, shown_name
 from konstruct_mcp.config.fallbacks import Fallbacks
 from konstruct_mcp.config.findings import Findings, is_nothing, suggestion
 from konstruct_mcp.config.groups import GroupReader, describe
@@ -61,7 +62,11 @@ _Section = TypeVar("_Section", bound=Section)
 
 
 def load_config(
-    path: Path | None = None, environ: Mapping[str, str] | None = None, *, needs_table: bool = True
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    needs_table: bool = True,
+    ollama: OllamaSeen | None = None,
 ) -> Config:
     """The effective config: from `path`, else `$KONSTRUCT_CONFIG`, the user's config folder, the built-in one.
 
@@ -70,6 +75,7 @@ def load_config(
         environ: the environment; the process's own where it is None.
         needs_table: whether it is a fault that the user's table of model data cannot be used. False for a config that
             is loaded to replace that table.
+        ollama: what a look at Ollama has found, by which the built-in config goes; None before that.
 
     Raises:
         ConfigError: holding every fault, each with its place.
@@ -77,9 +83,7 @@ def load_config(
     environ = process_environ() if environ is None or environ is os.environ else environ
     source = read_source(path, environ)
     if source.path is None:
-        if not embedded.installed():
-            _drop_embedded(source.document)
-        _name_ollamas_model(source.document, environ)
+        built_in.prepare(source.document, environ, ollama)
     reading = _Reading(environ, source, needs_table=needs_table)
     config = reading.config()
     if config is None:
@@ -92,31 +96,13 @@ def load_config(
             warnings=reading.warnings,
             is_private=_pins_tenant(source.document),
         )
-    return config
+    return config if source.path is not None else built_in.fitted(config, environ, ollama)
 
 
 def _pins_tenant(document: Mapping[str, Any]) -> bool:
     """Whether a config asks for `pin_tenant`, even if it is a faulty one."""
     section = document.get("konstruct")
     return isinstance(section, dict) and bool(section.get("pin_tenant"))
-
-
-def _drop_embedded(document: dict[str, Any]) -> None:
-    """Take the embedded group out of the built-in config: without its extra it could never be called."""
-    entries = document["model_list"]
-    ours = {e["model_name"] for e in entries if e["litellm_params"]["model"].startswith("embedded/")}
-    document["model_list"] = [e for e in entries if e["model_name"] not in ours]
-    for name in ours:
-        document["konstruct"]["groups"].pop(name, None)
-
-
-def _name_ollamas_model(document: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Replace the local model of the built-in config by the one that the environment names, if any."""
-    name = environ.get("KONSTRUCT_OLLAMA_MODEL", "").strip().removeprefix("ollama/").removeprefix("ollama_chat/")
-    if name and not is_unexpanded(name):
-        for entry in document["model_list"]:
-            if entry["litellm_params"]["model"].startswith("ollama/"):
-                entry["litellm_params"]["model"] = f"ollama/{name}"
 
 
 class _Reading:

@@ -154,6 +154,8 @@ class CompletionCall:
         tenant: Tenant | None = None
         try:
             caller = self._caller.naming(request.tenant_id)
+            with anyio.move_on_after(self._left_s):
+                await shared.generations.look()
             await self._know_tenant(caller)
             tenant = caller.account(self._config)
             note_tenant(tenant.id)

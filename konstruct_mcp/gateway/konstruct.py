@@ -458,10 +458,10 @@ class Konstruct:
         """
         return offers(self._in_use())
 
-    def when_tenants_change(self, tell: Callable[[], None]) -> None:
-        """From now on call this, and nothing from before, when the tenants of the ledger's database have changed. A
-        change of the config's file is `follow_config`'s to tell."""
-        self._generations.when_tenants_change = tell
+    def when_offers_change(self, tell: Callable[[], None]) -> None:
+        """From now on call this, and nothing from before, when the tenants of the ledger's database have changed, or
+        what `look_for_ollama` finds. A change of the config's file is `follow_config`'s to tell."""
+        self._generations.when_offers_change = tell
 
     def config_for(self, caller: Caller) -> Config:
         """The same, for what is done for a caller.
@@ -513,6 +513,19 @@ class Konstruct:
                     for warning in await self.spent_under_former_names():
                         _log.warning("%s", warning)
             yield changed
+
+    async def look_for_ollama(self, *, within_s: float = 2.0) -> None:
+        """Have the built-in groups go by what Ollama there is now: which models it has, and whether it answers at all.
+
+        A completion does this first. It is to be done before `groups`, `choice` and `default_group` where they are to
+        say how things are now. It asks only the address that `OLLAMA_BASE_URL` or `OLLAMA_HOST` names, else this
+        machine. With a config of a file, and where that was looked at a moment ago, it does nothing.
+
+        Args:
+            within_s: seconds that are waited for; what is found after that counts later.
+        """
+        with anyio.move_on_after(within_s):
+            await self._generations.look()
 
     # -- what is known of models ---------------------------------------------------------------------------------------
 
@@ -859,6 +872,12 @@ class Konstruct:
     def default_group(self) -> str:
         """The group of a call that names neither a group nor a tenant; "" where it has to name one."""
         return self.choice().default_group
+
+    @property
+    def default_reason(self) -> str:
+        """Why that is the default group, as the end of a sentence; "" where the config's file says which it is, and for
+        a tenant who may not use that group."""
+        return self.choice().default_reason
 
     async def check(self) -> dict[str, str | None]:
         """Ask each deployment that can be called for one token, all at once, on the default tenant's account.

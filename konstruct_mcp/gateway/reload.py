@@ -26,6 +26,7 @@ from konstruct_mcp.core.events import HealthChange
 from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.core.identity import StoredTenant
 from konstruct_mcp.core.text import quoted
+from konstruct_mcp.gateway.ollama_look import OllamaLook, address_of_ollama
 from konstruct_mcp.gateway.sharing import LocalSharing, Sharing, sharing_of
 from konstruct_mcp.providers.client import ProviderClient
 from konstruct_mcp.providers.embedded.server import EmbeddedServer
@@ -106,11 +107,12 @@ class Generations:
         self._in_use: Generation | None = None
         self._earlier: list[Generation] = []
         self._embedded: EmbeddedServer | None = None
-        self.when_tenants_change: Callable[[], None] = lambda: None  # those of the ledger's database
+        self.when_offers_change: Callable[[], None] = lambda: None  # other than by a change of the config's file
         self._stored: tuple[StoredTenant, ...] = ()  # the tenants of the ledger's database
         self._reloading = asyncio.Lock()
         self._making: dict[str, asyncio.Future[None]] = {}  # groups that a wildcard stands for, by name
         self._makers = Admission(1)  # one is made after another, and tenants take turns
+        self._ollama = OllamaLook()  # by which the built-in config goes
         if isinstance(first, ConfigError):
             self.error = first
         else:
@@ -159,10 +161,11 @@ class Generations:
 
     async def aclose(self) -> None:
         """Close the embedded model and the provider connections; safe to call twice."""
-        for making in self._making.values():
+        under_way = [*self._making.values(), *self._ollama.under_way]
+        for making in under_way:
             making.cancel()
-        if self._making:
-            await asyncio.wait(list(self._making.values()))
+        if under_way:
+            await asyncio.wait(under_way)
         if self._embedded is not None:
             await self._embedded.aclose()
         for generation in (*self._earlier, self._in_use):
@@ -195,7 +198,8 @@ class Generations:
             return changed
 
     async def _read(self) -> Config:
-        config = await asyncio.to_thread(load_config, self.path, self._environ)
+        load = functools.partial(load_config, self.path, self._environ, ollama=self._ollama.seen)
+        config = await asyncio.to_thread(load)
         before = None if self._in_use is None else self._in_use.config.file
         if before is not None and config.file != before:
             raise ConfigError(["cannot be read: it is gone"], source=f"the config file {quoted(before.name)}")
@@ -224,6 +228,25 @@ class Generations:
         await self._change_to(config)
         return True
 
+    async def look(self) -> None:
+        """Have the built-in config go by what Ollama there is now. Takes two seconds at most; it takes none for a
+        config of a file, and where that was looked at a moment ago."""
+        config = None if self._in_use is None else self._in_use.config
+        if config is not None and config.file is None:
+            await self._ollama.look(address_of_ollama(config), self._saw_ollama)
+
+    async def _saw_ollama(self) -> None:
+        try:
+            async with self._reloading:
+                config = await self._read()
+                # A first file of the user's is taken up at the next start.
+                changed = config.file is None and await self._use(config)
+        except KonstructError as error:
+            _log.warning("what Ollama has cannot be taken up: %s", error.message)
+            return
+        if changed:
+            self.when_offers_change()
+
     async def take_tenants(self, stored: Sequence[StoredTenant]) -> None:
         """Have these be the tenants of the ledger's database from now on."""
         async with self._reloading:
@@ -242,17 +265,19 @@ class Generations:
                 self._take_up(config)
             else:
                 await self._change_to(config)
-            self.when_tenants_change()
+            self.when_offers_change()
 
     async def _change_to(self, config: Config) -> None:
         """Make this the config that calls are made on from now on."""
         before = self.in_use()
         # Before the step, so that no call waits for it, and in a thread: of many deployments it takes long.
-        await before.client.ready()
         generation = await asyncio.to_thread(
             functools.partial(Generation.of, config, self._embedded, self._on_change, before, sharing=self.sharing)
         )
-        await generation.client.ready()
+        if before.client.is_ready:
+            await generation.client.ready()
+        elif before.client.is_started:
+            generation.client.start()
         self._earlier.append(before)
         self._in_use = generation
         self.sharing.use(*generation.routes.stores)
@@ -263,6 +288,8 @@ class Generations:
         """Let go of the generations that no call is under way on."""
         current = self.in_use()
         for generation in [generation for generation in self._earlier if not generation.calls]:
+            if generation.client.is_ready and not current.client.is_ready:
+                continue  # whose connections it cannot take yet
             self._earlier.remove(generation)
             current.client.take_over(generation.client)
 

@@ -31,12 +31,14 @@ class Choice:
         default_group: of a call that names none; "" where it has to name one.
         patterns: the wildcards: any model's name that matches one may be asked for too.
         has_threads: whether an earlier answer can be continued.
+        default_reason: why that is the default group, where the built-in config has chosen it; "" else.
     """
 
     groups: tuple[Group, ...]
     default_group: str
     patterns: tuple[str, ...]
     has_threads: bool = False
+    default_reason: str = ""
 
 
 def choice(config: Config, caller: Caller) -> Choice:
@@ -44,7 +46,9 @@ def choice(config: Config, caller: Caller) -> Choice:
     tenant = caller.shown(config)
     listed = tuple(config.groups[name] for name in tenant.groups if config.groups[name].is_listed)
     default = default_among(config.default_group, tenant.groups)
-    return Choice(listed, default, tenant.patterns, has_threads=config.threads.keep != "off")
+    reason = config.default_reason if default == config.default_group else ""
+    has_threads = config.threads.keep != "off"
+    return Choice(listed, default, tenant.patterns, has_threads=has_threads, default_reason=reason)
 
 
 def groups(generation: Generation, caller: Caller) -> list[GroupStatus]:

@@ -9,6 +9,9 @@ from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
 from konstruct_mcp.gateway.views import Choice
 
+# What a client asks first waits no longer for a look at Ollama; on this machine it takes a hundredth of that.
+LIST_WITHIN_S = 0.25
+
 
 def choice_of(konstruct: Konstruct, caller: Caller) -> Choice:
     """What a caller may ask for: nothing where there is no config that can be used yet."""
@@ -23,8 +26,9 @@ def instructions(choice: Choice) -> str:
     if not (choice.groups or choice.patterns):
         return "Asks other language models for completions; but its config cannot be used: list_groups says why."
     listed = "\n".join(f"- {line}" for line in _described(choice))
-    leave_out = f"Leave it out for {choice.default_group}. " if choice.default_group else ""
     or_continue = ", or continue a result's thread with only what is new" if choice.has_threads else ""
+    reason = f" ({choice.default_reason})" if choice.default_reason else ""
+    leave_out = f"Leave it out for {choice.default_group}{reason}. " if choice.default_group else ""
     return (
         "Asks other language models for completions. Choose a model_group by what the task is worth:\n"
         f"{listed}{_or_a_match(choice)}\n"

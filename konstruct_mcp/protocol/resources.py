@@ -78,11 +78,13 @@ def answer_uri(answer_id: str) -> str:
     return f"{_COMPLETIONS_URI}/{answer_id}"
 
 
-def groups_document(konstruct: Konstruct, caller: Caller) -> dict[str, Any]:
+async def groups_document(konstruct: Konstruct, caller: Caller) -> dict[str, Any]:
     """The groups as the tool `list_groups` and the resource show them."""
-    groups = konstruct.groups(caller=caller)
+    await konstruct.look_for_ollama()
+    groups, choice = konstruct.groups(caller=caller), konstruct.choice(caller=caller)
     return {
-        "default_group": konstruct.choice(caller=caller).default_group,
+        "default_group": choice.default_group,
+        **({"default_reason": choice.default_reason} if choice.default_reason else {}),
         "groups": [group.as_dict() for group in groups],
     }
 
@@ -108,7 +110,7 @@ class Resources:
     ) -> types.ReadResourceResult:
         uri, caller = str(params.uri), current_caller()
         if uri == GROUPS_URI:
-            return document(as_json(groups_document(self._konstruct, caller)), uri, "application/json")
+            return document(as_json(await groups_document(self._konstruct, caller)), uri, "application/json")
         if uri == CONFIG_URI:
             shown = self._konstruct.effective_config(caller=caller)
             return document(await beside_if_large(as_yaml, shown), uri, "application/yaml")

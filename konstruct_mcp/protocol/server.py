@@ -43,7 +43,7 @@ from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
 from konstruct_mcp.gateway.offers import Offers
 from konstruct_mcp.protocol.calls import Key, RequestsUnderWay, cancelled_request, request_key
-from konstruct_mcp.protocol.instructions import choice_of, instructions
+from konstruct_mcp.protocol.instructions import LIST_WITHIN_S, choice_of, instructions
 from konstruct_mcp.protocol.kept_answers import InMemoryKeptAnswers, KeptAnswers, SharedKeptAnswers
 from konstruct_mcp.protocol.notices import ChangeNotices
 from konstruct_mcp.protocol.resources import CONFIG_URI, GROUPS_URI, Resources
@@ -91,7 +91,8 @@ class KonstructServer(Server[Any]):
         self._notices = ChangeNotices(broadcast)
         self._listening = dict[str | None, tuple[ListenHandler, int]]()
         self._offers = self._offers_now()
-        konstruct.when_tenants_change(self._tenants_changed)
+        self._telling: asyncio.Future[None] | None = None  # clients on their connections; held, so that it goes on
+        konstruct.when_offers_change(self._offers_changed)
         self.requests = RequestsUnderWay(broadcast)
         tools, resources = Tools(konstruct, kept), Resources(konstruct, kept)
         super().__init__(
@@ -138,12 +139,14 @@ class KonstructServer(Server[Any]):
                 self._notices.groups_changed(GROUPS_URI, tenants)
                 await self._notices.tell_sessions(tenants)
 
-    def _tenants_changed(self) -> None:
-        """Tell the tenants of the ledger's database who may use other groups now."""
+    def _offers_changed(self) -> None:
+        """Tell those who may use other groups now, or other models in them."""
+        self._refresh_instructions()
         tenants = self._who_is_offered_something_else()
         if tenants != frozenset():
             self._notices.config_changed(CONFIG_URI, tenants)
             self._notices.groups_changed(GROUPS_URI, tenants)
+            self._telling = asyncio.ensure_future(self._notices.tell_sessions(tenants))
 
     def _who_is_offered_something_else(self) -> frozenset[str] | None:
         """The tenants whose choice is another one than at the last look; None for everybody."""
@@ -233,6 +236,7 @@ class KonstructServer(Server[Any]):
             with request_of(caller), self.requests.answering(key) if is_call else nullcontext():
                 result = await call_next(ctx)
             if ctx.method in _ABOUT and isinstance(result, dict):
+                await self._konstruct.look_for_ollama(within_s=LIST_WITHIN_S)
                 result = {**result, "instructions": instructions(choice_of(self._konstruct, caller))}
             return await beside_if_large(scrubbed, result)
         except KonstructError as error:

@@ -17,7 +17,7 @@ from konstruct_mcp.core.errors import InvalidArgumentError, KonstructError
 from konstruct_mcp.core.text import cut
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
-from konstruct_mcp.protocol.instructions import choice_of
+from konstruct_mcp.protocol.instructions import LIST_WITHIN_S, choice_of
 from konstruct_mcp.protocol.kept_answers import KeptAnswer, KeptAnswers
 from konstruct_mcp.protocol.progress import reported
 from konstruct_mcp.protocol.resources import answer_uri, groups_document
@@ -39,6 +39,7 @@ class Tools:
         self, ctx: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
         caller = current_caller()
+        await self._konstruct.look_for_ollama(within_s=LIST_WITHIN_S)
         choice = choice_of(self._konstruct, caller)
         tools = [complete_tool(choice, names_tenant=not caller.is_verified), LIST_GROUPS_TOOL]
         return types.ListToolsResult(tools=tools)
@@ -55,7 +56,7 @@ class Tools:
                 case "list_groups":
                     if arguments:
                         raise InvalidArgumentError(f"{cut(min(arguments))}: unknown field; list_groups takes none")
-                    return await beside_if_large(result, groups_document(self._konstruct, caller))
+                    return await beside_if_large(result, await groups_document(self._konstruct, caller))
         except KonstructError as error:
             return error_result(error)
         except Exception:

@@ -124,8 +124,17 @@ class ProviderClient:
         """
         await self._loader.ready()
 
+    @property
+    def is_started(self) -> bool:
+        """Whether LiteLLM is being loaded for it, or is loaded."""
+        return self._loader.is_started
+
+    @property
+    def is_ready(self) -> bool:
+        return self._loader.is_ready
+
     def take_over(self, earlier: ProviderClient) -> None:
-        """Use and close the connections of an earlier client, which is asked no more. Both are `ready`."""
+        """Use and close the connections of an earlier client, which is asked no more; this is `ready` where that is."""
         self._loader.take_over(earlier._loader)
 
     async def aclose(self) -> None:

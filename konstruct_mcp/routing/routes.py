@@ -108,6 +108,11 @@ class Routes:
         """What is known of its model."""
         return self._facts[deployment.id]
 
+    @property
+    def ways_on(self) -> str:
+        """What to do where nothing at all is set up; "" where something is."""
+        return self._config.ways_on
+
     def group(self, name: str) -> Group:
         """The group of this name."""
         return self._config.groups[name]

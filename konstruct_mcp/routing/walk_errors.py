@@ -74,11 +74,15 @@ class Untried:
     is_set_up: bool
 
 
-def failure(group: str, tries: TryHistory, untried: Sequence[Untried]) -> KonstructError:
-    """The error of a walk that ended without an answer, from the group that was asked for."""
+def failure(group: str, tries: TryHistory, untried: Sequence[Untried], ways_on: str) -> KonstructError:
+    """The error of a walk that ended without an answer, from the group that was asked for.
+
+    Args:
+        ways_on: what to do where nothing at all is set up; "" where something is.
+    """
     faults = tries.faults
     if not faults:
-        return _nothing_to_ask(group, untried)
+        return _nothing_to_ask(group, untried, ways_on)
     last = faults[-1]
     who = tries.asked[-1].name
     if last.kind is FaultKind.BAD_REQUEST:
@@ -102,14 +106,15 @@ def failure(group: str, tries: TryHistory, untried: Sequence[Untried]) -> Konstr
     )
 
 
-def _nothing_to_ask(group: str, untried: Sequence[Untried]) -> KonstructError:
+def _nothing_to_ask(group: str, untried: Sequence[Untried], ways_on: str) -> KonstructError:
     """No deployment could be asked."""
     reasons = "; ".join(_not_tried(untried))
     missing = {one.missing for one in untried if one.is_set_up}
     if missing and None not in missing:
         lacking = ", ".join(sorted(filter(None, missing)))
         return UnsupportedError(f'no deployment of "{group}" supports {lacking}: {reasons}; use another group')
-    advice = "try again later or use another group" if missing else "use another group, or have it set up"
+    otherwise = f"nothing is set up: {ways_on}" if ways_on else "use another group, or have it set up"
+    advice = "try again later or use another group" if missing else otherwise
     return UnavailableError(f'nothing in "{group}" or its fallbacks can be called now: {reasons}; {advice}')
 
 

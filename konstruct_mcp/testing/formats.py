@@ -12,6 +12,7 @@ its own and at OpenAI's, Vertex for Gemini and for Claude, Bedrock at `converse`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from konstruct_mcp.testing.bodies import (
     Chat,
@@ -100,6 +101,21 @@ _GOOGLE_ERRORS: Mapping[int, Usual] = {
 _GOOGLE_OVERFLOW = Refused(
     400, "The input token count (1208310) exceeds the maximum number of tokens allowed (1048576)."
 )
+INSTALLED_MODEL: Mapping[str, Any] = {  # as its list of models has one
+    "name": "qwen3:32b",
+    "model": "qwen3:32b",
+    "modified_at": "2026-10-03T23:34:03.409490317-07:00",
+    "size": 20_201_253_588,
+    "digest": "030ee887880f0a1ea9a0d6fd9a1fcc7b31d1b7b3f5b1f3e6e5d9cf0b7e6f6f6e",
+    "details": {
+        "parent_model": "",
+        "format": "gguf",
+        "family": "qwen3",
+        "families": ["qwen3"],
+        "parameter_size": "32.8B",
+        "quantization_level": "Q4_K_M",
+    },
+}
 _OLLAMA_SHOW = {
     "license": "Apache License 2.0",
     "modelfile": "FROM fake",
@@ -174,7 +190,11 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
         ),
         overflow=Refused(400, "the input length exceeds the context length"),
         policy=_OPENAI_POLICY,  # Ollama itself refuses nothing for what it says
-        also={"/api/show": _OLLAMA_SHOW, "/api/version": {"version": "0.12.6"}},
+        also={
+            "/api/show": _OLLAMA_SHOW,
+            "/api/tags": {"models": [INSTALLED_MODEL]},
+            "/api/version": {"version": "0.12.6"},
+        },
     ),
     "azure": Format(
         base="",

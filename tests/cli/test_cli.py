@@ -186,7 +186,7 @@ class TestGroups:
     def test_of_the_built_in_config_need_no_file(self, tmp_path: Path) -> None:
         out = run("groups", env={"XDG_CONFIG_HOME": str(tmp_path)}).out
         titles = [line.partition(":")[0] for line in out.splitlines() if not line.startswith(" ")]
-        assert titles == ["local", "fast", "economy", "balanced", "quality", "embedded"]
+        assert titles == ["local", "fast", "economy", "balanced", "quality", "embedded", "default group"]
 
 
 class TestCheck:

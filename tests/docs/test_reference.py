@@ -21,6 +21,7 @@ from konstruct_mcp.cli import main as cli
 from konstruct_mcp.cli.logs import LOG_LEVELS
 from konstruct_mcp.cli.output import FAILURE, INTERRUPTED, MISTAKE
 from konstruct_mcp.config import sections
+from konstruct_mcp.config.built_in import PREFERRED
 from konstruct_mcp.config.public import public_config
 from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.requests import Request
@@ -106,7 +107,8 @@ def test_the_built_in_groups_are_told() -> None:
         name: ([deployment.model for deployment in group.deployments], group.fallbacks)
         for name, group in groups.groups.items()
     }
-    assert f"`{groups.default_group}` is the default" in ROUTING.prose
+    chosen = code(" ".join(row[1] for row in ROUTING.table("where there is", "the default group is")))
+    assert chosen == list(PREFERRED)
 
 
 def test_the_example_has_the_groups_and_fallbacks_that_it_shows(tmp_path: Path) -> None:

@@ -53,8 +53,10 @@ def text(result: types.CallToolResult) -> str:
 
 class TestTools:
     async def tools(self, era: str = "2025") -> list[dict[str, Any]]:
-        async with Konstruct.from_config(environ={}) as konstruct, connected(konstruct, era) as client:
-            listed = await client.list_tools()
+        with Provider("ollama") as ollama:
+            environ = {"OLLAMA_BASE_URL": ollama.url}
+            async with Konstruct.from_config(environ=environ) as konstruct, connected(konstruct, era) as client:
+                listed = await client.list_tools()
         return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed.tools]
 
     async def test_the_schemas_are_as_committed_in_both_eras(self, snapshot: SnapshotAssertion) -> None:

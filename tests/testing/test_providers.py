@@ -236,10 +236,10 @@ def test_a_client_that_comes_as_it_stops_is_dropped() -> None:
 def test_what_is_no_completion_is_recorded_and_answered_beside_the_script() -> None:
     with Provider("ollama") as ollama:
         shown = httpx.post(f"{ollama.url}/api/show", json={"model": "m"}, trust_env=False).json()
-        assert httpx.get(f"{ollama.url}/api/tags", trust_env=False).status_code == 404
+        assert httpx.get(f"{ollama.url}/api/blobs", trust_env=False).status_code == 404
 
     assert shown["model_info"]["qwen3.context_length"] == 40960
-    assert [received.path for received in ollama.requests] == ["/api/show", "/api/tags"]
+    assert [received.path for received in ollama.requests] == ["/api/show", "/api/blobs"]
     assert ollama.calls == 0
 
 

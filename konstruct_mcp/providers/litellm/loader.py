@@ -48,6 +48,14 @@ class EngineLoader:
             raise InternalError("a provider was to be asked before LiteLLM was ready")
         return self._made.result()
 
+    @property
+    def is_started(self) -> bool:
+        return self._started
+
+    @property
+    def is_ready(self) -> bool:
+        return self._made.done() and self._made.exception() is None
+
     def start(self) -> None:
         """Begin to load, at once if a call waits for it and else in a moment; returns at once."""
         self._wanted = True
@@ -62,7 +70,7 @@ class EngineLoader:
         Raises:
             InternalError: it cannot be loaded.
         """
-        if self._made.done() and self._made.exception() is None:
+        if self.is_ready:
             return
         if self._made.done() and time.monotonic() >= self._load_again_at:  # what was missing may be there by now
             self._made, self._started = Future(), False
@@ -80,6 +88,9 @@ class EngineLoader:
         began = time.monotonic()
         # A client waits for what it asks at the start, and an import beside that takes turns with it.
         self._is_urgent.wait(_HEAD_START_S)
+        if not self._wanted:  # closed before it began
+            made.set_exception(InternalError("LiteLLM is not loaded any more"))
+            return
         try:
             with _loading:
                 if self._wanted:
@@ -109,13 +120,16 @@ class EngineLoader:
             _log.log(level, said, *about, exc_info=exc_info)
 
     def take_over(self, earlier: EngineLoader) -> None:
-        """Use and close the connections of an earlier one, which is asked no more. Both are `ready`."""
+        """Use and close the connections of an earlier one, which is asked no more. This one is `ready` if that is."""
         take_back(earlier._lender)
-        self.engine.take_over(earlier.engine)
+        if earlier.is_ready:
+            self.engine.take_over(earlier.engine)
+        else:
+            earlier._wanted = False
 
     async def aclose(self) -> None:
         """Close the engine's connections. Safe to call twice."""
         self._wanted = False
         take_back(self._lender)
-        if self._made.done() and self._made.exception() is None:
+        if self.is_ready:
             await self._made.result().aclose()

@@ -1,0 +1,124 @@
+"""Which models the servers on this machine have.
+
+A look is bounded, follows no redirect, sends no key, and never raises: a server that does not say in time, or says
+something else, is unknown. It stands on Python's own HTTP client, which is imported anyway: servers are looked at
+before LiteLLM is loaded, and with it a better client.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+
+from konstruct_mcp.config.built_in import OllamaSeen
+
+_PATIENCE_S = 1.5  # for a whole look: a server on this machine answers in milliseconds
+_MOST_BYTES = 4_000_000  # of an answer; a thousand models take a tenth of it
+_MOST_SHOWN = 5  # models of Ollama's that are asked about, of those that do not say what they can do
+_LONGEST_NAME = 200  # characters; Ollama itself takes fewer
+_EMBEDDERS = ("bert", "embed", "minilm", "bge-", "rerank")  # in the families and names of models that embed or rank
+
+
+async def look_at_ollama(base: str) -> OllamaSeen | None:
+    """What the Ollama at this address has; None where that cannot be said.
+
+    Models in Ollama's cloud are left out: a group that asks Ollama promises that nothing leaves the machine.
+    """
+    with anyio.move_on_after(_PATIENCE_S):
+        return await anyio.to_thread.run_sync(_ollama, _Server(base), abandon_on_cancel=True)
+    return None
+
+
+def _ollama(server: _Server) -> OllamaSeen | None:
+    try:
+        models = server.json("GET", "/api/tags").get("models")
+    except ConnectionRefusedError:
+        return OllamaSeen(is_there=False)
+    if not isinstance(models, list):
+        return None
+    local = sorted(filter(_is_local_chat, models), key=_size, reverse=True)
+    return OllamaSeen(is_there=True, models=tuple(_chatting(server, local)))
+
+
+def _chatting(server: _Server, models: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names of those that complete: the server is asked about the first ones if the list does not say it."""
+    names: list[str] = []
+    asked = 0
+    for model in models:
+        name, can = str(model["name"]), model.get("capabilities")
+        if not isinstance(can, list) and not names and asked < _MOST_SHOWN:
+            asked += 1
+            can = server.json("POST", "/api/show", {"model": name}).get("capabilities")
+        if not isinstance(can, list) or "completion" in can:
+            names.append(name)
+    return names
+
+
+def _is_local_chat(model: Any) -> bool:
+    """Whether a model of the list is one for chat, as far as the list says, that is on the server's own machine."""
+    if not isinstance(model, dict) or not isinstance(name := model.get("name"), str):
+        return False
+    if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+        return False
+    if model.get("remote_host") or model.get("remote_model") or name.endswith(("-cloud", ":cloud")):
+        return False
+    details = model.get("details")
+    families = [details.get("family"), *(details.get("families") or ())] if isinstance(details, dict) else []
+    return not any(word in str(said).lower() for said in (*families, name) for word in _EMBEDDERS)
+
+
+def _size(model: Mapping[str, Any]) -> tuple[int, str]:
+    size = model.get("size")
+    return size if isinstance(size, int) else 0, str(model["name"])
+
+
+class _Server:
+    """A server that is looked at, within the time of one look."""
+
+    def __init__(self, base: str) -> None:
+        self._url = urlsplit(base)
+        self._deadline = time.monotonic() + _PATIENCE_S
+
+    def json(self, method: str, path: str, body: Any = None) -> Mapping[str, Any]:
+        """The object that it answers with; nothing for any other answer, or none in time.
+
+        Raises:
+            ConnectionRefusedError: nobody is there.
+        """
+        try:
+            answer = self._ask(method, path, None if body is None else json.dumps(body))
+            said = json.loads(answer)
+        except ConnectionRefusedError:
+            raise
+        except (OSError, http.client.HTTPException, ValueError):
+            return {}
+        return said if isinstance(said, dict) else {}
+
+    def _ask(self, method: str, path: str, body: str | None) -> bytes:
+        kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
+        connection = kind(self._url.hostname or "", self._url.port, timeout=self._left_s)
+        try:
+            headers = {} if body is None else {"Content-Type": "application/json"}
+            connection.request(method, self._url.path.rstrip("/") + path, body, headers)
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                return b""
+            content = b""
+            while chunk := response.read1(1 << 16):
+                content += chunk
+                if len(content) > _MOST_BYTES or not self._left_s:
+                    return b""
+            return content
+        finally:
+            connection.close()
+
+    @property
+    def _left_s(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
