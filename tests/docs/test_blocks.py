@@ -61,12 +61,17 @@ def is_call(block: Block) -> bool:
     return block.language == "json" and block.page == "docs/answers.md"
 
 
+def goes_on(block: Block) -> bool:
+    return block.language == "json" and block.page == "docs/threads.md"
+
+
 RULES: Mapping[str, Callable[[Block], bool]] = {
     "test_a_line_for_the_shell": lambda block: block.language == "sh",
     "test_the_output_is_what_the_command_prints": lambda block: block.language == "text" and not is_session(block),
     "test_the_session_is_what_a_run_shows": is_session,
     "test_a_client_starts_the_server_so": is_server_entry,
     "test_the_call_gives_the_result": is_call,
+    "test_the_call_goes_on_with_a_thread": goes_on,
     "test_a_config_loads_without_a_word": lambda block: block.language == "yaml",
     "test_the_program_runs": is_first_program,
     "test_the_other_program_reads_answers": lambda block: block.language == "python" and not is_first_program(block),
@@ -344,7 +349,26 @@ async def test_the_call_gives_the_result(
     assert answer is not None
     for told in (answer, result, answer["attempts"][0], result["attempts"][0]):
         assert isinstance(told.pop("duration_ms"), int)
+    assert len(answer.pop("thread")) == len(result.pop("thread"))  # another each time
     assert answer == result
+
+
+async def test_the_call_goes_on_with_a_thread(
+    tmp_path: Path, anthropic: Provider, openai: Provider, ollama: Provider
+) -> None:
+    [arguments] = [json.loads(block.text) for block in BLOCKS if goes_on(block)]
+    anthropic.script(Text("Air scatters blue light."), Text("Red is left."))
+
+    async with opened(tmp_path, default_groups(anthropic, openai, ollama)) as konstruct:
+        first = await konstruct.complete("Why is the sky blue?", model_group="quality")
+        assert len(first.thread or "") == len(arguments["continue"])
+        async with connected(konstruct) as client:
+            answer = (await client.call_tool("complete", {**arguments, "continue": first.thread})).structured_content
+
+    assert answer is not None
+    assert answer["content"] == "Red is left."
+    roles = [message["role"] for message in anthropic.requests[-1].body["messages"]]
+    assert roles == ["user", "assistant", "user"]
 
 
 @pytest.mark.long  # as the first command of all, whose answer is the same model's
