@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import anyio
 import click
 
 from konstruct_mcp.cli.opening import open_konstruct
 from konstruct_mcp.cli.output import say, show, show_json, spinner
+from konstruct_mcp.core.effort import Effort
 from konstruct_mcp.core.errors import UnknownThreadError
 from konstruct_mcp.core.results import Completion
 
@@ -21,15 +23,23 @@ from konstruct_mcp.core.results import Completion
 @click.option("--tenant", help="On whose account.")
 @click.option("--system", help="A system message to put before the prompt.")
 @click.option("--continue", "thread", metavar="THREAD", help="Continue an earlier answer's thread with PROMPT.")
+@click.option("--effort", type=click.Choice(get_args(Effort)), help="How hard the model is to think.")
+@click.option("--max-tokens", type=int, metavar="TOKENS", help="The longest answer.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="The deadline of the whole call.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.pass_obj
 def complete(
     path: Path | None,
+    /,
     prompt: str,
+    *,
     group: str | None,
     tenant: str | None,
     system: str | None,
     thread: str | None,
+    effort: Effort | None,
+    max_tokens: int | None,
+    timeout: float | None,
     as_json: bool,
 ) -> None:
     """Print one completion of PROMPT; - reads it from stdin."""
@@ -48,7 +58,14 @@ def complete(
     async def run() -> Completion:
         async with konstruct:
             return await konstruct.complete(
-                messages, model_group=group, tenant_id=tenant, continue_=thread, on_wait=change
+                messages,
+                model_group=group,
+                tenant_id=tenant,
+                effort=effort,
+                max_tokens=max_tokens,
+                timeout_s=timeout,
+                continue_=thread,
+                on_wait=change,
             )
 
     with spinner(f"waiting for {group or konstruct.default_group}") as change:
@@ -71,6 +88,8 @@ def _summary(completion: Completion) -> str:
         cost = f"at most ${Decimal(f'{completion.at_most_usd:.3g}'):f}"
     else:
         cost = "unpriced"
-    tokens = f"{completion.usage.input_tokens} + {completion.usage.output_tokens} tokens"
+    usage = completion.usage
+    reasoning = f", {usage.reasoning_tokens} of them reasoning" if usage.reasoning_tokens else ""
+    tokens = f"{usage.input_tokens} + {usage.output_tokens} tokens{reasoning}"
     ending = "" if completion.finish_reason == "stop" else f", ended by {completion.finish_reason}"
     return f"({completion.model}, {completion.duration_ms / 1000:.1f} s, {tokens}, {cost}{ending})"

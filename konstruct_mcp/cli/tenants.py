@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from konstruct_mcp.cli.opening import open_konstruct, read_ledger
 from konstruct_mcp.cli.output import Row, show, show_json, show_table
+from konstruct_mcp.core.effort import Effort
 from konstruct_mcp.core.identity import ListedTenant
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _BUDGET = re.compile(r"(?P<usd>[^/:]+)/(?P<per>day|month|total)(?::(?P<groups>.+))?")
-_LIMITS = ("max_concurrency", "rpm", "tpm")
+_LIMITS = ("max_concurrency", "rpm", "tpm", "max_effort")
 _WITHIN = "running servers know it within 15 seconds"
 
 
@@ -55,6 +56,7 @@ def _settings(command: _F) -> _F:
         click.option("--max-concurrency", type=int, metavar="CALLS", help="It may have so many calls under way."),
         click.option("--rpm", type=int, metavar="CALLS", help="It may make so many calls a minute."),
         click.option("--tpm", type=int, metavar="TOKENS", help="It may use so many tokens a minute."),
+        click.option("--max-effort", type=click.Choice(get_args(Effort)), help="It may have a model think so hard."),
     ):
         command = option(command)
     return command
@@ -85,7 +87,7 @@ def create(path: Path | None, /, tenant: str, **given: Any) -> None:
 @click.option("--all-groups", is_flag=True, help="It may use every group.")
 @click.option("--default-budgets", is_flag=True, help="It has the budgets of konstruct.budgets.")
 @click.option("--no-budgets", is_flag=True, help="It has none.")
-@click.option("--no-limits", is_flag=True, help="It has no limit of its own on calls and tokens.")
+@click.option("--no-limits", is_flag=True, help="It has no limit of its own on calls, tokens and effort.")
 @click.pass_obj
 def set_tenant(
     path: Path | None,

@@ -21,6 +21,7 @@ from konstruct_mcp.config.model_lookup import Models
 from konstruct_mcp.config.redis import RedisPlace
 from konstruct_mcp.config.threads import ThreadSettings
 from konstruct_mcp.core.budgets import Budget
+from konstruct_mcp.core.effort import Effort
 from konstruct_mcp.core.identity import StoredTenant
 from konstruct_mcp.core.requests import Limits
 
@@ -157,6 +158,7 @@ class Tenant:
         patterns: the wildcards that may be used, in the file's order.
         max_concurrency: its calls that may be under way at once at one server; None for as many as there are places.
         rpm, tpm: requests and tokens that it may use within a minute, on all servers together; None without limit.
+        max_effort: how hard it may have a model think; None without limit.
     """
 
     id: str
@@ -167,6 +169,7 @@ class Tenant:
     max_concurrency: int | None = None
     rpm: int | None = None
     tpm: int | None = None
+    max_effort: Effort | None = None
 
     def may_use(self, group: Group) -> bool:
         return group.name in self.groups or group.pattern in self.patterns

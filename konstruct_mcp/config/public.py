@@ -97,7 +97,12 @@ def _group(config: Config, group: Group) -> dict[str, Any]:
 
 def _tenant(tenant: Tenant, groups: Collection[str], *, with_note: bool) -> dict[str, Any]:
     """A note is between the operator and the file."""
-    limits = {"max_concurrency": tenant.max_concurrency, "rpm": tenant.rpm, "tpm": tenant.tpm}
+    limits = {
+        "max_concurrency": tenant.max_concurrency,
+        "rpm": tenant.rpm,
+        "tpm": tenant.tpm,
+        "max_effort": tenant.max_effort,
+    }
     shown = {
         "groups": [*tenant.groups, *tenant.patterns],
         "budgets": _budgets(tenant.budgets, groups),

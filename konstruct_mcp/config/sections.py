@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from konstruct_mcp.core.budgets import Per
+from konstruct_mcp.core.effort import Effort
 from konstruct_mcp.core.jsontext import MOST_VALUES
 from konstruct_mcp.core.requests import Limits
 from konstruct_mcp.core.text import TENANT_ID, TENANT_ID_RULE
@@ -202,6 +203,7 @@ class TenantSettings(Section):
     max_concurrency: _Count | None = None
     rpm: _Count | None = None
     tpm: _Count | None = None
+    max_effort: Effort | None = None
 
 
 class BudgetSettings(Section):

@@ -130,6 +130,7 @@ class TenantReader:
                 settings.max_concurrency,
                 settings.rpm,
                 settings.tpm,
+                settings.max_effort,
             )
         # Only now all groups are made from wildcards that a tenant's entry names.
         for name, tenant in found.items():

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Self, TypeGuard
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from konstruct_mcp.core import jsontext, schema_sizes
+from konstruct_mcp.core.effort import Effort
 from konstruct_mcp.core.errors import InvalidArgumentError
 from konstruct_mcp.core.messages import ImageURL, Message, NamedTool, ResponseFormat, Tool, ToolChoice, Value
 from konstruct_mcp.core.sizes import LARGE_CHARS, LARGE_VALUES, extent
@@ -28,7 +29,10 @@ _LONGEST_GROUP = 512  # characters of a group's name; one that a wildcard matche
 _NO_MESSAGES = 'should be a list of messages: [{"role": "user", "content": "…"}]'
 # Arguments that some clients send as JSON text, and those that some send empty instead of leaving them out.
 _STRUCTURED = ("messages", "tools", "tool_choice", "response_format")
-_OPTIONAL = ("model_group", "tenant_id", "continue", *_STRUCTURED[1:], "max_tokens", "temperature", "timeout_s")
+_OPTIONAL = (
+    *("model_group", "tenant_id", "continue", *_STRUCTURED[1:]),
+    *("max_tokens", "temperature", "effort", "timeout_s"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +164,8 @@ def _whole(value: Any) -> Any:
 class Request(Value):
     """One completion that is asked for, valid by construction.
 
-    `model_group`, `tenant_id` and `timeout_s` (seconds) are None where the config decides. `continue_`, as an argument
-    `continue`, names the thread to which the messages are new.
+    `model_group`, `tenant_id`, `effort` and `timeout_s` (seconds) are None where the config decides. `continue_`, as an
+    argument `continue`, names the thread to which the messages are new.
     """
 
     messages: list[Message] = Field(min_length=1)
@@ -173,6 +177,7 @@ class Request(Value):
     # At most what fits a float: costs are computed from it.
     max_tokens: Annotated[int, BeforeValidator(_whole)] | None = Field(default=None, ge=1, le=10**30)
     temperature: float | None = Field(default=None, ge=0, le=2)
+    effort: Effort | None = None
     timeout_s: float | None = Field(default=None, gt=0, le=_LONGEST_TIMEOUT_S, allow_inf_nan=False)
     continue_: str | None = Field(default=None, alias="continue")
 

@@ -20,11 +20,16 @@ DeploymentState = Literal["ready", "cooling_down", "unavailable"]
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens that the provider counted. Hidden reasoning is part of the output, and what came from the provider's cache
-    part of the input."""
+    part of the input.
+
+    Attributes:
+        reasoning_tokens: those of the output that were reasoning; 0 where the provider does not say so.
+    """
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +89,13 @@ class Completion:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form; `attempts` and `notes` are absent when there are none, `at_most_usd` and `thread` when they
-        are None, and `usage.cached_tokens` when it is 0."""
+        are None, and `usage.cached_tokens` and `usage.reasoning_tokens` when they are 0."""
         # Not `asdict` of the whole, which would copy every text and tool call.
         answer = {name: getattr(self, name) for name in self.__dataclass_fields__}
         answer["usage"] = asdict(self.usage)
-        if not self.usage.cached_tokens:
-            del answer["usage"]["cached_tokens"]
+        for name in ("cached_tokens", "reasoning_tokens"):
+            if not answer["usage"][name]:
+                del answer["usage"][name]
         answer["tool_calls"] = [call.model_dump() for call in self.tool_calls]
         answer["attempts"] = [asdict(attempt) for attempt in self.attempts]
         answer["notes"] = list(self.notes)

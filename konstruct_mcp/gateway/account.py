@@ -160,6 +160,7 @@ class Account:
         """The call's answer. `attempts` are the failed tries before it."""
         charge = self.charges[-1]
         notes = tried.notes
+        reasoned = 0 if charge.uncounted or tried.usage is None else tried.usage.reasoning_tokens
         if charge.uncounted and tried.usage is not None:
             notes = (*notes, f"usage unknown: {attempt.deployment.model} has counted more than was reserved for it")
         return Completion(
@@ -170,7 +171,7 @@ class Account:
             served_group=attempt.group,
             model=attempt.deployment.model,
             attempts=tuple(attempts),
-            usage=Usage(charge.input_tokens, charge.output_tokens, charge.cached_tokens),
+            usage=Usage(charge.input_tokens, charge.output_tokens, charge.cached_tokens, reasoned),
             cost_usd=None if charge.cost_nusd is None else tried.cost_usd,
             duration_ms=_ms_since(self._started),
             notes=notes,

@@ -348,7 +348,7 @@ class Tries:
 
     async def _once(self, attempt: Try, wait_for: Callable[..., None]) -> Tried:
         client, deployment, request = self._generation.client, attempt.deployment, self._request
-        tenant = self._account.tenant.id
+        tenant, max_effort = self._account.tenant.id, self._account.tenant.max_effort
         wait_for(f"its turn at {deployment.name}")
         async with client.turn(deployment, tenant):
             if (at_limit := await self._generation.routes.claim(deployment)) is not None:
@@ -362,7 +362,7 @@ class Tries:
             if isinstance(grant, Fault):
                 return Tried(grant)
             wait_for(deployment.name, trying=True)
-            asking = asyncio.ensure_future(client.ask(attempt, request, tenant, recalled, grant))
+            asking = asyncio.ensure_future(client.ask(attempt, request, tenant, recalled, grant, max_effort))
             try:
                 await asyncio.wait({asking})
             finally:

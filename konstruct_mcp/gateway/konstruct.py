@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from konstruct_mcp.config.model import Config
 from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.budgets import BudgetState
+from konstruct_mcp.core.effort import Effort
 from konstruct_mcp.core.errors import (
     ConfigError,
     ForbiddenTokenError,
@@ -567,6 +568,7 @@ class Konstruct:
         tool_choice: str | Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         temperature: float | None = None,
+        effort: Effort | None = None,
         timeout_s: float | None = None,
         continue_: str | None = None,
         on_wait: Callable[[str], None] | None = None,
@@ -585,6 +587,7 @@ class Konstruct:
         tool_choice: str | Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         temperature: float | None = None,
+        effort: Effort | None = None,
         timeout_s: float | None = None,
         continue_: str | None = None,
         on_wait: Callable[[str], None] | None = None,
@@ -603,6 +606,7 @@ class Konstruct:
         response_format: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         temperature: float | None = None,
+        effort: Effort | None = None,
         timeout_s: float | None = None,
         continue_: str | None = None,
         on_wait: Callable[[str], None] | None = None,
@@ -620,6 +624,7 @@ class Konstruct:
         response_format: Mapping[str, Any] | type[BaseModel] | None = None,
         max_tokens: int | None = None,
         temperature: float | None = None,
+        effort: Effort | None = None,
         timeout_s: float | None = None,
         continue_: str | None = None,
         on_wait: Callable[[str], None] | None = None,
@@ -634,6 +639,8 @@ class Konstruct:
             response_format: or a pydantic model, by which the answer is asked for and read: it is `parsed` then.
             model_group: the config's default group if None.
             tenant_id: on whose account; `$KONSTRUCT_TENANT_ID`, else the config's default tenant, if None.
+            effort: how hard the model is to think, as near as it has a level; as the config says, else as the model
+                does by itself, if None.
             timeout_s: the deadline of the whole call in seconds, from now to the answer, waiting for its turn, retries
                 and fallbacks included; the config's if None.
             continue_: the `thread` of an earlier completion, to which these messages are new.
@@ -658,6 +665,7 @@ class Konstruct:
             "response_format": response_format if model is None else response_format_of(model),
             "max_tokens": max_tokens,
             "temperature": temperature,
+            "effort": effort,
             "timeout_s": timeout_s,
             "continue": continue_,
         }

@@ -6,8 +6,11 @@ how to call, while `Request` decides what is accepted. A test holds the two agai
 
 from __future__ import annotations
 
+from typing import get_args
+
 from mcp import types
 
+from konstruct_mcp.core.effort import Effort
 from konstruct_mcp.gateway.views import Choice
 from konstruct_mcp.protocol.instructions import group_argument
 
@@ -61,6 +64,7 @@ def complete_tool(choice: Choice, *, names_tenant: bool = True) -> types.Tool:
                 "response_format": {"type": "object", "description": "OpenAI format: json_object or json_schema"},
                 "max_tokens": {"type": "integer", "minimum": 1},
                 "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+                "effort": {"type": "string", "enum": list(get_args(Effort))},
                 "timeout_s": {"type": "number", "description": "seconds for the whole call"},
                 **(continued if choice.has_threads else {}),
                 **(tenant_id if names_tenant else {}),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from konstruct_mcp.config.model import Config, Deployment, entry
 from konstruct_mcp.core.budgets import Grant, Quote
+from konstruct_mcp.core.effort import Effort
 from konstruct_mcp.core.errors import EmbeddedError, UnpricedError
 from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.core.money import MOST_NUSD
@@ -79,8 +80,9 @@ class ProviderClient:
         self._facts = facts
         self._embedded = embedded
         self._by_id = config.deployments
-        self._profiles = {
-            id_: ModelProfile.of(deployment, entry(deployment)) for id_, deployment in self._by_id.items()
+        # By deployment, and by the effort that a call asks for and the most that its tenant may have: few of each.
+        self._profiles: dict[tuple[str, Effort | None, Effort | None], ModelProfile] = {
+            (id_, None, None): ModelProfile.of(deployment, entry(deployment)) for id_, deployment in self._by_id.items()
         }
         self._logins = Logins(config.variables)
         same = set() if earlier is None else {id_ for id_, one in self._by_id.items() if earlier._has(one)}
@@ -192,7 +194,13 @@ class ProviderClient:
     # -- a try -------------------------------------------------------------------------------------------------------
 
     async def ask(
-        self, attempt: Try, request: Request, tenant: str, recalled: Recalled, grant: Grant | None = None
+        self,
+        attempt: Try,
+        request: Request,
+        tenant: str,
+        recalled: Recalled,
+        grant: Grant | None = None,
+        max_effort: Effort | None = None,
     ) -> Tried:
         """Ask one deployment once, after `ready`. Where it refuses a parameter that can be left out, it is asked again
         without that, and the result says so.
@@ -201,6 +209,7 @@ class ProviderClient:
 
         Args:
             grant: what a budget has set aside for it, if one applies.
+            max_effort: how hard the tenant may have a model think at most; None without limit.
         """
         deployment = attempt.deployment
         call = ProviderCall(self._config.max_response_bytes)
@@ -216,7 +225,8 @@ class ProviderClient:
                 address = await self._address(deployment)
                 if lacking := await self._logins.renew(deployment):
                     return Tried(lacking)
-                outgoing = await self._outgoing(deployment, request, tenant, recalled, grant)
+                profile = self._profile(deployment, request.effort, max_effort)
+                outgoing = await self._outgoing(deployment, profile, request, tenant, recalled, grant)
                 response = await self._loader.engine.ask(outgoing, tenant, address, call)
             tried = self._read(response, call, deployment, request, time.monotonic() - began)
             noted = notes_of(response)
@@ -242,8 +252,21 @@ class ProviderClient:
             return replace(tried, outcome=with_billing(tried.outcome, deployment))
         return await self._answered(tried, outgoing, tenant, noted)
 
+    def _profile(self, deployment: Deployment, effort: Effort | None, most: Effort | None) -> ModelProfile:
+        """What holds for a deployment in calls with this effort."""
+        key = (deployment.id, effort, most)
+        if (profile := self._profiles.get(key)) is None:
+            profile = self._profiles[key] = self._profiles[deployment.id, None, None].for_call(effort, most)
+        return profile
+
     async def _outgoing(
-        self, deployment: Deployment, request: Request, tenant: str, recalled: Recalled, grant: Grant | None
+        self,
+        deployment: Deployment,
+        profile: ModelProfile,
+        request: Request,
+        tenant: str,
+        recalled: Recalled,
+        grant: Grant | None,
     ) -> OutgoingRequest:
         """The request as it goes out at first.
 
@@ -254,7 +277,7 @@ class ProviderClient:
         def prepared(refusal: str) -> PreparedRequest:
             return prepare(
                 deployment,
-                self._profiles[deployment.id],
+                profile,
                 request,
                 recalled,
                 None if grant is None else grant.max_tokens,

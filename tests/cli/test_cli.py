@@ -15,7 +15,7 @@ import pytest
 import yaml
 from support.commands import LIMIT_S, Ran, Terminal, ended, run, started
 from support.default_groups import ANTHROPIC_KEY, KEYS, OPENAI_KEY, default_groups, entry, write
-from support.providers import Gate, Hang, Provider, Status, Text
+from support.providers import Changed, Gate, Hang, Provider, Status, Text
 
 CLAUDE, GPT, QWEN = "anthropic/claude-sonnet-4-6", "openai/gpt-4o", "ollama/qwen3:32b"
 
@@ -139,6 +139,24 @@ class TestComplete:
         assert run("--config", config, "complete", "Hi").out == "half ? a smile, a whole \N{GRINNING FACE}\n"
         answer = json.loads(run("--config", config, "complete", "Hi", "--json").out)
         assert answer["content"] == "half \N{REPLACEMENT CHARACTER} a smile, a whole \N{GRINNING FACE}"
+
+    def test_effort_limit_and_deadline_are_those_of_the_call(
+        self, config: Path, anthropic: Provider, ollama: Provider
+    ) -> None:
+        counted = {"output_tokens_details": {"thinking_tokens": 5}}
+        anthropic.script(Changed(Text("No."), lambda body: body["usage"].update(counted)))
+        ollama.script(Hang())
+        asked = ("complete", "Hi", "--effort", "low", "--max-tokens", "4000")
+
+        ran = run("--config", config, *asked, "--group", "quality", "--timeout", "60")
+        late = run("--config", config, *asked, "--group", "fast", "--timeout", "0.5")
+
+        assert (ran.code, ran.out) == (0, "No.\n")
+        assert "11 + 7 tokens, 5 of them reasoning, $" in ran.err
+        body = anthropic.requests[0].body
+        assert (body["output_config"], body["max_tokens"]) == ({"effort": "low"}, 4000)
+        assert late.code == 1
+        assert late.err.startswith("error: timeout: no answer within 0.5 s")
 
     def test_a_pipe_gets_what_the_model_wrote_to_the_letter(self, config: Path, ollama: Provider) -> None:
         ollama.script(Text("\x1b[31mred\x1b[0m\ttab"))

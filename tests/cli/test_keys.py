@@ -79,7 +79,20 @@ class TestKeys:
 class TestTenants:
     def test_are_made_changed_and_listed(self, config: Path) -> None:
         done(config, "tenants", "create", "carl", "--group", "paid", "--budget", "5/day", "--budget", "$2.5/total:paid")
-        done(config, "tenants", "set", "carl", "--rpm", "60", "--max-concurrency", "3", "--note", "night shift")
+        done(
+            config,
+            "tenants",
+            "set",
+            "carl",
+            "--rpm",
+            "60",
+            "--max-concurrency",
+            "3",
+            "--max-effort",
+            "low",
+            "--note",
+            "night shift",
+        )
         *_, carl = json.loads(done(config, "tenants", "list", "--json"))["tenants"]
         assert carl == {
             "id": "carl",
@@ -90,6 +103,7 @@ class TestTenants:
             "budgets": [{"usd": 5, "per": "day"}, {"usd": 2.5, "per": "total", "groups": ["paid"]}],
             "rpm": 60,
             "max_concurrency": 3,
+            "max_effort": "low",
             "note": "night shift",
         }
         assert "carl" in done(config, "budgets", "--tenant", "carl")

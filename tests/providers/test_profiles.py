@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from konstruct_mcp.config.model import Deployment
+from konstruct_mcp.core.effort import nearest
 from konstruct_mcp.providers.litellm.profiles.api import api_of
 from konstruct_mcp.providers.litellm.profiles.limits import is_output_limit, output_limit, without_limits
 from konstruct_mcp.providers.litellm.profiles.profile import ModelProfile
-from konstruct_mcp.providers.litellm.profiles.thinking import claude_thinking, gemini_thinking, levels, nearest
+from konstruct_mcp.providers.litellm.profiles.thinking import Thinker, gemini_thinking, levels
 
 KNOWN = {"mode": "chat"}
 ADAPTIVE = {**KNOWN, "supports_reasoning": True, "supports_adaptive_thinking": True}
@@ -160,12 +161,14 @@ def test_the_levels_come_from_the_data_in_their_order() -> None:
 def test_claude_s_thinking_is_brought_into_the_form_that_the_model_takes(
     settings: dict[str, Any], data: dict[str, Any], sent: dict[str, Any] | None, effort: str | None
 ) -> None:
-    thinking = claude_thinking("it", settings, data, is_known=True)
+    thinker = Thinker("it", "anthropic", "it", data, is_known=True, thinks_as_claude=True, allowed=())
+    _, thinking = thinker.think(settings)
     assert (thinking.claude, thinking.effort) == (sent, effort)
 
 
 def test_gemini_is_told_a_level_or_a_budget() -> None:
-    assert gemini_thinking(None, None, takes_level=True) is None
-    assert gemini_thinking("high", None, takes_level=True) == {"thinkingLevel": "high"}
-    assert gemini_thinking("medium", None, takes_level=False) == {"thinkingBudget": 8192}
-    assert gemini_thinking("medium", {"budget_tokens": 77}, takes_level=False) == {"thinkingBudget": 77}
+    assert gemini_thinking(None, None, "it", takes_level=True) is None
+    assert gemini_thinking("high", None, "it", takes_level=True) == {"thinkingLevel": "high"}
+    assert gemini_thinking("medium", None, "it", takes_level=False) == {"thinkingBudget": 8192}
+    assert gemini_thinking("medium", {"budget_tokens": 77}, "it", takes_level=False) == {"thinkingBudget": 77}
+    assert gemini_thinking("max", None, "gemini-2.5-pro", takes_level=False) == {"thinkingBudget": 32_768}

@@ -27,6 +27,7 @@ from support.expected_requests import (
     SENT_TOOL,
     TIMEOUT_S,
     VERTEX_MESSAGES,
+    that_could_think,
     thinking,
     user,
 )
@@ -44,7 +45,7 @@ from support.provider_tables import (
 )
 from support.providers import Hang, Text
 
-EXPECTED: Mapping[str, Mapping[str, Expected]] = {
+OF_A_CONFIG: Mapping[str, Mapping[str, Expected]] = {
     "OpenAI": CHAT,
     "OpenAI Responses": RESPONSES,
     "Azure": CHAT,
@@ -96,6 +97,10 @@ EXPECTED: Mapping[str, Mapping[str, Expected]] = {
     "xAI": CHAT,
     "Cohere": COHERE,
 }
+# A call's own effort goes out as the config's does.
+EXPECTED: Mapping[str, Mapping[str, Expected]] = {
+    name: {**row, "effort of the call": row["effort"]} for name, row in OF_A_CONFIG.items()
+}
 CELLS = tuple((path, column) for path in PATHS for column in CALLS)
 
 
@@ -106,10 +111,11 @@ def hurried(path: Path) -> tuple[str, Mapping[str, Any]]:
 async def run() -> dict[tuple[str, str], CellOutcome]:
     """What came of each cell."""
     seen: dict[tuple[str, str], CellOutcome] = {}
-    async with faked_paths(PATHS, {"effort": thinking, "timeout": hurried}) as world:
+    variants = {"effort": thinking, "effort of the call": that_could_think, "timeout": hurried}
+    async with faked_paths(PATHS, variants) as world:
 
         async def fill(path: Path, column: str) -> None:
-            variant = column if column in ("effort", "timeout") else ""
+            variant = column if column in variants else ""
             arguments: dict[str, Any] = {"messages": [user("Hello")], **CALLS[column]}
             seen[path.name, column] = await world.call(path, variant, **arguments)
 

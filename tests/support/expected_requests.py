@@ -109,6 +109,7 @@ CALLS: Mapping[str, Mapping[str, Any]] = {
     "no max_tokens": {},
     "temperature": {"temperature": 0.2},
     "effort": {},
+    "effort of the call": {"effort": "high"},
     "timeout": {},
 }
 
@@ -677,3 +678,7 @@ COHERE: Mapping[str, Expected] = {
 
 def thinking(path: Path) -> tuple[str, Mapping[str, Any]]:
     return path.thinks or path.model, {"reasoning_effort": "high"}
+
+
+def that_could_think(path: Path) -> tuple[str, Mapping[str, Any]]:
+    return path.thinks or path.model, {}

@@ -62,6 +62,7 @@ async def ask(
     info: Mapping[str, Any] | None = None,
     answer: Text | Changed | None = None,
     environ: Mapping[str, str] | None = None,
+    section: Mapping[str, Any] | None = None,
     **request: Any,
 ) -> Asked:
     with Provider(wire_of(model)) as provider:
@@ -69,7 +70,7 @@ async def ask(
             provider.script(answer)
         params = {**reaching(provider, model), "num_retries": 0}
         one = {**entry("g", {**params, **(config or {})}), "model_info": dict(info or {})}
-        async with opened(folder, {"model_list": [one]}, environ or {}) as konstruct:
+        async with opened(folder, {"model_list": [one], "konstruct": dict(section or {})}, environ or {}) as konstruct:
             completion = await konstruct.complete(request.pop("messages", HELLO), **request)
         [received] = [received for received in provider.requests if received.completes]
     return Asked(received, completion)

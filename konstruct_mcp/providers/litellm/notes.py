@@ -8,9 +8,19 @@ def not_taken(parameter: str, name: str) -> str:
     return f"{parameter} was left out: {name} does not take it"
 
 
-def effort_changed(asked: str, level: str, name: str) -> str:
-    """Another level of effort was sent than the config asks for."""
-    return f"reasoning_effort {asked} became {level}, the nearest that {name} has"
+def effort_changed(what: str, asked: str, level: str, name: str) -> str:
+    """Another level was sent than was asked for; `what` is `effort` of a call, or `reasoning_effort` of a config."""
+    return f"{what} {asked} became {level}, the nearest that {name} has"
+
+
+def effort_capped(asked: str, most: str) -> str:
+    """A lower level of effort was sent than the call asks for, because of its tenant's `max_effort`."""
+    return f"effort {asked} became {most}, the most that this tenant may ask for"
+
+
+def used_up(model: str) -> str:
+    """The answer was cut before its first word."""
+    return f"{model} used the whole limit of the answer for reasoning; raise max_tokens or lower effort"
 
 
 def miscounted(model: str) -> str:

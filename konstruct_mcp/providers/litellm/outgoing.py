@@ -54,7 +54,16 @@ class OutgoingRequest:
 
     def _made(self, refusal: str) -> tuple[PreparedRequest, TryParameters]:
         made = self._prepare(refusal)
-        return made, TryParameters(self.deployment, made.options, made.body, self._refusals, made.places, made.messages)
+        passed = TryParameters(
+            self.deployment,
+            made.options,
+            made.body,
+            self._refusals,
+            made.places,
+            made.messages,
+            names_effort=self.request.effort is not None,
+        )
+        return made, passed
 
     def final(self) -> PreparedRequest:
         """The request as it goes out now."""

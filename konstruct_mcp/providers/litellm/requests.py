@@ -66,7 +66,7 @@ def prepare(
     )
     _add_earlier_reasoning(draft, recalled, refusal)
     if profile.provider == "ollama":
-        return _for_ollama(draft, lost)
+        return _for_ollama(draft)
     add_tools(draft)
     add_response_format(draft)
     move_bedrock_tool_choice(draft)
@@ -102,7 +102,7 @@ def _add_earlier_reasoning(draft: Draft, recalled: Recalled, refusal: str) -> No
         draft.stop_thinking()
 
 
-def _for_ollama(draft: Draft, lost: tuple[str, ...]) -> PreparedRequest:
+def _for_ollama(draft: Draft) -> PreparedRequest:
     """The request in Ollama's own format, where the whole body is ours."""
     choice = draft.request.tool_choice
     if choice == "required" or isinstance(choice, NamedTool):
@@ -110,7 +110,7 @@ def _for_ollama(draft: Draft, lost: tuple[str, ...]) -> PreparedRequest:
     wanted = {"tools", "tool_choice", "response_format", "temperature"}
     in_openais = draft.request.model_dump(include=wanted, exclude_none=True, by_alias=True)
     made = ollama.prepare(draft.deployment, draft.profile.settings, draft.messages, in_openais, draft.limit)
-    draft.notes = [*lost, *made.notes]  # without those of the profile: Ollama has its own form of thinking
+    draft.notes += made.notes
     _note_limit(draft)
     return PreparedRequest(draft.messages, {}, made.body, places=made.places, notes=tuple(draft.notes))
 

@@ -20,7 +20,7 @@ from konstruct_mcp.providers.costs import Served, Tokens, own_cost
 from konstruct_mcp.providers.litellm.answers.finish_reasons import meaning_of
 from konstruct_mcp.providers.litellm.answers.provider_answer import ProviderAnswer, calls_beside, first_that_says
 from konstruct_mcp.providers.litellm.answers.usage import MOST_USD, tier_of_google, tokens_of_litellm
-from konstruct_mcp.providers.litellm.notes import miscounted
+from konstruct_mcp.providers.litellm.notes import miscounted, used_up
 from konstruct_mcp.providers.litellm.reasoning.memory import SIGNATURE
 from konstruct_mcp.providers.litellm.reasoning.text import without_reasoning
 from konstruct_mcp.providers.tried import Reply, Tried
@@ -52,7 +52,8 @@ def read(
     tokens = None if is_miscounted else tokens_of_litellm(getattr(response, "usage", None), provider)
     if tokens is None and answer is not None:
         tokens = answer.tokens
-    usage = None if tokens is None else Usage(tokens.sent, tokens.answered, tokens.cached)
+    reasoned = 0 if tokens is None else _reasoned(tokens, answer, provider)
+    usage = None if tokens is None else Usage(tokens.sent, tokens.answered, tokens.cached, reasoned)
     cost = None if tokens is None else _cost(_served(response, answer), answer, tokens, deployment, facts)
     if fault is not None:
         return Tried(fault, None, usage, cost)
@@ -62,10 +63,13 @@ def read(
         kind = error.kind if isinstance(error, _UnusableError) else FaultKind.BAD_ANSWER
         why = str(error) if isinstance(error, _UnusableError) else "malformed"
         return Tried(Fault(kind, why, ran=True), None, usage, cost)
-    if reply.finish_reason == "stop" and not reply.content and not reply.tool_calls:
+    said_nothing = not reply.content and not reply.tool_calls
+    if reply.finish_reason == "stop" and said_nothing:
         if tokens is not None and not tokens.answered:  # the model has not even begun
             return Tried(Fault(FaultKind.BAD_ANSWER, "nothing in it"), None, usage, cost)
         notes = (*notes, f"{deployment.model} ended its answer without a word")
+    if reply.finish_reason == "length" and said_nothing and (reasoned or _has_thought(response)):
+        notes = (*notes, used_up(deployment.model))
     if is_miscounted:
         notes = (*notes, miscounted(deployment.model))
     counted = 0 if tokens is None else tokens.sent + tokens.answered
@@ -180,6 +184,13 @@ def _calls(message: Any) -> tuple[ToolCall, ...]:
     )
 
 
+def _has_thought(response: Any) -> bool:
+    """Whether LiteLLM has found reasoning in a response."""
+    return any(
+        getattr(choice.message, "reasoning_content", None) for choice in getattr(response, "choices", None) or ()
+    )
+
+
 # -- why it ended ------------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +265,15 @@ def _with_unique_ids(calls: Iterable[ToolCall], taken: Collection[str]) -> tuple
     return tuple(found.values())
 
 
-# -- cost --------------------------------------------------------------------------------------------------------------
+# -- tokens and cost ---------------------------------------------------------------------------------------------------
+
+
+def _reasoned(tokens: Tokens, answer: ProviderAnswer | None, provider: str) -> int:
+    """The tokens of reasoning that the provider itself has counted. LiteLLM estimates those of a Claude by the summary
+    of its thinking."""
+    # Of xAI's, whose reasoning is not among the tokens answered, only LiteLLM's counts are put right.
+    counted = None if answer is None or provider == "xai" else answer.tokens
+    return (counted or tokens).reasoned
 
 
 def _cost(

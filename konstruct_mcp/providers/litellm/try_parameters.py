@@ -7,6 +7,7 @@ from typing import Any
 
 from konstruct_mcp.config.model import Deployment
 from konstruct_mcp.providers.litellm.notes import not_taken
+from konstruct_mcp.providers.litellm.places import THINKING_PLACES, at, without
 from konstruct_mcp.providers.litellm.profiles.profile import SHAPED, allowed_by
 from konstruct_mcp.providers.refused_parameters import TUNING, Refusals, Way
 
@@ -17,13 +18,6 @@ _OPENAI_PARAMETERS = (TUNING - {"top_k", "min_p", "typical_p", "repetition_penal
 }
 _KNOWN = TUNING | _OPENAI_PARAMETERS
 _LIMITS = frozenset({"max_tokens", "max_completion_tokens"})  # never dropped: a budget may rest on them
-# The places in providers' bodies that say how to think.
-_THINKING_PLACES = (
-    *(("thinking",), ("reasoning",), ("reasoning_effort",), ("output_config", "effort"), ("prompt_mode",)),
-    ("generationConfig", "thinkingConfig"),
-    *(("additionalModelRequestFields", key) for key in ("thinking", "reasoning_effort", "reasoningConfig")),
-    ("additionalModelRequestFields", "output_config", "effort"),
-)
 _SYSTEM_ROLES = ("system", "developer")
 
 
@@ -45,31 +39,33 @@ class TryParameters:
         refusals: Refusals,
         places: Mapping[str, tuple[str, ...]],
         messages: Sequence[dict[str, Any]],
+        *,
+        names_effort: bool = False,
     ) -> None:
         """Leaves out at once what the config's `additional_drop_params` name and what is known to be refused.
 
         Args:
             refusals: what the deployment has refused before, and where it is remembered.
             places: where in `body` each parameter stands; empty where LiteLLM puts them there.
+            names_effort: whether the request says how hard to think, which notes then call as it does.
         """
         self._deployment = deployment
         self._refusals = refusals
         self._places = places
+        self._shown = dict.fromkeys(("reasoning_effort", "thinking"), "effort") if names_effort else {}
         self.options = dict(options)
         self.body: Mapping[str, Any] = body
         self.messages = list(messages)
         self.notes: list[str] = []
         own = deployment.params
         self._allowed = [*self.options.pop("allowed_openai_params", ()), *allowed_by(deployment)]
-        self._all: dict[str, Any] = {name: _at(body, path) for name, path in places.items()}
+        self._all: dict[str, Any] = {name: at(body, path) for name, path in places.items()}
         if not places:
             self._all |= {key: value for key, value in own.items() if key in TUNING and key not in SHAPED}
         self._all |= {key: value for key, value in self.options.items() if key != "extra_body"}
         for place in () if places else self._bodies():
-            self._all |= {
-                key: value for key, value in place.items() if key in _KNOWN and (key,) not in _THINKING_PLACES
-            }
-            if how := [value for path in _THINKING_PLACES if (value := _at(place, path)) is not None]:
+            self._all |= {key: value for key, value in place.items() if key in _KNOWN and (key,) not in THINKING_PLACES}
+            if how := [value for path in THINKING_PLACES if (value := at(place, path)) is not None]:
                 self._all["thinking" if "thinking" in own else "reasoning_effort"] = how
         self._may_drop = own.get("drop_params") is True
         self._left_to_litellm = False
@@ -171,16 +167,17 @@ class TryParameters:
         for name in dict.fromkeys(names):
             self._left_out.add(name)
             self.options.pop(name, None)
-            paths = _THINKING_PLACES if name in ("thinking", "reasoning_effort") else ((name,),)
+            paths = THINKING_PLACES if name in ("thinking", "reasoning_effort") else ((name,),)
             if name in self._places:
                 paths = (self._places[name],)
             for path in paths:
-                self.body = _without(self.body, path)
+                self.body = without(self.body, path)
                 if "extra_body" in self.options:
-                    self.options["extra_body"] = _without(self.options["extra_body"], path)
+                    self.options["extra_body"] = without(self.options["extra_body"], path)
             if name in self._deployment.params and name not in SHAPED and name not in self._dropped:
                 self._dropped.append(name)
-            self.notes.append(f"{name} was left out: {why}" if why else not_taken(name, self._deployment.name))
+            shown = self._shown.get(name, name)
+            self.notes.append(f"{shown} was left out: {why}" if why else not_taken(shown, self._deployment.name))
 
     def _bodies(self) -> Iterable[Mapping[str, Any]]:
         return (place for place in (self.body, self.options.get("extra_body")) if place and isinstance(place, Mapping))
@@ -188,24 +185,3 @@ class TryParameters:
 
 def _text_of(content: Any) -> str:
     return content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content)
-
-
-def _at(body: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    found: Any = body
-    for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
-
-
-def _without(body: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    """The body without what is at this place, and without objects that become empty by that."""
-    key, *further = path
-    less = dict(body)
-    if not further:
-        less.pop(key, None)
-    elif isinstance(inner := less.get(key), Mapping) and not (kept := _without(inner, tuple(further))):
-        if inner:
-            del less[key]
-    elif isinstance(inner, Mapping):
-        less[key] = kept
-    return less

@@ -19,6 +19,7 @@ MOST_USD = 10**6  # of one try; more is no price that anybody would pay
 _SENT = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens")
 _ANSWERED = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens")
 _CACHED = ("cache_read_input_tokens", "cacheReadInputTokens")
+_REASONED = ("reasoning_tokens", "thinking_tokens")  # among the details of those answered
 _WRITTEN = ("cache_creation_input_tokens", "cacheWriteInputTokens")
 # Stands for the counts of an answer in which one is no number of tokens.
 MISCOUNTED = Tokens(0, 0, 0, 0, 0)
@@ -56,7 +57,7 @@ def _tokens_in(usage: Mapping[str, Any]) -> Tokens | None:
         sent += cached + written
     cached = max(cached, _count(before, "cached_tokens"), _count(usage, "cachedContentTokenCount"))
     thoughts = _count(usage, "thoughtsTokenCount")  # Gemini does not count these among the tokens answered
-    answered, reasoned = answered + thoughts, max(thoughts, _count(after, "reasoning_tokens"))
+    answered, reasoned = answered + thoughts, max(thoughts, _count(after, *_REASONED))
     lasting = _count(_counts(usage.get("cache_creation")), "ephemeral_1h_input_tokens")
     if not sent and not answered:
         return None

@@ -1,6 +1,6 @@
 """How hard the model is to think, in the fields of the deployment's API.
 
-What is asked for was settled from the config in `profiles.thinking`; here it is written into a request.
+What is asked for was settled in `profiles.thinking`; here it is written into a request.
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from konstruct_mcp.providers.litellm.formats.draft import Draft, merged
-from konstruct_mcp.providers.litellm.notes import effort_changed
-from konstruct_mcp.providers.litellm.profiles.thinking import LEAST_BUDGET, budget_of, gemini_thinking, nearest
-
-_OPENROUTER_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh")
+from konstruct_mcp.providers.litellm.profiles.thinking import LEAST_BUDGET, budget_of, gemini_thinking
 
 
 def add_thinking(draft: Draft) -> None:
-    """Add the level of effort or the thinking that the config asks for."""
+    """Add the level of effort or the thinking that the call or the config asks for."""
     profile, effort = draft.profile, draft.profile.thinking.effort
     given = profile.settings.get("thinking")
     if profile.thinks_as_claude:
         _add_claude_thinking(draft)
     elif profile.api == "gemini":
-        if (config := gemini_thinking(effort, given, takes_level=profile.takes_thinking_level)) is not None:
+        config = gemini_thinking(effort, given, profile.model, takes_level=profile.takes_thinking_level)
+        if config is not None:
             draft.body.setdefault("generationConfig", {})["thinkingConfig"] = config
     elif effort is not None:
         _add_effort(draft, effort, given)
@@ -48,21 +46,18 @@ def _add_effort(draft: Draft, effort: str, given: Any) -> None:
         case _ if profile.api == "converse":
             draft.add_model_fields({"reasoning_effort": effort})
         case "openrouter":
-            level = nearest(effort, _OPENROUTER_LEVELS)
-            body["reasoning"] = {"effort": level}
-            if level != effort:
-                draft.notes.append(effort_changed(effort, level, profile.name))
+            body["reasoning"] = {"effort": effort}
         case "deepseek":
             body["thinking"] = switch
             if effort != "none":
                 body["reasoning_effort"] = effort
-        case "zai" | "cohere" | "cohere_chat":
-            body["thinking"] = switch
-        case "moonshot" if "reasoning_effort_levels" not in profile.entry:
-            body["thinking"] = switch
-        case "mistral" if "reasoning_effort_levels" not in profile.entry and profile.model.startswith("magistral"):
+        case "mistral" if profile.thinker.is_switched:
             if effort != "none":
                 body["prompt_mode"] = "reasoning"
+        case "groq" if profile.thinker.is_switched:
+            body["reasoning_effort"] = "none" if effort == "none" else "default"
+        case _ if profile.thinker.is_switched:
+            body["thinking"] = switch
         case _:
             body["reasoning_effort"] = effort
 

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from konstruct_mcp.config.model import Deployment
+from konstruct_mcp.core.effort import Effort
 from konstruct_mcp.providers.litellm.profiles.api import Api, api_of, model_behind, provider_and_model
 from konstruct_mcp.providers.litellm.profiles.limits import limit_key, without_limits
-from konstruct_mcp.providers.litellm.profiles.thinking import (
-    BUDGETED_GEMINI,
-    Thinking,
-    claude_thinking,
-    effort_thinking,
-)
+from konstruct_mcp.providers.litellm.profiles.thinking import BUDGETED_GEMINI, Thinker, Thinking
 
 # Keys of litellm_params that are written into each request by `formats`; LiteLLM's Router is not given them.
 SAMPLING = ("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "logit_bias")
@@ -48,6 +44,7 @@ class ModelProfile:
         is_claude: whether the model takes what Claude takes.
         thinks_as_claude: whether its thinking is asked for as Claude's is.
         limit_key: the name under which LiteLLM is given the output limit.
+        thinker: what its model has for thinking.
         thinking: how the model is to think.
     """
 
@@ -62,6 +59,7 @@ class ModelProfile:
     is_claude: bool
     thinks_as_claude: bool
     limit_key: str
+    thinker: Thinker = field(repr=False)
     thinking: Thinking
 
     @classmethod
@@ -75,10 +73,7 @@ class ModelProfile:
         settings, allowed = without_limits(deployment.params), frozenset(allowed_by(deployment))
         if "reasoning_effort" in allowed or "thinking" in allowed:
             entry = {**entry, "supports_reasoning": True}
-        if thinks_as_claude:
-            thinking = claude_thinking(deployment.name, settings, entry, is_known)
-        else:
-            thinking = effort_thinking(deployment.name, settings, entry, is_known, provider, model, allowed)
+        thinker = Thinker(deployment.name, provider, model, entry, is_known, thinks_as_claude, allowed)
         return cls(
             name=deployment.name,
             provider=provider,
@@ -91,8 +86,14 @@ class ModelProfile:
             is_claude=is_claude,
             thinks_as_claude=thinks_as_claude,
             limit_key=limit_key(deployment, entry, is_known=is_known),
-            thinking=thinking,
+            thinker=thinker,
+            thinking=thinker.think(settings)[1],
         )
+
+    def for_call(self, effort: Effort | None, most: Effort | None) -> ModelProfile:
+        """The profile for calls that ask for an effort, None for that of the config, and may have `most`."""
+        settings, thinking = self.thinker.think(self.settings, effort, most)
+        return replace(self, settings=settings, thinking=thinking)
 
     @property
     def reasons_in_openais_way(self) -> bool:

@@ -133,7 +133,7 @@ def _tenants(tenants: Sequence[ListedTenant]) -> str:
 
 
 def _limits(settings: Mapping[str, Any]) -> str:
-    names = ("max_concurrency", "rpm", "tpm")
+    names = ("max_concurrency", "rpm", "tpm", "max_effort")
     budgets = [f"${budget.get('usd')} per {budget.get('per')}" for budget in settings.get("budgets") or ()]
     return ", ".join([*budgets, *(f"{name} {settings[name]}" for name in names if settings.get(name) is not None)])
 
