@@ -267,7 +267,8 @@ class Config:
         timeout_s: the deadline of a whole call, in seconds.
         max_concurrency: calls that may be under way at once.
         max_queue: calls that may wait for their turn; more are refused.
-        max_result_chars: characters of an answer that an assistant is given at once.
+        max_result_chars: characters of an answer that an assistant is given at once; None for what its client shows.
+        parallel_calls: whether clients are told that calls change nothing, so that they may make several at once.
         max_response_bytes: bytes that are read of a provider's answer.
         limits: what one request may hold.
         threads: where conversations are kept, to be continued.
@@ -301,13 +302,14 @@ class Config:
     timeout_s: float
     max_concurrency: int
     max_queue: int
-    max_result_chars: int
+    max_result_chars: int | None
     max_response_bytes: int
     allowed_fails: int
     routing_strategy: RoutingStrategy
     warnings: tuple[str, ...]
     written: Written = field(default_factory=Written)
     pin_tenant: bool = False
+    parallel_calls: bool = True
     default_reason: str = ""
     ways_on: str = ""
     models: Models = field(default_factory=Models, repr=False, compare=False)  # what is used is in the deployments

@@ -49,6 +49,7 @@ def public_config(config: Config, reader: Tenant | None = None) -> dict[str, Any
             "max_concurrency": config.max_concurrency,
             "max_queue": config.max_queue,
             "max_result_chars": config.max_result_chars,
+            "parallel_calls": config.parallel_calls,
             "max_response_bytes": config.max_response_bytes,
             **asdict(config.limits),
             "threads": {"keep": config.threads.keep, "hours": config.threads.hours},

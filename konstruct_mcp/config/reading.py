@@ -212,6 +212,7 @@ class _Reading:
             max_concurrency=konstruct.max_concurrency,
             max_queue=konstruct.max_queue,
             max_result_chars=konstruct.max_result_chars,
+            parallel_calls=konstruct.parallel_calls,
             max_response_bytes=konstruct.max_response_bytes,
             limits=Limits(**{limit.name: getattr(konstruct, limit.name) for limit in fields(Limits)}),
             threads=threads,

@@ -161,7 +161,8 @@ class KonstructSettings(Section):
     timeout_s: _Seconds = 300.0
     max_concurrency: _Count = 200  # more than any one assistant has; a call under way holds its request in memory
     max_queue: _CountOrNone = 1000
-    max_result_chars: _Characters = 100_000  # some 25,000 tokens, what several clients take in one result
+    max_result_chars: _Characters | None = None  # what the client shows to its model
+    parallel_calls: bool = True
     max_response_bytes: _Bytes = 64_000_000  # several large images, which come as text
     max_messages: _Count = _OF_A_REQUEST.max_messages
     max_parts: _Count = _OF_A_REQUEST.max_parts

@@ -16,7 +16,7 @@ from konstruct_mcp.core.text import quoted
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
 from konstruct_mcp.protocol.instructions import choice_of
-from konstruct_mcp.protocol.kept_answers import KeptAnswers
+from konstruct_mcp.protocol.kept_answers import KeptAnswer, KeptAnswers
 from konstruct_mcp.protocol.texts import as_json, as_yaml, beside_if_large, document
 from konstruct_mcp.protocol.tokens import current_caller
 
@@ -78,6 +78,19 @@ def answer_uri(answer_id: str) -> str:
     return f"{_COMPLETIONS_URI}/{answer_id}"
 
 
+async def kept_answer(konstruct: Konstruct, kept: KeptAnswers, uri: str, caller: Caller) -> KeptAnswer:
+    """The whole of an answer that was cut.
+
+    Raises:
+        InvalidArgumentError: there is none at this address, or none any more, or the caller may not read it.
+    """
+    answer_id = uri.removeprefix(f"{_COMPLETIONS_URI}/")
+    answer = None if answer_id == uri else await kept.get(answer_id)
+    if answer is None or not caller.may_read(konstruct.config_for(caller), answer.tenant):
+        raise InvalidArgumentError("no such answer; one that was cut is kept for an hour, if there is room")
+    return answer
+
+
 async def groups_document(konstruct: Konstruct, caller: Caller) -> dict[str, Any]:
     """The groups as the tool `list_groups` and the resource show them."""
     await konstruct.look_for_ollama()
@@ -121,7 +134,8 @@ class Resources:
             tenant = unquote(uri.removeprefix(USAGE_URI).removeprefix("/"))
             return document(as_json(await self._usage(tenant or None, caller)), uri, "application/json")
         if uri.startswith(f"{_COMPLETIONS_URI}/"):
-            return await self._answer(uri, caller)
+            kept = await kept_answer(self._konstruct, self._kept, uri, caller)
+            return await beside_if_large(document, kept.content, uri, kept.mime_type)
         raise MCPError(types.INVALID_PARAMS, f"Unknown resource; there are {', '.join(_KNOWN)}", {"uri": uri})
 
     async def _usage(self, tenant: str | None, caller: Caller) -> dict[str, Any]:
@@ -132,12 +146,6 @@ class Resources:
         since = datetime.now(UTC).date() - timedelta(days=_USAGE_DAYS - 1)
         report = await self._konstruct.usage(tenant, since=since.isoformat(), caller=caller)
         return await asyncio.to_thread(report.as_dict)  # a long ledger is summed up beside the calls
-
-    async def _answer(self, uri: str, caller: Caller) -> types.ReadResourceResult:
-        kept = await self._kept.get(uri.removeprefix(f"{_COMPLETIONS_URI}/"))
-        if kept is None or not caller.may_read(self._konstruct.config_for(caller), kept.tenant):
-            raise InvalidArgumentError("no such answer; one that was cut is kept for an hour, if there is room")
-        return await beside_if_large(document, kept.content, uri, kept.mime_type)
 
     async def complete_argument(
         self, ctx: ServerRequestContext[Any], params: types.CompleteRequestParams

@@ -43,6 +43,7 @@ from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
 from konstruct_mcp.gateway.offers import Offers
 from konstruct_mcp.protocol.calls import Key, RequestsUnderWay, cancelled_request, request_key
+from konstruct_mcp.protocol.clients import SESSION
 from konstruct_mcp.protocol.instructions import LIST_WITHIN_S, choice_of, instructions
 from konstruct_mcp.protocol.kept_answers import InMemoryKeptAnswers, KeptAnswers, SharedKeptAnswers
 from konstruct_mcp.protocol.notices import ChangeNotices
@@ -57,7 +58,6 @@ _log = logging.getLogger(__name__)
 _LISTS_FRESH_MS = 300_000
 _MOST_LISTENING = 16  # streams of notices of one tenant, so that none takes those of others; a client has one
 _LISTEN = "subscriptions/listen"
-_SESSION = "mcp-session-id"  # the header
 _ABOUT = ("initialize", "server/discover")  # their results hold the instructions
 
 
@@ -290,4 +290,4 @@ async def _in_its_context(ctx: ServerRequestContext[Any], call_next: CallNext) -
 def _key(ctx: ServerRequestContext[Any], caller: Caller, request_id: Any) -> Key | None:
     """What a request over HTTP can be cancelled by; None over stdio, where the SDK sees to it."""
     headers = getattr(ctx.request, "headers", None)
-    return None if headers is None else request_key(caller.tenant, headers.get(_SESSION), request_id)
+    return None if headers is None else request_key(caller.tenant, headers.get(SESSION), request_id)

@@ -14,21 +14,31 @@ from konstruct_mcp.core.effort import Effort
 from konstruct_mcp.gateway.views import Choice
 from konstruct_mcp.protocol.instructions import group_argument
 
+_CLAUDE_CODES_MOST = 500_000  # characters that a tool may have it show
 
-def complete_tool(choice: Choice, *, names_tenant: bool = True) -> types.Tool:
+
+def complete_tool(
+    choice: Choice, *, names_tenant: bool = True, reads_on: bool = False, read_only: bool = True
+) -> types.Tool:
     """The tool `complete`, with the groups that a caller may ask for. Long, because it is one table.
 
     Args:
         choice: what the caller may ask for.
         names_tenant: whether a call may name its tenant; that of a verified caller is known.
+        reads_on: whether the client's model is offered the argument `read`.
+        read_only: what clients are told; those that know a tool to change nothing make several calls at once.
     """
     continued = {"continue": {"type": "string", "description": "a result's thread; send only the new messages"}}
     thread = {"thread": {"type": "string"}}
+    reading = {
+        "read": {"type": "string", "description": "truncated.uri, to go on in a cut answer; only with offset"},
+        "offset": {"type": "integer", "description": "its next_offset"},
+    }
     tenant_id = {"tenant_id": {"type": "string", "description": "whose account; leave out unless told"}}
     return types.Tool(
         name="complete",
-        title="Ask another model",
-        description="Get a completion from another language model.",
+        title="Konstruct: ask another model",
+        description="Get a completion from another language model, through Konstruct.",
         input_schema={
             "type": "object",
             "properties": {
@@ -68,8 +78,9 @@ def complete_tool(choice: Choice, *, names_tenant: bool = True) -> types.Tool:
                 "timeout_s": {"type": "number", "description": "seconds for the whole call"},
                 **(continued if choice.has_threads else {}),
                 **(tenant_id if names_tenant else {}),
+                **(reading if reads_on else {}),
             },
-            "required": ["messages"],
+            **({} if reads_on else {"required": ["messages"]}),
             "additionalProperties": False,
         },
         output_schema={
@@ -90,19 +101,19 @@ def complete_tool(choice: Choice, *, names_tenant: bool = True) -> types.Tool:
                 "notes": {"type": "array", "items": {"type": "string"}, "description": "what was left out or changed"},
                 "truncated": {"type": "object", "description": "what was cut; read uri for the whole"},
             },
-            "required": [
-                *("content", "tool_calls", "finish_reason", "model_group", "served_group", "model"),
-                *("usage", "cost_usd", "duration_ms"),
-            ],
+            "required": ["content"],  # all that there is where `read` goes on in an answer
         },
-        annotations=types.ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=True),
+        # That it reaches an open world is what a tool does unless it says otherwise.
+        annotations=types.ToolAnnotations(read_only_hint=read_only, destructive_hint=None if read_only else False),
+        # Claude Code's: the tool is there in the first turn, and its results are not cut before `cuts` would.
+        _meta={"anthropic/alwaysLoad": True, "anthropic/maxResultSizeChars": _CLAUDE_CODES_MOST},
     )
 
 
 LIST_GROUPS_TOOL = types.Tool(
     name="list_groups",
-    title="List model groups",
-    description="The model groups: deployments, prices, abilities, and what can be called now.",
+    title="Konstruct: list model groups",
+    description="Konstruct's model groups: deployments, prices, abilities, and what can be called now.",
     input_schema={"type": "object", "properties": {}, "additionalProperties": False},
     output_schema={
         "type": "object",

@@ -49,6 +49,17 @@ async def listed(folder: Path) -> tuple[dict[str, types.Tool], dict[str, Any], l
         return tools, groups, addresses
 
 
+async def offered_to_some(folder: Path) -> set[str]:
+    """The arguments of `complete` for a client whose model cannot read resources."""
+    own = {"HOUSE_LEDGER_URL": f"sqlite:///{folder}/house.sqlite3"}
+    cline = types.Implementation(name="Cline", version="1")
+    async with (
+        opened(folder, yaml.safe_load(EXAMPLE), own) as konstruct,
+        connected(konstruct, client_info=cline) as client,
+    ):
+        return set((await client.list_tools()).tools[0].input_schema["properties"])
+
+
 async def test_every_tool_argument_and_result_is_told(tmp_path: Path) -> None:
     tools, groups, _ = await listed(tmp_path)
     complete = tools["complete"]
@@ -58,6 +69,7 @@ async def test_every_tool_argument_and_result_is_told(tmp_path: Path) -> None:
     assert set(ANSWERS.names("argument")) == set(complete.input_schema["properties"]) == arguments()
     assert complete.output_schema is not None
     result = {*Completion.__dataclass_fields__, "truncated"}
+    assert set(ANSWERS.names("to read on")) == await offered_to_some(tmp_path) - set(ANSWERS.names("argument"))
     assert set(ANSWERS.names("result")) == set(complete.output_schema["properties"]) == result
     [reasons] = [row[1] for row in ANSWERS.table("result") if row[0] == "`finish_reason`"]
     assert code(reasons) == list(get_args(FinishReason))
@@ -168,7 +180,8 @@ def test_the_defaults_are_told() -> None:
         for name, told, *_ in CONFIGURATION.table("key", "default", after=f"**`{section}:`**"):
             value = public[section].get(code(name)[0])
             if told and not told.startswith("`balanced`"):
-                assert told.strip("`") == (f"{value:g}" if isinstance(value, float) else str(value))
+                shown = f"{value:g}" if isinstance(value, float) else str(value)
+                assert told.strip("`") == (shown.lower() if isinstance(value, bool) else shown)
 
 
 def test_every_environment_variable_is_told() -> None:

@@ -120,8 +120,8 @@ async def opened(
 
 
 @asynccontextmanager
-async def connected(konstruct: Konstruct, era: str = "2026") -> AsyncIterator[Client]:
+async def connected(konstruct: Konstruct, era: str = "2026", **options: Any) -> AsyncIterator[Client]:
     """An MCP client in process: `2026` speaks 2026-07-28, `2025` the handshake revision before it."""
     server = KonstructServer(konstruct)
-    async with Client(server) if era == "2026" else Client(server, mode="legacy") as client:
+    async with Client(server, mode="auto" if era == "2026" else "legacy", **options) as client:
         yield client

@@ -18,6 +18,7 @@ from konstruct_mcp.transports.http.doors import (
     bounded,
     guarded,
     hosts_of,
+    naming_sessions,
     origins_of,
     read,
     sessionless,
@@ -57,7 +58,8 @@ def http_app(
     )
     endpoint = next(route for route in mcp.routes if isinstance(route, Route) and route.path == settings.path)
     # Behind the callers' check, so that nobody's body is held in memory before it is known whose it is.
-    inner = verified(sessionless(bounded(endpoint.app, settings.max_body_bytes, settings.body_timeout_s)))
+    named = naming_sessions(endpoint.app)
+    inner = verified(sessionless(bounded(named, settings.max_body_bytes, settings.body_timeout_s)))
     app: ASGIApp = Starlette(
         routes=[
             Route(settings.path, TraceContext(inner), methods=None),

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Collection
 from contextlib import suppress
 from fnmatch import fnmatch
@@ -23,10 +22,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from konstruct_mcp.config.http import HttpSettings
 from konstruct_mcp.core.audit import refusals
+from konstruct_mcp.protocol.clients import SESSION, session_name
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _ALLOW = {"allow": "POST, OPTIONS"}
-_SESSION = "mcp-session-id"
 _VERSION = "mcp-protocol-version"
 
 
@@ -180,7 +179,7 @@ def read(app: ASGIApp, most_bytes: int, within_s: float) -> ASGIApp:
 
 
 def sessionless(app: ASGIApp) -> ASGIApp:
-    """The MCP app without sessions: it only names them, so that a client can say which of its requests it cancels."""
+    """The MCP app without sessions, for requests that need none."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -193,16 +192,35 @@ def sessionless(app: ASGIApp) -> ASGIApp:
             refusal = "there are no sessions and no streams of their own here; POST each message\n"
             await PlainTextResponse(refusal, 405, _ALLOW)(scope, receive, send)
             return
+        await app(scope, receive, send)
+
+    return serve
+
+
+def naming_sessions(app: ASGIApp) -> ASGIApp:
+    """The app for whole bodies, which gives each session a name, so that a client can say which of its requests it
+    cancels, and its other requests say which client they come from."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         version = headers.get(_VERSION)
-        has_name = _SESSION in headers or (version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS)
+        if SESSION in headers or (version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS):
+            await app(scope, receive, send)
+            return
+        body = b""
+
+        async def taking() -> Message:
+            nonlocal body
+            message = await receive()
+            body = body or message.get("body", b"")
+            return message
 
         async def naming(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 200:
-                MutableHeaders(scope=message)[_SESSION] = secrets.token_urlsafe(16)
+                MutableHeaders(scope=message)[SESSION] = session_name(body)
             await send(message)
 
-        await app(scope, receive, send if has_name else naming)
+        await app(scope, taking, naming)
 
     return serve
 
