@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import sys
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import click
 
 from konstruct_mcp.core.errors import TABLE_ADVICE, ConfigError
+from konstruct_mcp.core.jsonwriting import indented
 from konstruct_mcp.core.text import cut, scrubbed
 
 FAILURE, MISTAKE, INTERRUPTED = 1, 2, 130  # exit statuses
@@ -48,7 +48,7 @@ def say(*lines: str) -> None:
 
 def show_json(value: dict[str, Any]) -> None:
     """In ASCII, which every terminal shows, and without lone surrogates, which not every reader takes."""
-    show(json.dumps(scrubbed(value), indent=2))
+    show(indented(scrubbed(value)))
 
 
 def csv_cell(name: str) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any, TypeVar
 
 import yaml
 from mcp import types
 
 from konstruct_mcp.core.errors import InternalError, KonstructError
+from konstruct_mcp.core.jsonwriting import with_whole_numbers, written
 from konstruct_mcp.core.sizes import is_large
 from konstruct_mcp.core.threads import in_thread_if_large
 
@@ -27,7 +25,7 @@ async def beside_if_large(function: Callable[..., _T], value: Any, *args: Any) -
 def result(answer: dict[str, Any]) -> types.CallToolResult:
     """The same object twice: some clients show the model only the structure, others only the text."""
     return types.CallToolResult(
-        content=[types.TextContent(type="text", text=as_json(answer))], structured_content=answer
+        content=[types.TextContent(type="text", text=as_json(answer))], structured_content=with_whole_numbers(answer)
     )
 
 
@@ -50,29 +48,8 @@ def document(text: str, uri: str, mime_type: str) -> types.ReadResourceResult:
 
 
 def as_json(value: Any) -> str:
-    """A value as JavaScript writes it, without spaces: an assistant pays for every byte, and a client that compares the
-    text of a result with what it makes of the structure shows both where they differ."""
-    if isinstance(value, float):
-        return _number(value)
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_PLAIN(str(key))}:{as_json(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(as_json, value)) + "]"
-    return _PLAIN(value)
-
-
-_PLAIN = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
-_LEAST_DECIMAL, _MOST_DECIMAL = 1e-6, 1e21  # between these JavaScript writes no exponent
-
-
-def _number(value: float) -> str:
-    """The shortest text of a finite number, as ECMAScript (and RFC 8785) have it: `0`, `0.000025`, `1e-7`."""
-    if value == 0:
-        return "0"
-    if _LEAST_DECIMAL <= abs(value) < _MOST_DECIMAL:
-        text = f"{Decimal(repr(value)):f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    return re.sub(r"(?<=e[+-])0+|\.0(?=e)", "", repr(value))
+    """Without spaces: an assistant pays for every byte."""
+    return written(value)
 
 
 def as_yaml(value: Any) -> str:

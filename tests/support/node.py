@@ -5,6 +5,7 @@ The wheel brings npm along. Without the registry they cannot be had: then a test
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -73,3 +74,10 @@ def installed(package: str) -> Path:
 def command(package: str, name: str) -> Sequence[str | Path]:
     """What runs a program of a package."""
     return [node(), installed(package) / "node_modules" / ".bin" / name]
+
+
+def stringified(value: object) -> str:
+    """What a client in JavaScript makes of a value that it is sent: `JSON.stringify` of the parsed JSON."""
+    script = "process.stdout.write(JSON.stringify(JSON.parse(require('fs').readFileSync(0, 'utf8'))))"
+    ran = subprocess.run([node(), "-e", script], input=json.dumps(value).encode(), capture_output=True, check=True)
+    return ran.stdout.decode()

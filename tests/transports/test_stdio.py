@@ -22,6 +22,7 @@ from mcp import Client, StdioServerParameters
 from support.databases import sqlite
 from support.default_groups import default_groups, entry, write
 from support.fork_server import ForkServer
+from support.node import stringified
 from support.priced_config import priced_config
 from support.processes import is_gone_within, only_child, wait_for
 from support.providers import Gate, Hang, Provider, Text
@@ -97,6 +98,26 @@ class TestEras:
             assert result.structured_content is not None
             assert result.structured_content["content"] == "Hello from ollama"
             assert "balanced" in str((await client.read_resource("konstruct://groups")).contents)
+
+
+class TestCopies:
+    def test_of_a_result_are_the_same_to_a_client_in_javascript(
+        self, config: Path, fork_server: ForkServer | None, openai: Provider, tmp_path: Path
+    ) -> None:
+        """Else Copilot shows its model both."""
+        prices = {"free": 0.0, "round": 1.0, "small": 2.5e-05, "smaller": 2.5e-06, "tiny": 2.5e-07}
+        own = {"model": "openai/mine", "api_base": openai.url, "api_key": "sk-test", "output_cost_per_token": 0}
+        groups = [entry(name, {**own, "input_cost_per_token": usd}) for name, usd in prices.items()]
+        openai.script(Text("Caf\u00e9 \u2028 \x7f", usage=(1, 7), tool_calls=[("call_1", "f", '{"a": 1.0}')]))
+        with ServerProcess(write(tmp_path, {"model_list": groups}), fork_server=fork_server) as server:
+            server.initialize()
+            results = {name: server.complete(name) for name in prices}
+            results["list_groups"] = server.ask("tools/call", {"name": "list_groups", "arguments": {}})
+
+        assert {name: results[name]["structuredContent"]["cost_usd"] for name in prices} == prices
+        structures = [result["structuredContent"] for result in results.values()]
+        assert [result["content"][0]["text"] for result in results.values()] == [*map(stringified, structures)]
+        assert '"cost_usd":0.000025,' in results["small"]["content"][0]["text"]
 
 
 UNPARSABLE = [

@@ -19,6 +19,7 @@ from support.databases import Database
 from support.default_groups import entry, write
 from support.fork_server import ForkServer
 from support.http_process import HttpProcess, Start, call, headers_for, message
+from support.node import stringified
 from support.priced_config import COST_NUSD, priced_config
 from support.processes import wait_for
 from support.providers import Gate, Hang, Provider, Text
@@ -89,6 +90,7 @@ class TestAnswers:
         openai.script(Text("from afar"))
         answer = server.complete("paid", era)
         assert answer["structuredContent"]["content"] == "from afar"
+        assert answer["content"][0]["text"] == stringified(answer["structuredContent"])
         (row,) = ledger.rows()
         assert (row["outcome"], row["cost_nusd"]) == ("ok", COST_NUSD)
 
