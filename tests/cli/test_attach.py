@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from support.commands import Ran, run
+
+from konstruct_mcp.cli.attach.clients import CLIENTS, Places
 
 SCRIPT = str(Path(sys.executable).with_name("konstruct-mcp"))
 SECRET = "sk-of-the-user"
@@ -64,23 +67,46 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
 FILES = {
     ("claude-code", "user"): ".claude.json",
     ("claude-code", "project"): "project/.mcp.json",
+    ("claude-desktop", "user"): ".config/Claude/claude_desktop_config.json",
     ("codex", "user"): ".codex/config.toml",
     ("codex", "project"): "project/.codex/config.toml",
+    ("cursor", "user"): ".cursor/mcp.json",
+    ("cursor", "project"): "project/.cursor/mcp.json",
+    ("vscode", "user"): ".config/Code/User/mcp.json",
+    ("vscode", "project"): "project/.vscode/mcp.json",
     ("gemini", "user"): ".gemini/settings.json",
     ("gemini", "project"): "project/.gemini/settings.json",
-    ("opencode", "user"): ".config/opencode/opencode.jsonc",
-    ("opencode", "project"): "project/opencode.jsonc",
+    ("opencode", "user"): ".config/opencode/opencode.json",
+    ("opencode", "project"): "project/opencode.json",
+    ("copilot", "user"): ".copilot/mcp-config.json",
+    ("copilot", "project"): "project/.github/mcp.json",
+    ("zed", "user"): ".config/zed/settings.json",
+    ("zed", "project"): "project/.zed/settings.json",
+    ("cline", "user"): ".cline/data/settings/cline_mcp_settings.json",
+    ("continue", "user"): ".continue/config.yaml",
+    ("continue", "project"): "project/.continue/mcpServers/konstruct.yaml",
+    ("goose", "user"): ".config/goose/config.yaml",
 }
-ROOTS = {"codex": ("mcp_servers",), "opencode": ("mcp",)}
-COMMENTS = ("gemini", "opencode")  # clients that read comments and trailing commas in their JSON
+ROOTS = {
+    "codex": "mcp_servers",
+    "vscode": "servers",
+    "opencode": "mcp",
+    "zed": "context_servers",
+    "goose": "extensions",
+}  # elsewhere they are under `mcpServers`
+STRICT = ("claude-code", "claude-desktop", "cline")  # read neither comments nor trailing commas in their JSON
 USER = [(client, name) for (client, scope), name in FILES.items() if scope == "user"]
 
 
 def data_of(text: bytes | str, client: str) -> dict[str, Any]:
-    """What a client's file holds, by another reader than the one under test."""
+    """What a client's file holds, by another reader than the one under test. A list is read by its names."""
     text = (text.decode() if isinstance(text, bytes) else text).removeprefix("\ufeff")
     if client == "codex":
         return tomllib.loads(text)
+    if client in ("continue", "goose"):
+        data: dict[str, Any] = yaml.safe_load(text) or {}
+        servers = data.get("mcpServers")
+        return {**data, "mcpServers": {server["name"]: server for server in servers}} if servers else data
     without = re.sub(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', lambda match: match[1] or "", text, flags=re.DOTALL)
     without = re.sub(r",(\s*[}\]])", r"\1", without)
     found: dict[str, Any] = json.loads(without)
@@ -88,37 +114,54 @@ def data_of(text: bytes | str, client: str) -> dict[str, Any]:
 
 
 def entry_of(data: Mapping[str, Any], client: str) -> dict[str, Any]:
-    for name in (*ROOTS.get(client, ("mcpServers",)), "konstruct"):
-        data = data[name]
-    return dict(data)
+    return dict(data[ROOTS.get(client, "mcpServers")]["konstruct"])
 
 
 # -- what is written -------------------------------------------------------------------------------------------------
 
+KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")
+START = {"command": SCRIPT, "args": []}
 ENTRIES: dict[str, dict[str, Any]] = {
-    "claude-code": {
-        "type": "stdio",
-        "command": SCRIPT,
-        "args": [],
-        "env": {"ANTHROPIC_API_KEY": "${ANTHROPIC_API_KEY:-}", "OPENAI_API_KEY": "${OPENAI_API_KEY:-}"},
-        "timeout": 330_000,
-    },
+    "claude-code": {"type": "stdio", **START, "env": {key: f"${{{key}:-}}" for key in KEYS}, "timeout": 330_000},
+    "claude-desktop": {**START, "env": {}},
     "codex": {
-        "command": SCRIPT,
-        "args": [],
-        "env_vars": ["ANTHROPIC_API_KEY", "OPENAI_API_KEY"],
+        **START,
+        "env_vars": [*KEYS],
         "startup_timeout_sec": 60,
         "tool_timeout_sec": 330,
         "required": True,
     },
-    "gemini": {
-        "command": SCRIPT,
-        "args": [],
-        "env": {"ANTHROPIC_API_KEY": "$ANTHROPIC_API_KEY", "OPENAI_API_KEY": "$OPENAI_API_KEY"},
+    "cursor": {"type": "stdio", **START, "env": {key: f"${{env:{key}}}" for key in KEYS}},
+    "vscode": {"type": "stdio", **START, "env": {}},
+    "gemini": {**START, "env": {key: f"${key}" for key in KEYS}, "timeout": 330_000},
+    "opencode": {"type": "local", "command": [SCRIPT], "environment": {}, "enabled": True, "timeout": 330_000},
+    "copilot": {
+        "type": "local",
+        **START,
+        "env": {key: f"${{{key}:-}}" for key in KEYS},
+        "tools": ["*"],
         "timeout": 330_000,
     },
-    "opencode": {"type": "local", "command": [SCRIPT], "environment": {}, "enabled": True, "timeout": 330_000},
+    "zed": {**START, "env": {}, "timeout": 330},
+    "cline": {**START, "env": {}, "timeout": 330},
+    "continue": {"name": "konstruct", **START, "env": {}, "connectionTimeout": 330_000},
+    "goose": {
+        "enabled": True,
+        "type": "stdio",
+        "name": "konstruct",
+        "description": "Asks other language models, by model group",
+        "cmd": SCRIPT,
+        "args": [],
+        "envs": {},
+        "timeout": 330,
+    },
 }
+NAMING = ("claude-code", "codex", "cursor", "gemini", "copilot")  # clients whose entries name variables
+
+
+def environ_of(entry: Mapping[str, Any]) -> Mapping[str, str]:
+    found: Mapping[str, str] = entry.get("env", entry.get("environment", entry.get("envs", {})))
+    return found
 
 
 @pytest.mark.parametrize(("client", "name"), USER)
@@ -138,7 +181,7 @@ def test_a_projects_entry_lets_it_read_the_projects_files(home: Home, client: st
     home.done("attach", client, "--scope", "project")
 
     entry = entry_of(data_of((home.folder / name).read_bytes(), client), client)
-    assert entry.get("env", entry.get("environment", {}))["KONSTRUCT_FILE_ROOTS"] == str(home.project)
+    assert environ_of(entry)["KONSTRUCT_FILE_ROOTS"] == str(home.project)
     assert list(home.files()) == [name]
 
 
@@ -157,9 +200,11 @@ def test_a_config_that_is_named_is_the_servers_too(home: Home, client: str, name
 
     text = (home.folder / name).read_text()
     entry = entry_of(data_of(text, client), client)
-    assert entry.get("env", entry.get("environment", {}))["KONSTRUCT_CONFIG"] == str(config)
-    assert entry.get("timeout", entry.get("tool_timeout_sec", 0) * 1000) == 930_000
-    assert ("MY_KEY" in text) == (client != "opencode")  # which passes all variables on
+    assert environ_of(entry)["KONSTRUCT_CONFIG"] == str(config)
+    limits = [entry[name] for name in ("timeout", "tool_timeout_sec", "connectionTimeout") if name in entry]
+    assert limits in ([930], [930_000], [])
+    assert bool(limits) == (client not in ("claude-desktop", "cursor", "vscode"))  # which have no setting for it
+    assert ("MY_KEY" in text) == (client in NAMING)
     assert "ANTHROPIC" not in text
 
 
@@ -189,11 +234,13 @@ JSON = {
     "one line": '{"mcpServers": {"a": {"command": "x", "args": ["1", "}"]}}, "n": 1.50, "text": "h\\u00e9 \\" // é"}',
     "nothing between": '{"mcpServers":{"a":{"command":"x"}},"theme":"dark"}',
 }
-JSON_WITH_COMMENTS = {
+COMMENTS = {
     "comments": '// mine\n{\n  /* all */ "mcpServers": { // servers\n    "a": {"command": "x"} // a, { not b }\n'
     "    // the end\n  }\n} // done\n",
-    "trailing commas": '{\n  "mcpServers": {\n    "a": {"command": "x",},\n  },\n  "theme": "dark",\n}\n',
     "only a comment in it": '{\n  "mcpServers": {\n    // none yet\n  }\n}\n',
+}
+COMMAS = {
+    "trailing commas": '{\n  "mcpServers": {\n    "a": {"command": "x",},\n  },\n  "theme": "dark",\n}\n',
     "a comment with a comma": '{\n  "mcpServers": {\n    "a": {"command": "x"}, // one, two\n  },\n}\n',
 }
 TOML = {
@@ -210,16 +257,59 @@ TOML = {
 }
 
 
+YAML = {
+    "empty": "",
+    "only a comment": "# of mine",
+    "no servers": "model: o3  # mine\n",
+    "no end of line": "model: o3",
+    "nothing in it": "servers:\nmodel: o3\n",
+    "nothing in it, with a comment": "servers: # none yet\n",
+    "CRLF": "model: o3\r\nother: 1\r\n",
+}
+MAPPING = {
+    "an empty mapping": "extensions: {}\nmodel: o3\n",
+    "others": "extensions:\n  a:\n    cmd: x # one\n    args: [y]\n  # the end\n\n# more\nmodel: o3\n",
+    "others, far to the right": "extensions:\n      a:\n          cmd: x\n",
+    "others of one line": "extensions:\n  a: {cmd: x}\n  b: {cmd: y}",
+    "CRLF and others": "extensions:\r\n  a:\r\n    cmd: x\r\nmodel: o3\r\n",
+    "long texts": 'extensions:\n  a:\n    cmd: |\n      one\n      two\n    why: >-\n      a\n      b\nmodel: "# o3"\n',
+}
+LIST = {
+    "an empty list": "mcpServers: []\nmodel: o3\n",
+    "others": "mcpServers:\n- name: a\n  command: x # one\n  args: [y]\n# the end\nmodel: o3\n",
+    "others, to the right": "mcpServers:\n  - name: a\n    command: x\n  - {name: b, command: y}\nmodel: o3\n",
+}
+
+
+def texts_for(client: str) -> Mapping[str, str]:
+    root = ROOTS.get(client, "mcpServers")
+    match client:
+        case "codex":
+            return TOML
+        case "continue" | "goose":
+            given = {**YAML, **(LIST if client == "continue" else MAPPING)}
+            return {what: text.replace("servers:", f"{root}:") for what, text in given.items()}
+        case _:
+            given = {**JSON, **({} if client in STRICT else COMMENTS)}
+            given |= {} if client in (*STRICT, "gemini") else COMMAS
+            return {what: text.replace("mcpServers", root) for what, text in given.items()}
+
+
 def fixtures() -> Iterator[Any]:
+    """A file of each kind for the client that was tried first with it; in the long form for every client."""
+    tried: set[tuple[str, str]] = set()
     for client, name in USER:
-        if client == "codex":
-            texts = TOML
-        else:
-            root = ROOTS.get(client, ("mcpServers",))[0]
-            given = {**JSON, **(JSON_WITH_COMMENTS if client in COMMENTS else {})}
-            texts = {what: text.replace("mcpServers", root) for what, text in given.items()}
-        for what, text in texts.items():
-            yield pytest.param(client, name, text, id=f"{client}-{what}")
+        for what, text in texts_for(client).items():
+            format_ = {".yaml": client, ".toml": "toml"}.get(Path(name).suffix, "json")
+            marks = [pytest.mark.long] if (format_, what) in tried else []
+            tried.add((format_, what))
+            yield pytest.param(client, name, text, id=f"{client}-{what}", marks=marks)
+
+
+def filled(data: Mapping[str, Any], text: str = "-") -> dict[str, Any]:
+    """Without what is empty, and without what a new file of Continue begins with."""
+    begun = {"name": "Local Config", "version": "1.0.0", "schema": "v1"}
+    return {key: value for key, value in data.items() if value and not (not text.strip() and begun.get(key) == value)}
 
 
 @pytest.mark.parametrize(("client", "name", "text"), list(fixtures()))
@@ -237,11 +327,8 @@ def test_all_else_stays_and_detach_gives_the_file_back(home: Home, client: str, 
     after = data_of(now, client)
     entry = entry_of(after, client)
     assert entry == ENTRIES[client]
-    inner: Any = after
-    for step in ROOTS.get(client, ("mcpServers",)):
-        inner = inner[step]
-    del inner["konstruct"]
-    assert {key: value for key, value in after.items() if value} == {key: v for key, v in before.items() if v}
+    del after[ROOTS.get(client, "mcpServers")]["konstruct"]
+    assert filled(after, text) == filled(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     backup = path.with_name(path.name + ".konstruct.bak")
     assert backup.read_bytes() == was
@@ -265,7 +352,7 @@ def test_detach_takes_the_entry_alone_where_more_has_changed(home: Home, client:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text.encode())
     home.done("attach", client)
-    line = "# mine too\n[more]\nx = 1\n" if client == "codex" else "  \n"
+    line = "# mine too\n[more]\nx = 1\n" if client == "codex" else "# mine\n" if name.endswith("yaml") else "  \n"
     changed = path.read_bytes() + line.encode()
     path.write_bytes(changed)
 
@@ -278,7 +365,7 @@ def test_detach_takes_the_entry_alone_where_more_has_changed(home: Home, client:
     given = data_of(text, client) if text.strip() else {}
     left = data_of(now, client)
     left.pop("more", None)
-    assert {key: value for key, value in left.items() if value} == {key: v for key, v in given.items() if v}
+    assert filled(left, text) == filled(given)
 
 
 @pytest.mark.parametrize(("client", "scope"), FILES)
@@ -408,7 +495,12 @@ def test_claude_code_is_told_in_its_settings(home: Home, scope: str, text: str |
         ("claude-code", ".claude.json", b'{"a": "\xff"}', "it is not UTF-8"),
         ("claude-code", ".claude.json", b"[" * 100_000, "too deep"),
         ("claude-code", ".claude.json", b'{"mcpServers": {}, "mcpServers": {"a": 1}, "b": tru}', "no value of JSON"),
+        ("gemini", ".gemini/settings.json", b'// mine\n{"a": 1,}', "line 2: a comma too many"),
         ("opencode", ".config/opencode/opencode.jsonc", b'{"mcp": {} /* open', "is missing"),
+        ("goose", ".config/goose/config.yaml", b"a: [1\n", "it is not YAML: line 2: "),
+        ("goose", ".config/goose/config.yaml", b"extensions: {a: {}}\n", "a mapping over several lines should be"),
+        ("goose", ".config/goose/config.yaml", b"extensions: mine\n", "a mapping over several lines should be"),
+        ("goose", ".config/goose/config.yaml", b"- a\n", "it is not YAML with names at its top"),
         ("codex", ".codex/config.toml", b"model = \n", "it is not TOML: Invalid value (at line 1"),
         ("codex", ".codex/config.toml", b"mcp_servers = {}\n", "cannot be edited safely; edit it by hand"),
         ("codex", ".codex/config.toml", b'mcp_servers = {konstruct = {command = "x"}}\n', "is not written as a table"),
@@ -486,6 +578,62 @@ def test_the_clients_are_listed_with_their_state(home: Home) -> None:
 
     told = {(name, rest.rsplit(maxsplit=1)[1]): (here, rest.rsplit(maxsplit=1)[0]) for name, here, rest in lines[1:]}
     assert told[("codex", str(home.folder / ".codex/config.toml"))] == ("yes", "attached (user)")
-    assert told[("opencode", str(home.project / "opencode.jsonc"))][1] == "attached (project)"
+    assert told[("opencode", str(home.project / "opencode.json"))][1] == "attached (project)"
     assert told[("claude-code", str(home.folder / ".claude.json"))][1] == "starts something else (user)"
     assert "it is not JSON" in told[("gemini", str(home.folder / ".gemini/settings.json"))][1]
+
+
+# -- where the files are ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("platform", "client", "file"),
+    [
+        ("darwin", "claude-desktop", "Library/Application Support/Claude/claude_desktop_config.json"),
+        ("win32", "claude-desktop", "AppData/Roaming/Claude/claude_desktop_config.json"),
+        ("darwin", "vscode", "Library/Application Support/Code/User/mcp.json"),
+        ("win32", "vscode", "AppData/Roaming/Code/User/mcp.json"),
+        ("darwin", "zed", ".config/zed/settings.json"),
+        ("win32", "zed", "AppData/Roaming/Zed/settings.json"),
+        ("darwin", "goose", ".config/goose/config.yaml"),
+        ("win32", "goose", "AppData/Roaming/Block/goose/config/config.yaml"),
+        ("win32", "codex", ".codex/config.toml"),
+    ],
+)
+def test_each_system_has_its_place_for_them(tmp_path: Path, platform: str, client: str, file: str) -> None:
+    places = Places(tmp_path, tmp_path, {}, platform)
+    assert CLIENTS[client].files["user"](places)[0] == tmp_path / file
+
+
+def test_claude_desktop_from_the_store_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    own = tmp_path / "AppData/Local/Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude"
+    own.mkdir(parents=True)
+    places = Places(tmp_path, tmp_path, {}, "win32")
+    assert CLIENTS["claude-desktop"].files["user"](places)[0] == own / "claude_desktop_config.json"
+
+
+@pytest.mark.parametrize(
+    ("client", "variable", "name"),
+    [
+        ("claude-code", "CLAUDE_CONFIG_DIR", ".claude.json"),
+        ("codex", "CODEX_HOME", "config.toml"),
+        ("copilot", "COPILOT_HOME", "mcp-config.json"),
+        ("opencode", "XDG_CONFIG_HOME", "opencode/opencode.json"),
+        ("continue", "CONTINUE_GLOBAL_DIR", "config.yaml"),
+    ],
+)
+def test_a_client_that_is_told_another_folder_is_found_there(home: Home, client: str, variable: str, name: str) -> None:
+    home.done("attach", client, **{variable: str(home.folder / "elsewhere")})
+    assert f"elsewhere/{name}" in home.files()
+
+
+def test_of_several_files_the_one_that_is_there_is_taken(home: Home) -> None:
+    path = home.folder / ".config" / "opencode" / "opencode.jsonc"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    home.done("attach", "opencode")
+    path.with_name("opencode.json").write_text("{}")  # is now the first, but ours is in the other one
+
+    assert "nothing to change" in home.done("attach", "opencode")
+    home.done("detach", "opencode")
+    assert path.read_text() == path.with_name("opencode.json").read_text() == "{}"

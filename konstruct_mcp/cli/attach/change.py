@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from konstruct_mcp.cli.attach.clients import NAME, Client
+from konstruct_mcp.cli.attach.clients import NAME, Client, Places, Scope
 from konstruct_mcp.cli.attach.files import ClientFile, FileError, edited, plain
 from konstruct_mcp.cli.attach.json_text import JsonText
 from konstruct_mcp.cli.attach.text import Format, Unreadable
 
+_NAMES = "env_vars"  # of variables, in an entry of Codex: ours are added to the user's
 Item = tuple[tuple[str, ...], str]  # where a list is, and what is in it
+_NEW_MODE: Mapping[Scope, int] = {"user": 0o600, "project": 0o644}  # of a file that is made: a project's is everybody's
 _ELSEWHERE = ("url", "httpUrl", "serverUrl", "uri")  # of a server that is asked over HTTP
 
 
@@ -61,10 +63,21 @@ def found_entry(client: Client, text: str | None) -> dict[str, Any] | None:
     Raises:
         FileError: the file cannot be read as what it should be.
     """
-    data = _at(_data(client.text, text or ""), (*client.root, NAME))
+    data = _at(_data(client.text, text or ""), client.path)
     if data is not None and not isinstance(data, dict):
-        raise FileError(f"{'.'.join((*client.root, NAME))} in it is no entry of a server")
+        raise FileError(f"{'.'.join(client.path)} in it is no entry of a server")
     return data
+
+
+def file_of(client: Client, scope: Scope, places: Places) -> ClientFile:
+    """The client's file: the one that has our entry, else the first that is there, else the first that can be made."""
+    files = [ClientFile(path, _NEW_MODE[scope]) for path in client.files[scope](places)]
+    for file in files:
+        with contextlib.suppress(FileError):
+            if found_entry(client, file.read()) is not None:
+                return file
+    by_path = [file for file in files if file.path.exists()] or [file for file in files if file.path.parent.exists()]
+    return (by_path or files)[0]
 
 
 def attached(client: Client, file: ClientFile, entry: Mapping[str, Any], forced: Sequence[str] = ()) -> Change:
@@ -78,9 +91,9 @@ def attached(client: Client, file: ClientFile, entry: Mapping[str, Any], forced:
     """
     was = file.read()
     there = found_entry(client, was)
-    path = (*client.root, NAME)
+    path = client.path
     if there is None:
-        return Change(file, was, _put(client.text, was or "", path, entry), ("the entry",))
+        return Change(file, was, _put(client.text, client.begun(was or ""), path, entry), ("the entry",))
     if elsewhere := [name for name in _ELSEWHERE if name in there]:
         raise FileError(f"its entry {NAME} asks a server over HTTP ({elsewhere[0]}); `detach` it first")
     merged, parts = copy.deepcopy(there), []
@@ -90,14 +103,18 @@ def attached(client: Client, file: ClientFile, entry: Mapping[str, Any], forced:
                 if inner not in there[name] or (f"{name}.{inner}" in forced and there[name][inner] != given):
                     parts.append(f"{name}.{inner}")
                     merged[name][inner] = given
-        elif name not in there or ((name in client.set_by_attach or name in forced) and there[name] != value):
+        elif name == _NAMES and isinstance(there.get(name), list):
+            if new := [given for given in value if given not in there[name]]:
+                parts.append(name)
+                merged[name] = [*there[name], *new]
+        elif name not in there or ((name in client.started_by or name in forced) and there[name] != value):
             parts.append(name)
             merged[name] = value
     if was is None or not parts:
         return Change(file, was, was)
     before = _text_before(client, file, was, there)
     if before is not None:
-        return Change(file, was, _put(client.text, before, path, merged), tuple(parts), keep=False)
+        return Change(file, was, _put(client.text, client.begun(before), path, merged), tuple(parts), keep=False)
     text = was
     for part in parts:
         name, _, inner = part.partition(".")
@@ -119,12 +136,11 @@ def detached(client: Client, file: ClientFile) -> Change:
     parts = ("the entry",)
     if _text_before(client, file, was, there) is not None:
         return Change(file, was, file.before(), parts, restores=True)
-    path = (*client.root, NAME)
+    path = client.path
     text = _drop(client.text, was, path)
     earlier = _data(client.text, file.before() or "")
-    for depth in range(len(client.root), 0, -1):  # what was made to hold the entry
-        if _at(earlier, path[:depth]) is None and _at(_data(client.text, text), path[:depth]) == {}:
-            text = _drop(client.text, text, path[:depth])
+    if client.root not in earlier and _at(_data(client.text, text), [client.root]) == {}:
+        text = _drop(client.text, text, [client.root])  # which was made to hold the entry
     return Change(file, was, text, parts)
 
 
@@ -132,7 +148,7 @@ def _text_before(client: Client, file: ClientFile, now: str, entry: Mapping[str,
     """What the file was before the entry was put in, "" where it was not there; None where more has changed since."""
     before = file.before() or ""
     try:
-        made = _put(client.text, before, (*client.root, NAME), entry)
+        made = _put(client.text, client.begun(before), client.path, entry)
     except FileError:
         return None
     return before if made == now and found_entry(client, before) is None else None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from konstruct_mcp.cli.attach.change import Change, allowed, attached, detached, disallowed, found_entry
+from konstruct_mcp.cli.attach.change import Change, allowed, attached, detached, disallowed, file_of, found_entry
 from konstruct_mcp.cli.attach.clients import CLIENTS, NAME, Client, Places, Scope, Server
 from konstruct_mcp.cli.attach.files import ClientFile, FileError
 from konstruct_mcp.cli.attach.server import own_command, server_to_start
@@ -16,7 +16,6 @@ from konstruct_mcp.cli.output import Row, say, show, show_table
 
 _CLIENT = click.Choice(list(CLIENTS))
 _SCOPE = click.Choice(["user", "project"])
-_NEW_MODE = {"user": 0o600, "project": 0o644}  # of a file that is made: a project's is everybody's
 
 
 @click.command()
@@ -44,12 +43,12 @@ def attach(
         return
     chosen, scope = CLIENTS[client], _scope(CLIENTS[client], scope)
     server = server_to_start(own or path, scope, places.project, approve=approve)
-    file = ClientFile(chosen.file(scope, places), _NEW_MODE[scope])
+    file = file_of(chosen, scope, places)
     with _told(file.path):
         change = attached(chosen, file, chosen.entry(server), _asked_for(chosen, server, own or path))
     changes = [change]
     if approve and chosen.allowed is not None:
-        settings = ClientFile(chosen.allowed.files[scope](places), _NEW_MODE[scope])
+        settings = ClientFile(chosen.allowed.files[scope](places))
         with _told(settings.path):
             changes.append(allowed(chosen.allowed.text, settings, chosen.allowed.items[scope]))
     for change in changes:
@@ -61,6 +60,8 @@ def attach(
     _say_of_variables(chosen, server)
     if approve and chosen.unapproved:
         say(f"--approve: {chosen.unapproved}")
+    if note := chosen.note.get(scope):
+        say(note)
     show(f"check: {chosen.check}")
 
 
@@ -75,7 +76,7 @@ def detach(client: str, scope: Scope | None, dry_run: bool) -> None:
     """
     places, chosen = Places.here(), CLIENTS[client]
     scope = _scope(chosen, scope)
-    file = ClientFile(chosen.file(scope, places))
+    file = file_of(chosen, scope, places)
     with _told(file.path):
         changes = [detached(chosen, file)]
     if chosen.allowed is not None:
@@ -140,19 +141,16 @@ def _say_of_variables(client: Client, server: Server) -> None:
     """Which variables the server will see, by name."""
     here = [name for name in server.passed if os.environ.get(name)]
     missing = [name for name in server.passed if name not in here]
-    if client.passes_on:
-        say(f"variables: {client.passes_on}")
-    elif server.passed:
-        say(f"variables that it passes on: {', '.join(here) or 'none that is set here'}")
-    if missing:
+    if client.variables == "none" and server.passed:
+        say(f"{client.title} passes no variables on, and no key is written: {', '.join(server.passed)}")
+    elif here:
+        say(f"it passes on {', '.join(here)}")
+    if missing and client.variables != "none":
         say(f"not set here: {', '.join(missing)}")
 
 
 def _nested(client: Client, server: Server) -> dict[str, object]:
-    entry: dict[str, object] = {NAME: client.entry(server)}
-    for name in reversed(client.root):
-        entry = {name: entry}
-    return entry
+    return {client.root: {NAME: client.entry(server)}}
 
 
 def _list(places: Places) -> None:
@@ -165,14 +163,14 @@ def _list(places: Places) -> None:
 
 def _states(client: Client, places: Places) -> Iterator[list[str]]:
     for scope in client.files:
-        file = client.file(scope, places)
+        file = file_of(client, scope, places)
         try:
-            entry = found_entry(client, ClientFile(file).read())
+            entry = found_entry(client, file.read())
             state = "not attached" if entry is None else f"{_state(entry)} ({scope})"
         except FileError as error:
             state = str(error)
-        if scope == "user" or file.exists():
-            yield [client.name, "yes" if client.is_here(places) else "no", state, str(file)]
+        if scope == "user" or file.path.exists():
+            yield [client.name, "yes" if client.is_here(places) else "no", state, str(file.path)]
 
 
 def _state(entry: dict[str, object]) -> str:
@@ -182,4 +180,7 @@ def _state(entry: dict[str, object]) -> str:
         *(command if isinstance(command, list) else [command]),
         *(arguments if isinstance(arguments, list) else []),
     ]
-    return "attached" if tuple(words) == own_command() else "starts something else"
+    if tuple(words) != own_command():
+        return "starts something else"
+    is_off = entry.get("enabled") is False or entry.get("disabled") is True
+    return "attached, but switched off" if is_off else "attached"

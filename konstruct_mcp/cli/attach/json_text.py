@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from konstruct_mcp.cli.attach.text import Unreadable, Value, indentation, indented
+from konstruct_mcp.cli.attach.text import Unreadable, Value, indentation, indented, nested
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"(?:[ \t\r\n]|//[^\r\n]*|/\*.*?\*/)*", re.DOTALL)
@@ -48,9 +48,10 @@ class _Node:
 
 
 class _Scanner:
-    def __init__(self, text: str, *, comments: bool) -> None:
+    def __init__(self, text: str, *, comments: bool, commas: bool) -> None:
         self._text = text
         self._comments = comments
+        self._commas = commas
         self._at = 0
 
     def document(self) -> _Node:
@@ -115,7 +116,7 @@ class _Scanner:
                 child.comma = self._at
                 self._at += 1
                 self._skip()
-        if node.children and node.children[-1].comma is not None and not self._comments:
+        if node.children and node.children[-1].comma is not None and not self._commas:
             self._fail("a comma too many, which this client does not read")
         self._at += 1
 
@@ -135,13 +136,15 @@ class JsonText:
     """JSON as a client writes it.
 
     Args:
-        comments: whether the client reads comments and trailing commas in it.
+        comments: whether the client reads comments in it.
+        commas: whether it reads a comma behind the last item.
     """
 
     name = "JSON"
 
-    def __init__(self, *, comments: bool = False) -> None:
+    def __init__(self, *, comments: bool = False, commas: bool = False) -> None:
         self._comments = comments
+        self._commas = commas
 
     def read(self, text: str) -> Any:
         """The data; an empty object for a text of white space.
@@ -195,7 +198,7 @@ class JsonText:
         return _delete(text, node, [child.value for child in node.children].index(item))
 
     def _scan(self, text: str) -> _Node:
-        return _Scanner(text, comments=self._comments).document()
+        return _Scanner(text, comments=self._comments, commas=self._commas).document()
 
     def _nodes(self, text: str, path: Sequence[str]) -> list[_Node]:
         """The nodes on the way, the document's first, as far as there are some."""
@@ -206,13 +209,6 @@ class JsonText:
                 break
             nodes.append(child)
         return nodes
-
-
-def nested(path: Sequence[str], value: Value) -> Value:
-    """The value in an object for each name of `path`."""
-    for key in reversed(path):
-        value = {key: value}
-    return value
 
 
 def _unit(text: str, root: _Node) -> str:

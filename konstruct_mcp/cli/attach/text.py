@@ -44,3 +44,10 @@ def indentation(text: str, at: int) -> str:
 def indented(text: str, indent: str) -> str:
     """With all lines but the first moved to the right."""
     return re.sub(r"\n(?=[^\n])", "\n" + indent, text)
+
+
+def nested(path: Sequence[str], value: Value) -> Value:
+    """The value in an object for each name of `path`."""
+    for key in reversed(path):
+        value = {key: value}
+    return value
