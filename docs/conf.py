@@ -29,6 +29,7 @@ ORDER = {
         "Use it": [
             "clients/index",
             "answers",
+            "files",
             "threads",
             "command-line",
             "python",

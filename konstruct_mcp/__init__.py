@@ -16,6 +16,7 @@ from konstruct_mcp.core.errors import (
     ContextOverflowError,
     DeadlineError,
     EmbeddedError,
+    FileRefusedError,
     ForbiddenTokenError,
     InternalError,
     InvalidAnswerError,
@@ -36,7 +37,15 @@ from konstruct_mcp.core.errors import (
     UnverifiedError,
 )
 from konstruct_mcp.core.messages import FunctionCall, Message, ToolCall
-from konstruct_mcp.core.results import Attempt, Completion, DeploymentStatus, GroupStatus, ParsedCompletion, Usage
+from konstruct_mcp.core.results import (
+    Attempt,
+    Completion,
+    DeploymentStatus,
+    GroupStatus,
+    ParsedCompletion,
+    SentFile,
+    Usage,
+)
 from konstruct_mcp.core.spending import Spend, UsageReport
 from konstruct_mcp.gateway.konstruct import Konstruct
 
@@ -55,6 +64,7 @@ __all__ = [
     "DeadlineError",
     "DeploymentStatus",
     "EmbeddedError",
+    "FileRefusedError",
     "ForbiddenTokenError",
     "FunctionCall",
     "GroupStatus",
@@ -71,6 +81,7 @@ __all__ = [
     "ParsedCompletion",
     "RateLimitedError",
     "RequestError",
+    "SentFile",
     "Spend",
     "ToolCall",
     "UnavailableError",

@@ -81,7 +81,13 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
     for deployment in deployments:
         if why := unpriced.get(deployment.id):
             show(f"{deployment.group}: {deployment.name} {why}; no tenant with a budget can use it")
-    for line in (*konstruct.retiring(), *konstruct.unknown_models(), *found.uncounted, *unreadable):
+    for line in (
+        *konstruct.retiring(),
+        *konstruct.unknown_models(),
+        *found.uncounted,
+        *unreadable,
+        *konstruct.missing_file_roots(),
+    ):
         show(line)
     show(_conclusion(len(deployments), verdicts, len(unpriced), live=live))
     if strict and config.warnings:

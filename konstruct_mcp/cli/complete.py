@@ -12,6 +12,7 @@ import click
 
 from konstruct_mcp.cli.opening import open_konstruct
 from konstruct_mcp.cli.output import say, show, show_json, spinner
+from konstruct_mcp.cli.piped import piped_text, whole_stdin
 from konstruct_mcp.core.effort import Effort
 from konstruct_mcp.core.errors import UnknownThreadError
 from konstruct_mcp.core.results import Completion
@@ -26,6 +27,8 @@ from konstruct_mcp.core.results import Completion
 @click.option("--effort", type=click.Choice(get_args(Effort)), help="How hard the model is to think.")
 @click.option("--max-tokens", type=int, metavar="TOKENS", help="The longest answer.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="The deadline of the whole call.")
+@click.option("--file", "files", multiple=True, metavar="PATH", help="A file to send with it; may be repeated.")
+@click.option("--stdin", "is_piped", is_flag=True, help="Wait for stdin, however long it takes to begin.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.pass_obj
 def complete(
@@ -40,14 +43,18 @@ def complete(
     effort: Effort | None,
     max_tokens: int | None,
     timeout: float | None,
+    files: tuple[str, ...],
+    is_piped: bool,
     as_json: bool,
 ) -> None:
-    """Print one completion of PROMPT; - reads it from stdin."""
+    """Print one completion of PROMPT; - reads it from stdin. What is piped into the command is added to PROMPT."""
+    konstruct = open_konstruct(path)
     if prompt == "-":
-        prompt = sys.stdin.buffer.read().decode(errors="replace")
+        prompt = whole_stdin()
+    elif piped := whole_stdin() if is_piped else piped_text(konstruct.config.limits.max_request_chars):
+        prompt = f"{prompt}\n\n{piped}"
     messages = [{"role": "system", "content": system}] if system is not None else []
     messages.append({"role": "user", "content": prompt})
-    konstruct = open_konstruct(path)
     threads_last = konstruct.config.threads.keep == "disk"
     if thread is not None and konstruct.config.threads.keep == "memory":
         raise UnknownThreadError(
@@ -64,6 +71,7 @@ def complete(
                 effort=effort,
                 max_tokens=max_tokens,
                 timeout_s=timeout,
+                files=files,
                 continue_=thread,
                 on_wait=change,
             )

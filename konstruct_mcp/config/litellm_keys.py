@@ -250,7 +250,7 @@ MODEL_INFO: Mapping[str, Key] = {
     **_keys(_HONOURED, "max_input_tokens max_tokens max_output_tokens", kind="integer", shown=True),
     **_keys(
         _HONOURED,
-        "supports_function_calling supports_vision supports_response_schema",
+        "supports_function_calling supports_vision supports_pdf_input supports_response_schema",
         kind="switch",
         shown=True,
     ),

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from konstruct_mcp.config.auth import AuthSettings
+from konstruct_mcp.config.files import FileSettings
 from konstruct_mcp.config.http import HttpSettings
 from konstruct_mcp.config.masking import masked_url
 from konstruct_mcp.config.metrics import MetricsSettings
@@ -66,7 +67,7 @@ class Deployment:
         rpm, tpm, max_parallel_requests: the operator's own limits, None where not given.
         input_cost, output_cost: US dollars per token, None where the config gives none.
         context_window, max_output_tokens: tokens, None where the config gives none.
-        supports: capability (`tools`, `vision`, `structured_output`) → whether it has it, where the config says so.
+        supports: capability (`tools`, `vision`, `pdf`, `structured_output`) → whether it has it, if the config says so.
         data: what is known of its model, in LiteLLM's field names; see `entry`.
         unavailable: why it cannot be called ("ANTHROPIC_API_KEY is not set"), None when it can.
         secrets: the texts of `params` that came from the environment, except for its model.
@@ -159,6 +160,7 @@ class Tenant:
         max_concurrency: its calls that may be under way at once at one server; None for as many as there are places.
         rpm, tpm: requests and tokens that it may use within a minute, on all servers together; None without limit.
         max_effort: how hard it may have a model think; None without limit.
+        files: the folders that its files may be in; None where its entry says nothing of them.
     """
 
     id: str
@@ -170,6 +172,7 @@ class Tenant:
     rpm: int | None = None
     tpm: int | None = None
     max_effort: Effort | None = None
+    files: tuple[Path, ...] | None = None
 
     def may_use(self, group: Group) -> bool:
         return group.name in self.groups or group.pattern in self.patterns
@@ -273,6 +276,7 @@ class Config:
         limits: what one request may hold.
         threads: where conversations are kept, to be continued.
         http, auth, metrics: how it is served over HTTP, whose requests are answered, where metrics are.
+        file_access: which files may be sent to models.
         redis: where what servers share is kept; None where each is alone.
         allowed_fails: failed tries within a minute that a deployment may have before it cools down.
         routing_strategy: how to choose among deployments of equal order.
@@ -325,6 +329,7 @@ class Config:
     http: HttpSettings = field(default_factory=HttpSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    file_access: FileSettings = field(default_factory=FileSettings)
     redis: RedisPlace | None = None
     make: Callable[[str], Group | None] = field(default=lambda _: None, repr=False, compare=False)
     stored_tenants: frozenset[str] = frozenset()

@@ -10,6 +10,7 @@ from konstruct_mcp.config.masking import masked_url
 from konstruct_mcp.config.model import FALLBACK_KINDS, Config, Group, Tenant, default_among
 from konstruct_mcp.core.budgets import Budget
 from konstruct_mcp.core.money import NUSD
+from konstruct_mcp.core.secrets import MASK
 
 
 def public_config(config: Config, reader: Tenant | None = None) -> dict[str, Any]:
@@ -65,6 +66,8 @@ def public_config(config: Config, reader: Tenant | None = None) -> dict[str, Any
             "min_answer_tokens": config.min_answer_tokens,
             "ledger_url": masked_url(config.ledger.url),
             "models_file": "***" if written.names_models_file else None,
+            # How many roots there are, and not where: no path of this machine is shown.
+            **({"files": _files(config)} if config.file_access.roots and reader is None else {}),
             "groups": {name: _group(config, group) for name, group in groups.items() if group.is_listed},
         },
         **(written.secrets if own is None else {}),
@@ -74,6 +77,11 @@ def public_config(config: Config, reader: Tenant | None = None) -> dict[str, Any
 def public_tenant(config: Config, tenant_id: str) -> dict[str, Any]:
     """The entry of a tenant as the operator is shown it."""
     return _tenant(config.tenants[tenant_id], config.groups, with_note=True)
+
+
+def _files(config: Config) -> dict[str, Any]:
+    files = config.file_access
+    return {"roots": [MASK] * len(files.roots), "max_bytes": files.max_bytes, "deny": list(files.deny)}
 
 
 def _fallbacks(groups: dict[str, Group], kind: str) -> list[dict[str, list[str]]]:
@@ -108,6 +116,7 @@ def _tenant(tenant: Tenant, groups: Collection[str], *, with_note: bool) -> dict
         "groups": [*tenant.groups, *tenant.patterns],
         "budgets": _budgets(tenant.budgets, groups),
         **{name: limit for name, limit in limits.items() if limit is not None},
+        **({} if tenant.files is None else {"files": [MASK] * len(tenant.files)}),
     }
     return shown | ({"note": tenant.note} if tenant.note and with_note else {})
 

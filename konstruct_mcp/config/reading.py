@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from konstruct_mcp.config.defaults import Defaults, defaults_of, setting
 from konstruct_mcp.config.deployments import DeploymentReader
 from konstruct_mcp.config.environment import process_environ, reference, shown_name
 from konstruct_mcp.config.fallbacks import Fallbacks
+from konstruct_mcp.config.files import file_settings, held_keys
 from konstruct_mcp.config.findings import Findings, is_nothing, suggestion
 from konstruct_mcp.config.groups import GroupReader, describe
 from konstruct_mcp.config.http import HttpSection, HttpSettings
@@ -35,7 +36,15 @@ from konstruct_mcp.config.litellm_keys import (
 )
 from konstruct_mcp.config.masking import masked, masked_values
 from konstruct_mcp.config.metrics import MetricsSection, MetricsSettings
-from konstruct_mcp.config.model import ALLOWED_FAILS, Config, Group, RoutingStrategy, StoredReading, Written
+from konstruct_mcp.config.model import (
+    ALLOWED_FAILS,
+    Config,
+    Group,
+    LedgerPlace,
+    RoutingStrategy,
+    StoredReading,
+    Written,
+)
 from konstruct_mcp.config.model_lookup import Models
 from konstruct_mcp.config.model_tables import read_file
 from konstruct_mcp.config.redis import redis_place
@@ -48,7 +57,7 @@ from konstruct_mcp.config.sections import (
     RouterSettings,
     Section,
 )
-from konstruct_mcp.config.source import Source, data_folder, read_source
+from konstruct_mcp.config.source import Source, config_folder, data_folder, read_source
 from konstruct_mcp.config.tenants import TenantReader
 from konstruct_mcp.config.threads import thread_settings
 from konstruct_mcp.core.errors import ConfigError
@@ -181,6 +190,11 @@ class _Reading:
         auth = findings.parse(AuthSection, konstruct.auth, "konstruct.auth") if konstruct.auth else None
         metrics = findings.parse(MetricsSection, konstruct.metrics, "konstruct.metrics") if konstruct.metrics else None
         threads = thread_settings(konstruct.threads, data_folder(references.process), findings)
+        deployed = [one.params for group in self._groups.known for one in self._groups.deployments[group]]
+        held = {**references.process, **references.for_process()}
+        keys = held_keys(deployed, held, (ledger.url, "" if redis is None else redis.url))
+        own = self._own_files(ledger, None if http is None else http.tls_key)
+        file_access = file_settings(konstruct.files, references, findings, own, keys)
         strategy = self._strategy(router.routing_strategy)
         findings.check_time_outs(konstruct.timeout_s)
         variables = references.for_process()
@@ -219,6 +233,7 @@ class _Reading:
             http=HttpSettings() if http is None else http.settings(),
             auth=AuthSettings() if auth is None else auth.settings(),
             metrics=MetricsSettings() if metrics is None else metrics.settings(),
+            file_access=file_access,
             redis=redis,
             allowed_fails=setting(router, litellm, "allowed_fails", ALLOWED_FAILS),
             routing_strategy=strategy,
@@ -250,6 +265,16 @@ class _Reading:
             names_models_file=konstruct.models_file is not None,
             secrets=MappingProxyType(_shown_secrets(self._source.document, credentials)),
         )
+
+    def _own_files(self, ledger: LedgerPlace, tls_key: str | None) -> Iterator[Path]:
+        """The files and folders that hold our own secrets and accounts, which no caller is given."""
+        yield from self.files
+        yield from filter(None, (data_folder(self._references.process), config_folder(self._references.process)))
+        yield ledger.spool
+        if ledger.url.startswith("sqlite"):
+            yield from (Path(f"{ledger.shown}{ending}") for ending in ("", "-wal", "-shm", "-journal"))
+        if tls_key is not None:
+            yield Path(tls_key)
 
     # ---- groups
 
@@ -362,7 +387,7 @@ class _Reading:
             unset = self.findings.unset if is_ours else self.findings.left_out
             value = {}
             for key, item in raw.items():
-                names_its_variable = key in ("ledger_url", "redis_url")  # in faults of its own
+                names_its_variable = key in ("ledger_url", "redis_url", "files")  # in faults of its own
                 if (key in model.model_fields and not names_its_variable) or (is_provider_key(key) and not is_ours):
                     item = self._references.resolve(item, f"{name}.{key}", unset)
                 if item is not UNSET:

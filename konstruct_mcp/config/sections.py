@@ -185,6 +185,7 @@ class KonstructSettings(Section):
     http: Any = None
     auth: Any = None
     metrics: Any = None
+    files: Any = None
     models_file: str | None = None
 
     @field_validator("default_tenant")
@@ -205,6 +206,7 @@ class TenantSettings(Section):
     rpm: _Count | None = None
     tpm: _Count | None = None
     max_effort: Effort | None = None
+    files: list[str] | None = None
 
 
 class BudgetSettings(Section):
@@ -264,6 +266,7 @@ class ModelInfo(Prices):
     max_output_tokens: _Count | None = None
     supports_function_calling: bool | None = None
     supports_vision: bool | None = None
+    supports_pdf_input: bool | None = None
     supports_response_schema: bool | None = None
 
     @property
@@ -271,6 +274,7 @@ class ModelInfo(Prices):
         said = {
             "tools": self.supports_function_calling,
             "vision": self.supports_vision,
+            "pdf": self.supports_pdf_input,
             "structured_output": self.supports_response_schema,
         }
         return {capability: value for capability, value in said.items() if value is not None}

@@ -196,7 +196,7 @@ def _locate(path: Path | None, environ: Mapping[str, str]) -> tuple[str, Path | 
         return f"the config file{_named(Path(path))}", Path(path)
     if named := environ.get("KONSTRUCT_CONFIG", "").strip():
         return f"the file that KONSTRUCT_CONFIG names{_named(Path(named))}", Path(named)
-    folder = _users_folder(environ, "XDG_CONFIG_HOME", platformdirs.user_config_path)
+    folder = config_folder(environ)
     # `lexists`, so that a link gone dead is a fault and not the built-in config in silence.
     if folder is not None and os.path.lexists(file := folder / "config.yaml"):
         return "config.yaml in the user's config folder", file
@@ -205,6 +205,11 @@ def _locate(path: Path | None, environ: Mapping[str, str]) -> tuple[str, Path | 
 
 def _named(path: Path) -> str:
     return f" {quoted(path.name)}" if path.name else ""
+
+
+def config_folder(environ: Mapping[str, str]) -> Path | None:
+    """Where this user's config is; None for a user without a home."""
+    return _users_folder(environ, "XDG_CONFIG_HOME", platformdirs.user_config_path)
 
 
 def data_folder(environ: Mapping[str, str]) -> Path | None:

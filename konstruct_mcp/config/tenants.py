@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from konstruct_mcp.config.files import checked_roots
 from konstruct_mcp.config.findings import Findings
 from konstruct_mcp.config.groups import GroupReader
 from konstruct_mcp.config.model import Tenant
@@ -131,6 +132,7 @@ class TenantReader:
                 settings.rpm,
                 settings.tpm,
                 settings.max_effort,
+                None if settings.files is None else checked_roots(settings.files, f"{place}.files", self._findings),
             )
         # Only now all groups are made from wildcards that a tenant's entry names.
         for name, tenant in found.items():

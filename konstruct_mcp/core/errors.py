@@ -17,6 +17,7 @@
     │   ├── UnknownGroupError     unknown_group      no such model group, or none for this tenant
     │   ├── UnknownThreadError    unknown_thread     no such thread, none any more, or another tenant's
     │   ├── UnsupportedError      unsupported        no deployment of the group can do what is asked
+    │   ├── FileRefusedError      file_refused       a file cannot be read, or is not sent to models
     │   ├── BadRequestError       bad_request        a provider refused the request itself
     │   ├── ContextOverflowError  context_overflow   too long for every candidate's window
     │   └── ContentPolicyError    content_policy     a provider refused the content
@@ -213,6 +214,13 @@ class UnsupportedError(RequestError):
     """No deployment of the group can do what the request asks for."""
 
     code = "unsupported"
+
+
+class FileRefusedError(RequestError):
+    """A file that the request names cannot be read, or is not sent to models; the message names each such file. Whether
+    one is missing, outside of the folders that are open to the caller, or kept back is one and the same to it."""
+
+    code = "file_refused"
 
 
 class BadRequestError(RequestError):

@@ -7,6 +7,7 @@ characters are its name: they are shown and logged, and open nothing.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import string
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ DEFAULT_TENANT = "default"
 OPERATOR = "operator"  # the scope of who may read everybody's usage
 _ALPHABET = string.ascii_letters + string.digits
 _KEY_LENGTH = 43  # characters, of 5.95 bits each: 256 bits
+KEY_PATTERN = re.compile(rf"(?<![A-Za-z0-9_]){KEY_MARK}[A-Za-z0-9]{{{_KEY_LENGTH}}}(?![A-Za-z0-9])")
 _PREFIX_LENGTH = len(KEY_MARK) + 8  # what is left unsaid of a key still has 208 bits
 
 

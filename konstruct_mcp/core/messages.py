@@ -33,6 +33,7 @@ UNION_TAGS = frozenset({"<text>", "<parts>", "<word>", "<named>"})
 _TOOL_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 # The image types that OpenAI, Anthropic and Ollama all read.
 _DATA_URL = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,", re.ASCII)
+_PDF_URL = re.compile(r"data:application/pdf;base64,", re.ASCII)
 
 
 class Value(BaseModel):
@@ -95,8 +96,31 @@ class ImageURL(Value):
         return url
 
 
+class FileData(Value):
+    """A PDF that the request itself carries, as a `data:` URL. `filename` is what the model is told."""
+
+    file_data: str = Field(repr=False)
+    filename: str = Field(default="document.pdf", min_length=1, max_length=256, repr=False)
+
+    @field_validator("file_data")
+    @classmethod
+    def _is_a_pdf(cls, url: str) -> str:
+        match = _PDF_URL.match(url[:64])
+        if match is None:
+            raise ValueError("only PDFs are accepted, as data: URLs (data:application/pdf;base64,…)")
+        if not _is_base64(url, match.end()):
+            raise ValueError("is not valid base64")
+        return url
+
+
+class CacheControl(Value):
+    """A mark on a part: what stands up to here is worth a place in the provider's cache for five minutes."""
+
+    type: Literal["ephemeral"] = "ephemeral"
+
+
 class Part(_Replayed):
-    """One content part: a text or an image. A replayed `refusal` becomes a text, since the model wrote it."""
+    """One content part: a text, an image or a PDF. A replayed `refusal` becomes a text, since the model wrote it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -105,15 +129,25 @@ class Part(_Replayed):
             return {"type": "text", "text": value["refusal"]}
         return value
 
-    type: Literal["text", "image_url"]
+    type: Literal["text", "image_url", "file"]
     text: str | None = None
     image_url: ImageURL | None = None
+    file: FileData | None = None
+    cache_control: CacheControl | None = None
 
     @model_validator(mode="after")
     def _holds_what_its_type_says(self) -> Self:
-        if (self.text is None) is (self.type == "text") or (self.image_url is None) is (self.type == "image_url"):
+        held = [name for name in ("text", "image_url", "file") if getattr(self, name) is not None]
+        if held != [self.type]:
             raise ValueError(f"a part of type {self.type} has the field {self.type} and no other")
         return self
+
+    @property
+    def media(self) -> str | None:
+        """The `data:` URL of an image or a PDF; None for a text."""
+        if self.image_url is not None:
+            return self.image_url.url
+        return None if self.file is None else self.file.file_data
 
 
 class FunctionCall(_Replayed):
@@ -193,13 +227,13 @@ class Message(_Replayed):
                 if self.role == "tool"
                 else "tool_call_id belongs to a message of role tool"
             )
-        if self.role != "user" and isinstance(self.content, list) and any(p.image_url for p in self.content):
-            raise ValueError("images belong to a message of role user")
+        if self.role != "user" and isinstance(self.content, list) and any(part.media for part in self.content):
+            raise ValueError("images and files belong to a message of role user")
         return self
 
     @property
     def chars(self) -> int:
-        """Characters that cost tokens. Images are left out: each provider counts them in its own way."""
+        """Characters that cost tokens. Images and PDFs are left out: each provider counts them in its own way."""
         content = self.content or ""
         texts = [content] if isinstance(content, str) else [part.text or "" for part in content]
         return sum(map(len, texts)) + sum(len(call.function.arguments) for call in self.tool_calls or ())

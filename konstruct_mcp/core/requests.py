@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from konstruct_mcp.core import jsontext, schema_sizes
 from konstruct_mcp.core.effort import Effort
 from konstruct_mcp.core.errors import InvalidArgumentError
-from konstruct_mcp.core.messages import ImageURL, Message, NamedTool, ResponseFormat, Tool, ToolChoice, Value
+from konstruct_mcp.core.messages import Message, NamedTool, Part, ResponseFormat, Tool, ToolChoice, Value
 from konstruct_mcp.core.sizes import LARGE_CHARS, LARGE_VALUES, extent
 from konstruct_mcp.core.text import TENANT_ID, TENANT_ID_RULE, cut, scrubbed
 from konstruct_mcp.core.validation import flaws
@@ -26,9 +26,10 @@ _MOST_FIELDS = 100  # of the arguments, and of a message: more than any client's
 _DEEPEST = 1000  # levels of lists and objects in a JSON text
 _LONGEST_TIMEOUT_S = 86400  # a day: longer than any completion, short enough for every clock and timer
 _LONGEST_GROUP = 512  # characters of a group's name; one that a wildcard matches is a provider's and its model's
+_MOST_FILES = 100
 _NO_MESSAGES = 'should be a list of messages: [{"role": "user", "content": "…"}]'
 # Arguments that some clients send as JSON text, and those that some send empty instead of leaving them out.
-_STRUCTURED = ("messages", "tools", "tool_choice", "response_format")
+_STRUCTURED = ("messages", "tools", "tool_choice", "response_format", "files")
 _OPTIONAL = (
     *("model_group", "tenant_id", "continue", *_STRUCTURED[1:]),
     *("max_tokens", "temperature", "effort", "timeout_s"),
@@ -165,7 +166,8 @@ class Request(Value):
     """One completion that is asked for, valid by construction.
 
     `model_group`, `tenant_id`, `effort` and `timeout_s` (seconds) are None where the config decides. `continue_`, as an
-    argument `continue`, names the thread to which the messages are new.
+    argument `continue`, names the thread to which the messages are new. `files` are paths, which nobody has looked at
+    yet: `gateway.files` reads them.
     """
 
     messages: list[Message] = Field(min_length=1)
@@ -180,6 +182,7 @@ class Request(Value):
     effort: Effort | None = None
     timeout_s: float | None = Field(default=None, gt=0, le=_LONGEST_TIMEOUT_S, allow_inf_nan=False)
     continue_: str | None = Field(default=None, alias="continue")
+    files: list[str] | None = Field(default=None, max_length=_MOST_FILES, repr=False)
 
     @field_validator("messages", mode="before")
     @classmethod
@@ -195,10 +198,10 @@ class Request(Value):
             raise ValueError(TENANT_ID_RULE)
         return tenant_id
 
-    @field_validator("tools")
+    @field_validator("tools", "files")
     @classmethod
-    def _none_for_an_empty_list(cls, tools: list[Tool] | None) -> list[Tool] | None:
-        return tools or None
+    def _none_for_an_empty_list(cls, given: list[Any] | None) -> list[Any] | None:
+        return given or None
 
     @model_validator(mode="after")
     def _tools_agree(self) -> Self:
@@ -241,20 +244,13 @@ class Request(Value):
                 lines[_MOST_FLAWS:] = [f"and {more} more"]
             raise InvalidArgumentError("; ".join(lines)) from None
 
-    def behind(self, earlier: Sequence[Message]) -> Self:
-        """The same request with these messages before its own."""
-        made = self.model_copy(update={"messages": [*earlier, *self.messages]})
-        for name in made.__dict__.keys() - type(self).model_fields.keys():  # what was computed of the others
-            del made.__dict__[name]
-        return made
-
     @functools.cached_property
     def chars(self) -> int:
         """Its length in characters, images and schemas included: about the memory that it takes."""
         schemas = {"tools", "response_format"} & self.model_fields_set
         return (
             self.text_chars
-            + sum(len(image.url) for image in self._images())
+            + sum(map(len, self._media()))
             + (len(self.model_dump_json(include=schemas)) if schemas else 0)
         )
 
@@ -265,12 +261,23 @@ class Request(Value):
 
     @functools.cached_property
     def has_images(self) -> bool:
-        return any(True for _ in self._images())
+        return any(part.image_url is not None for part in self._parts())
+
+    @functools.cached_property
+    def has_pdfs(self) -> bool:
+        return any(part.file is not None for part in self._parts())
 
     @property
-    def images(self) -> tuple[str, ...]:
-        """The images as base64, in the order of the messages."""
-        return tuple(image.url.partition(",")[2] for image in self._images())
+    def media(self) -> tuple[str, ...]:
+        """The images and PDFs as base64, in the order of the messages."""
+        return tuple(url.partition(",")[2] for url in self._media())
+
+    def with_messages(self, messages: Sequence[Message]) -> Self:
+        """The same request with these messages, which are valid, instead of its own."""
+        made = self.model_copy(update={"messages": list(messages)})
+        for name in made.__dict__.keys() - type(self).model_fields.keys():  # what was computed of the others
+            del made.__dict__[name]
+        return made
 
     @functools.cached_property
     def is_large(self) -> bool:
@@ -292,7 +299,10 @@ class Request(Value):
             places["response_format.json_schema.schema"] = self.response_format.json_schema.schema_
         return places
 
-    def _images(self) -> Iterator[ImageURL]:
+    def _media(self) -> Iterator[str]:
+        yield from (part.media for part in self._parts() if part.media is not None)
+
+    def _parts(self) -> Iterator[Part]:
         for message in self.messages:
             if isinstance(message.content, list):
-                yield from (part.image_url for part in message.content if part.image_url is not None)
+                yield from message.content

@@ -48,6 +48,14 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class SentFile:
+    """A file that was sent with a request: its path, relative to its root, and its length in bytes."""
+
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """An answer, and how it came about.
 
@@ -65,6 +73,7 @@ class Completion:
         notes: what of the request was left out or done in another way, one line each.
         at_most_usd: the most that the answering call can have cost, where `cost_usd` is unknown and there is a bound.
         thread: by which the conversation can be continued; None where it is not kept.
+        files: the files that were sent, in their order.
     """
 
     content: str
@@ -80,6 +89,7 @@ class Completion:
     notes: tuple[str, ...] = ()
     at_most_usd: float | None = None
     thread: str | None = None
+    files: tuple[SentFile, ...] = ()
 
     @property
     def message(self) -> Message:
@@ -88,8 +98,8 @@ class Completion:
         return Message(role="assistant", content=content, tool_calls=list(self.tool_calls) or None)
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form; `attempts` and `notes` are absent when there are none, `at_most_usd` and `thread` when they
-        are None, and `usage.cached_tokens` and `usage.reasoning_tokens` when they are 0."""
+        """The JSON form; `attempts`, `notes` and `files` are absent when there are none, `at_most_usd` and `thread`
+        when they are None, and `usage.cached_tokens` and `usage.reasoning_tokens` when they are 0."""
         # Not `asdict` of the whole, which would copy every text and tool call.
         answer = {name: getattr(self, name) for name in self.__dataclass_fields__}
         answer["usage"] = asdict(self.usage)
@@ -99,7 +109,8 @@ class Completion:
         answer["tool_calls"] = [call.model_dump() for call in self.tool_calls]
         answer["attempts"] = [asdict(attempt) for attempt in self.attempts]
         answer["notes"] = list(self.notes)
-        for name in ("attempts", "notes"):
+        answer["files"] = [asdict(file) for file in self.files]
+        for name in ("attempts", "notes", "files"):
             if not answer[name]:
                 del answer[name]
         for name in ("at_most_usd", "thread"):
@@ -134,7 +145,7 @@ class DeploymentStatus:
         reason: why it cannot be called now, in one line; None where it is `ready`.
         input_usd_per_million, output_usd_per_million: US dollars per million tokens.
         context_window, max_output_tokens: tokens.
-        supports: the capabilities that it is known to have (`tools`, `vision`, `structured_output`).
+        supports: the capabilities that it is known to have (`tools`, `vision`, `pdf`, `structured_output`).
         retires: the ISO date on which its provider shuts the model down.
     """
 

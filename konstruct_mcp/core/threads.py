@@ -68,6 +68,40 @@ def _limiters() -> tuple[anyio.CapacityLimiter, anyio.CapacityLimiter]:
         return made
 
 
+async def in_own_thread(function: Callable[[], _T], ended: Callable[[], None]) -> _T:
+    """Call a function that may hang, as a read from a network's disk does, in a thread of its own.
+
+    A cancelled caller does not wait for it, nor does anybody else, nor the end of the process.
+
+    Args:
+        ended: is called on the event loop when the thread has ended, however late.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_T] = loop.create_future()
+
+    def settle(result: _T | None, error: BaseException | None) -> None:
+        ended()
+        if future.done():  # its caller has given it up
+            return
+        if error is None:
+            future.set_result(result)  # type: ignore[arg-type]  # what the function has returned
+        else:
+            future.set_exception(error)
+
+    def work() -> None:
+        result: _T | None = None
+        error: BaseException | None = None
+        try:
+            result = function()
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=work, name="file reader", daemon=True).start()
+    return await future
+
+
 async def in_thread_if_large(function: Callable[..., _T], *args: Any, is_large: bool) -> _T:
     """Call a function in a thread where it works on something large, else here and at once."""
     return await in_thread(function, *args) if is_large else function(*args)

@@ -24,6 +24,7 @@ from konstruct_mcp.config.model import Config, Tenant
 from konstruct_mcp.core.budgets import Grant
 from konstruct_mcp.core.errors import (
     DeadlineError,
+    FileRefusedError,
     InternalError,
     KonstructError,
     LedgerError,
@@ -45,6 +46,9 @@ from konstruct_mcp.gateway.account import Account, open_account
 from konstruct_mcp.gateway.budget_refusals import budget_refusal, shortfall
 from konstruct_mcp.gateway.caller import Caller, group_of
 from konstruct_mcp.gateway.events import try_ended
+from konstruct_mcp.gateway.files.composing import ComposedFiles, compose, with_files
+from konstruct_mcp.gateway.files.readers import FileReaders
+from konstruct_mcp.gateway.files.reading import FileAccess
 from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.gateway.tenant_limits import TenantLimits
 from konstruct_mcp.gateway.threads import Conversation, Threads
@@ -69,6 +73,7 @@ class Shared:
     generations: Generations
     admission: Admission
     limits: TenantLimits
+    readers: FileReaders
     ledger: Ledger
     emit: Callable[[Event], None]
     know_tenant: Callable[[Caller], Awaitable[None]]
@@ -100,15 +105,15 @@ async def read_request(arguments: Mapping[str, Any], config: Config | None, read
 def _parsed(arguments: Mapping[str, Any], limits: Limits) -> Request:
     """The request, with those of its properties computed that take long."""
     request = Request.parse(arguments, limits)
-    _ = request.chars, request.has_images, request.is_large
+    _ = request.chars, request.has_images, request.has_pdfs, request.is_large
     return request
 
 
 def _behind(request: Request, found: Conversation, limits: Limits) -> Request:
     """The request behind what a thread holds, with those of its properties computed that take long."""
-    composed = request.behind(found.messages)
+    composed = request.with_messages([*found.messages, *request.messages])
     limits.check_continued(composed.messages, composed.chars)
-    _ = composed.has_images, composed.is_large
+    _ = composed.has_images, composed.has_pdfs, composed.is_large
     return composed
 
 
@@ -129,6 +134,7 @@ class CompletionCall:
         """`on_wait` is called with one line whenever what is waited for changes; `arrived` is when the request came, a
         reading of `time.monotonic`."""
         self._shared, self._request, self._caller, self._on_wait = shared, request, caller, on_wait
+        self._files = ComposedFiles()
         self._timeout_s = request.timeout_s or self._config.timeout_s
         self._deadline = arrived + self._timeout_s
         self._continued = Conversation()
@@ -160,7 +166,7 @@ class CompletionCall:
             tenant = caller.account(self._config)
             note_tenant(tenant.id)
             group = group_of(self._config, request.model_group, tenant)
-            self._request = await self._composed(tenant)
+            self._request = await self._composed(caller, tenant)
             self._new = self._request.messages[len(self._continued.messages) :]
         except (RequestError, LedgerError, DeadlineError) as error:
             asker = self._caller.tenant if self._caller.is_verified else None  # whatever tenant the call names
@@ -177,17 +183,22 @@ class CompletionCall:
                     completion = await self._in_time(account, generation)
             finally:
                 shared.limits.use(tenant, account.tokens)
+        files = self._files
+        if files.sent:
+            completion = replace(completion, files=files.sent, notes=(*completion.notes, *files.notes))
         return await self._kept(completion, tenant.id)
 
-    async def _composed(self, tenant: Tenant) -> Request:
-        """The request as it goes to a provider: the messages of the thread that it continues are before its own.
+    async def _composed(self, caller: Caller, tenant: Tenant) -> Request:
+        """The request as it goes to a provider: the files that it names are ahead of what the user says, and the
+        messages of the thread that it continues are before its own.
 
         Raises:
+            FileRefusedError: naming each file that cannot be read, or is not sent.
             UnknownThreadError: there is no such thread of the tenant's.
             InvalidArgumentError: with the thread it is more than one request may hold.
             DeadlineError: it is not there in time.
         """
-        request, shared = self._request, self._shared
+        request, shared = await self._with_files(caller, tenant), self._shared
         if request.continue_ is None:
             return request
         with anyio.move_on_after(self._left_s):
@@ -222,6 +233,23 @@ class CompletionCall:
         notes = completion.notes if thread is not None else (*completion.notes, _NO_THREAD)
         return replace(completion, thread=thread, notes=notes)
 
+    async def _with_files(self, caller: Caller, tenant: Tenant) -> Request:
+        """The request with the files that it names."""
+        if (paths := self._request.files) is None:
+            return self._request
+        roots, settings = caller.file_roots(self._config, tenant), self._config.file_access
+        if roots == ():
+            raise FileRefusedError("no folder is open to you here; leave files out, and send their text in messages")
+        with anyio.move_on_after(self._left_s):
+            whose = tenant.id if caller.is_verified else None
+            read = await self._shared.readers.read(paths, FileAccess(settings, roots), whose)
+            is_large = sum(len(file.data) for file in read.files) > LARGE_CHARS
+            self._files = await in_thread_if_large(compose, read, settings.keys, is_large=is_large)
+            return with_files(self._request, self._files)
+        raise DeadlineError(
+            f"no answer within {self._timeout_s:g} s, waiting for the files to be read; raise timeout_s, or name fewer"
+        )
+
     async def _know_tenant(self, caller: Caller) -> None:
         try:
             async with asyncio.timeout(self._left_s):
@@ -254,7 +282,7 @@ class CompletionCall:
         walk = Walk(
             generation.routes,
             account.group,
-            needs_of(self._request),
+            needs_of(self._request, self._files.bytes),
             self._deadline,
             tenant.groups,
             self._on_wait,

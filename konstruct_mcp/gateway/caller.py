@@ -12,8 +12,9 @@ shown. A transport makes a `Caller` for each request; everything else asks it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal, Self
 
 from konstruct_mcp.config.model import Config, Tenant, default_among
@@ -34,6 +35,8 @@ class Caller:
             so.
         subject: whom the token was issued to: a key's prefix, or the subject of an issuer.
         scopes: what the token allows; `operator` lets it read everybody's account.
+        is_program: whether it is the program itself, or the person at the command line, rather than a client of it:
+            it may send any file that it can read, but for those that are always kept back.
 
     Raises:
         InvalidArgumentError: the id is malformed, or a token names no tenant.
@@ -43,6 +46,7 @@ class Caller:
     established: Established = "process"
     subject: str | None = None
     scopes: frozenset[str] = frozenset()
+    is_program: bool = False
 
     def __post_init__(self) -> None:
         if self.tenant is not None:
@@ -71,7 +75,7 @@ class Caller:
             return self
         if self.is_verified:
             raise UnknownTenantError(f"no tenant {quoted(tenant_id)} here; leave tenant_id out")
-        return Caller(tenant_id, "call")
+        return replace(self, tenant=tenant_id, established="call")
 
     def tenant_id(self, config: Config) -> str:
         """The id of the tenant on whose account it calls, whether there is such a tenant or not."""
@@ -102,6 +106,14 @@ class Caller:
             case "call":
                 is_alone = config.pin_tenant or list(config.tenants) == [config.default_tenant]
                 return " here; leave tenant_id out" if is_alone else "; pass the one you were given"
+
+    def file_roots(self, config: Config, tenant: Tenant) -> tuple[Path, ...] | None:
+        """The folders that the files of its calls on this account may be in; None for anywhere."""
+        if self.is_program:
+            return None
+        if tenant.files is not None:
+            return tenant.files
+        return () if self.is_verified else config.file_access.roots
 
     # -- what is shown -------------------------------------------------------------------------------------------------
 

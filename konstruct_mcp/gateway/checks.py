@@ -94,6 +94,17 @@ async def ledger_fault(ledger: Ledger) -> str | None:
     return None
 
 
+def missing_file_roots(config: Config) -> list[str]:
+    """One line for each folder whose files might be sent, and that is not there."""
+    of_tenants = (root for tenant in config.tenants.values() for root in tenant.files or ())
+    roots = dict.fromkeys((*config.file_access.roots, *of_tenants))
+    return [
+        f"there is no folder {cut(str(root), _LONGEST_PATH)}, of which files may be sent"
+        for root in roots
+        if not root.is_dir()
+    ]
+
+
 def unreadable_files(config: Config) -> list[str]:
     """One line for each file that a server over HTTP would read and that cannot be read."""
     named = [(f"konstruct.auth.jwt[{at}].jwks_file", one.jwks_file) for at, one in enumerate(config.auth.jwt)]

@@ -47,6 +47,7 @@ from konstruct_mcp.gateway import checks, models, views
 from konstruct_mcp.gateway.call import CompletionCall, Shared, ignore, read_request
 from konstruct_mcp.gateway.caller import Caller, unknown_group
 from konstruct_mcp.gateway.events import Hooks
+from konstruct_mcp.gateway.files.readers import FileReaders
 from konstruct_mcp.gateway.gauges import Gauges, gauges
 from konstruct_mcp.gateway.offers import Offers, offers
 from konstruct_mcp.gateway.reload import Generation, Generations
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
 Messages = str | Sequence[Mapping[str, Any] | DumpsMessage]
 _Model = TypeVar("_Model", bound=BaseModel)
 _log = logging.getLogger(__name__)
-_PROCESS = Caller()
+_PROCESS = Caller(is_program=True)
 _ROWS_KEPT = timedelta(days=7)  # at least; a spool may hold rows of those days that are in the ledger already
 _LEAST_RECHECK_S = 1.0  # whatever is configured: each look asks the database
 
@@ -114,6 +115,7 @@ class Konstruct:
         self._threads = threads or Threads()
         self._admission: Admission | None = None
         self._readers = Admission(1)  # of large arguments, which are read one after another
+        self._file_readers = FileReaders()
         self._hooks = Hooks(hooks)
         self._entered = False
         self._begun = anyio.Event()  # set once there is a config that can be used
@@ -248,7 +250,14 @@ class Konstruct:
         assert self._ledger is not None  # noqa: S101
         limits = TenantLimits(self._generations.sharing.tenant_limit_store)
         return Shared(
-            self._generations, self._admission, limits, self._ledger, self._hooks, self._know_tenant, self._threads
+            self._generations,
+            self._admission,
+            limits,
+            self._file_readers,
+            self._ledger,
+            self._hooks,
+            self._know_tenant,
+            self._threads,
         )
 
     # -- who may ask ---------------------------------------------------------------------------------------------------
@@ -571,6 +580,7 @@ class Konstruct:
         effort: Effort | None = None,
         timeout_s: float | None = None,
         continue_: str | None = None,
+        files: Sequence[str | Path] | None = None,
         on_wait: Callable[[str], None] | None = None,
         caller: Caller | None = None,
     ) -> ParsedCompletion[_Model]: ...
@@ -590,6 +600,7 @@ class Konstruct:
         effort: Effort | None = None,
         timeout_s: float | None = None,
         continue_: str | None = None,
+        files: Sequence[str | Path] | None = None,
         on_wait: Callable[[str], None] | None = None,
         caller: Caller | None = None,
     ) -> ParsedCompletion[_Model | None]: ...
@@ -609,6 +620,7 @@ class Konstruct:
         effort: Effort | None = None,
         timeout_s: float | None = None,
         continue_: str | None = None,
+        files: Sequence[str | Path] | None = None,
         on_wait: Callable[[str], None] | None = None,
         caller: Caller | None = None,
     ) -> Completion: ...
@@ -627,6 +639,7 @@ class Konstruct:
         effort: Effort | None = None,
         timeout_s: float | None = None,
         continue_: str | None = None,
+        files: Sequence[str | Path] | None = None,
         on_wait: Callable[[str], None] | None = None,
         caller: Caller | None = None,
     ) -> Completion:
@@ -644,6 +657,9 @@ class Konstruct:
             timeout_s: the deadline of the whole call in seconds, from now to the answer, waiting for its turn, retries
                 and fallbacks included; the config's if None.
             continue_: the `thread` of an earlier completion, to which these messages are new.
+            files: paths of files that are sent ahead of the last user message; a file's name may have wildcards. A
+                caller's have to be in the folders that the config opens to it. Without a caller they may be anywhere,
+                relative to the current folder too. Files that hold secrets are refused everywhere.
             on_wait: is called with one line on what is being waited for, whenever that changes.
             caller: who asks; the process if None.
 
@@ -668,6 +684,7 @@ class Konstruct:
             "effort": effort,
             "timeout_s": timeout_s,
             "continue": continue_,
+            "files": None if files is None else [os.fspath(file) for file in files],
         }
         arrived = time.monotonic()
         request = await self.request(arguments, caller=caller)
@@ -828,6 +845,10 @@ class Konstruct:
     def unreadable_files(self) -> list[str]:
         """One line for each file that a server over HTTP would read and that cannot be read here."""
         return checks.unreadable_files(self.config)
+
+    def missing_file_roots(self) -> list[str]:
+        """One line for each folder whose files callers may send, and that is not there."""
+        return checks.missing_file_roots(self.config)
 
     def unpriced(self) -> dict[str, str]:
         """Deployments that a tenant with a budget cannot use: deployment id → why, as the end of a sentence."""

@@ -32,6 +32,7 @@ class Choice:
         patterns: the wildcards: any model's name that matches one may be asked for too.
         has_threads: whether an earlier answer can be continued.
         default_reason: why that is the default group, where the built-in config has chosen it; "" else.
+        takes_files: whether files can be named.
     """
 
     groups: tuple[Group, ...]
@@ -39,6 +40,7 @@ class Choice:
     patterns: tuple[str, ...]
     has_threads: bool = False
     default_reason: str = ""
+    takes_files: bool = False
 
 
 def choice(config: Config, caller: Caller) -> Choice:
@@ -48,7 +50,15 @@ def choice(config: Config, caller: Caller) -> Choice:
     default = default_among(config.default_group, tenant.groups)
     reason = config.default_reason if default == config.default_group else ""
     has_threads = config.threads.keep != "off"
-    return Choice(listed, default, tenant.patterns, has_threads=has_threads, default_reason=reason)
+    takes_files = caller.file_roots(config, tenant) != ()
+    return Choice(
+        listed,
+        default,
+        tenant.patterns,
+        has_threads=has_threads,
+        takes_files=takes_files,
+        default_reason=reason,
+    )
 
 
 def groups(generation: Generation, caller: Caller) -> list[GroupStatus]:

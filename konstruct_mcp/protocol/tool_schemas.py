@@ -34,6 +34,7 @@ def complete_tool(
         "read": {"type": "string", "description": "truncated.uri, to go on in a cut answer; only with offset"},
         "offset": {"type": "integer", "description": "its next_offset"},
     }
+    files = {"files": {"type": "array", "items": {"type": "string"}, "description": "absolute paths, sent with it"}}
     tenant_id = {"tenant_id": {"type": "string", "description": "whose account; leave out unless told"}}
     return types.Tool(
         name="complete",
@@ -77,6 +78,7 @@ def complete_tool(
                 "effort": {"type": "string", "enum": list(get_args(Effort))},
                 "timeout_s": {"type": "number", "description": "seconds for the whole call"},
                 **(continued if choice.has_threads else {}),
+                **(files if choice.takes_files else {}),
                 **(tenant_id if names_tenant else {}),
                 **(reading if reads_on else {}),
             },
@@ -99,6 +101,7 @@ def complete_tool(
                 "duration_ms": {"type": "integer"},
                 **(thread if choice.has_threads else {}),
                 "notes": {"type": "array", "items": {"type": "string"}, "description": "what was left out or changed"},
+                "files": {"type": "array", "items": {"type": "object"}},
                 "truncated": {"type": "object", "description": "what was cut; read uri for the whole"},
             },
             "required": ["content"],  # all that there is where `read` goes on in an answer

@@ -214,7 +214,7 @@ class ProviderClient:
         deployment = attempt.deployment
         call = ProviderCall(self._config.max_response_bytes)
         if grant is not None:
-            call.max_request_bytes, call.images = grant.input_tokens, request.images
+            call.max_request_bytes, call.images = grant.input_tokens, request.media
         began = time.monotonic()
         patience = asyncio.timeout(attempt.limit_s)
         late = f"within {attempt.limit_s:.3g} s"

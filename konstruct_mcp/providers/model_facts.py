@@ -11,6 +11,7 @@ from konstruct_mcp.routing.facts import Facts
 _CAPABILITIES = {
     "tools": "supports_function_calling",
     "vision": "supports_vision",
+    "pdf": "supports_pdf_input",
     "structured_output": "supports_response_schema",
 }
 

@@ -37,6 +37,7 @@ _OUTPUT = ("output_cost_per_token", "output_cost_per_reasoning_token")
 # Tools and schemas count twice: each provider rewrites them for its model in its own way.
 _PER_REQUEST, _PER_MESSAGE, _PER_TEXT, _PER_TOOL = 88, 56, 32, 128
 _FOR_TOOLS, _FOR_FORMAT, _PER_IMAGE = 1024, 1024, 50_000
+_UNKNOWN_WINDOW = 1_000_000  # tokens that a PDF may have where the model's window is not known: what the largest take
 _UNKNOWN_LONGEST = 4096  # tokens of an answer, where the longest answer of the model is not known
 
 # Keys of litellm_params that say where the deployment is and with which credentials, and those that only tune the
@@ -93,7 +94,13 @@ def _most_tokens(deployment: Deployment, request: Request, beside: int = 0) -> i
         tokens += sum(_PER_TOOL + 2 * json_bytes(name) for name in names)
     if request.response_format is not None:
         tokens += _FOR_FORMAT + 2 * _bytes(request.response_format)
-    return tokens + request.growth
+    tokens += request.growth
+    # What is in a PDF is compressed, so that its bytes bound nothing. No provider takes more than the model's window.
+    return max(tokens, _window(deployment)) if request.has_pdfs else tokens
+
+
+def _window(deployment: Deployment) -> int:
+    return int(deployment.context_window or entry(deployment).get("max_input_tokens") or _UNKNOWN_WINDOW)
 
 
 def _bytes(part: Tool | ResponseFormat) -> int:

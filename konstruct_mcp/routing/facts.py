@@ -20,7 +20,7 @@ class Facts:
         input_cost, output_cost: US dollars per token.
         context_window, longest_answer: tokens.
         retires: the ISO date on which its provider shuts it down.
-        supports: a capability (`tools`, `vision`, `structured_output`) → whether it has it, where that is known.
+        supports: a capability (`tools`, `vision`, `pdf`, `structured_output`) → whether it has it, where that is known.
         free: whether every price is 0.
         unboundable: why the most that a call can cost cannot be told, as the end of a sentence; empty where it can.
     """
@@ -55,19 +55,22 @@ class Needs:
     Attributes:
         tokens: about how many tokens the request and its answer have.
         input_tokens: about how many tokens the request has.
+        file_bytes: of the files in it.
     """
 
     tools: bool = False
     vision: bool = False
+    pdf: bool = False
     structured_output: bool = False
     tokens: int = 0
     input_tokens: int = 0
+    file_bytes: int = 0
 
     def missing(self, facts: Facts) -> str | None:
         """The argument that the deployment does not support, or None.
 
-        A response format must be known to work: a schema that is silently ignored breaks the caller. Tools and images
-        are refused only where they are known not to work.
+        A response format and a PDF must be known to work: a schema that is silently ignored breaks the caller, and a
+        PDF that is, has the model guess. Tools and images are refused only where they are known not to work.
         """
         if self.structured_output and not facts.supports.get("structured_output", False):
             return "response_format"
@@ -75,16 +78,20 @@ class Needs:
             return "tools"
         if self.vision and facts.supports.get("vision") is False:
             return "images"
+        if self.pdf and not facts.supports.get("pdf", False):
+            return "PDF files"
         return None
 
 
-def needs_of(request: Request) -> Needs:
-    """The capabilities and the context window that a request needs."""
+def needs_of(request: Request, file_bytes: int = 0) -> Needs:
+    """The capabilities and the context window that a request needs; so many bytes of it are those of files."""
     input_tokens = request.text_chars // _CHARS_PER_TOKEN
     return Needs(
         tools=bool(request.tools),
         vision=request.has_images,
+        pdf=request.has_pdfs,
         structured_output=request.response_format is not None and request.response_format.type == "json_schema",
         tokens=input_tokens + (request.max_tokens or 0),
         input_tokens=input_tokens,
+        file_bytes=file_bytes,
     )

@@ -152,7 +152,8 @@ class Walk:
             for deployment in group.deployments
             if not self._was_asked(deployment)
         ]
-        return failure(self._group.name, self._tries, untried, self._routes.ways_on)
+        windows = {asked.name: self._routes.facts(asked).context_window for asked in self._tries.asked}
+        return failure(self._group.name, self._tries, untried, self._needs, windows, self._routes.ways_on)
 
     def _untried(self, deployment: Deployment) -> Untried:
         missing = self._needs.missing(self._routes.facts(deployment))

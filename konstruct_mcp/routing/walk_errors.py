@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from konstruct_mcp.config.model import Deployment
@@ -19,6 +19,7 @@ from konstruct_mcp.core.errors import (
 )
 from konstruct_mcp.core.money import NUSD
 from konstruct_mcp.core.results import Attempt
+from konstruct_mcp.routing.facts import Needs
 from konstruct_mcp.routing.outcomes import (
     NEEDS_OPERATOR,
     NOT_TAKEN,
@@ -74,10 +75,19 @@ class Untried:
     is_set_up: bool
 
 
-def failure(group: str, tries: TryHistory, untried: Sequence[Untried], ways_on: str) -> KonstructError:
+def failure(
+    group: str,
+    tries: TryHistory,
+    untried: Sequence[Untried],
+    needs: Needs,
+    windows: Mapping[str, int | None],
+    ways_on: str,
+) -> KonstructError:
     """The error of a walk that ended without an answer, from the group that was asked for.
 
     Args:
+        needs: what the request needs, its length among it.
+        windows: the context window of each deployment that was asked, in tokens, by its name.
         ways_on: what to do where nothing at all is set up; "" where something is.
     """
     faults = tries.faults
@@ -92,10 +102,14 @@ def failure(group: str, tries: TryHistory, untried: Sequence[Untried], ways_on: 
     if last.kind is FaultKind.CONTENT_POLICY:
         return ContentPolicyError(f"{who} refused the content under its content policy; rephrase it")
     if all(fault.kind is FaultKind.CONTEXT_OVERFLOW for fault in faults):
-        asked = " and ".join(dict.fromkeys(deployment.name for deployment in tries.asked))
+        asked = " and ".join(
+            name if window is None else f"{name} ({window:,} tokens)" for name, window in windows.items()
+        )
+        files = f", {needs.file_bytes:,} bytes of files among them" if needs.file_bytes else ""
         return ContextOverflowError(
-            f'the conversation is too long for {asked}, and "{group}" has no deployment with a larger context window'
-            " behind it; shorten the conversation or use a group with a larger one"
+            f"the conversation is too long (about {needs.input_tokens:,} tokens{files}) for {asked}, and "
+            f'"{group}" has no deployment with a larger context window behind it; shorten the conversation or use a '
+            "group with a larger one"
         )
     if tries.is_refusal_confirmed or all(fault.kind in NOT_TAKEN for fault in faults):
         return _not_taken(group, tries, untried)

@@ -174,12 +174,12 @@ class TestGroups:
             f"balanced: {QWEN}, then {CLAUDE}; the default group; falls back to fast",
             f"  {QWEN}             ready; free; structured_output",
             f"  {CLAUDE}  ANTHROPIC_API_KEY is not set; $3 in, $15 out per million tokens; "
-            "window of 1,000,000 tokens; tools, vision, structured_output",
+            "window of 1,000,000 tokens; tools, vision, pdf, structured_output",
             f"quality: {CLAUDE}, then {GPT}; falls back to fast",
             f"  {CLAUDE}  ANTHROPIC_API_KEY is not set; $3 in, $15 out per million tokens; "
-            "window of 1,000,000 tokens; tools, vision, structured_output",
+            "window of 1,000,000 tokens; tools, vision, pdf, structured_output",
             f"  {GPT}                ready; $2.5 in, $10 out per million tokens; "
-            "window of 128,000 tokens; tools, vision, structured_output; retires 2099-12-31",
+            "window of 128,000 tokens; tools, vision, pdf, structured_output; retires 2099-12-31",
         ]
 
     def test_have_their_descriptions_and_say_when_no_price_is_known(

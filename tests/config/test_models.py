@@ -162,7 +162,7 @@ def test_what_nobody_else_says_is_from_the_table_that_ships(world: World) -> Non
         "input_usd_per_million": 2.5,
         "output_usd_per_million": 10.0,
         "context_window": 128_000,
-        "supports": ["tools", "vision", "structured_output"],
+        "supports": ["tools", "vision", "pdf", "structured_output"],
         "max_output_tokens": 16_384,
         "retires": "2027-01-14",
     }
@@ -172,13 +172,13 @@ def test_the_users_table_comes_before_it_field_by_field_and_the_config_before_bo
     world.write_own({"gpt-4o": {"max_output_tokens": 5000, "supports_vision": False, "deprecation_date": None}})
     status = world.status()
     assert (status["max_output_tokens"], status["context_window"]) == (5000, 128_000)
-    assert status["supports"] == ["tools", "structured_output"]
+    assert status["supports"] == ["tools", "pdf", "structured_output"]
     assert "retires" not in status
     info = {"max_output_tokens": 700, "supports_vision": True, "deprecation_date": "2030-01-01"}
     world.config["model_list"][0]["model_info"] = info
     status = world.status()
     assert (status["max_output_tokens"], status["retires"]) == (700, "2030-01-01")
-    assert status["supports"] == ["tools", "vision", "structured_output"]
+    assert status["supports"] == ["tools", "vision", "pdf", "structured_output"]
 
 
 def test_a_price_of_the_users_table_takes_the_place_of_all_of_that_side(world: World) -> None:
@@ -371,7 +371,7 @@ def test_models_says_what_is_known_and_how_old_that_is(world: World) -> None:
     line = next(line for line in ran.out.splitlines() if line.startswith("g "))
     assert line.split("openai/gpt-4o")[1].strip() == (
         "$2.5 in, $10 out per million tokens; window of 128,000 tokens; answers of up to 16,384 tokens; "
-        "tools, vision, structured_output; retires 2027-01-14"
+        "tools, vision, pdf, structured_output; retires 2027-01-14"
     )
     about = model_tables.shipped().about
     shipped = f"the one that ships with konstruct-mcp (LiteLLM {about['litellm']}, read on {about['date']}, "
@@ -405,7 +405,7 @@ def test_an_update_says_what_changes_and_is_in_use(world: World, way: str) -> No
     status = world.status()
     assert (status["input_usd_per_million"], status["max_output_tokens"]) == (3.0, 32_768)
     assert status["retires"] == "2027-03-01"
-    assert status["supports"] == ["tools", "vision", "structured_output"]
+    assert status["supports"] == ["tools", "vision", "pdf", "structured_output"]
     assert [file.name for file in world.own.parent.iterdir()] == ["models.json"]  # and nothing half written
 
 

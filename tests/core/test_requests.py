@@ -122,7 +122,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "messages[0].mood: unknown field",
     ),
     # parts
-    "a part of another type": (part(type="audio"), "messages[0].content[0].type: should be 'text' or 'image_url'"),
+    "a part of another type": (
+        part(type="audio"),
+        "messages[0].content[0].type: should be 'text', 'image_url' or 'file'",
+    ),
     "a part of no type": (part(text="Hi"), "messages[0].content[0].type: required, but missing"),
     "a part without its text": (
         part(type="text"),
@@ -134,7 +137,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an image in a system message": (
         {"messages": [{"role": "system", "content": [{"type": "image_url", "image_url": {"url": PNG}}]}]},
-        "messages[0]: images belong to a message of role user",
+        "messages[0]: images and files belong to a message of role user",
     ),
     # data URLs
     "an http URL": (image("http://example.com/cat.png"), f"messages[0].content[0].image_url.url: {NO_DATA_URL}"),

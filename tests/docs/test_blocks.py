@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -183,7 +184,12 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
                 headers = dict(header.split(": ") for header in told)
                 answer = server.http.post(server.url, content=options[-1], headers=headers)
             assert '"name":"complete"' in answer.text
-        case ["konstruct-mcp", *_] | ["echo", _, "|", "konstruct-mcp", *_]:
+        case ["konstruct-mcp", *_] | ["echo", _, "|", "konstruct-mcp", *_] | ["git", "diff", "|", "konstruct-mcp", *_]:
+            for option, name in itertools.pairwise(words):
+                if option == "--file":
+                    place = reader.folder / name.replace("*", "any")
+                    place.parent.mkdir(exist_ok=True)
+                    place.write_text("something to read")
             ran = reader.runs(line)
             assert (ran.status, "warning" in ran.errors) == (0, False), ran
             if "--html" in words:

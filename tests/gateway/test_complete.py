@@ -314,7 +314,7 @@ async def test_an_overflow_goes_to_a_larger_window_only(world: World) -> None:
     world.anthropic.script(ContextOverflow())
     async with world.client() as ask:
         error = await ask.error("quality")
-        assert error.startswith(f"context_overflow: the conversation is too long for {CLAUDE}")
+        assert error.startswith(f"context_overflow: the conversation is too long (about 1 tokens) for {CLAUDE}")
         assert world.calls() == (1, 0, 0)
     long = entry("fast", {"model": "openai/long", "api_base": world.openai.url, "api_key": "k"})
     world.config["model_list"].append(long | {"model_info": {"max_input_tokens": 2_000_000}})

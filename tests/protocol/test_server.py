@@ -55,7 +55,7 @@ class TestTools:
     async def tools(self, era: str = "2025", name: str = "a client") -> list[dict[str, Any]]:
         info = types.Implementation(name=name, version="1")
         with Provider("ollama") as ollama:
-            environ = {"OLLAMA_BASE_URL": ollama.url}
+            environ = {"OLLAMA_BASE_URL": ollama.url, "KONSTRUCT_FILE_ROOTS": "/nowhere"}  # so that files can be named
             async with (
                 Konstruct.from_config(environ=environ) as konstruct,
                 connected(konstruct, era, client_info=info) as client,
@@ -200,7 +200,7 @@ class TestListGroups:
             "output_usd_per_million": 15,
             "context_window": 1_000_000,
             "max_output_tokens": 128_000,
-            "supports": ["tools", "vision", "structured_output"],
+            "supports": ["tools", "vision", "pdf", "structured_output"],
         }
         assert (gpt["state"], "reason" in gpt) == ("ready", False)
         assert own == {

@@ -88,7 +88,7 @@ class ProviderCall:
         shape: what is done to the body that LiteLLM makes, for a format that is not OpenAI's; None: nothing.
         outputs: what the Responses API is to see of its own earlier output, by the id of a call in it.
         max_request_bytes: that a budget has reserved for, not counting `images`; None without a budget.
-        images: the base64 of the images in the request, in their order.
+        images: the base64 of the images and PDFs in the request, in their order.
         left: whether a request was handed to an HTTP client.
         waits: whether that client still has no connection for it, as far as it lets us know.
         is_over: whether nobody waits for the call any more; then nothing more of it is sent.
@@ -149,7 +149,7 @@ class ProviderCall:
         return self.left and not self.waits
 
     def _size(self, body: bytes) -> int:
-        """The bytes of a body without its images, which are paid for by their number, and without needless escapes."""
+        """The bytes of a body without its images and PDFs, which are paid for apart, and without needless escapes."""
         parts, place = [], 0
         for image in self.images:
             if (found := body.find(image.encode(), place)) >= 0:

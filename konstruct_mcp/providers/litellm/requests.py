@@ -52,6 +52,8 @@ def prepare(
     Raises:
         UnfitError: the deployment cannot be asked so that the request means the same.
     """
+    if request.has_pdfs and not profile.takes_pdfs:
+        raise UnfitError("takes no PDF files")
     lost = notes_on_messages(request.messages, profile)
     draft = Draft(
         deployment,
@@ -144,8 +146,9 @@ def _finished(draft: Draft) -> PreparedRequest:
     api, body = draft.profile.api, draft.body
     if draft.system:
         draft.messages.insert(0, {"role": "system", "content": "\n\n".join(draft.system)})
-    if draft.imitates_openai and draft.request.has_images:
-        # LiteLLM drops images for models that it takes for blind, or has another model describe them.
+    if draft.imitates_openai and (draft.request.has_images or draft.request.has_pdfs or draft.has_cache_points):
+        # LiteLLM drops images for models that it takes for blind, or has another model describe them; and it drops
+        # cache points for models of which it does not know that they have any.
         body["messages"] = copy.deepcopy(draft.messages)
     over: dict[str, Any] = body
     if body and api in ("openai", "responses", "cohere"):

@@ -52,6 +52,12 @@ class Draft:
     system: list[str] = field(default_factory=list)
     in_words: bool = False
 
+    @property
+    def has_cache_points(self) -> bool:
+        """Whether a part of a message says that the provider is to cache what stands up to there."""
+        contents = (message.get("content") for message in self.messages)
+        return any("cache_control" in part for content in contents if isinstance(content, list) for part in content)
+
     def note_left_out(self, parameter: str) -> None:
         """Note that a parameter is left out because the deployment does not take it."""
         self.notes.append(not_taken(parameter, self.profile.name))

@@ -13,14 +13,25 @@ from konstruct_mcp.providers.litellm.notes import not_taken
 from konstruct_mcp.providers.litellm.profiles.profile import ModelProfile
 
 _SPEAKER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # OpenAI refuses any other `name` of a message
+_MOST_CACHE_POINTS = 3  # Anthropic takes four; one is left for a config that has it cache by itself
 _MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
 def messages_for(messages: Sequence[Message], profile: ModelProfile) -> list[dict[str, Any]]:
     """The messages in OpenAI's format, for one deployment."""
-    return [
+    made = [
         _message_for(message, profile) for message in _in_order(messages) if not _is_refused_empty(message, profile)
     ]
+    _keep_cache_points(made, _MOST_CACHE_POINTS if profile.takes_cache_points else 0)
+    return made
+
+
+def _keep_cache_points(messages: Sequence[dict[str, Any]], most: int) -> None:
+    """Take out all cache points but the last ones: the longest beginning that is cached is what counts."""
+    contents = (message["content"] for message in messages if isinstance(message["content"], list))
+    points = [part for content in contents for part in content if "cache_control" in part]
+    for part in points[: max(0, len(points) - most)]:
+        del part["cache_control"]
 
 
 def notes_on_messages(messages: Sequence[Message], profile: ModelProfile) -> tuple[str, ...]:
@@ -43,7 +54,8 @@ def _message_for(message: Message, profile: ModelProfile) -> dict[str, Any]:
         reads_parts = profile.is_openais_own
     else:
         reads_parts = profile.api != "gemini" or message.role == "user"
-    if isinstance(message.content, list) and not (reads_parts or _has_image(message)):
+    has_cache_point = profile.takes_cache_points and _has_cache_point(message)
+    if isinstance(message.content, list) and not (reads_parts or has_cache_point or _has_media(message)):
         # Some servers do not read a list of texts, every server reads one text; for Gemini LiteLLM joins them without
         # a space.
         made["content"] = "\n".join(part.text or "" for part in message.content)
@@ -92,8 +104,12 @@ def _takes_name(message: Message, profile: ModelProfile) -> bool:
     return has_place and _SPEAKER.fullmatch(message.name or "") is not None
 
 
-def _has_image(message: Message) -> bool:
-    return isinstance(message.content, list) and any(part.image_url is not None for part in message.content)
+def _has_media(message: Message) -> bool:
+    return isinstance(message.content, list) and any(part.media is not None for part in message.content)
+
+
+def _has_cache_point(message: Message) -> bool:
+    return isinstance(message.content, list) and any(part.cache_control is not None for part in message.content)
 
 
 def _is_system(message: Message) -> bool:

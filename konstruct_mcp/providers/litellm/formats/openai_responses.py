@@ -48,6 +48,8 @@ def _parts(content: Any, of_text: str) -> list[dict[str, Any]]:
         if part["type"] == "image_url":
             image = part["image_url"]
             parts.append({"type": "input_image", "image_url": image["url"], "detail": image.get("detail") or "auto"})
+        elif part["type"] == "file":
+            parts.append({"type": "input_file", **part["file"]})
         else:
             parts.append({"type": of_text, "text": part["text"]})
     return parts

@@ -112,6 +112,21 @@ class ModelProfile:
         return self.provider == "mistral" or (self.provider in ("vertex_ai", "azure_ai") and bool(_MISTRAL.match(name)))
 
     @property
+    def takes_pdfs(self) -> bool:
+        """Whether the API has a place for a PDF."""
+        return self.provider != "ollama" and self.api != "cohere" and not self.is_mistral
+
+    @property
+    def takes_cache_points(self) -> bool:
+        """Whether a request says what the provider is to cache. Elsewhere it caches by itself, or bills a request of
+        its own for it."""
+        if self.api == "anthropic":
+            return bool(self.entry.get("supports_prompt_caching", not self.is_known))
+        if self.api == "converse":  # which refuses one for a model without a cache
+            return bool(self.entry.get("supports_prompt_caching"))
+        return self.provider == "openrouter" and "claude" in self.model
+
+    @property
     def takes_tool_choice(self) -> bool:
         """Whether the model can be told whether to call a tool; true where nobody knows."""
         return self.entry.get("supports_tool_choice") is not False or "tool_choice" in self.allowed
