@@ -19,6 +19,9 @@ for _name in list(os.environ):
         del os.environ[_name]
 # Nor are the config and the ledger of whoever runs the tests.
 os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="konstruct-tests-")
+# Nor is their keychain.
+os.environ["PYTHON_KEYRING_BACKEND"] = "support.keychain.FileKeyring"
+os.environ["TEST_KEYCHAIN"] = f"{os.environ['XDG_DATA_HOME']}/keychain"
 # Nor does what is tested ignore Ctrl-C because a script has started the tests in its background.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,6 +10,7 @@ from typing import get_args
 import anyio
 import click
 
+from konstruct_mcp.cli.completion import complete_group, complete_tenant
 from konstruct_mcp.cli.opening import open_konstruct
 from konstruct_mcp.cli.output import say, show, show_json, spinner
 from konstruct_mcp.cli.piped import piped_text, whole_stdin
@@ -20,8 +21,10 @@ from konstruct_mcp.core.results import Completion
 
 @click.command()
 @click.argument("prompt")
-@click.option("--group", help="The model group to ask; the config's default group if left out.")
-@click.option("--tenant", help="On whose account.")
+@click.option(
+    "--group", shell_complete=complete_group, help="The model group to ask; the config's default group if left out."
+)
+@click.option("--tenant", shell_complete=complete_tenant, help="On whose account.")
 @click.option("--system", help="A system message to put before the prompt.")
 @click.option("--continue", "thread", metavar="THREAD", help="Continue an earlier answer's thread with PROMPT.")
 @click.option("--effort", type=click.Choice(get_args(Effort)), help="How hard the model is to think.")

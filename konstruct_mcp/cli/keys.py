@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from konstruct_mcp.cli.completion import complete_tenant
 from konstruct_mcp.cli.opening import open_konstruct, read_ledger
 from konstruct_mcp.cli.output import Row, say, show, show_json, show_table
 from konstruct_mcp.core.errors import UnknownTenantError
@@ -33,7 +34,9 @@ def keys() -> None:
 
 
 @keys.command()
-@click.option("--tenant", required=True, metavar="TENANT", help="For whom the key stands.")
+@click.option(
+    "--tenant", shell_complete=complete_tenant, required=True, metavar="TENANT", help="For whom the key stands."
+)
 @click.option("--expires", type=_Duration(), metavar="DURATION", help="After 30m, 12h, 90d or 4w; never without this.")
 @click.option("--note", metavar="TEXT", help="Who has it, and what for.")
 @click.option("--scope", "scopes", multiple=True, type=click.Choice([OPERATOR]), help="What it allows besides.")
@@ -60,7 +63,7 @@ def create(
 
 
 @keys.command(name="list")
-@click.option("--tenant", metavar="TENANT", help="This one's alone.")
+@click.option("--tenant", shell_complete=complete_tenant, metavar="TENANT", help="This one's alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
 @click.pass_obj
 def list_keys(path: Path | None, tenant: str | None, as_json: bool) -> None:

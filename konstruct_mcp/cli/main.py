@@ -18,7 +18,10 @@ import click
 from konstruct_mcp.cli.attach import attach, detach
 from konstruct_mcp.cli.check import check
 from konstruct_mcp.cli.complete import complete
+from konstruct_mcp.cli.config import config
+from konstruct_mcp.cli.credentials import credentials
 from konstruct_mcp.cli.groups import groups
+from konstruct_mcp.cli.init import init
 from konstruct_mcp.cli.keys import keys
 from konstruct_mcp.cli.ledger import ledger
 from konstruct_mcp.cli.logs import set_up_logging
@@ -28,6 +31,8 @@ from konstruct_mcp.cli.serve import serve
 from konstruct_mcp.cli.tenants import tenants
 from konstruct_mcp.cli.usage import budgets, usage
 from konstruct_mcp.core.errors import ConfigError, KonstructError, RequestError
+
+_COMPLETE = "_KONSTRUCT_MCP_COMPLETE"  # set by a shell that completes a line; the same whatever the script is called
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -39,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _open_streams()
     _leave_removed_folder()
     try:
-        status: int = cli.main(arguments, standalone_mode=False) or 0
+        status: int = cli.main(arguments, standalone_mode=False, complete_var=_COMPLETE) or 0
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
@@ -106,5 +111,9 @@ def cli(context: click.Context, path: Path | None) -> None:
         context.invoke(serve)
 
 
-for _command in (serve, complete, groups, models, check, usage, budgets, keys, tenants, ledger, attach, detach):
+_COMMANDS = (
+    *(init, attach, detach, serve, complete, groups, models, check, config, credentials),
+    *(usage, budgets, keys, tenants, ledger),
+)
+for _command in _COMMANDS:
     cli.add_command(_command)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from konstruct_mcp.cli.completion import complete_group
 from konstruct_mcp.cli.opening import open_konstruct, read_ledger
 from konstruct_mcp.cli.output import Row, show, show_json, show_table
 from konstruct_mcp.core.effort import Effort
@@ -43,7 +44,14 @@ def _number(text: str) -> float | str:
 def _settings(command: _F) -> _F:
     """The options of what a config could say of a tenant."""
     for option in (
-        click.option("--group", "groups", multiple=True, metavar="GROUP", help="It may use this one; all without any."),
+        click.option(
+            "--group",
+            "groups",
+            shell_complete=complete_group,
+            multiple=True,
+            metavar="GROUP",
+            help="It may use this one; all without any.",
+        ),
         click.option(
             "--budget",
             "budgets",

@@ -11,6 +11,7 @@ from typing import get_args
 
 import click
 
+from konstruct_mcp.cli.completion import complete_group, complete_tenant
 from konstruct_mcp.cli.opening import open_konstruct, read_ledger
 from konstruct_mcp.cli.output import Row, csv_cell, say, show, show_json, show_table
 from konstruct_mcp.core.budgets import BudgetState
@@ -40,6 +41,7 @@ def day(_context: click.Context, _option: click.Parameter, text: str | None) -> 
 
 TENANT = click.option(
     "--tenant",
+    shell_complete=complete_tenant,
     envvar="KONSTRUCT_TENANT_ID",
     show_envvar=True,
     callback=_stripped,
@@ -49,7 +51,7 @@ TENANT = click.option(
 
 @click.command()
 @TENANT
-@click.option("--group", help="What this model group answered.")
+@click.option("--group", shell_complete=complete_group, help="What this model group answered.")
 @click.option("--since", metavar="DAY", callback=day, help="The first day (UTC): a date, or 7d for seven days ago.")
 @click.option("--until", metavar="DAY", callback=day, help="The last day, in the same way.")
 @click.option("--by", type=click.Choice(get_args(Dimension)), default="group", help="What a line is of.")

@@ -4,12 +4,13 @@ reading                                                  the order of the steps:
 source, yaml                                             the file and those that it includes, into plain data
 sections, litellm_keys                                   what a section may hold, and what becomes of each key
 findings                                                 faults, and what is lost or has no effect
-environment, references                                  variables, and the `os.environ/NAME` that stands for one
+environment, references, secret_files, keychain          variables, the `os.environ/NAME` that stands for one, secrets
 deployments, defaults, param_checks                      entries of `model_list` into deployments
 groups, wildcards, fallbacks                             deployments into model groups, and what is asked after each
 tenants, ledger_place                                    our own section
 litellm_budgets                                          LiteLLM's spending limits, which our budgets have to repeat
 provider_needs, cloud_credentials, packages, embedded    what a deployment lacks before it can be called
 model_fields, model_tables, model_lookup, model_updates  what is known of models
+built_in, first_config                                   the config without a file, and the text of a first one
 model, public, masking                                   the outcome, and what may be shown of it
 """

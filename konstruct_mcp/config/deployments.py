@@ -16,7 +16,7 @@ from typing import Any
 from konstruct_mcp.config import embedded
 from konstruct_mcp.config.cloud_credentials import region_params
 from konstruct_mcp.config.defaults import Defaults
-from konstruct_mcp.config.environment import REFERENCE, is_reference, reference, value_of
+from konstruct_mcp.config.environment import KEYRING_REFERENCE, REFERENCE, is_reference, reference, value_of
 from konstruct_mcp.config.findings import NO_NAME, Findings, is_nothing
 from konstruct_mcp.config.litellm_keys import typed
 from konstruct_mcp.config.model import Deployment
@@ -233,7 +233,7 @@ class DeploymentReader:
         def unset(where: str, name: str | None) -> None:
             key = where.removeprefix(f"{here}.")
             if key in _NEEDED and not (key == "api_key" and not asks_for_key(provider)):
-                reasons.append(f"{cut(name)} is not set" if name else f"{key} {NO_NAME}")
+                reasons.append(self._references.not_set(name) if name else f"{key} {NO_NAME}")
             else:
                 self._findings.left_out(where, name)
 
@@ -245,7 +245,8 @@ class DeploymentReader:
         implied = {key: f"{REFERENCE}{name}" for key, name in needs.implied.items()}
         raw = raw | implied
         resolved |= self._references.resolve(implied, here, ignore)
-        reasons += needs.missing
+        # Of a reference to the keychain it is said already, and why.
+        reasons += [line for line in needs.missing if not line.startswith(KEYRING_REFERENCE)]
         names = {key: reference(value) for key, value in raw.items()}
         return _Resolved(resolved, names, raw, needs.keyless)
 

@@ -1,5 +1,5 @@
 """Environment variables: the references `os.environ/NAME` of a config, and the variables that a config sets. The
-references `file/PATH` are read in the same way, as variables of this name.
+references `file/PATH` and `keyring/NAME` are read in the same way, as variables of this name.
 
 The variables of a config's `environment_variables` are *lent* to the process's environment. They do not count as the
 process's own when a config is read again, and are taken back when no config in use has them any more.
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 REFERENCE = "os.environ/"
 FILE_REFERENCE = "file/"
+KEYRING_REFERENCE = "keyring/"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _UNEXPANDED = re.compile(r"\$\{[^}]*\}\Z|\$[A-Za-z_][A-Za-z0-9_]*\Z|%[A-Za-z_][A-Za-z0-9_]*%\Z")
 # Text that a template, a person or LiteLLM was meant to replace, anywhere in a name, an address or a key.
@@ -29,13 +30,16 @@ _NOT_OF_A_FILE = ("KONSTRUCT_", "XDG_")
 
 def is_reference(value: Any) -> bool:
     """Whether it has the form of a reference, even if it names no variable."""
-    return isinstance(value, str) and value.startswith((REFERENCE, FILE_REFERENCE))
+    return isinstance(value, str) and value.startswith((REFERENCE, FILE_REFERENCE, KEYRING_REFERENCE))
 
 
 def reference(value: Any) -> str | None:
-    """The NAME of a well-formed `os.environ/NAME`, and the whole of a `file/PATH`; None for anything else."""
+    """The NAME of a well-formed `os.environ/NAME`, and the whole of a `file/PATH` or `keyring/NAME`; None for anything
+    else."""
     if is_file_reference(value):
         return str(value) if str(value).isprintable() and value != FILE_REFERENCE else None
+    if is_keyring_reference(value):
+        return str(value) if _NAME.match(value, len(KEYRING_REFERENCE)) else None
     if is_reference(value) and _NAME.match(value, len(REFERENCE)):
         return str(value).removeprefix(REFERENCE)
     return None
@@ -44,6 +48,11 @@ def reference(value: Any) -> str | None:
 def is_file_reference(value: Any) -> bool:
     """Whether it has the form of a reference to a file."""
     return isinstance(value, str) and value.startswith(FILE_REFERENCE)
+
+
+def is_keyring_reference(value: Any) -> bool:
+    """Whether it has the form of a reference to the keychain."""
+    return isinstance(value, str) and value.startswith(KEYRING_REFERENCE)
 
 
 def shown_name(name: str) -> str:

@@ -200,6 +200,7 @@ class _Reading:
         variables = references.for_process()
         for place, why in references.environ.faults.items():
             findings.fault(place, why)
+        findings.lost += [f"{name} {why}" for name, why in references.environ.keychain.complaints.items()]
         self.warnings = findings.warnings(document, self._groups.by_provider(), tenants.budgets)
         if findings.faults:
             return None

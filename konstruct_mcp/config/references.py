@@ -1,4 +1,5 @@
-"""The environment as a config sees it: resolves `os.environ/NAME` and `file/PATH`, and notes what is used."""
+"""The environment as a config sees it: resolves `os.environ/NAME`, `file/PATH` and `keyring/NAME`, and notes what is
+used."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from konstruct_mcp.config.environment import (
+    KEYRING_REFERENCE,
     is_file_reference,
+    is_keyring_reference,
     is_reference,
     reference,
     shown_name,
@@ -62,6 +65,13 @@ class References:
         """The value of a variable, for use in the config; None where it is not set."""
         self._used.add(name)
         return value_of(name, self.environ)
+
+    def not_set(self, name: str) -> str:
+        """That a variable has no value; for a reference to the keychain with the reason."""
+        if is_keyring_reference(name):
+            why = self.environ.keychain.complaints.get(name.removeprefix(KEYRING_REFERENCE), "is not set")
+            return f"{cut(name)} {why}"
+        return f"{cut(name)} is not set"
 
     def address(self, variable: str, key: str, given: str | None, findings: Findings) -> tuple[str, str]:
         """Where a URL is written, for faults about it, and the URL: that of a variable, else of a key of the config,

@@ -1,5 +1,5 @@
 """Secrets that are in files, as container platforms mount them: the value of a variable `NAME` in the file that
-`NAME_FILE` names, and that of a reference `file/PATH` of a config.
+`NAME_FILE` names, and that of a reference `file/PATH` of a config. Behind both, those in the keychain.
 
 What a file holds is the value, without the line break at its end. A file is read again whenever the config is. Messages
 show a file's own name and not its folder.
@@ -12,7 +12,8 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from konstruct_mcp.config.environment import FILE_REFERENCE, shown_name
+from konstruct_mcp.config.environment import FILE_REFERENCE, KEYRING_REFERENCE, is_unexpanded, shown_name
+from konstruct_mcp.config.keychain import Keychain
 
 _MOST_BYTES = 1 << 16  # a key of a service account, with certificates, takes a few thousand
 # Variables whose `…_FILE` means something else to the client of a cloud.
@@ -29,9 +30,10 @@ _OUR_SECRETS = frozenset(("KONSTRUCT_LEDGER_URL", "KONSTRUCT_REDIS_URL"))
 
 
 class WithFiles(Mapping[str, str]):
-    """An environment, with the variables and the references whose values are in files.
+    """An environment, with the variables and the references whose values are in files or in the keychain.
 
     Attributes:
+        keychain: the user's.
         files: those that were looked into, whether they are there or not.
         faults: where a file was named → why it cannot be used.
     """
@@ -42,10 +44,13 @@ class WithFiles(Mapping[str, str]):
         self._read: dict[str, str | None] = {}  # what was in the file of each name
         self.files: set[Path] = set()
         self.faults: dict[str, str] = {}
+        self.keychain = Keychain(environ)
 
     def __getitem__(self, name: str) -> str:
         if name.startswith(FILE_REFERENCE):
             value = self._of_reference(name)
+        elif name.startswith(KEYRING_REFERENCE):
+            value = self.keychain.get(name.removeprefix(KEYRING_REFERENCE))
         else:
             value = self._environ.get(name)
             if (file := self._file_of(name)) is not None:
@@ -53,6 +58,8 @@ class WithFiles(Mapping[str, str]):
                     value = self._of_file(f"{name}_FILE", file)
                 else:
                     self.faults[f"{name}_FILE"] = f"{name} is set too; leave one of them out"
+            if self._is_in_keychain(name, value):
+                value = self.keychain.get(name) or value
         if value is None:
             raise KeyError(name)
         return value
@@ -67,16 +74,27 @@ class WithFiles(Mapping[str, str]):
         """The same with more variables, which win over those of the same name."""
         made = WithFiles({**self._environ, **variables}, self._folder)
         made._read, made.files, made.faults = self._read, self.files, self.faults
+        made.keychain = self.keychain
         return made
 
     def looked_up(self, names: Iterable[str]) -> dict[str, str]:
-        """Of these variables, and of those that clouds' clients look up, the ones whose values come out of files."""
-        values = {name: self.get(name) for name in (*names, *_OF_CLOUDS) if self._file_of(name) is not None}
+        """Of these variables, and of those that clouds' clients look up, the ones whose values come out of files or the
+        keychain."""
+        values = {
+            name: self.get(name)
+            for name in (*names, *_OF_CLOUDS)
+            if self._file_of(name) is not None or self._is_in_keychain(name, self._environ.get(name))
+        }
         return {name: value for name, value in values.items() if value is not None}
+
+    def _is_in_keychain(self, name: str, value: str | None) -> bool:
+        """Whether a variable without a value of its own is looked for in the keychain."""
+        is_set = value is not None and value.strip() and not is_unexpanded(value.strip())
+        return not is_set and _is_secret(name) and name in self.keychain.names
 
     def _file_of(self, name: str) -> str | None:
         """The file that holds a variable's value, as it is named."""
-        if name in _NOT_OURS or (name.startswith(("KONSTRUCT_", "XDG_")) and name not in _OUR_SECRETS):
+        if name in _NOT_OURS or not _is_secret(name):
             return None
         return self._environ.get(f"{name}_FILE", "").strip() or None
 
@@ -122,6 +140,11 @@ class WithFiles(Mapping[str, str]):
         if not value.strip():
             raise ValueError("is empty")
         return value
+
+
+def _is_secret(name: str) -> bool:
+    """Whether a variable can hold a secret: of our own only some do."""
+    return not name.startswith(("KONSTRUCT_", "XDG_")) or name in _OUR_SECRETS
 
 
 def _opened(path: str, flags: int) -> int:

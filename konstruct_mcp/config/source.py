@@ -133,6 +133,14 @@ def located(path: Path | None, environ: Mapping[str, str]) -> Path | None:
         return None
 
 
+def place(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Where the config file is, or would be if there were one; None for a user without a config folder."""
+    if (file := located(path, environ)) is not None:
+        return file
+    folder = _users_folder(environ, "XDG_CONFIG_HOME", platformdirs.user_config_path)
+    return None if folder is None else folder / "config.yaml"
+
+
 # A file is read once it has not changed for this long: an editor may empty it first and write it then.
 _SETTLED_MS = 100
 # The files are also looked at this often, for changes that the system does not report: on a network drive, or just

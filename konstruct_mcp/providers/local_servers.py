@@ -36,6 +36,26 @@ async def look_at_ollama(base: str) -> OllamaSeen | None:
     return None
 
 
+async def look_at_openais(base: str) -> tuple[str, ...]:
+    """The chat models of a server that speaks OpenAI's format, as it lists them; none where nobody answers.
+
+    Args:
+        base: its address, with `/v1`.
+    """
+    with anyio.move_on_after(_PATIENCE_S):
+        return await anyio.to_thread.run_sync(_openais, _Server(base), abandon_on_cancel=True)
+    return ()
+
+
+def _openais(server: _Server) -> tuple[str, ...]:
+    try:
+        models = server.json("GET", "/models").get("data")
+    except ConnectionRefusedError:
+        return ()
+    listed = [{"name": one.get("id")} for one in models if isinstance(one, dict)] if isinstance(models, list) else []
+    return tuple(str(one["name"]) for one in listed if _is_local_chat(one))
+
+
 def _ollama(server: _Server) -> OllamaSeen | None:
     try:
         models = server.json("GET", "/api/tags").get("models")
@@ -65,7 +85,7 @@ def _is_local_chat(model: Any) -> bool:
     """Whether a model of the list is one for chat, as far as the list says, that is on the server's own machine."""
     if not isinstance(model, dict) or not isinstance(name := model.get("name"), str):
         return False
-    if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+    if not name.strip() or not name.isprintable() or "*" in name or len(name) > _LONGEST_NAME:  # which is a wildcard
         return False
     if model.get("remote_host") or model.get("remote_model") or name.endswith(("-cloud", ":cloud")):
         return False
