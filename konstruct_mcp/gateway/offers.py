@@ -63,4 +63,4 @@ def _choice(config: Config, tenant: Tenant) -> _Choice:
     groups = tuple(name for name in tenant.groups if config.groups[name].is_listed)
     default, has_threads = default_among(config.default_group, tenant.groups), config.threads.keep != "off"
     reads_files = bool(config.file_access.roots if tenant.files is None else tenant.files)  # whose argument is offered
-    return _Choice(groups, (tenant.patterns, default, has_threads, reads_files))
+    return _Choice(groups, (tenant.patterns, default, has_threads, reads_files, config.parallel_calls))

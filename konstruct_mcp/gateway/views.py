@@ -31,6 +31,7 @@ class Choice:
         default_group: of a call that names none; "" where it has to name one.
         patterns: the wildcards: any model's name that matches one may be asked for too.
         has_threads: whether an earlier answer can be continued.
+        parallel_calls: whether clients are told that calls change nothing.
         default_reason: why that is the default group, where the built-in config has chosen it; "" else.
         takes_files: whether files can be named.
     """
@@ -39,6 +40,7 @@ class Choice:
     default_group: str
     patterns: tuple[str, ...]
     has_threads: bool = False
+    parallel_calls: bool = True
     default_reason: str = ""
     takes_files: bool = False
 
@@ -57,6 +59,7 @@ def choice(config: Config, caller: Caller) -> Choice:
         tenant.patterns,
         has_threads=has_threads,
         takes_files=takes_files,
+        parallel_calls=config.parallel_calls,
         default_reason=reason,
     )
 

@@ -17,16 +17,13 @@ from konstruct_mcp.protocol.instructions import group_argument
 _CLAUDE_CODES_MOST = 500_000  # characters that a tool may have it show
 
 
-def complete_tool(
-    choice: Choice, *, names_tenant: bool = True, reads_on: bool = False, read_only: bool = True
-) -> types.Tool:
+def complete_tool(choice: Choice, *, names_tenant: bool = True, reads_on: bool = False) -> types.Tool:
     """The tool `complete`, with the groups that a caller may ask for. Long, because it is one table.
 
     Args:
         choice: what the caller may ask for.
         names_tenant: whether a call may name its tenant; that of a verified caller is known.
         reads_on: whether the client's model is offered the argument `read`.
-        read_only: what clients are told; those that know a tool to change nothing make several calls at once.
     """
     continued = {"continue": {"type": "string", "description": "a result's thread; send only the new messages"}}
     thread = {"thread": {"type": "string"}}
@@ -106,8 +103,10 @@ def complete_tool(
             },
             "required": ["content"],  # all that there is where `read` goes on in an answer
         },
-        # That it reaches an open world is what a tool does unless it says otherwise.
-        annotations=types.ToolAnnotations(read_only_hint=read_only, destructive_hint=None if read_only else False),
+        # Clients run a tool that changes nothing several times at once. That it reaches an open world is understood.
+        annotations=types.ToolAnnotations(
+            read_only_hint=choice.parallel_calls, destructive_hint=None if choice.parallel_calls else False
+        ),
         # Claude Code's: the tool is there in the first turn, and its results are not cut before `cuts` would.
         _meta={"anthropic/alwaysLoad": True, "anthropic/maxResultSizeChars": _CLAUDE_CODES_MOST},
     )

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from mcp import types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from konstruct_mcp.core.errors import ConfigError, InvalidArgumentError, KonstructError
+from konstruct_mcp.core.errors import InvalidArgumentError, KonstructError
 from konstruct_mcp.core.text import cut
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.konstruct import Konstruct
@@ -41,18 +40,8 @@ class Tools:
         caller = current_caller()
         await self._konstruct.look_for_ollama(within_s=LIST_WITHIN_S)
         choice = choice_of(self._konstruct, caller)
-        complete = complete_tool(
-            choice,
-            names_tenant=not caller.is_verified,
-            reads_on=client_of(ctx).reads_on,
-            read_only=self._parallel_calls(caller),
-        )
+        complete = complete_tool(choice, names_tenant=not caller.is_verified, reads_on=client_of(ctx).reads_on)
         return types.ListToolsResult(tools=[complete, LIST_GROUPS_TOOL])
-
-    def _parallel_calls(self, caller: Caller) -> bool:
-        with suppress(ConfigError):
-            return self._konstruct.config_for(caller).parallel_calls
-        return True  # there is no config that can be used yet, and so no call that costs anything
 
     async def call_tool(
         self, ctx: ServerRequestContext[Any], params: types.CallToolRequestParams

@@ -46,6 +46,9 @@ TOKENS = {f"token-of-{who}": access(who) for who in (*WHO, "carol", "auth0|dave"
 ANSWERS_FOR = {"alice": "openai/alice-model", "bob": "openai/bob-model"}
 
 
+OF_ALL = {"shared": {"description": "of all"}}
+
+
 class World:
     def __init__(self, folder: Path, openai: Provider, anthropic: Provider) -> None:
         self.folder, self.openai, self.anthropic = folder, openai, anthropic
@@ -482,8 +485,11 @@ async def test_a_model_that_one_has_asked_for_by_a_wildcard_is_not_shown_to_anot
     assert text(refused).startswith("invalid_argument: model_group: is needed")
 
 
+@pytest.mark.parametrize("everybodys", [{}, {"parallel_calls": False}, {"threads": {"keep": "off"}}], ids=str)
 @pytest.mark.parametrize("era", ["2026", "2025"])  # a stateless server has nowhere to send them to
-async def test_notices_of_a_change_come_to_those_whose_groups_have_changed(world: World, era: str) -> None:
+async def test_notices_of_a_change_come_to_those_whose_tools_have_changed(
+    world: World, era: str, everybodys: dict[str, Any]
+) -> None:
     listeners, until = {who: Listener() for who in WHO}, anyio.Event()
     async with world.opened() as konstruct, AsyncExitStack() as stack:
         server = server_of(konstruct)
@@ -496,7 +502,8 @@ async def test_notices_of_a_change_come_to_those_whose_groups_have_changed(world
         }
         config, until_both = world.config(), world.config()
         config["konstruct"]["groups"]["bob-group"]["description"] = "what bob wants now"
-        until_both["konstruct"]["groups"] = config["konstruct"]["groups"] | {"shared": {"description": "of all"}}
+        groups = config["konstruct"]["groups"]
+        until_both["konstruct"] |= {"groups": groups, **(everybodys or {"groups": {**groups, **OF_ALL}})}
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             following = tasks.create_task(server.follow_config(until))
             listening = []
