@@ -113,7 +113,8 @@ async def _look_around(konstruct: Konstruct) -> _Found:
 
 
 async def _ask_each(konstruct: Konstruct) -> tuple[_Found, _Verdicts]:
-    found = await _look_around(konstruct)  # before this process is a server that counts itself
+    async with konstruct.for_accounts():
+        found = await _look_around(konstruct)  # before this process is a server that counts itself
     async with konstruct:
         return found, await konstruct.check()
 

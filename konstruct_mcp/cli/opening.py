@@ -57,9 +57,7 @@ def read_ledger(konstruct: Konstruct, read: Callable[[], Awaitable[_T]]) -> _T:
     """
 
     async def run() -> _T:
-        try:
+        async with konstruct.for_accounts():
             return await read()
-        finally:
-            await konstruct.aclose()
 
     return anyio.run(run)

@@ -1,7 +1,7 @@
 """One frozen `Config` out of YAML files and the environment, with every fault named at once.
 
 reading                                                  the order of the steps: `load_config`
-source, yaml                                             the file and those that it includes, into plain data
+source, yaml, mapping                                    a file and those that it includes, or a mapping, as plain data
 sections, litellm_keys                                   what a section may hold, and what becomes of each key
 findings                                                 faults, and what is lost or has no effect
 environment, references, secret_files, keychain          variables, the `os.environ/NAME` that stands for one, secrets

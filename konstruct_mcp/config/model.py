@@ -245,8 +245,9 @@ class Config:
     """The effective configuration.
 
     Attributes:
-        source: where it came from, for the operator: a path, or "the built-in config".
-        file: the absolute path of its file, None for the built-in one.
+        source: where it came from, for the operator: a path, "the built-in config", or "the given config".
+        file: the absolute path of its file; None for the built-in one, and for one that a program gave.
+        is_built_in: whether it is the built-in one.
         files: the absolute paths of its file and of those that it includes.
         groups: by name, in the file's order; then the aliases, and the groups that were made from wildcards.
         wildcards: in the file's order.
@@ -319,6 +320,7 @@ class Config:
     models: Models = field(default_factory=Models, repr=False, compare=False)  # what is used is in the deployments
     models_file: Path | None = None
     broken_table: bool = False
+    is_built_in: bool = False
     files: tuple[Path, ...] = ()
     wildcards: tuple[Wildcard, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -57,7 +57,7 @@ from konstruct_mcp.config.sections import (
     RouterSettings,
     Section,
 )
-from konstruct_mcp.config.source import Source, config_folder, data_folder, read_source
+from konstruct_mcp.config.source import NO_FOLDER, Given, Source, config_folder, data_folder, read_source
 from konstruct_mcp.config.tenants import TenantReader
 from konstruct_mcp.config.threads import thread_settings
 from konstruct_mcp.core.errors import ConfigError
@@ -71,16 +71,16 @@ _Section = TypeVar("_Section", bound=Section)
 
 
 def load_config(
-    path: Path | None = None,
+    given: Given = None,
     environ: Mapping[str, str] | None = None,
     *,
     needs_table: bool = True,
     ollama: OllamaSeen | None = None,
 ) -> Config:
-    """The effective config: from `path`, else `$KONSTRUCT_CONFIG`, the user's config folder, the built-in one.
+    """The effective config: what is given, else `$KONSTRUCT_CONFIG`, the user's config folder, the built-in one.
 
     Args:
-        path: the config file.
+        given: the config file, or the config as a mapping.
         environ: the environment; the process's own where it is None.
         needs_table: whether it is a fault that the user's table of model data cannot be used. False for a config that
             is loaded to replace that table.
@@ -90,8 +90,8 @@ def load_config(
         ConfigError: holding every fault, each with its place.
     """
     environ = process_environ() if environ is None or environ is os.environ else environ
-    source = read_source(path, environ)
-    if source.path is None:
+    source = read_source(given, environ)
+    if source.is_built_in:
         built_in.prepare(source.document, environ, ollama)
     reading = _Reading(environ, source, needs_table=needs_table)
     config = reading.config()
@@ -105,7 +105,7 @@ def load_config(
             warnings=reading.warnings,
             is_private=_pins_tenant(source.document),
         )
-    return config if source.path is not None else built_in.fitted(config, environ, ollama)
+    return built_in.fitted(config, environ, ollama) if source.is_built_in else config
 
 
 def _pins_tenant(document: Mapping[str, Any]) -> bool:
@@ -208,6 +208,7 @@ class _Reading:
         return Config(
             source=source.path or source.origin,
             file=None if source.path is None else Path(source.path),
+            is_built_in=source.is_built_in,
             files=self.files,
             groups=MappingProxyType({name: self._group(name) for name in self._groups.known}),
             default_group=default_group,
@@ -438,6 +439,9 @@ class _Reading:
                 named = ""
             if not named:
                 self.findings.fault(place, "should name a file")
+                return None
+            if self._source.path is None and not Path(named).expanduser().is_absolute():
+                self.findings.fault(place, NO_FOLDER)
                 return None
         elif (folder := data_folder(self._references.process)) is None:
             return None

@@ -1,4 +1,4 @@
-"""Finds the config file, reads it with the files that it includes, and notices when one of them changes.
+"""Finds the config, reads it with the files that it includes, and notices when one of them changes.
 
 No message holds a path: only a file's own name is shown.
 """
@@ -17,10 +17,13 @@ from typing import Any
 import anyio
 import platformdirs
 
+from konstruct_mcp.config.mapping import plain_document
 from konstruct_mcp.config.yaml import parse
 from konstruct_mcp.core.errors import ConfigError
 from konstruct_mcp.core.text import cut, quoted
 
+Given = Path | Mapping[str, Any] | None  # a config's file, a config itself, or none
+NO_FOLDER = "should be an absolute path, since this config is in no folder"
 _log = logging.getLogger(__name__)
 
 
@@ -30,12 +33,13 @@ class Source:
 
     Attributes:
         origin: what to call it in messages; of its path only the file's own name.
-        path: the file's absolute path, None for the built-in config.
+        path: the file's absolute path; None for the built-in config, and for one that a program gave.
         document: its sections, as plain data, with those of the files that it includes.
         files: the absolute paths of the file and of all that it includes.
         borrowed: section that is a list → the included files that have added to it, each with the position of its first
             item.
         warnings: a line for each value of the text that is lost.
+        is_built_in: whether it is the built-in config.
     """
 
     origin: str
@@ -44,6 +48,7 @@ class Source:
     files: tuple[Path, ...] = ()
     borrowed: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    is_built_in: bool = False
 
     def place(self, section: str, position: int) -> str:
         """Where an item of a list is written: `model_list[3]`, or `models.yaml: model_list[0]`."""
@@ -53,18 +58,21 @@ class Source:
         return f"{section}[{position}]"
 
 
-def read_source(path: Path | None, environ: Mapping[str, str]) -> Source:
-    """The config at `path`, else `$KONSTRUCT_CONFIG`, else in the user's config folder, else the built-in one.
+def read_source(given: Given, environ: Mapping[str, str]) -> Source:
+    """The config that is given, else `$KONSTRUCT_CONFIG`, else in the user's config folder, else the built-in one.
 
     The current folder is never looked at: a cloned repository must not be able to send keys to its own addresses.
 
     Raises:
         ConfigError: it, or a file that it includes, cannot be read or is no plain YAML mapping.
     """
-    origin, file = _locate(path, environ)
+    if isinstance(given, Mapping):
+        origin = "the given config"
+        return _with_included(Source(origin, None, plain_document(given, origin)), None)
+    origin, file = _locate(given, environ)
     if file is None:
         text = (files(__package__) / "default_config.yaml").read_text("utf-8")
-        return Source(origin, None, parse(text, origin, "")[0])
+        return Source(origin, None, parse(text, origin, "")[0], is_built_in=True)
     main, text = _read(file, origin)
     document, warnings = parse(text, origin, "")
     return _with_included(Source(origin, str(main), document, (main,), {}, tuple(warnings)), main.parent)
@@ -73,8 +81,8 @@ def read_source(path: Path | None, environ: Mapping[str, str]) -> Source:
 _MOST_FILES = 100  # that one config is made of
 
 
-def _with_included(source: Source, folder: Path) -> Source:
-    """The source joined with the files that it includes.
+def _with_included(source: Source, folder: Path | None) -> Source:
+    """The source joined with the files that it includes. Without a folder, these have to have absolute paths.
 
     As in LiteLLM, a list is added to the list that is there already, and any other value replaces it. Files that an
     included file includes are looked for in the folder of the first one too.
@@ -88,13 +96,16 @@ def _with_included(source: Source, folder: Path) -> Source:
         raise ConfigError(["include: should be a list of files"], source=source.origin)
     for position, name in enumerate(ahead):  # grows while included files name others
         shown = cut(Path(name).name)
+        if folder is None and not Path(name).is_absolute():
+            raise ConfigError([f"include[{position}] ({shown}): {NO_FOLDER}"], source=source.origin)
+        place = (folder or Path()) / name
         try:
-            file, text = _read(folder / name, source.origin)
+            file, text = _read(place, source.origin)
         except ConfigError as error:
             raise ConfigError(
                 [f"include[{position}] ({shown}): {fault}" for fault in error.faults],
                 source=source.origin,
-                files=(*read, folder / name),
+                files=(*read, place),
             ) from None
         if file in read:
             continue
@@ -124,9 +135,11 @@ def _with_included(source: Source, folder: Path) -> Source:
     return Source(source.origin, source.path, document, tuple(read), places, tuple(warnings))
 
 
-def located(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The file that `read_source` reads, whether or not there is one; None for the built-in config."""
-    _, file = _locate(path, environ)
+def located(given: Given, environ: Mapping[str, str]) -> Path | None:
+    """The file that `read_source` reads, whether or not there is one; None where it reads none."""
+    if isinstance(given, Mapping):
+        return None
+    _, file = _locate(given, environ)
     try:
         return None if file is None else file.expanduser().absolute()
     except RuntimeError:  # the home of an unknown user

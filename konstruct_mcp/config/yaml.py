@@ -14,10 +14,10 @@ import yaml
 from konstruct_mcp.core.errors import ConfigError
 from konstruct_mcp.core.text import quoted
 
-_MAX_VALUES = 50_000  # aliases expanded; a thousand deployments have about 15,000, and PyYAML reads 15,000 a second
+MAX_VALUES = 50_000  # aliases expanded; a thousand deployments have about 15,000, and PyYAML reads 15,000 a second
 _LONG_TEXT = 100  # characters that weigh as much as one more value, so that aliases cannot multiply one huge text
-_MAX_DEPTH = 50  # aliases expanded; every step that walks the data recurses, and LiteLLM's files are six deep
-_MAX_NUMBER = 1e300  # what fits a float; also keeps out infinities and integers that Python refuses to print
+MAX_DEPTH = 50  # aliases expanded; every step that walks the data recurses, and LiteLLM's files are six deep
+MAX_NUMBER = 1e300  # what fits a float; also keeps out infinities and integers that Python refuses to print
 _MOST_REPEATED = 20  # repeated keys that are listed: nobody reads more
 _LONGEST_NUMBER = 100  # characters: YAML's numbers of base sixty (`1:30:00`) take ever longer with each of their parts
 _LONGEST_KEY = 1000  # characters
@@ -51,7 +51,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
         self._level += 1
-        if self._level > _MAX_DEPTH:
+        if self._level > MAX_DEPTH:
             raise _refusal("nested too deep", event)
         node = cast(yaml.Node, super().compose_node(parent, index))  # None only where there is no document
         self._level -= 1
@@ -72,9 +72,9 @@ class _Loader(yaml.SafeLoader):
                 below = [(len(node.value) // _LONG_TEXT, 0)]
         values = 1 + sum(values for values, _ in below)
         levels = 1 + max((levels for _, levels in below), default=0)
-        if max(values, len(self._extents)) > _MAX_VALUES:
-            raise _refusal(f"more than {_MAX_VALUES} values, aliases expanded", event)
-        if levels > _MAX_DEPTH:
+        if max(values, len(self._extents)) > MAX_VALUES:
+            raise _refusal(f"more than {MAX_VALUES} values, aliases expanded", event)
+        if levels > MAX_DEPTH:
             raise _refusal("nested too deep", event)
         self._extents[node] = values, levels
         return node
@@ -102,7 +102,7 @@ class _Loader(yaml.SafeLoader):
             value = super().construct_object(node, deep)
             if isinstance(value, str):
                 value.encode()  # an escape can spell half a surrogate pair, which no output takes
-            elif isinstance(value, int | float) and not abs(value) < _MAX_NUMBER:
+            elif isinstance(value, int | float) and not abs(value) < MAX_NUMBER:
                 raise ValueError
         except (ValueError, LookupError):  # PyYAML's own for `!!int x`, `!!bool x`
             raise _refusal("a value that cannot be read", node) from None

@@ -7,6 +7,7 @@
     ├── ModelDataError       models           a newer table of model data cannot be taken up
     ├── InternalError        internal         our own defect
     ├── InvalidAnswerError   invalid_answer   the answer does not fit the pydantic model that was asked for
+    ├── NotOpenError         not_open         a `Konstruct` is used where it is not open
     ├── AccessError                           who asks over HTTP is not let in
     │   ├── InvalidTokenError     invalid_token      no token, or one that proves nothing
     │   ├── ForbiddenTokenError   forbidden          a token that proves who asks, who may not ask here
@@ -142,6 +143,12 @@ class InvalidAnswerError(KonstructError):
     def __init__(self, message: str, completion: Completion) -> None:
         super().__init__(message)
         self.completion = completion
+
+
+class NotOpenError(KonstructError):
+    """A `Konstruct` is used before its `async with` or after it, or from another event loop than that of its block."""
+
+    code = "not_open"
 
 
 class AccessError(KonstructError):

@@ -7,6 +7,7 @@ with its docstring, and it holds no logic.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -22,6 +23,7 @@ from pydantic import BaseModel
 
 from konstruct_mcp.config.model import Config
 from konstruct_mcp.config.reading import load_config
+from konstruct_mcp.config.source import Given
 from konstruct_mcp.core.budgets import BudgetState
 from konstruct_mcp.core.effort import Effort
 from konstruct_mcp.core.errors import (
@@ -30,6 +32,7 @@ from konstruct_mcp.core.errors import (
     InvalidArgumentError,
     KonstructError,
     LedgerError,
+    NotOpenError,
     UnknownTenantError,
     UnverifiedError,
 )
@@ -75,7 +78,8 @@ class Konstruct:
             print(completion.content, completion.model, completion.cost_usd)
 
     It owns the config, the provider connections and the embedded model, opens them on entry and closes them on exit.
-    Use one for the life of the process, within one event loop (asyncio): any number of calls may run at once.
+    Use one for the life of the process, within one event loop (asyncio): any number of calls may run at once. Before
+    that, afterwards and in another loop, whatever needs the providers or the ledger raises NotOpenError.
 
     What spends or shows something takes a `caller`. Without one, the program that holds this object asks, which may
     name any tenant that the config allows and read every account. A server passes the caller of each request
@@ -117,7 +121,9 @@ class Konstruct:
         self._readers = Admission(1)  # of large arguments, which are read one after another
         self._file_readers = FileReaders()
         self._hooks = Hooks(hooks)
-        self._entered = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which it is open
+        self._serves = False  # whether it answers calls there
+        self._was_closed = False
         self._begun = anyio.Event()  # set once there is a config that can be used
         self._identities: Identities | None = None
         self._generations = Generations(config, os.environ if environ is None else environ, self._take_up, self._hooks)
@@ -125,21 +131,24 @@ class Konstruct:
     @classmethod
     def from_config(
         cls,
-        path: str | Path | None = None,
+        config: str | Path | Mapping[str, Any] | None = None,
         *,
         environ: Mapping[str, str] | None = None,
         hooks: Sequence[Callable[[Event], None]] = (),
     ) -> Self:
-        """From a YAML file: `path`, else `$KONSTRUCT_CONFIG`, the user's config folder, the built-in config.
+        """From a YAML file: `config`, else `$KONSTRUCT_CONFIG`, the user's config folder, the built-in config.
 
-        `environ` stands in for the process's environment, where keys and addresses are looked up.
+        Args:
+            config: the path of the file, or what it would hold, as a mapping. `reload` reads either again.
+            environ: stands in for the process's environment, where keys and addresses are looked up.
+            hooks: are called with each event.
 
         Raises:
             ConfigError: naming every fault of the config at once.
         """
-        path = None if path is None else Path(path)
+        given = Path(config) if isinstance(config, str) else config
         environ = os.environ if environ is None else environ
-        return cls._of_file(load_config(path, environ), path, environ, hooks)
+        return cls._of(load_config(given, environ), given, environ, hooks)
 
     @classmethod
     def for_server(
@@ -158,7 +167,7 @@ class Konstruct:
             config = load_config(path, environ)
         except ConfigError as error:
             config = error
-        return cls._of_file(config, path, environ, hooks)
+        return cls._of(config, path, environ, hooks)
 
     @classmethod
     def for_update(cls, path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Self:
@@ -168,24 +177,56 @@ class Konstruct:
         return cls(load_config(path, environ, needs_table=False), environ=environ)
 
     @classmethod
-    def _of_file(
+    def _of(
         cls,
         config: Config | ConfigError,
-        path: Path | None,
+        given: Given,
         environ: Mapping[str, str],
         hooks: Sequence[Callable[[Event], None]],
     ) -> Self:
         made = cls(config, environ=environ, hooks=hooks)
-        made._generations.path = path  # not of the public constructor, which takes a config and no file
+        made._generations.given = given  # not of the public constructor, which takes a config as it was read
         return made
 
     # -- start and end -------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._entered = True
+        self._open()
+        self._serves = True
         if self._generations.current is not None:
             self._start()
         return self
+
+    @contextlib.asynccontextmanager
+    async def for_accounts(self) -> AsyncIterator[Self]:
+        """Open it for the ledger alone, in place of `async with` itself: nothing is loaded with which providers are
+        asked, and it does not count among the servers of the installation."""
+        self._open()
+        try:
+            yield self
+        finally:
+            await self.__aexit__(None, None, None)
+
+    def _open(self) -> None:
+        self._check_not_elsewhere()
+        self._loop = asyncio.get_running_loop()
+
+    def _check_not_elsewhere(self) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._check_open()
+
+    def _check_open(self) -> None:
+        """
+        Raises:
+            NotOpenError: it is not open, or not in this event loop.
+        """
+        if self._loop is None:
+            when = "closed" if self._was_closed else "not open yet"
+            raise NotOpenError(f"this Konstruct is {when}; use it within `async with konstruct:`")
+        if self._loop is not asyncio.get_running_loop():
+            raise NotOpenError(
+                "this Konstruct is open in another event loop; use it there, or open one of its own for each loop"
+            )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -196,8 +237,11 @@ class Konstruct:
 
     async def aclose(self) -> None:
         """Close the ledger, provider connections and the embedded model; safe to call twice."""
+        self._check_not_elsewhere()
+        self._loop, self._serves, self._was_closed = None, False, True
         if self._identities is not None:
             await self._identities.aclose()
+            self._identities = None  # it is of this event loop
         await self._generations.aclose()
         await self._generations.sharing.aclose()
         if self._ledger is not None:
@@ -226,7 +270,7 @@ class Konstruct:
         if self._admission is None:
             self._admission = Admission(config.max_concurrency, config.max_queue, config.callers, config.most_at_once)
             self._begun.set()
-            if self._entered:
+            if self._serves:
                 self._start()
         else:
             self._admission.resize(config.max_concurrency, config.max_queue, config.callers, config.most_at_once)
@@ -243,8 +287,10 @@ class Konstruct:
         """What all calls share.
 
         Raises:
+            NotOpenError: it is not open here.
             ConfigError: there is no config that can be used yet.
         """
+        self._check_open()
         self._in_use(caller)
         assert self._admission is not None  # noqa: S101  both are made with the first config that can be used
         assert self._ledger is not None  # noqa: S101
@@ -511,6 +557,7 @@ class Konstruct:
         Raises:
             ConfigError: naming every fault of the config at once. Nothing has changed.
         """
+        self._check_open()
         return await self._generations.reload()
 
     async def follow_config(self, until: anyio.Event) -> AsyncIterator[bool]:
@@ -668,6 +715,7 @@ class Konstruct:
             CompletionError: no provider answered (AllFailedError, UnavailableError, OverloadedError, …).
             LedgerError: the call cannot be accounted for, or its budget not be checked.
             InvalidAnswerError: the answer does not fit the pydantic model; it holds the completion.
+            NotOpenError: there is no `async with` around it, or one in another event loop.
         """
         model: type[BaseModel] | None = None
         if isinstance(response_format, type) and issubclass(response_format, BaseModel):
@@ -686,6 +734,7 @@ class Konstruct:
             "continue": continue_,
             "files": None if files is None else [os.fspath(file) for file in files],
         }
+        self._check_open()
         arrived = time.monotonic()
         request = await self.request(arguments, caller=caller)
         completion = await self.answer(request, on_wait, arrived=arrived, caller=caller)

@@ -20,7 +20,7 @@ import anyio
 from konstruct_mcp.config.embedded import find_model
 from konstruct_mcp.config.model import Config
 from konstruct_mcp.config.reading import load_config
-from konstruct_mcp.config.source import changes, located
+from konstruct_mcp.config.source import Given, changes, located
 from konstruct_mcp.core.errors import ConfigError, KonstructError
 from konstruct_mcp.core.events import HealthChange
 from konstruct_mcp.core.fairness import Admission
@@ -100,7 +100,7 @@ class Generations:
             take_up: is called with each config when it comes into use.
             on_change: is called when the health of a deployment changes.
         """
-        self.path: Path | None = None  # of the config, where it was named
+        self.given: Given = None  # the config, or its file, where one was given
         self.sharing: Sharing = LocalSharing()  # as the first config that can be used says
         self.error: ConfigError | None = None  # why the file as it is now cannot be used
         self._environ, self._take_up, self._on_change = environ, take_up, on_change
@@ -198,7 +198,7 @@ class Generations:
             return changed
 
     async def _read(self) -> Config:
-        load = functools.partial(load_config, self.path, self._environ, ollama=self._ollama.seen)
+        load = functools.partial(load_config, self.given, self._environ, ollama=self._ollama.seen)
         config = await asyncio.to_thread(load)
         before = None if self._in_use is None else self._in_use.config.file
         if before is not None and config.file != before:
@@ -229,10 +229,10 @@ class Generations:
         return True
 
     async def look(self) -> None:
-        """Have the built-in config go by what Ollama there is now. Takes two seconds at most; it takes none for a
-        config of a file, and where that was looked at a moment ago."""
+        """Have the built-in config go by what Ollama there is now. Takes two seconds at most; it takes none for
+        any other config, and where that was looked at a moment ago."""
         config = None if self._in_use is None else self._in_use.config
-        if config is not None and config.file is None:
+        if config is not None and config.is_built_in:
             await self._ollama.look(address_of_ollama(config), self._saw_ollama)
 
     async def _saw_ollama(self) -> None:
@@ -240,7 +240,7 @@ class Generations:
             async with self._reloading:
                 config = await self._read()
                 # A first file of the user's is taken up at the next start.
-                changed = config.file is None and await self._use(config)
+                changed = config.is_built_in and await self._use(config)
         except KonstructError as error:
             _log.warning("what Ollama has cannot be taken up: %s", error.message)
             return
@@ -307,7 +307,7 @@ class Generations:
         """The files that the config is made of, or would be."""
         found: list[Path | None] = [] if self.error is None else [*self.error.files, self.error.table]
         if self._in_use is None:
-            found.append(located(self.path, self._environ))
+            found.append(located(self.given, self._environ))
         else:
             found += [*self._in_use.config.files, self._in_use.config.models_file]
         return list(dict.fromkeys(file for file in found if file is not None))

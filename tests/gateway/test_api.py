@@ -48,6 +48,7 @@ CODES = {
     "ContextOverflowError": "context_overflow",
     "DeadlineError": "timeout",
     "EmbeddedError": "embedded",
+    "FileRefusedError": "file_refused",
     "ForbiddenTokenError": "forbidden",
     "InternalError": "internal",
     "InvalidAnswerError": "invalid_answer",
@@ -55,6 +56,7 @@ CODES = {
     "InvalidTokenError": "invalid_token",
     "LedgerError": "ledger",
     "ModelDataError": "models",
+    "NotOpenError": "not_open",
     "OverloadedError": "overloaded",
     "RateLimitedError": "rate_limited",
     "UnavailableError": "unavailable",
@@ -257,13 +259,6 @@ class TestComplete:
             await konstruct.complete((MappingProxyType({"role": "user", "content": parts}),))
         assert ollama.requests[0].body["messages"] == [{"role": "user", "content": "Hi"}]
 
-    async def test_needs_no_async_with(self, config: dict[str, Any], tmp_path: Path) -> None:
-        konstruct = Konstruct.from_config(write(tmp_path, config), environ=KEYS)
-        try:
-            assert (await konstruct.complete(HELLO)).content == "Hello from ollama"
-        finally:
-            await konstruct.aclose()
-
 
 class TestGroups:
     async def test_are_all_there_with_their_states(self, config: dict[str, Any], tmp_path: Path) -> None:
@@ -332,7 +327,7 @@ class TestALife:
     ) -> None:
         ollama.script(Text("before"), Gate("held"))
         async with opened(tmp_path, config) as lasting:
-            passing = Konstruct.from_config(write(tmp_path, config), environ=KEYS)
+            passing = await Konstruct.from_config(write(tmp_path, config), environ=KEYS).__aenter__()
             await passing.complete(HELLO)
             call = asyncio.create_task(lasting.complete(HELLO))
             await ollama.until(lambda: ollama.in_flight == 1)

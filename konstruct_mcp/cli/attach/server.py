@@ -46,7 +46,7 @@ def server_to_start(path: Path | None, scope: Scope, project: Path, *, approve: 
         values["KONSTRUCT_CONFIG"] = str(config.source)
     if scope == "project":
         values["KONSTRUCT_FILE_ROOTS"] = str(project)
-    told = _BUILT_IN if config.file is None else _referred_to(config.files)
+    told = _BUILT_IN if config.is_built_in else _referred_to(config.files)
     names = dict.fromkeys((*told, *(name for name in environ.names if os.environ.get(name))))
     passed = tuple(name for name in names if name and name not in _NOT_PASSED)
     return Server(own_command(), values, passed, int(config.timeout_s) + _SPARE_S, approve)
