@@ -9,6 +9,7 @@ import stat
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import yaml
 from support.commands import Ran, run
 
+from konstruct_mcp.cli.attach.bytecode import compile_missing
 from konstruct_mcp.cli.attach.clients import CLIENTS, Places
 
 SCRIPT = str(Path(sys.executable).with_name("konstruct-mcp"))
@@ -581,6 +583,25 @@ def test_the_clients_are_listed_with_their_state(home: Home) -> None:
     assert told[("opencode", str(home.project / "opencode.json"))][1] == "attached (project)"
     assert told[("claude-code", str(home.folder / ".claude.json"))][1] == "starts something else (user)"
     assert "it is not JSON" in told[("gemini", str(home.folder / ".gemini/settings.json"))][1]
+
+
+# -- the first start -------------------------------------------------------------------------------------------------
+
+
+def test_packages_that_were_never_imported_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("x = 1\n")
+        (tmp_path / name / "inner.py").write_text("x = 1\n")
+    (tmp_path / "module.py").write_text("x = 1\n")
+    (tmp_path / "no_package").mkdir()
+    packages = [tmp_path / name for name in ("first", "second", "module.py", "no_package", "not_there")]
+
+    assert compile_missing(packages) == 3
+    assert Path(cache_from_source(str(tmp_path / "second" / "inner.py"))).exists()
+    assert Path(cache_from_source(str(tmp_path / "module.py"))).exists()
+    assert compile_missing(packages) == 0
 
 
 # -- where the files are ---------------------------------------------------------------------------------------------

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
+from konstruct_mcp.cli.attach.bytecode import compile_installation
 from konstruct_mcp.cli.attach.change import Change, allowed, attached, detached, disallowed, file_of, found_entry
 from konstruct_mcp.cli.attach.clients import CLIENTS, NAME, Client, Places, Scope, Server
 from konstruct_mcp.cli.attach.files import ClientFile, FileError
 from konstruct_mcp.cli.attach.server import own_command, server_to_start
-from konstruct_mcp.cli.output import Row, say, show, show_table
+from konstruct_mcp.cli.output import Row, say, show, show_table, spinner
 
 _CLIENT = click.Choice(list(CLIENTS))
 _SCOPE = click.Choice(["user", "project"])
@@ -56,6 +57,8 @@ def attach(
     if dry_run:
         show(chosen.text.show(_nested(chosen, server)).rstrip("\n"))
         return
+    with spinner("compiling bytecode, so that it starts faster"):
+        compile_installation()
     show(f"it starts {' '.join(server.command)}")
     _say_of_variables(chosen, server)
     if approve and chosen.unapproved:
