@@ -184,17 +184,16 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
                 headers = dict(header.split(": ") for header in told)
                 answer = server.http.post(server.url, content=options[-1], headers=headers)
             assert '"name":"complete"' in answer.text
+        case ["konstruct-mcp", "init"]:  # at a terminal, where `cli/test_init.py` runs it
+            assert "init asks at a terminal" in reader.runs(line).errors
+        case ["eval", script]:
+            assert reader.starts("bash", "-c", f"{line}; complete -p konstruct-mcp").status == 0, script
         case ["konstruct-mcp", *_] | ["echo", _, "|", "konstruct-mcp", *_] | ["git", "diff", "|", "konstruct-mcp", *_]:
             for option, name in itertools.pairwise(words):
                 if option == "--file":
                     place = reader.folder / name.replace("*", "any")
                     place.parent.mkdir(exist_ok=True)
                     place.write_text("something to read")
-        case ["konstruct-mcp", "init"]:  # at a terminal, where `cli/test_init.py` runs it
-            assert "init asks at a terminal" in reader.runs(line).errors
-        case ["eval", script]:
-            assert reader.starts("bash", "-c", f"{line}; complete -p konstruct-mcp").status == 0, script
-        case ["konstruct-mcp", *_] | ["echo", _, "|", "konstruct-mcp", *_]:
             ran = reader.runs(line)
             assert (ran.status, "warning" in ran.errors) == (0, False), ran
             if "--html" in words:
