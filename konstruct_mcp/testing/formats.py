@@ -135,6 +135,7 @@ _OLLAMA_SHOW = {
 }
 _CHAT = r"/v1/chat/completions"
 _NO_FILTER = {"hate": {"filtered": False, "severity": "safe"}, "violence": {"filtered": False, "severity": "safe"}}
+_GEMINI = r"/v1(?:alpha|beta)?/models/(?P<model>[^/:]+)"
 _VERTEX = r"/v1(?:beta1)?/projects/[^/]+/locations/[^/]+/publishers"
 
 FORMATS: Mapping[Wire | OtherWire, Format] = {
@@ -152,7 +153,7 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
     ),
     "anthropic": Format(
         base="",
-        paths=((r"/v1/messages", messages("msg_fake")),),
+        paths=((r"/v1/messages(?:\?beta=true)?", messages("msg_fake")),),
         refuse=anthropic_error,
         errors={
             401: ("authentication_error", None, "invalid x-api-key"),
@@ -244,7 +245,7 @@ FORMATS: Mapping[Wire | OtherWire, Format] = {
     ),
     "gemini": Format(
         base="/v1beta",
-        paths=((r"/v1(?:alpha|beta)?/models/(?P<model>[^/:]+):generateContent", generate_content),),
+        paths=((_GEMINI + r":(?:g|streamG)enerateContent(?:\?alt=sse)?", generate_content),),
         refuse=google_error,
         errors=_GOOGLE_ERRORS,
         otherwise=google_otherwise,

@@ -124,7 +124,13 @@ def entry_of(data: Mapping[str, Any], client: str) -> dict[str, Any]:
 KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")
 START = {"command": SCRIPT, "args": []}
 ENTRIES: dict[str, dict[str, Any]] = {
-    "claude-code": {"type": "stdio", **START, "env": {key: f"${{{key}:-}}" for key in KEYS}, "timeout": 330_000},
+    "claude-code": {
+        "type": "stdio",
+        **START,
+        "env": {key: f"${{{key}:-}}" for key in KEYS},
+        "timeout": 330_000,
+        "alwaysLoad": True,
+    },
     "claude-desktop": {**START, "env": {}},
     "codex": {
         **START,

@@ -156,8 +156,13 @@ class Client:
 
 
 def _claude_code(server: Server) -> dict[str, Any]:
-    environ = server.environ("${{{}:-}}")
-    return {"type": "stdio", **server.started(), "env": environ, "timeout": server.limit_s * 1000}
+    return {
+        "type": "stdio",
+        **server.started(),
+        "env": server.environ("${{{}:-}}"),
+        "timeout": server.limit_s * 1000,
+        "alwaysLoad": True,  # by this it waits for the tools before its first turn, and defers none
+    }
 
 
 def _claude_desktop(server: Server) -> dict[str, Any]:
