@@ -84,8 +84,10 @@ class ReasoningMemory:
 
     def restore(self, tenant: str, thoughts: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep what a thread holds: reasoning by its key in hexadecimal digits, as `keep` gave it."""
-        for key, reasoning in thoughts.items():
-            self._thoughts.keep(tenant, bytes.fromhex(key), reasoning, max(_LEAST_CHARS, len(json.dumps(reasoning))))
+        for name_of_key, reasoning in thoughts.items():
+            key = bytes.fromhex(name_of_key)
+            if self._thoughts.get(key) is None:  # else it may be one that the deployment does not take back
+                self._thoughts.keep(tenant, key, reasoning, max(_LEAST_CHARS, len(json.dumps(reasoning))))
 
     def recall(self, tenant: str, deployment: Deployment, messages: Sequence[Message]) -> Recalled:
         """The kept reasoning that belongs to this deployment's calls in these messages."""
@@ -127,10 +129,11 @@ class ReasoningMemory:
         return Recalled(tuple(turns))
 
     def forget(self, tenant: str, deployment: Deployment, messages: Sequence[Message]) -> None:
-        """Drop the reasoning in these messages, which the deployment does not take back."""
+        """Put nothing in the place of the reasoning in these messages, which the deployment does not take back: neither
+        another server nor a thread is to bring it again."""
         for keys in _turns(tenant, deployment, messages):
             for key in keys:
-                self._thoughts.drop(key)
+                self._thoughts.keep(tenant, key, {}, _LEAST_CHARS)
 
 
 def name(key: bytes) -> str:
