@@ -58,8 +58,8 @@ def complete(
         prompt = f"{prompt}\n\n{piped}"
     messages = [{"role": "system", "content": system}] if system is not None else []
     messages.append({"role": "user", "content": prompt})
-    threads_last = konstruct.config.threads.keep == "disk"
-    if thread is not None and konstruct.config.threads.keep == "memory":
+    threads_last = konstruct.config.threads.keep == "disk" or konstruct.config.redis is not None
+    if thread is not None and konstruct.config.threads.keep == "memory" and not threads_last:
         raise UnknownThreadError(
             "a command's threads end with it; to continue one, set `threads: {keep: disk}` in the config's section "
             "konstruct"

@@ -158,6 +158,38 @@ class TestComplete:
         assert late.code == 1
         assert late.err.startswith("error: timeout: no answer within 0.5 s")
 
+    def test_a_thread_on_disk_is_continued_by_the_next_command(
+        self, groups: dict[str, Any], tmp_path: Path, ollama: Provider
+    ) -> None:
+        groups["konstruct"]["threads"] = {"keep": "disk"}
+        config, env = write(tmp_path, groups), {**KEYS, "XDG_DATA_HOME": str(tmp_path)}
+        ollama.script(Text("Blue."), Text("Red."))
+
+        first = run("--config", config, "complete", "The sky?", env=env)
+        *_, told = first.err.splitlines()
+        words = told.strip("()").removeprefix("to continue: ").split()
+        second = run("--config", config, "complete", "At sunset?", *words, "--json", env=env)
+
+        assert words[0] == "--continue"
+        assert [message["content"] for message in ollama.requests[-1].body["messages"]] == [
+            *("The sky?", "Blue.", "At sunset?")
+        ]
+        answer = json.loads(second.out)
+        assert answer["content"] == "Red."
+        assert answer["thread"] not in (None, words[1])
+
+    def test_where_threads_end_with_the_command_none_is_shown_and_continue_says_what_to_set(
+        self, config: Path, ollama: Provider
+    ) -> None:
+        assert "--continue" not in run("--config", config, "complete", "Hi").err
+        assert run("--config", config, "complete", "Hi", "--continue", "a" * 26) == Ran(
+            2,
+            "",
+            "error: unknown_thread: a command's threads end with it; to continue one, set `threads: {keep: disk}` in "
+            "the config's section konstruct\n",
+        )
+        assert ollama.calls == 1
+
     def test_a_pipe_gets_what_the_model_wrote_to_the_letter(self, config: Path, ollama: Provider) -> None:
         ollama.script(Text("\x1b[31mred\x1b[0m\ttab"))
         assert run("--config", config, "complete", "Hi").out == "\x1b[31mred\x1b[0m\ttab\n"

@@ -165,6 +165,7 @@ async def test_an_answer_says_who_gave_it_and_what_it_cost(world: World) -> None
     async with world.client() as ask:
         answer = await ask.ok("quality")
     assert answer.pop("duration_ms") >= 0
+    assert len(answer.pop("thread")) == 26
     assert answer == {
         "content": "Hello from anthropic",
         "tool_calls": [],

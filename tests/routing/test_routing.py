@@ -91,9 +91,10 @@ class World:
         needs: Needs = Needs(),  # frozen
         timeout: float = 300,
         tenant: str | None = None,
+        preferred: str | None = None,
     ) -> Walk | str:
         """Walk to the end: the id of the deployment that answered, or the walk if none did."""
-        walk = Walk(self.routes, group, needs, self.clock.now + timeout, tenant=tenant)
+        walk = Walk(self.routes, group, needs, self.clock.now + timeout, tenant=tenant, preferred=preferred)
         tries = walk.tries()
         self.asked, self.waits, self.limits = [], [], []
         outcome: Outcome | None = None
@@ -979,3 +980,63 @@ def test_any_walk_ends_within_its_tries_and_in_an_answer_or_one_error(days: Iter
             if isinstance(result.failure(), errors.CompletionError):
                 assert not any(answers.get(one, OK) is OK and one in world.asked for one in world.asked)
         world.clock.now += 5
+
+
+class TestThePreferredOne:
+    """The deployment that a thread's last answer came from, which may have most of the conversation in its cache."""
+
+    @given(
+        orders=st.lists(st.sampled_from([1, 2, None]), min_size=1, max_size=5),
+        behind=st.lists(st.sampled_from([1, None]), max_size=2),
+        away=st.sets(st.integers(1, 5)),
+        preferred=st.integers(0, 7),
+    )
+    def test_comes_first_among_its_order_and_nothing_else_changes(
+        self, orders: list[int | None], behind: list[int | None], away: set[int], preferred: int
+    ) -> None:
+        def group(name: str, orders: list[int | None], **fields: Any) -> Group:
+            made = (
+                dep(name, n, order=order, unavailable="away" if name == "a" and n in away else None)
+                for n, order in enumerate(orders, 1)
+            )
+            return Group(name, "", tuple(made), **fields)
+
+        groups = [group("a", orders, fallbacks=("b",)), group("b", behind)]
+        price = {d.id: Facts(input_cost=n, output_cost=n) for g in groups for n, d in enumerate(g.deployments)}
+        world = World(conf(groups, routing_strategy="cost-based-routing"), price)
+        fails = {d.id: Fault(K.NOT_FOUND) for g in groups for d in g.deployments}
+        world.walk("a", fails)
+        before = world.asked
+        world = World(world.config, price)
+        there_are = {d.id: d for g in groups for d in g.deployments}
+        wanted = there_are.get(f"a/{preferred}")
+        world.walk("a", fails, preferred="another's key" if wanted is None else world.routes.key(wanted))
+
+        expected = list(before)
+        if wanted is not None and wanted.id in before:
+            expected.remove(wanted.id)
+            same = [
+                place for place, one in enumerate(expected) if one[0] == "a" and there_are[one].order == wanted.order
+            ]
+            expected.insert(min([before.index(wanted.id), *same]), wanted.id)
+        assert world.asked == expected
+
+    def test_is_passed_over_while_it_cools_down_or_is_at_its_limit(self) -> None:
+        first, second = dep("a", 1, order=None, rpm=1), dep("a", 2, order=None)
+        world = World(conf([Group("a", "", (first, second))]))
+        key = world.routes.key(first)
+        assert [world.walk("a", {}, preferred=key) for _ in range(3)] == ["a/1", "a/2", "a/2"]
+        world.clock.now += 61
+        for _ in range(3):
+            world.walk("a", {"a/1": Fault(K.SERVER_ERROR)}, preferred=key)
+        assert world.walk("a", {}, preferred=key) == "a/2"
+
+    def test_is_the_same_one_in_another_group(self) -> None:
+        same = {"model": "openai/same"}
+        one = dep("a", 1, params=same)
+        groups = [
+            Group("a", "", (one,)),
+            Group("b", "", (dep("b", 1, order=None), dep("b", 2, order=None, params=same))),
+        ]
+        world = World(conf(groups))
+        assert [world.walk("b", {}, preferred=world.routes.key(one)) for _ in range(5)] == ["b/2"] * 5

@@ -23,7 +23,7 @@ from support.processes import wait_for
 from support.providers import Changed, Gate, Provider, Status, Text
 from support.valkey import Valkey
 
-from konstruct_mcp import Completion, Konstruct, KonstructError
+from konstruct_mcp import Completion, Konstruct, KonstructError, UnknownThreadError
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.protocol.server import KonstructServer
 
@@ -501,6 +501,69 @@ async def test_reasoning_that_one_server_was_given_comes_back_through_another_an
             client.set(name, zlib.compress(sealed.replace(b"Secret", b"Forged")))
         await third.complete(messages, tools=tools)
         assert "Forged thought." not in json.dumps(openai.requests[-1].body)
+
+
+async def test_a_thread_goes_on_at_another_server_for_its_tenant_alone(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    called = Text(None, tool_calls=[("call_1", "weather", "{}")])
+    thought = Changed(called, lambda body: body["choices"][0]["message"].update(reasoning_content="Hm."))
+    openai.script(thought, Text("It rains."), Text("Yes."))
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+    config = two_deployments(openai, anthropic) | {"konstruct": {"threads": {"hours": 2}}}
+    async with servers(3, tmp_path, config, valkey) as (first, second, third):
+        asked = await first.complete("Weather in Oslo?", tools=tools, tenant_id="acme")
+        with valkey.client as direct:  # reasoning behind calls is there for an hour, and a thread for longer
+            direct.delete(*(name for name in valkey.names() if "reasoning" in name))
+        result = {"role": "tool", "tool_call_id": asked.tool_calls[0].id, "content": "rain"}
+        with pytest.raises(UnknownThreadError):
+            await second.complete([result], tools=tools, tenant_id="globex", continue_=asked.thread)
+        answered = await second.complete([result], tools=tools, tenant_id="acme", continue_=asked.thread)
+        assert openai.requests[-1].body["messages"][1]["reasoning_content"] == "Hm."
+        third_answer = await third.complete("Sure?", tenant_id="acme", continue_=answered.thread)
+        assert [message["role"] for message in openai.requests[-1].body["messages"]] == [
+            *("user", "assistant", "tool", "assistant", "user")
+        ]
+        again = await first.complete("Sure?", tenant_id="acme", continue_=third_answer.thread)
+        assert again.thread is not None
+
+
+async def test_a_thread_in_valkey_tells_no_name_lives_as_long_as_what_follows_it_and_cannot_be_changed(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    config = two_deployments(openai, anthropic) | {"konstruct": {"threads": {"hours": 2}}}
+    async with servers(2, tmp_path, config, valkey) as (first, second):
+        root = await first.complete("a secret question", tenant_id="acme")
+        with valkey.client as direct:
+            [name] = [one for one in valkey.names() if "thread" in one]
+            assert 7_100_000 < int(direct.pttl(name)) <= 7_200_000
+            assert root.thread is not None
+            assert root.thread not in name
+            assert "acme" not in name
+            direct.expire(name, 60)
+            tip = await second.complete("b", tenant_id="acme", continue_=root.thread)
+            assert int(direct.pttl(name)) > 7_100_000
+            kept = direct.get(name) or b""
+            for garbage in (b"garbage", zlib.compress(b"[]"), zlib.compress(zlib.decompress(kept)[:-1] + b"x")):
+                direct.set(name, garbage)
+                for thread in (root.thread, tip.thread):
+                    with pytest.raises(UnknownThreadError):
+                        await second.complete("c", tenant_id="acme", continue_=thread)
+            direct.set(name, kept)
+            await second.complete("c", tenant_id="acme", continue_=tip.thread)
+
+
+async def test_a_thread_goes_on_at_its_own_server_while_valkey_is_away(
+    valkey: Valkey, openai: Provider, anthropic: Provider, tmp_path: Path
+) -> None:
+    async with servers(2, tmp_path, two_deployments(openai, anthropic), valkey) as (first, second):
+        root = await ask(first)
+        valkey.kill()
+        tip = await first.complete("b", model_group="fast", continue_=root.thread)
+        assert [message["role"] for message in openai.requests[-1].body["messages"]] == ["user", "assistant", "user"]
+        await first.complete("c", model_group="fast", continue_=tip.thread)
+        with pytest.raises(UnknownThreadError):
+            await second.complete("b", model_group="fast", continue_=root.thread)
 
 
 async def test_a_changed_address_takes_effect_at_the_next_start(
