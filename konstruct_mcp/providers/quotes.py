@@ -36,7 +36,7 @@ _OUTPUT = ("output_cost_per_token", "output_cost_per_reasoning_token")
 # Bytes that a provider's format puts around the text, and tokens that it adds; each is more than any is known to add.
 # Tools and schemas count twice: each provider rewrites them for its model in its own way.
 _PER_REQUEST, _PER_MESSAGE, _PER_TEXT, _PER_TOOL = 88, 56, 32, 128
-_FOR_TOOLS, _FOR_FORMAT, _PER_IMAGE = 1024, 1024, 50_000
+_FOR_TOOLS, _FOR_FORMAT, _FOR_EFFORT, _PER_IMAGE = 1024, 1024, 96, 50_000
 _UNKNOWN_WINDOW = 1_000_000  # tokens that a PDF may have where the model's window is not known: what the largest take
 _UNKNOWN_LONGEST = 4096  # tokens of an answer, where the longest answer of the model is not known
 
@@ -54,7 +54,7 @@ _TUNING_KEY = re.compile(
 # Models that search the web, and bill it, without being asked.
 _SEARCHES = re.compile(r"(^|/)perplexity/|-search\b|:online\b|^groq/compound")
 # Models that bill reasoning beyond max_tokens. The table does not always say which of them reason.
-_REASONS = re.compile(r"^xai/(?!.*(non-reasoning|grok-2|grok-3(?!-mini)|grok-(vision-)?beta))")
+_REASONS = re.compile(r"^(vertex_ai/)?xai/(?!.*(non-reasoning|grok-2|grok-3(?!-mini)|grok-(vision-)?beta))")
 # Models that choose another, and bill what that one costs.
 _PICKS_MODEL = re.compile(r"^azure_ai/model_router|^openrouter/(openrouter/)?auto\b")
 
@@ -92,6 +92,8 @@ def _most_tokens(deployment: Deployment, request: Request, beside: int = 0) -> i
         names = () if request.tools else called
         tokens += _FOR_TOOLS + sum(_PER_TOOL + 2 * _bytes(tool) for tool in request.tools or ())
         tokens += sum(_PER_TOOL + 2 * json_bytes(name) for name in names)
+    if request.effort is not None:
+        tokens += _FOR_EFFORT
     if request.response_format is not None:
         tokens += _FOR_FORMAT + 2 * _bytes(request.response_format)
     tokens += request.growth

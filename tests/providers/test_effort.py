@@ -224,6 +224,27 @@ async def test_a_tenant_gets_no_more_effort_than_it_may_have(
         assert asked.notes == (f"effort high became {most}, the most that this tenant may ask for",)
 
 
+# -- budgets
+
+
+@pytest.mark.parametrize(("usd", "most"), [(0.06, None), (0.06, 3000)])
+async def test_what_is_reserved_holds_the_thinking_and_leaves_room_for_the_answer(
+    tmp_path: Path, usd: float, most: int | None
+) -> None:
+    """A Claude of $15 for a million tokens answered, which thinks with up to 32,000 of them where it may."""
+    section = {"budgets": [{"usd": usd, "per": "day"}], "ledger_url": f"sqlite:///{tmp_path}/ledger.sqlite3"}
+    thought = counting(
+        "usage", "output_tokens_details", "thinking_tokens", tokens=900, answer=Text("Hi", usage=(9, 1000))
+    )
+    asked = await ask(tmp_path, SONNET_45, answer=thought, section=section, effort="max", max_tokens=most)
+
+    assert asked.body["max_tokens"] * 15 / 10**6 <= usd
+    assert asked.body["max_tokens"] == (most or asked.body["max_tokens"])
+    assert 1024 <= asked.body["thinking"]["budget_tokens"] <= asked.body["max_tokens"] / 2
+    assert asked.completion.cost_usd == 0.015027
+    assert asked.completion.usage.reasoning_tokens == 900
+
+
 # -- tokens of reasoning
 
 

@@ -166,6 +166,13 @@ def test_claude_s_thinking_is_brought_into_the_form_that_the_model_takes(
     assert (thinking.claude, thinking.effort) == (sent, effort)
 
 
+def test_the_embedded_model_does_not_reason() -> None:
+    profile = ModelProfile.of(deployment("embedded/SmolLM2-135M-Instruct"), {})
+
+    assert profile.for_call("high", None).thinking.notes == ("effort was left out: it does not take it",)
+    assert profile.for_call("none", None).thinking.notes == profile.for_call(None, "low").thinking.notes == ()
+
+
 def test_gemini_is_told_a_level_or_a_budget() -> None:
     assert gemini_thinking(None, None, "it", takes_level=True) is None
     assert gemini_thinking("high", None, "it", takes_level=True) == {"thinkingLevel": "high"}

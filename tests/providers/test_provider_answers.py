@@ -79,6 +79,8 @@ def test_litellm_s_usage_is_read_and_xai_s_reasoning_is_added() -> None:
     usage = SimpleNamespace(prompt_tokens=100, completion_tokens=20, completion_tokens_details=details)
     assert tokens_of_litellm(usage, "openai") == Tokens(100, 0, 0, 20, 5)
     assert tokens_of_litellm(usage, "xai") == Tokens(100, 0, 0, 25, 5)
+    usage.total_tokens = 125
+    assert tokens_of_litellm(usage, "vertex_ai") == tokens_of_litellm(usage, "xai") == Tokens(100, 0, 0, 25, 5)
     assert tokens_of_litellm(SimpleNamespace(prompt_tokens="many"), "openai") is None
     assert tokens_of_litellm(None, "openai") is None
 

@@ -31,6 +31,7 @@ ALSO = (
     Path("Bedrock Nova", "bedrock", "bedrock/us.amazon.nova-pro-v1:0"),
     Path("Bedrock Invoke", "bedrock", "bedrock/invoke/anthropic.claude-sonnet-4-20250514-v1:0"),
     Path("Gemini of budgets", "gemini", "gemini/gemini-2.5-flash"),
+    Path("Bedrock Claude of budgets", "bedrock", "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
     # LiteLLM goes by the name, and writes each reference out; we go by what the config says is behind it.
     Path(
         "Vertex, another's name",
@@ -54,6 +55,10 @@ async def konstruct(tmp_path: File) -> AsyncIterator[Konstruct]:
 
 def priced(path: Path) -> tuple[str, Mapping[str, Any]]:
     return path.model, PRICED
+
+
+def that_thinks(path: Path) -> tuple[str, Mapping[str, Any]]:
+    return path.thinks or path.model, PRICED
 
 
 # -- the request -------------------------------------------------------------------------------------------------------
@@ -104,6 +109,7 @@ ANY = {"type": "object", "properties": {}}
 STRANGE = 'ß日本語\U0001f600"\\\n\x01' * 30
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "hello": {},
+    "effort": {"effort": "max", "max_tokens": 40_000},
     "schema with refs": {"response_format": FORMAT},
     "schema that grows": {"response_format": schema_format(doubling(7))},
     "schema that grows, of old": {"response_format": schema_format(doubling(7, "definitions"))},
@@ -158,12 +164,12 @@ def counting_nothing(body: dict[str, Any]) -> None:
         body.pop(name, None)
 
 
-async def flaws_of(world: FakedPaths, path: Path, shape: Mapping[str, Any]) -> str | None:
+async def flaws_of(world: FakedPaths, path: Path, shape: Mapping[str, Any], variant: str = "priced") -> str | None:
     """What is wrong with what was reserved for a request of this shape; None where it was not sent."""
     world.providers[path.name].script(Changed(Text("Yes."), counting_nothing))
     before = await world.left_nusd("bound")
     call = {"messages": [user("Hello")], "max_tokens": 50, **shape}
-    seen = await world.call(path, "priced", tenant_id="bound", **call)
+    seen = await world.call(path, variant, tenant_id="bound", **call)
     if seen.outcome == "unsupported" and not seen.requests and "grew" not in seen.said:
         return None
     if seen.outcome != "ok":
@@ -286,6 +292,7 @@ async def test_no_path_sends_or_is_charged_more_than_was_reserved_for(subtests: 
     sent = set()
     variants = {
         "priced": priced,
+        "thinking": that_thinks,
         "everywhere": lambda path: (path.model, EVERYWHERE),
         "bounded": lambda path: (path.model, BOUNDED),
     }
@@ -299,6 +306,8 @@ async def test_no_path_sends_or_is_charged_more_than_was_reserved_for(subtests: 
                 assert not await flaws_of_limit(world, path, "bounded", "bound")
             with subtests.test(f"{path.name}, 1.5 tokens"):
                 assert not await flaws_of_count(world, path, UNUSABLE["1.5"])
+            with subtests.test(f"{path.name}, effort"):
+                assert not await flaws_of(world, path, SHAPES["effort"], "thinking")
             with subtests.test(f"{path.name}, the request"):
                 if (flaw := await flaws_of(world, path, ALL_AT_ONCE)) is not None:
                     sent.add(path.name)

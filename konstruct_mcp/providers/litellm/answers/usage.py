@@ -58,12 +58,19 @@ def _tokens_in(usage: Mapping[str, Any]) -> Tokens | None:
     cached = max(cached, _count(before, "cached_tokens"), _count(usage, "cachedContentTokenCount"))
     thoughts = _count(usage, "thoughtsTokenCount")  # Gemini does not count these among the tokens answered
     answered, reasoned = answered + thoughts, max(thoughts, _count(after, *_REASONED))
+    answered += _beside(sent, answered, reasoned, _count(usage, "total_tokens"))
     lasting = _count(_counts(usage.get("cache_creation")), "ephemeral_1h_input_tokens")
     if not sent and not answered:
         return None
     cached = min(sent, cached)
     written = min(sent - cached, written)
     return Tokens(sent, cached, written, answered, min(answered, reasoned), min(written, lasting))
+
+
+def _beside(sent: int, answered: int, reasoned: int, total: int) -> int:
+    """The tokens of reasoning that are not among those answered, which the total then says, as Grok's does on other
+    clouds."""
+    return reasoned if reasoned and total == sent + answered + reasoned else 0
 
 
 class _NoCountError(ValueError):
@@ -95,8 +102,9 @@ def tokens_of_litellm(usage: Any, provider: str) -> Tokens | None:
     sent, answered = _attribute(usage, "prompt_tokens"), _attribute(usage, "completion_tokens")
     cached = min(sent, _attribute(getattr(usage, "prompt_tokens_details", None), "cached_tokens"))
     reasoned = _attribute(getattr(usage, "completion_tokens_details", None), "reasoning_tokens")
-    if provider == "xai":  # it does not count reasoning among the tokens answered
-        answered += reasoned
+    # xAI does not count reasoning among the tokens answered.
+    total = _attribute(usage, "total_tokens")
+    answered += reasoned if provider == "xai" else _beside(sent, answered, reasoned, total)
     written = min(sent - cached, _attribute(usage, "cache_creation_input_tokens"))
     details = getattr(getattr(usage, "prompt_tokens_details", None), "cache_creation_token_details", None)
     tokens = Tokens(
