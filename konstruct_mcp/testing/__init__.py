@@ -5,13 +5,14 @@ records what it was sent. It knows nothing of the package that asks it, and no o
 
     with Provider("openai") as openai:
         openai.script(Status(503), Text("at the second try"))
+        config = {"model_list": [{"model_name": "any", "litellm_params": openai.litellm_params("openai/gpt-4o")}]}
         ...
         assert openai.calls == 2
 
-provider    `Provider`: what it was asked, and how it is waited for
-answers     what a script is made of: texts, refusals, and all ways to fail
-formats     how each provider speaks; `shapes` and `bodies` are what that is made of
-connection  HTTP, and the means to end it rudely
+provider                  `Provider`: what it was asked, and how it is waited for
+answers                   what a script is made of: texts, refusals, and all ways to fail
+formats, shapes, bodies   how each provider speaks, and what that is made of
+connection, credentials   HTTP with the means to end it rudely; a login that only a fake takes
 """
 
 from konstruct_mcp.testing.answers import (

@@ -30,7 +30,8 @@ from konstruct_mcp.testing.shapes import OtherWire, Wire
 
 
 class Provider:
-    """One fake provider on 127.0.0.1, a context manager. Its attributes may be read from any thread.
+    """One fake provider on 127.0.0.1, a context manager. Its attributes may be read from any thread. Until `script`
+    says otherwise, it answers `Hello from …`.
 
     `tls` makes it speak HTTPS, which is asked for nothing where its certificate is not trusted.
 
@@ -81,6 +82,30 @@ class Provider:
     @property
     def root(self) -> str:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
+
+    def litellm_params(self, model: str) -> dict[str, Any]:
+        """What of a config's `litellm_params` has this fake asked for `provider/model`, as one would ask the genuine
+        provider; the keys are made up. Vertex needs the package cryptography."""
+        match self.wire:
+            case "bedrock":
+                keys = {"aws_access_key_id": "AKIATEST7F3A9C", "aws_secret_access_key": "aws-test-7f3a9c"}
+                at: dict[str, Any] = {"aws_bedrock_runtime_endpoint": self.url, "aws_region_name": "us-east-1", **keys}
+            case "vertex":
+                from konstruct_mcp.testing.credentials import service_account  # nobody else needs its package
+
+                name = model.partition("/")[2]
+                publisher = "anthropic" if name.startswith("claude") else "google"
+                at = {
+                    "api_base": f"{self.url}/{publisher}/models/{name}",
+                    "vertex_project": "fake",
+                    "vertex_location": "us-central1",
+                    "vertex_credentials": service_account(f"{self.root}/token"),
+                }
+            case "azure":
+                at = {"api_base": self.url, "api_key": "sk-azure-test-7f3a9c", "api_version": "2025-04-01-preview"}
+            case wire:
+                at = {"api_base": self.url, "api_key": f"sk-{wire}-test-7f3a9c"}
+        return {"model": model, **at}
 
     def script(self, *answers: Answer | AnswerFor) -> None:
         """The answers to the next requests, one each; the last one repeats for ever. Closes the gate again."""

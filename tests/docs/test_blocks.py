@@ -58,6 +58,10 @@ def is_first_program(block: Block) -> bool:
     return block.language == "python" and 'model_group="embedded"' in block.text
 
 
+def is_test(block: Block) -> bool:
+    return block.language == "python" and "\ndef test_" in block.text
+
+
 def is_call(block: Block) -> bool:
     return block.language == "json" and block.page == "docs/answers.md"
 
@@ -75,7 +79,10 @@ RULES: Mapping[str, Callable[[Block], bool]] = {
     "test_the_call_goes_on_with_a_thread": goes_on,
     "test_a_config_loads_without_a_word": lambda block: block.language == "yaml",
     "test_the_program_runs": is_first_program,
-    "test_the_other_program_reads_answers": lambda block: block.language == "python" and not is_first_program(block),
+    "test_the_other_program_reads_answers": lambda block: (
+        block.language == "python" and not is_first_program(block) and not is_test(block)
+    ),
+    "test_the_test_passes": lambda block: is_test(block),
 }
 TESTS = "".join(file.read_text("utf-8") for file in Path(__file__).parent.glob("test_*.py"))
 
@@ -415,3 +422,13 @@ def test_the_other_program_reads_answers(
     assert invalid.startswith("invalid_answer: the answer of anthropic/claude-sonnet-4-6 does not fit Review: faults: ")
     assert invalid.endswith(' {"summary": "It adds."}')
     assert [message["role"] for message in anthropic.requests[1].body["messages"]] == ["user", "assistant", "user"]
+
+
+def test_the_test_passes(reader: Reader) -> None:
+    [block] = filter(is_test, BLOCKS)
+    (reader.folder / "test_ask.py").write_text(block.text, "utf-8")
+
+    ran = reader.starts(sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "test_ask.py")
+
+    assert (ran.status, ran.errors) == (0, ""), ran
+    assert "1 passed" in ran.out

@@ -16,6 +16,7 @@ from support.pages import PAGES, REPOSITORY, code
 from support.reader import EXAMPLE, HOUSE, OWN_TABLE, PROJECT, at_home, built_in
 
 import konstruct_mcp
+import konstruct_mcp.testing
 from konstruct_mcp import Konstruct, KonstructError
 from konstruct_mcp.cli import main as cli
 from konstruct_mcp.cli.logs import LOG_LEVELS
@@ -238,3 +239,13 @@ def test_every_argument_of_the_tool_is_one_in_python() -> None:
     assert {name.rstrip("_") for name in complete} - {"return", "on_wait", "caller"} == set(ANSWERS.names("argument"))
     assert "`on_wait`" in PYTHON.prose
     assert "`caller`" in PYTHON.prose
+
+
+def test_every_fake_is_told() -> None:
+    section = PYTHON.section("Testing a program that uses it")
+    told = {word.partition("(")[0].removeprefix("await ") for word in code(section)}
+
+    public = set(konstruct_mcp.testing.__all__) - {"Answer", "AnswerFor", "Finish", "OtherWire", "Wire"}  # types
+    own = {name for name in vars(konstruct_mcp.testing.Provider) if not name.startswith("_")} - {"url", "root"}
+    wires = {*get_args(konstruct_mcp.testing.Wire), *get_args(konstruct_mcp.testing.OtherWire)}
+    assert public | own | wires <= told

@@ -81,7 +81,7 @@ def test_the_public_names_are_these() -> None:
             *CODES,
             *("CompletionError", "KonstructError", "RequestError"),
             *("Attempt", "Completion", "Config", "DeploymentStatus", "GroupStatus", "Konstruct", "ToolCall", "Usage"),
-            *("BudgetState", "FunctionCall", "Message", "ParsedCompletion", "Spend", "UsageReport"),
+            *("BudgetState", "FunctionCall", "Message", "ParsedCompletion", "SentFile", "Spend", "UsageReport"),
         ]
     )
     assert all(hasattr(konstruct_mcp, name) for name in konstruct_mcp.__all__)

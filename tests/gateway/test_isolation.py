@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from support.default_groups import HELLO, entry, opened, reaching, service_account, write
+from support.default_groups import HELLO, entry, opened, reaching, write
 from support.providers import (
     ContentPolicy,
     ContextOverflow,
@@ -32,6 +32,7 @@ from support.providers import (
 
 from konstruct_mcp import CompletionError, Konstruct, KonstructError
 from konstruct_mcp.core.shares import Shares
+from konstruct_mcp.testing.credentials import service_account
 
 Field = Callable[[Provider, str], dict[str, Any]]
 

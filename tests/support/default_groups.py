@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from mcp import Client
 from support.providers import Provider
 
@@ -51,46 +47,12 @@ def entry(group: str, params: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     return {"model_name": group, "litellm_params": {**params, **more}}
 
 
-def reaching(provider: Provider, model: str) -> dict[str, Any]:
-    """What of `litellm_params` has LiteLLM ask this fake for `provider/model`, as one would ask the genuine one."""
-    match provider.wire:
-        case "bedrock":
-            keys = {"aws_access_key_id": "AKIATEST7F3A9C", "aws_secret_access_key": "aws-test-7f3a9c"}
-            at: dict[str, Any] = {"aws_bedrock_runtime_endpoint": provider.url, "aws_region_name": "us-east-1", **keys}
-        case "vertex":
-            name = model.partition("/")[2]
-            publisher = "anthropic" if name.startswith("claude") else "google"
-            at = {
-                "api_base": f"{provider.url}/{publisher}/models/{name}",
-                "vertex_project": "fake",
-                "vertex_location": "us-central1",
-                "vertex_credentials": service_account(f"{provider.root}/token"),
-            }
-        case "azure":
-            at = {"api_base": provider.url, "api_key": "sk-azure-test-7f3a9c", "api_version": "2025-04-01-preview"}
-        case wire:
-            at = {"api_base": provider.url, "api_key": f"sk-{wire}-test-7f3a9c"}
-    return {"model": model, **at}
+reaching = Provider.litellm_params
 
 
 def schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The `response_format` of an answer by this schema."""
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema)}}
-
-
-def service_account(token_uri: str) -> str:
-    """The file of a Google service account, whose tokens come from `token_uri`."""
-    account = {"type": "service_account", "project_id": "fake", "client_email": "fake@fake.iam.gserviceaccount.com"}
-    return json.dumps({**account, "private_key": _private_key(), "private_key_id": "fake", "token_uri": token_uri})
-
-
-@functools.cache
-def _private_key() -> str:
-    return (
-        rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        .decode()
-    )
 
 
 def dumped(config: Mapping[str, Any]) -> str:
