@@ -80,7 +80,8 @@ def config(urls: Mapping[str, str], folder: Path) -> dict[str, Any]:
             for deployment in deployments
         ],
         "router_settings": {"num_retries": 1, "fallbacks": [{"chain": ["local"]}, {"outage": ["local"]}]},
-        "konstruct": {"default_group": "gpt", "ledger_url": f"sqlite:///{folder}/ledger.sqlite3", "tenants": tenants},
+        "konstruct": {"default_group": "gpt", "ledger_url": f"sqlite:///{folder}/ledger.sqlite3", "tenants": tenants}
+        | {"threads": {"hours": 0.002}},  # seven seconds, so that as many are kept at each rest
     }
 
 

@@ -63,6 +63,7 @@ _log = logging.getLogger(__name__)
 # A cancelled try that is just reading its answer gets this long, so that the answer is counted. It is too short for a
 # provider that is still at work.
 _GRACE_S = 0.01
+_LEAST_KEEPING_S = 0.1  # that an answer at its deadline waits for its thread
 _NO_THREAD = "no thread: this answer could not be kept, so that it cannot be continued"
 
 
@@ -229,6 +230,7 @@ class CompletionCall:
             answered.thoughts,
             answered.by,
             is_large=self._request.is_large or is_large(message),
+            within_s=max(_LEAST_KEEPING_S, self._left_s),
         )
         notes = completion.notes if thread is not None else (*completion.notes, _NO_THREAD)
         return replace(completion, thread=thread, notes=notes)

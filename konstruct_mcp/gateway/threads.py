@@ -153,6 +153,7 @@ class Threads:
         answered_by: str,
         *,
         is_large: bool,
+        within_s: float = _PATIENCE_S,
     ) -> str | None:
         """Keep a turn of a tenant's. Raises nothing: an answer is not lost because it cannot be continued.
 
@@ -162,6 +163,7 @@ class Threads:
             answer: the assistant's message.
             thoughts, answered_by: as in `Conversation`, of this answer.
             is_large: whether the messages or the answer are.
+            within_s: how long the answer may wait for it.
 
         Returns: the thread's name; None where it is not kept.
         """
@@ -176,7 +178,7 @@ class Threads:
 
         why = "it took too long"
         try:
-            with anyio.move_on_after(_PATIENCE_S):
+            with anyio.move_on_after(min(within_s, _PATIENCE_S)):
                 turn = await in_thread_if_large(packed, is_large=is_large)
                 if await self._store.put(tenant, turn_id, turn, before.turns):
                     self._has_failed = False

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 import pytest
 from mcp import Client
 from support.default_groups import IMAGE, KEYS, connected, entry, reaching, write
+from support.file_systems import fill, needs_mounts, small, with_mounts
+from support.processes import WAIT_S
 from support.providers import Changed, Provider, Status, Text, Wire
 
 from konstruct_mcp import (
@@ -687,6 +691,55 @@ async def test_a_disk_that_takes_nothing_costs_the_thread_and_not_the_answer(
         (data / "threads").unlink()
         again = await konstruct.complete("a")
         await konstruct.complete("b", continue_=again.thread)
+
+
+@pytest.mark.long
+def test_a_full_disk_costs_the_thread_and_not_the_answer(tmp_path: Path, openai: Provider, anthropic: Provider) -> None:
+    needs_mounts()
+    config = write(tmp_path, two_groups(openai, anthropic, threads={"keep": "disk"}))
+    command = [sys.executable, "-m", "konstruct_mcp", "--config", str(config), "complete", "Hi", "--json"]
+    full = tmp_path / "full"
+    environ = {"XDG_DATA_HOME": str(full), "KONSTRUCT_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.sqlite3"}
+    ran = subprocess.run(
+        [*with_mounts(small(full), fill(full)), *command],
+        env={**os.environ, **KEYS, **environ},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    answer = json.loads(ran.stdout)
+    assert (ran.returncode, answer["content"], answer["notes"]) == (
+        0,
+        "Hello from openai",
+        ["no thread: this answer could not be kept, so that it cannot be continued"],
+    )
+    assert "thread" not in answer
+    assert "cannot be continued" in ran.stderr
+    assert str(tmp_path) not in ran.stderr
+
+
+async def test_files_go_on_as_the_bytes_that_were_sent(
+    tmp_path: Path, openai: Provider, anthropic: Provider, keep: str
+) -> None:
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "app.py").write_text("print('as it was')\n")
+    config = two_groups(openai, anthropic, threads={"keep": keep}, files={"roots": [str(root)]})
+    async with konstruct_of(tmp_path, config) as konstruct:
+        first = await konstruct.complete("Review this.", files=[str(root / "app.py")])
+        sent = openai.requests[-1].body["messages"]
+        (root / "app.py").write_text("print('as it is now')\n")
+        second = await konstruct.complete("And?", continue_=first.thread)
+        again = await konstruct.complete("Now?", continue_=second.thread, files=[str(root / "app.py")])
+
+    messages = openai.requests[-1].body["messages"]
+    assert messages[: len(sent)] == sent
+    assert "as it was" in json.dumps(sent)
+    assert [name for name in ("as it was", "as it is now") if name in json.dumps(messages[len(sent) :])] == [
+        "as it is now"
+    ]
+    assert second.files == ()
+    assert len(again.files) == 1
 
 
 def store(folder: Path, keep: str, clock: Clock, most: int) -> TurnStore:
