@@ -19,6 +19,7 @@ from typing import Any
 
 from mcp.server.context import ServerRequestContext
 
+from konstruct_mcp.core.jsonwriting import JAVASCRIPTS_LEAST_DECIMAL, RUSTS_LEAST_DECIMAL
 from konstruct_mcp.protocol.texts import as_json
 
 SESSION = "mcp-session-id"  # the header
@@ -37,6 +38,8 @@ class Client:
         shows_both: whether it shows the text and the structure of a result, as JSON of both; others show one of them.
         reads_on: whether its model is offered the argument `read`, because it has no tool that reads resources, or one
             whose results are cut like all others.
+        least_decimal: it makes a text of the structure, which has smaller numbers with an exponent, and shows both
+            where ours is another.
     """
 
     key: str = ""
@@ -44,6 +47,7 @@ class Client:
     counts_bytes: bool = False
     shows_both: bool = False
     reads_on: bool = False
+    least_decimal: float = JAVASCRIPTS_LEAST_DECIMAL
 
     def size(self, fragment: str) -> int:
         """What a piece of a result's JSON takes of `shows`."""
@@ -53,13 +57,14 @@ class Client:
 
 
 ANY = Client()
+_COPILOT = Client("copilot", 20_000, counts_bytes=True, reads_on=True, least_decimal=RUSTS_LEAST_DECIMAL)
 # By the first words of the name that each gives itself.
 _KNOWN = {
     ("cline",): Client("cline", 8_000, shows_both=True, reads_on=True),  # keeps both ends
     ("codex",): Client("codex", 12_000, counts_bytes=True, reads_on=True),  # keeps both ends, of resources too
     ("continue",): Client("continue", reads_on=True),
-    ("copilot",): Client("copilot", 20_000, reads_on=True),
-    ("github", "copilot"): Client("copilot", 20_000, reads_on=True),
+    ("copilot",): _COPILOT,
+    ("github", "copilot"): _COPILOT,
     ("opencode",): Client("opencode", 51_200, counts_bytes=True),  # shows nothing of a longer line
 }
 _BY_KEY = {client.key: client for client in _KNOWN.values()}

@@ -9,7 +9,7 @@ import yaml
 from mcp import types
 
 from konstruct_mcp.core.errors import InternalError, KonstructError
-from konstruct_mcp.core.jsonwriting import with_whole_numbers, written
+from konstruct_mcp.core.jsonwriting import JAVASCRIPTS_LEAST_DECIMAL, with_whole_numbers, written
 from konstruct_mcp.core.sizes import is_large
 from konstruct_mcp.core.threads import in_thread_if_large
 
@@ -22,10 +22,12 @@ async def beside_if_large(function: Callable[..., _T], value: Any, *args: Any) -
     return await in_thread_if_large(function, value, *args, is_large=is_large(value))
 
 
-def result(answer: dict[str, Any]) -> types.CallToolResult:
-    """The same object twice: some clients show the model only the structure, others only the text."""
+def result(answer: dict[str, Any], least_decimal: float = JAVASCRIPTS_LEAST_DECIMAL) -> types.CallToolResult:
+    """The same object twice: some clients show the model only the structure, others only the text. Numbers of the text
+    that are smaller than `least_decimal` have an exponent."""
+    text = written(answer, least_decimal)
     return types.CallToolResult(
-        content=[types.TextContent(type="text", text=as_json(answer))], structured_content=with_whole_numbers(answer)
+        content=[types.TextContent(type="text", text=text)], structured_content=with_whole_numbers(answer)
     )
 
 

@@ -55,7 +55,8 @@ class Tools:
                 case "list_groups":
                     if arguments:
                         raise InvalidArgumentError(f"{cut(min(arguments))}: unknown field; list_groups takes none")
-                    return await beside_if_large(result, await groups_document(self._konstruct, caller))
+                    groups = await groups_document(self._konstruct, caller)
+                    return await beside_if_large(result, groups, client_of(ctx).least_decimal)
         except KonstructError as error:
             return error_result(error)
         except Exception:
@@ -77,7 +78,7 @@ class Tools:
         answer = completion.as_dict()
         whole = await cut_to(Room(client, config.max_result_chars), answer)
         if whole is None:
-            return await beside_if_large(result, answer)
+            return await beside_if_large(result, answer, client.least_decimal)
         tenant = caller.naming(request.tenant_id).tenant_id(config)
         content, mime_type = whole
         # An answer on another tenant's account cannot be read here, so that there is no use in keeping it.
@@ -87,7 +88,7 @@ class Tools:
         answer["truncated"]["uri"] = uri
         if uri is None:
             del answer["truncated"]["next_offset"]
-        shown = await beside_if_large(result, answer)
+        shown = await beside_if_large(result, answer, client.least_decimal)
         if uri is not None and not client.reads_on:
             name = uri.removeprefix("konstruct://")
             shown.content.append(types.ResourceLink(uri=uri, name=name, mime_type=mime_type))
@@ -98,4 +99,4 @@ class Tools:
         kept = await kept_answer(self._konstruct, self._kept, reading.uri, caller)
         room = Room(client, self._konstruct.config_for(caller).max_result_chars)
         shown = await beside_if_large(page, kept.content, room, reading.uri, reading.offset)
-        return await beside_if_large(result, shown)
+        return await beside_if_large(result, shown, client.least_decimal)
