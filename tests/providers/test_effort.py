@@ -243,6 +243,15 @@ async def test_what_is_reserved_holds_the_thinking_and_leaves_room_for_the_answe
     assert 1024 <= asked.body["thinking"]["budget_tokens"] <= asked.body["max_tokens"] / 2
     assert asked.completion.cost_usd == 0.015027
     assert asked.completion.usage.reasoning_tokens == 900
+    budget_sent = asked.body["thinking"]["budget_tokens"]
+    assert asked.notes == (f"effort became {budget_sent} tokens of thinking, to leave some for the answer",)
+
+
+async def test_an_effort_for_which_there_is_no_room_is_left_out_with_a_note(tmp_path: Path) -> None:
+    asked = await ask(tmp_path, SONNET_45, effort="low", max_tokens=1000)
+
+    assert "thinking" not in asked.body
+    assert asked.notes == ("thinking was left out: it does not fit into 1000 tokens",)
 
 
 # -- tokens of reasoning

@@ -74,7 +74,9 @@ def _add_claude_thinking(draft: Draft) -> None:
             draft.thinks, thinking, effort = False, None, None
         else:
             thinking = {**thinking, "budget_tokens": budget}
-            if budget < asked == budget_of(profile.settings.get("thinking")):  # the config itself names this number
+            if budget < asked and draft.request.effort is not None:
+                draft.notes.append(f"effort became {budget} tokens of thinking, to leave some for the answer")
+            elif budget < asked == budget_of(profile.settings.get("thinking")):  # the config itself names this number
                 draft.notes.append(f"thinking of {asked} tokens became {budget}, to leave some for the answer")
     fields: dict[str, Any] = {} if thinking is None else {"thinking": dict(thinking)}
     given = profile.settings.get("output_config")
