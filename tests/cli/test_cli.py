@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,59 @@ class TestComplete:
     def test_a_dash_reads_the_prompt_from_stdin(self, config: Path, ollama: Provider, stdin: bytes, asked: str) -> None:
         assert run("--config", config, "complete", "-", stdin=stdin).code == 0
         assert ollama.requests[0].body["messages"] == [{"role": "user", "content": asked}]
+
+    def test_what_is_piped_in_is_added_to_the_prompt(self, config: Path, ollama: Provider) -> None:
+        for options in ((), ("--stdin",)):
+            ran = run("--config", config, "complete", "Review this", *options, stdin="- größer\n+ größte\n".encode())
+            assert ran.code == 0
+            asked = ollama.requests[-1].body["messages"]
+            assert asked == [{"role": "user", "content": "Review this\n\n- größer\n+ größte\n"}]
+
+    def test_more_than_a_request_may_hold_is_a_mistake(self, config: Path) -> None:
+        changed = yaml.safe_load(config.read_text("utf-8"))
+        changed["konstruct"]["max_request_chars"] = 1000
+        config.write_text(yaml.safe_dump(changed), "utf-8")
+        ran = run("--config", config, "complete", "Review this", stdin=b"x" * 5000)
+        assert (ran.code, ran.out) == (2, "")
+        assert "stdin is longer than 1,000 characters (konstruct.max_request_chars)" in ran.err
+
+    @pytest.mark.long  # it is waited for as long as a person would wait
+    def test_a_pipe_that_nobody_writes_to_is_passed_over(self, config: Path, ollama: Provider) -> None:
+        """As an agent leaves one open. What begins in time is read to its end, however late that is."""
+        with started("--config", config, "complete", "Hi", stdin=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.read() == b"Hello from ollama\n"
+            said = process.stderr.read().decode()
+            assert process.wait(LIMIT_S) == 0
+        assert said.startswith("(stdin: nothing came within 3 s, so it is left out; --stdin waits for it)\n")
+        assert ollama.requests[-1].body["messages"] == [{"role": "user", "content": "Hi"}]
+
+    def test_nothing_is_said_where_there_is_no_stdin(self, config: Path, ollama: Provider) -> None:
+        with started("--config", config, "complete", "Hi") as process:
+            out, said = process.communicate(timeout=LIMIT_S)
+        assert (out, b"stdin" in said) == (b"Hello from ollama\n", False)
+        assert ollama.requests[-1].body["messages"] == [{"role": "user", "content": "Hi"}]
+
+    def test_a_file_goes_with_it(self, config: Path, ollama: Provider, tmp_path: Path) -> None:
+        folder = tmp_path / "mine"
+        folder.mkdir()
+        (folder / "a.py").write_text("print(1)\n")
+        (folder / "b.py").write_text("print(2)\n")
+        (folder / ".env").write_text("TOKEN=1")
+        with chdir(folder):
+            ran = run("--config", config, "complete", "Review", "--file", "a.py", "--file", folder / "b.py", "--json")
+            answer = json.loads(ran.out)
+            assert answer["files"] == [{"path": "a.py", "bytes": 9}, {"path": "b.py", "bytes": 9}]
+            [message] = ollama.requests[-1].body["messages"]
+            assert re.search(r'<file \w+ path="a.py" lines="1">\nprint\(1\)\n</file', message["content"])
+            assert message["content"].endswith("\nReview")
+            ran = run("--config", config, "complete", "Review", "--file", ".env")
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err == (
+            'error: file_refused: nothing was sent; ".env": not there, not readable, or kept back because it may hold '
+            "secrets\n"
+        )
 
     @pytest.mark.parametrize(
         ("arguments", "line"),

@@ -133,6 +133,8 @@ class _Reader:
             return
         folder, name = os.path.split(path)
         try:
+            if not name:  # a slash at the end
+                raise _RefusedError(_A_FOLDER)
             try:
                 self._add_one(named, path)
             except _RefusedError as error:
