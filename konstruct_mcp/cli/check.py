@@ -64,13 +64,11 @@ def check(path: Path | None, live: bool, strict: bool) -> int:
     config = konstruct.config
     deployments = _deployments(config)
     unpriced, unreadable = konstruct.unpriced(), konstruct.unreadable_files()
-    verdicts: _Verdicts
+    verdicts: _Verdicts = {deployment.id: deployment.unavailable for deployment in deployments}
+    found = read_ledger(konstruct, partial(_look_around, konstruct))
     if live:
         with spinner("asking each deployment for one token"):
-            found, verdicts = anyio.run(_ask_each, konstruct)
-    else:
-        found = read_ledger(konstruct, partial(_look_around, konstruct))
-        verdicts = {deployment.id: deployment.unavailable for deployment in deployments}
+            verdicts = {**verdicts, **anyio.run(_ask_each, path)}
     _show_states(config, deployments, verdicts, live=live)
     show(f"config: {cut(config.source, LONGEST_PATH)}")
     if config.default_reason:
@@ -112,11 +110,11 @@ async def _look_around(konstruct: Konstruct) -> _Found:
     return _Found(fault, [] if fault else await konstruct.spent_under_former_names(), shared)
 
 
-async def _ask_each(konstruct: Konstruct) -> tuple[_Found, _Verdicts]:
-    async with konstruct.for_accounts():
-        found = await _look_around(konstruct)  # before this process is a server that counts itself
-    async with konstruct:
-        return found, await konstruct.check()
+async def _ask_each(path: Path | None) -> _Verdicts:
+    # Another one, because this process is a server from now on, which counts itself.
+    async with Konstruct.from_config(path) as konstruct:
+        await konstruct.look_for_ollama()
+        return await konstruct.check()
 
 
 def _said(shared: Look) -> str:

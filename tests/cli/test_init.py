@@ -160,6 +160,15 @@ def test_with_nothing_to_ask_nothing_is_written(
     assert "set ANTHROPIC_API_KEY or `konstruct-mcp credentials add anthropic`, or start Ollama" in ran.err
 
 
+def test_where_nothing_else_is_there_the_embedded_model_is_taken_and_answers(
+    env: Mapping[str, str], tmp_path: Path, ollama: Provider, lm_studio: Provider, llama_cpp: Provider
+) -> None:
+    stop(ollama, lm_studio, llama_cpp)
+    ran = run("init", "--yes", env=env)
+    assert (ran.code, "the one deployment answers\n" in ran.out) == (0, True), ran
+    assert load_config(file(tmp_path), env).default_group == "embedded"
+
+
 def test_what_does_not_answer_is_said_and_the_config_stays(
     env: Mapping[str, str], tmp_path: Path, ollama: Provider, lm_studio: Provider, llama_cpp: Provider, openai: Provider
 ) -> None:
