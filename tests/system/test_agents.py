@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from support.agent_models import Script
-from support.agents import CLAUDE_CODE, CLINE, CODEX, CONTINUE, GEMINI, OPENCODE, Agent, Desk
+from support.agents import CLAUDE_CODE, CLINE, CODEX, CONTINUE, COPILOT, GEMINI, OPENCODE, Agent, Desk
 from support.databases import sqlite
 from support.default_groups import entry
 from support.priced_config import PRICES
@@ -45,31 +45,35 @@ def asking(question: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}]}
 
 
-def config(folder: Path, openai: Provider) -> dict[str, Any]:
+def config(folder: Path, openai: Provider, agent: Agent) -> dict[str, Any]:
+    """With the folder of the project open; of an entry in a project, `attach` opens it."""
     params = {"model": "openai/paid", "api_base": openai.url, "api_key": "sk-test", **PRICES}
     return {
         "model_list": [entry("paid", params)],
         "router_settings": {"num_retries": 0},
-        "konstruct": {"default_group": "paid", "ledger_url": sqlite(folder).url},
+        "konstruct": {
+            "default_group": "paid",
+            "ledger_url": sqlite(folder).url,
+            "files": {"roots": [str(folder / "project")] if agent.scope == "user" else []},
+        },
     }
 
 
 def cases(*agents: Agent) -> pytest.MarkDecorator:
     """One for each agent."""
-    slow = (CLINE, CONTINUE, OPENCODE)  # or large
+    slow = (CLINE, CONTINUE, COPILOT, OPENCODE)
     marked = [pytest.param(agent, id=agent.name, marks=[pytest.mark.minutes] * (agent in slow)) for agent in agents]
     return pytest.mark.parametrize("agent", marked)
 
 
-@cases(CLAUDE_CODE, CODEX, GEMINI, OPENCODE)
-async def test_an_attached_agent_asks_continues_and_asks_two_at_once(
-    agent: Agent, tmp_path: Path, openai: Provider
-) -> None:
+@cases(CLAUDE_CODE, CLINE, CODEX, CONTINUE, COPILOT, GEMINI, OPENCODE)
+async def test_a_session(agent: Agent, tmp_path: Path, openai: Provider) -> None:
+    """Attached, a call with a file, one that continues it, two at once, detached."""
     meeting = asyncio.Barrier(2) if agent.side_by_side else None
     openai.script(Text("Blue"), Text("Navy"), Together("left", meeting=meeting), Together("right", meeting=meeting))
     script = Script(
         [
-            [asking("Which colour?")],
+            [asking("Which colour?") | {"files": [str(tmp_path / "project" / "sky.py")]}],
             [asking("More exactly?") | {"continue": lambda answers: answers[0]["thread"]}],
             [asking("And here?"), asking("And there?")],
         ],
@@ -77,18 +81,18 @@ async def test_an_attached_agent_asks_continues_and_asks_two_at_once(
     )
     with Provider(agent.wire) as model:
         model.script(script)
-        desk = Desk(agent, tmp_path, model, config(tmp_path, openai))
+        desk = Desk(agent, tmp_path, model, config(tmp_path, openai, agent))
+        (desk.project / "sky.py").write_text("COLOUR = 0x0000ff\n")
         before = desk.entry
         desk.attach()
         said = await desk.asked("Ask another model which colour.")
         desk.detach()
     assert [answer["content"] for answer in script.answers[:2]] == ["Blue", "Navy"]
     assert {answer["content"] for answer in script.answers[2:]} == {"left", "right"}
-    assert [message["content"] for message in openai.requests[1].body["messages"]] == [
-        "Which colour?",
-        "Blue",
-        "More exactly?",
-    ]
+    assert script.answers[0]["files"] == [{"path": "sky.py", "bytes": 18}]
+    first, second = (request.body["messages"] for request in openai.requests[:2])
+    assert "COLOUR = 0x0000ff" in str(first)
+    assert second == [*first, {"role": "assistant", "content": "Blue"}, *asking("More exactly?")["messages"]]
     assert "All is said." in said
     assert len(sqlite(tmp_path).rows()) == 4
     assert desk.entry == before
