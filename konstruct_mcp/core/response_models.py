@@ -18,10 +18,23 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _MOST_FLAWS = 8  # that one error names
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST_NAME = 64
-# Keywords of pydantic's schemas that OpenAI's strict mode has no form for.
+# Keywords of pydantic's schemas without which a value cannot be said, and that OpenAI's strict mode has no form for.
 _NOT_STRICT = frozenset(
     {"allOf", "not", "prefixItems", "patternProperties", "propertyNames", "uniqueItems", "contains"}
 )
+
+
+# What strict mode takes as it is, and what says nothing of a value. Other bounds, such as that of a text's length, are
+# said in the description: pydantic holds the answer to them all the same.
+_TAKEN = frozenset(
+    {"type", "title", "description", "enum", "const", "multipleOf", "minimum", "maximum"}
+    | {"exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems"}
+)
+_SAY_NOTHING = frozenset(
+    {"default", "discriminator", "required", "additionalProperties", "examples", "deprecated", "readOnly", "writeOnly"}
+)
+_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
+_UNTAKEN_PATTERN = re.compile(r"\(\?|\\[1-9bB]")  # with lookaround or a back-reference
 
 
 def response_format_of(model: type[BaseModel]) -> dict[str, Any]:
@@ -127,6 +140,7 @@ def _strict(schema: Mapping[str, Any], root: Mapping[str, Any], within: tuple[st
         # A description beside it: the definition is written out.
         return _strict({**_target(ref, root), **beside}, root, (*within, ref)) if beside else {"$ref": ref}
     made: dict[str, Any] = {}
+    in_words: list[str] = []
     for key, value in schema.items():
         match key:
             case "properties" | "$defs":
@@ -135,10 +149,17 @@ def _strict(schema: Mapping[str, Any], root: Mapping[str, Any], within: tuple[st
                 made["anyOf"] = [_strict(part, root, within) for part in value]
             case "items":
                 made[key] = _strict(value, root, within)
-            case "default" | "discriminator":  # a required field has no default
-                pass
-            case _:
+            case "format" if value in _FORMATS:
                 made[key] = value
+            case "pattern" if not _UNTAKEN_PATTERN.search(value):
+                made[key] = value
+            case _ if key in _TAKEN:
+                made[key] = value
+            case _ if key not in _SAY_NOTHING:
+                in_words.append(f"{key}: {value}")
+    if in_words:
+        told = ", ".join(in_words)
+        made["description"] = f"{made['description']} ({told})" if "description" in made else told
     if "properties" in made:
         made |= {"required": list(made["properties"]), "additionalProperties": False}
     return made

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, assert_type
 
 import pytest
 from openai.types.chat import ChatCompletionMessage, ChatCompletionMessageFunctionToolCall
 from openai.types.chat.chat_completion_message_function_tool_call import Function
-from pydantic import BaseModel, Field, RootModel, field_validator
+from pydantic import BaseModel, Field, HttpUrl, RootModel, field_validator
 from support.default_groups import HELLO, entry, opened
 from support.providers import Provider, Text
 
@@ -225,6 +226,34 @@ class TestAPydanticModel:
         assert asked["strict"] is True
         assert all(part["additionalProperties"] is False for part in objects_in(asked["schema"]))
         assert not {"default", "oneOf", "discriminator"} & set(keys_in(asked["schema"]))
+
+    async def test_has_bounds_in_words_that_the_strict_mode_does_not_take(
+        self, konstruct: Konstruct, openai: Provider
+    ) -> None:
+        class Product(BaseModel):
+            name: Annotated[str, Field(min_length=1, max_length=9, description="as on the shelf")]
+            page: HttpUrl
+            price: Decimal
+            stock: Annotated[int, Field(ge=0, examples=[7])]
+            made: date
+
+        answer = {"name": "Tea", "page": "https://example.org/", "price": "2.5", "stock": 7, "made": "2026-01-31"}
+        openai.script(Text(json.dumps(answer)), Text(json.dumps({**answer, "name": ""})))
+
+        completion = await konstruct.complete("?", response_format=Product)
+        with pytest.raises(InvalidAnswerError, match="name: should have at least 1 character"):
+            await konstruct.complete("?", response_format=Product)
+
+        assert completion.parsed == Product.model_validate(answer)
+        asked = openai.requests[-1].body["response_format"]["json_schema"]
+        assert asked["strict"] is True
+        fields = asked["schema"]["properties"]
+        assert fields["name"]["description"] == "as on the shelf (maxLength: 9, minLength: 1)"
+        assert fields["page"]["description"] == "format: uri, maxLength: 2083, minLength: 1"
+        assert fields["stock"] == {"title": "Stock", "type": "integer", "minimum": 0}
+        assert fields["made"] == {"title": "Made", "type": "string", "format": "date"}
+        assert not {"minLength", "maxLength", "examples"} & set(keys_in(asked["schema"]))
+        assert all("pattern" not in part for part in fields["price"]["anyOf"])
 
     async def test_with_open_keys_is_asked_for_less_strictly(self, konstruct: Konstruct, openai: Provider) -> None:
         class Prices(BaseModel):
