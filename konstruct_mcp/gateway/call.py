@@ -229,7 +229,7 @@ class CompletionCall:
             message,
             answered.thoughts,
             answered.by,
-            is_large=self._request.is_large or is_large(message),
+            is_large=self._request.is_large or is_large([message, answered.thoughts]),
             within_s=max(_LEAST_KEEPING_S, self._left_s),
         )
         notes = completion.notes if thread is not None else (*completion.notes, _NO_THREAD)

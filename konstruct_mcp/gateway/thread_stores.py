@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 MEMORY_BYTES = 64 * 2**20  # of all turns that one process keeps, as they are packed
 DISK_BYTES = 512 * 2**20  # of all files, but for what has come since the last look
 _LEAST_BYTES = 1000  # that a turn counts at least in memory, which bounds how many there are
+_BLOCK_BYTES = 4096  # that a file counts at least, as on most disks
 _LOOK_S = 600.0  # between two looks at what of a folder has expired
 _PART_S = 3600.0  # after which nobody is still writing a file
 _AT_ONCE = 4  # threads at work on a disk: one that hangs holds no more of them
@@ -129,7 +130,7 @@ class DiskStore:
                 os.utime(self._place(tenant, one), (now, now + rank / 1000))  # later, so that it is dropped later
             except FileNotFoundError:
                 is_whole = False
-        self._look(len(turn))
+        self._look(max(_BLOCK_BYTES, len(turn)))
         return is_whole
 
     def _get(self, tenant: str, turn_ids: Sequence[str]) -> list[bytes | None]:
@@ -176,7 +177,7 @@ class DiskStore:
             for entry in _entries(Path(folder)) if folder.is_dir(follow_symlinks=False) else ():
                 with contextlib.suppress(OSError):  # another process has removed it
                     found = entry.stat(follow_symlinks=False)
-                    yield _File(found.st_mtime, found.st_size, Path(entry))
+                    yield _File(found.st_mtime, max(_BLOCK_BYTES, found.st_size), Path(entry))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

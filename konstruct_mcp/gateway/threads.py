@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 _ID = re.compile(r"[a-z2-7]{26}")
 _ID_BYTES = 16
 _SEAL_BYTES = 32
+_FORMAT = b"1"  # of a turn: one of another version is unknown
 _BEFORE = 32  # turns that a turn names
 _LARGE_BYTES = 32_000  # packed; more take as long to unpack as it takes to find a thread
 _PATIENCE_S = 2.0  # that an answer waits for its turn to be kept: a disk can hang
@@ -140,6 +141,8 @@ class Threads:
             turns[:0] = read
             wanted = turns[0][1].before
         messages = await in_thread_if_large(_messages, turns, is_large=size > _LARGE_BYTES)
+        if messages is None:
+            raise _unknown(thread)
         thoughts = {key: thought for _, turn in turns for key, thought in turn.thoughts.items()}
         return Conversation(tuple(turn_id for turn_id, _ in turns), messages, thoughts, turns[-1][1].answered_by)
 
@@ -226,8 +229,12 @@ def _unpacked(turn_ids: Sequence[str], found: Sequence[bytes | None], tenant: st
 
 def _seal(turn_id: str, body: bytes) -> bytes:
     """Shows that whoever has written this knew the id, which none but the tenant is told."""
-    return hmac.digest(turn_id.encode(), body, "sha256")
+    return hmac.digest(turn_id.encode(), _FORMAT + body, "sha256")
 
 
-def _messages(turns: Sequence[tuple[str, Turn]]) -> tuple[Message, ...]:
-    return tuple(Message.model_validate(message) for _, turn in turns for message in turn.messages)
+def _messages(turns: Sequence[tuple[str, Turn]]) -> tuple[Message, ...] | None:
+    """All messages; None where one is none for this version."""
+    try:
+        return tuple(Message.model_validate(message) for _, turn in turns for message in turn.messages)
+    except ValueError:
+        return None

@@ -750,7 +750,7 @@ async def test_a_tenant_that_keeps_most_loses_its_own_and_the_tip_before_what_it
     tmp_path: Path, keep: str
 ) -> None:
     clock = Clock()
-    kept = store(tmp_path, keep, clock, 40_000)
+    kept = store(tmp_path, keep, clock, 42_000)
 
     async def put(tenant: str, name: str, before: list[str], size: int = 4000) -> bool:
         clock.now += 1
