@@ -47,8 +47,7 @@ class Keychain:
 
     def __init__(self, environ: Mapping[str, str], *, patience_s: float = _READ_S) -> None:
         """`environ` says where the user's data folder is; `patience_s` is how long it may take in all."""
-        folder = data_folder(environ)
-        self._file = None if folder is None else folder / "credentials.json"
+        self._file = file_of_names(environ)
         self._left_s = patience_s
         self._read: dict[str, str | None] = {}
         self._names: tuple[str, ...] | None = None
@@ -149,6 +148,12 @@ class Keychain:
             raise KeychainError(answer)
         found: _T = answer
         return found
+
+
+def file_of_names(environ: Mapping[str, str]) -> Path | None:
+    """Where the names are of what is in the keychain; None for a user without a data folder."""
+    folder = data_folder(environ)
+    return None if folder is None else folder / "credentials.json"
 
 
 def for_commands(environ: Mapping[str, str]) -> Keychain:

@@ -18,9 +18,10 @@ from pathlib import Path
 import anyio
 
 from konstruct_mcp.config.embedded import find_model
+from konstruct_mcp.config.keychain import file_of_names
 from konstruct_mcp.config.model import Config
 from konstruct_mcp.config.reading import load_config
-from konstruct_mcp.config.source import Given, changes, located
+from konstruct_mcp.config.source import Given, changes, located, place
 from konstruct_mcp.core.errors import ConfigError, KonstructError
 from konstruct_mcp.core.events import HealthChange
 from konstruct_mcp.core.fairness import Admission
@@ -309,7 +310,10 @@ class Generations:
         if self._in_use is None:
             found.append(located(self.given, self._environ))
         else:
-            found += [*self._in_use.config.files, self._in_use.config.models_file]
+            config = self._in_use.config
+            found += [*config.files, config.models_file, file_of_names(self._environ)]
+            if config.is_built_in:
+                found.append(place(None, self._environ))
         return list(dict.fromkeys(file for file in found if file is not None))
 
     async def _reload_and_log(self) -> bool | None:

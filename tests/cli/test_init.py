@@ -18,7 +18,9 @@ import yaml
 from support.commands import LIMIT_S, Terminal, run
 from support.default_groups import ANTHROPIC_KEY, KEYS, OPENAI_KEY
 from support.keychain import keychain_in
+from support.processes import wait_for
 from support.providers import Provider, Raw
+from support.stdio_lines import ServerProcess
 
 from konstruct_mcp.config.first_config import CLOUDS, Chosen, Local, first_config
 from konstruct_mcp.config.model_lookup import Models
@@ -184,6 +186,27 @@ def test_without_a_terminal_it_needs_yes(env: Mapping[str, str], tmp_path: Path)
     ran = run("init", env=env)
     assert (ran.code, file(tmp_path).exists()) == (2, False)
     assert "init asks at a terminal; --yes takes all that is found" in ran.err
+
+
+def test_a_server_that_runs_already_takes_up_a_key_and_then_a_first_config(
+    env: Mapping[str, str], ollama: Provider, lm_studio: Provider, llama_cpp: Provider, tmp_path: Path
+) -> None:
+    stop(ollama, lm_studio, llama_cpp)
+    with ServerProcess(tmp_path, environ={**env, "KONSTRUCT_CONFIG": ""}) as server:
+        server.initialize()
+
+        def default() -> str:
+            return str(server.ask("tools/call", {"name": "list_groups"})["structuredContent"]["default_group"])
+
+        def groups() -> list[str]:
+            return list(server.ask("tools/list")["tools"][0]["inputSchema"]["properties"]["model_group"]["enum"])
+
+        assert default() == "embedded"
+        assert run("credentials", "add", "anthropic", stdin=b"sk-keychain-1", env=env).code == 0
+        wait_for(lambda: default() == "quality")
+        assert run("init", "--yes", env=env).code == 0
+        wait_for(lambda: groups() == ["quality"])
+        assert server.complete("quality")["structuredContent"]["content"] == "Hello from anthropic"
 
 
 @contextmanager

@@ -208,9 +208,11 @@ async def test_it_is_asked_nothing_but_what_it_has_and_no_key_is_sent(tmp_path: 
     assert not any("7f3a9c" in str(one.headers) for one in ollama.requests)
 
 
-async def test_with_a_config_of_a_file_nobody_looks(tmp_path: Path, ollama: Provider) -> None:
-    local = {"model_name": "mine", "litellm_params": {"model": "ollama/m", "api_base": ollama.url}}
-    async with Konstruct.from_config(write(tmp_path, {"model_list": [local]}), environ={}) as konstruct:
+@pytest.mark.parametrize("kind", ["file", "mapping"])
+async def test_with_a_config_of_ones_own_nobody_looks(tmp_path: Path, ollama: Provider, kind: str) -> None:
+    own = {"model_list": [{"model_name": "mine", "litellm_params": {"model": "ollama/m", "api_base": ollama.url}}]}
+    given = own if kind == "mapping" else write(tmp_path, own)
+    async with Konstruct.from_config(given, environ={"XDG_DATA_HOME": str(tmp_path)}) as konstruct:
         await konstruct.look_for_ollama()
         await konstruct.complete(HELLO)
         assert konstruct.default_reason == ""
