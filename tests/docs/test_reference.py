@@ -27,6 +27,9 @@ from konstruct_mcp.config.public import public_config
 from konstruct_mcp.config.reading import load_config
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.results import Completion, DeploymentState, FinishReason
+from konstruct_mcp.protocol.clients import client_named
+
+CUT = ("codex-mcp-client", "Cline", "github-copilot-developer", "opencode")
 
 ANSWERS = PAGES["docs/answers.md"]
 CONFIGURATION = PAGES["docs/configuration.md"]
@@ -48,6 +51,14 @@ async def listed(folder: Path) -> tuple[dict[str, types.Tool], dict[str, Any], l
         addresses += [it.uri_template for it in (await client.list_resource_templates()).resource_templates]
         assert isinstance(groups, dict)
         return tools, groups, addresses
+
+
+def test_what_each_client_is_given_is_told() -> None:
+    told = dict(ANSWERS.table("client", "its model is given"))
+    for names, given in told.items():
+        client = client_named(names.partition(",")[0])
+        assert given.startswith(f"{client.shows:,} {'bytes' if client.counts_bytes else 'characters'}")
+    assert {client_named(names.partition(",")[0]) for names in told} == {client_named(name) for name in (*CUT, "x")}
 
 
 async def offered_to_some(folder: Path) -> set[str]:
