@@ -6,6 +6,7 @@ requests, formats/, prepared                 what LiteLLM is called with for one
 try_parameters, outgoing, provider_call      one try: its parameters, the request as it goes out, its HTTP exchange
 transport, pools, logins, response_limits    how a provider is reached, and how much is read of it
 responses, answers/, reasoning/, notes       what comes back
+places                                       where in settings and bodies something stands
 
 LiteLLM itself:
 set_up, loader, engine, router_entries       set up, loaded in a thread, one Router with a group for each deployment
