@@ -55,7 +55,23 @@ ORDER = {
         ],
         "Know it": ["security", "performance", "scaling", "conformance", "upgrading-litellm"],
     },
-    "clients/index": {"": ["claude-desktop", "claude-code", "cursor", "vscode", "codex", "gemini-cli"]},
+    "clients/index": {
+        "": [
+            "claude-code",
+            "claude-desktop",
+            "codex",
+            "cursor",
+            "vscode",
+            "gemini-cli",
+            "opencode",
+            "copilot",
+            "cline",
+            "continue",
+            "goose",
+            "zed",
+            "python-agents",
+        ]
+    },
 }
 
 

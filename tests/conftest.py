@@ -19,6 +19,9 @@ for _name in list(os.environ):
         del os.environ[_name]
 # Nor are the config and the ledger of whoever runs the tests.
 os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="konstruct-tests-")
+# Nor are the files of their clients, where a variable says where these are.
+for _name in ("CLAUDE_CONFIG_DIR", "CLINE_MCP_SETTINGS_PATH", "CODEX_HOME", "CONTINUE_GLOBAL_DIR", "COPILOT_HOME"):
+    os.environ.pop(_name, None)
 # Nor is their keychain.
 os.environ["PYTHON_KEYRING_BACKEND"] = "support.keychain.FileKeyring"
 os.environ["TEST_KEYCHAIN"] = f"{os.environ['XDG_DATA_HOME']}/keychain"

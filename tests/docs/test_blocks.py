@@ -25,7 +25,7 @@ from support.valkey import Valkey
 from konstruct_mcp.config.reading import load_config
 
 pytestmark = pytest.mark.timeout(LIMIT_S + 60)
-CLIENTS = ("claude", "codex", "gemini", "code")
+CLIENTS = ("claude", "codex", "copilot", "gemini", "code", "opencode")
 CI = (REPOSITORY / ".ci" / "run").read_text("utf-8")
 TRY = 'konstruct-mcp complete --group embedded "Why is the sky blue?"'
 TEST = "--group dev pytest"
@@ -46,8 +46,14 @@ def reader(tmp_path: Path, anthropic: Provider, openai: Provider, ollama: Provid
 # -- every block has a rule ------------------------------------------------------------------------------------------
 
 
+def of_a_client(block: Block) -> bool:
+    return block.page.startswith("docs/clients/")
+
+
 def is_server_entry(block: Block) -> bool:
-    return block.language == "toml" or (block.language == "json" and "ervers" in block.text)
+    if block.language == "yaml":
+        return of_a_client(block)
+    return block.language == "toml" or (block.language == "json" and ("ervers" in block.text or '"mcp"' in block.text))
 
 
 def is_session(block: Block) -> bool:
@@ -77,13 +83,20 @@ RULES: Mapping[str, Callable[[Block], bool]] = {
     "test_a_client_starts_the_server_so": is_server_entry,
     "test_the_call_gives_the_result": is_call,
     "test_the_call_goes_on_with_a_thread": goes_on,
-    "test_a_config_loads_without_a_word": lambda block: block.language == "yaml",
+    "test_a_config_loads_without_a_word": lambda block: block.language == "yaml" and not of_a_client(block),
     "test_the_program_runs": is_first_program,
+    "test_an_agent_in_python_starts_the_server_so": lambda block: block.language == "python" and of_a_client(block),
     "test_the_other_program_reads_answers": lambda block: (
-        block.language == "python" and not is_first_program(block) and not is_test(block)
+        block.language == "python" and not is_first_program(block) and not is_test(block) and not of_a_client(block)
     ),
     "test_the_test_passes": lambda block: is_test(block),
 }
+
+
+def filter_blocks(rule: str) -> list[Block]:
+    return [block for block in BLOCKS if RULES[rule](block)]
+
+
 TESTS = "".join(file.read_text("utf-8") for file in Path(__file__).parent.glob("test_*.py"))
 
 
@@ -101,7 +114,8 @@ def test_no_fence_is_overlooked(page: str) -> None:
 def test_there_is_one_session_one_call_and_a_page_of_programs() -> None:
     assert [block.page for block in BLOCKS if is_session(block)] == ["README.md"]
     assert len([block for block in BLOCKS if is_call(block)]) == 2
-    assert {block.page for block in BLOCKS if block.language == "python"} == {"docs/python.md"}
+    programs = {block.page for block in BLOCKS if block.language == "python"}
+    assert programs == {"docs/python.md", "docs/clients/python-agents.md"}
 
 
 # -- the shell -------------------------------------------------------------------------------------------------------
@@ -340,7 +354,7 @@ def test_the_session_is_what_a_run_shows() -> None:
 # -- data and programs -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "yaml"], ids=str)
+@pytest.mark.parametrize("block", filter_blocks("test_a_config_loads_without_a_word"), ids=str)
 def test_a_config_loads_without_a_word(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "konstruct.yaml"
     path.write_text(block.text, "utf-8")

@@ -114,8 +114,8 @@ def uv_here() -> dict[str, str]:
 
 
 def at_home(folder: Path) -> dict[str, str]:
-    """Neither the config nor the ledger of whoever runs the tests."""
-    return {"XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+    """Neither the config, the ledger nor the clients' files of whoever runs the tests."""
+    return {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
 
 
 def reader_in(folder: Path, anthropic: Provider, openai: Provider, ollama: Provider, redis_url: str) -> Reader:
