@@ -60,6 +60,9 @@ def _settings(command: _F) -> _F:
             metavar="USD/PER[:GROUP,…]",
             help="It may spend so much a day, a month or in total; konstruct.budgets without any.",
         ),
+        click.option(
+            "--files", multiple=True, metavar="FOLDER", help="It may send files of this folder on the server."
+        ),
         click.option("--note", metavar="TEXT", help="For operators."),
         click.option("--max-concurrency", type=int, metavar="CALLS", help="It may have so many calls under way."),
         click.option("--rpm", type=int, metavar="CALLS", help="It may make so many calls a minute."),
@@ -95,6 +98,7 @@ def create(path: Path | None, /, tenant: str, **given: Any) -> None:
 @click.option("--all-groups", is_flag=True, help="It may use every group.")
 @click.option("--default-budgets", is_flag=True, help="It has the budgets of konstruct.budgets.")
 @click.option("--no-budgets", is_flag=True, help="It has none.")
+@click.option("--no-files", is_flag=True, help="It may send no files.")
 @click.option("--no-limits", is_flag=True, help="It has no limit of its own on calls, tokens and effort.")
 @click.pass_obj
 def set_tenant(
@@ -104,6 +108,7 @@ def set_tenant(
     all_groups: bool,
     default_budgets: bool,
     no_budgets: bool,
+    no_files: bool,
     no_limits: bool,
     **given: Any,
 ) -> None:
@@ -113,6 +118,7 @@ def set_tenant(
         (all_groups, "groups", None),
         (default_budgets, "budgets", None),
         (no_budgets, "budgets", []),
+        (no_files, "files", []),
         *((no_limits, limit, None) for limit in _LIMITS),
     ]
     for is_set, setting, value in cleared:

@@ -190,7 +190,8 @@ class _Reading:
         auth = findings.parse(AuthSection, konstruct.auth, "konstruct.auth") if konstruct.auth else None
         metrics = findings.parse(MetricsSection, konstruct.metrics, "konstruct.metrics") if konstruct.metrics else None
         threads = thread_settings(konstruct.threads, data_folder(references.process), findings)
-        deployed = [one.params for group in self._groups.known for one in self._groups.deployments.get(group, ())]
+        made = [*self._groups.deployments.values(), *(one.deployments for one in self._groups.as_wildcards())]
+        deployed = [deployment.params for deployments in made for deployment in deployments]
         held = {**references.process, **references.for_process()}
         keys = held_keys(deployed, held, (ledger.url, "" if redis is None else redis.url))
         own = self._own_files(ledger, None if http is None else http.tls_key)

@@ -326,6 +326,14 @@ class TestCheck:
         assert f'konstruct.http.tls_cert: "{gone}" cannot be read: No such file or directory\n' in ran.out
         assert "tls_key" not in ran.out
 
+    def test_names_a_folder_of_files_that_is_not_there(self, groups: dict[str, Any], tmp_path: Path) -> None:
+        here, gone = tmp_path / "here", tmp_path / "gone"
+        here.mkdir()
+        groups["konstruct"]["files"] = {"roots": [str(here), str(gone)]}
+        out = run("--config", write(tmp_path, groups), "check").out
+        assert f"there is no folder {gone}, of which files may be sent" in out.splitlines()
+        assert f"no folder {here}" not in out
+
     def test_says_what_cannot_be_called_and_why(self, config: Path) -> None:
         ran = run("--config", config, "check", env={"OPENAI_API_KEY": OPENAI_KEY})
 

@@ -90,6 +90,8 @@ class TestTenants:
             "3",
             "--max-effort",
             "low",
+            "--files",
+            "/srv/papers",
             "--note",
             "night shift",
         )
@@ -104,10 +106,14 @@ class TestTenants:
             "rpm": 60,
             "max_concurrency": 3,
             "max_effort": "low",
+            "files": ["/srv/papers"],
             "note": "night shift",
         }
         assert "carl" in done(config, "budgets", "--tenant", "carl")
-        done(config, "tenants", "set", "carl", "--all-groups", "--no-budgets", "--no-limits")
+        assert "tenants.carl.files[0]: is everything there is" in refused(
+            config, "tenants", "set", "carl", "--files", "/"
+        )
+        done(config, "tenants", "set", "carl", "--all-groups", "--no-budgets", "--no-files", "--no-limits")
         done(config, "tenants", "disable", "carl")
         lines = {line.split()[0]: line for line in done(config, "tenants", "list").splitlines()}
         assert lines["carl"].split() == ["carl", "database", "disabled", "all", "none", "night", "shift"]

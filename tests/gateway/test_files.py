@@ -487,7 +487,7 @@ class TestAThread:
             [user, answer, now] = sent(openai)
             assert ("as it was" in str(user), answer["role"], now["content"]) == (True, "assistant", "And now?")
             assert second.files == ()
-            # A file of the second turn is in the second turn, even behind a tool's result.
+            # A file of the second turn is in the second turn.
             await konstruct.complete("Again?", continue_=first.thread, files=[file])
             [again, _, last] = sent(openai)
             assert again == user
