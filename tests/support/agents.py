@@ -45,6 +45,7 @@ class Agent:
         words: its arguments, the question among them as `{}`.
         environ: variables of its own, of the address of its model.
         settings: what a user has set up before: texts by path in the home folder, of the address of its model.
+        reads_on: its model reads on in a cut answer by `complete`.
         scope: where it is attached; the other way would do as well.
         entry: the file that names MCP servers, in the home folder or in the project.
         own_binary: the program is no script for Node.
@@ -61,6 +62,7 @@ class Agent:
     settings: Callable[[Provider], Mapping[str, str]] = lambda _: {}
     own_binary: bool = False
     side_by_side: bool = True
+    reads_on: bool = False
     scope: Literal["user", "project"] = "user"
 
     def command(self) -> list[str]:
@@ -92,6 +94,7 @@ CODEX = Agent(
     program="codex",
     wire="openai",
     words=["exec", "--skip-git-repo-check", "--json", "{}"],
+    reads_on=True,
     entry=".codex/config.toml",
     environ=lambda _: {"FAKE_KEY": "sk-fake"},
     settings=lambda model: {
@@ -166,6 +169,7 @@ COPILOT = Agent(
     program="copilot",
     wire="openai",
     words=["--prompt", "{}", "--allow-tool", "konstruct", "--no-auto-update"],
+    reads_on=True,
     entry=".copilot/mcp-config.json",
     # With a provider of the user's own it asks for no login; offline it asks nobody else either.
     environ=lambda model: {
@@ -181,6 +185,7 @@ CONTINUE = Agent(
     program="cn",
     wire="openai",
     words=["--print", "{}", "--auto"],
+    reads_on=True,
     entry=".continue/config.yaml",
     environ=lambda _: {"CONTINUE_TELEMETRY_ENABLED": "0", "CONTINUE_CLI_AUTO_UPDATED": "1"},
     settings=lambda model: {
@@ -206,6 +211,7 @@ CLINE = Agent(
     program="cline",
     wire="openai",
     words=["--json", "{}"],
+    reads_on=True,
     entry=".cline/data/settings/cline_mcp_settings.json",
     settings=lambda model: {".cline/data/settings/providers.json": json.dumps(_cline_providers(model))},
     own_binary=True,

@@ -22,6 +22,7 @@ from support.providers import Provider, Received, Text
 from konstruct_mcp.testing.connection import Connection
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+LONG = "".join(f"This is sentence {n}. " for n in range(5000))  # more than any agent shows its model
 MEETING_S = 30  # on two busy cores; agents that ask one after another never meet
 
 
@@ -68,14 +69,24 @@ def cases(*agents: Agent) -> pytest.MarkDecorator:
 
 @cases(CLAUDE_CODE, CLINE, CODEX, CONTINUE, COPILOT, GEMINI, OPENCODE)
 async def test_a_session(agent: Agent, tmp_path: Path, openai: Provider) -> None:
-    """Attached, a call with a file, one that continues it, two at once, detached."""
+    """Attached, a call with a file, one that continues it, two at once, a long answer that is read on, detached."""
     meeting = asyncio.Barrier(2) if agent.side_by_side else None
-    openai.script(Text("Blue"), Text("Navy"), Together("left", meeting=meeting), Together("right", meeting=meeting))
+    openai.script(
+        *(Text("Blue"), Text("Navy")),
+        *(Together("left", meeting=meeting), Together("right", meeting=meeting)),
+        Text(LONG),
+    )
+    reading_on = {
+        "read": lambda answers: answers[4]["truncated"]["uri"],
+        "offset": lambda answers: answers[4]["truncated"]["next_offset"],
+    }
     script = Script(
         [
             [asking("Which colour?") | {"files": [str(tmp_path / "project" / "sky.py")]}],
             [asking("More exactly?") | {"continue": lambda answers: answers[0]["thread"]}],
             [asking("And here?"), asking("And there?")],
+            [asking("In detail?")],
+            *([[reading_on]] if agent.reads_on else []),
         ],
         last="All is said.",
     )
@@ -88,11 +99,17 @@ async def test_a_session(agent: Agent, tmp_path: Path, openai: Provider) -> None
         said = await desk.asked("Ask another model which colour.")
         desk.detach()
     assert [answer["content"] for answer in script.answers[:2]] == ["Blue", "Navy"]
-    assert {answer["content"] for answer in script.answers[2:]} == {"left", "right"}
+    assert {answer["content"] for answer in script.answers[2:4]} == {"left", "right"}
+    long, *more = script.answers[4:]
+    assert LONG.startswith(long["content"])
+    assert long["truncated"]["chars"] == len(LONG)
+    assert len(more) == agent.reads_on
+    if more:
+        assert LONG.startswith(long["content"] + more[0]["content"])
     assert script.answers[0]["files"] == [{"path": "sky.py", "bytes": 18}]
     first, second = (request.body["messages"] for request in openai.requests[:2])
     assert "COLOUR = 0x0000ff" in str(first)
     assert second == [*first, {"role": "assistant", "content": "Blue"}, *asking("More exactly?")["messages"]]
     assert "All is said." in said
-    assert len(sqlite(tmp_path).rows()) == 4
+    assert len(sqlite(tmp_path).rows()) == 5
     assert desk.entry == before
