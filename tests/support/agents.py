@@ -254,8 +254,9 @@ class Desk:
         path = (self._home if self._agent.scope == "user" else self.project) / self._agent.entry
         return path.read_text(encoding="utf-8") if path.exists() else None
 
-    def attach(self) -> None:
-        self._run("attach", self._agent.name, "--approve", "--scope", self._agent.scope)
+    def attach(self, *, approve: bool = True) -> None:
+        approved = ["--approve"] if approve else []
+        self._run("attach", self._agent.name, "--scope", self._agent.scope, *approved)
 
     def detach(self) -> None:
         self._run("detach", self._agent.name, "--scope", self._agent.scope)

@@ -46,7 +46,7 @@ def asking(question: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}]}
 
 
-def config(folder: Path, openai: Provider, agent: Agent) -> dict[str, Any]:
+def config(folder: Path, openai: Provider, agent: Agent, **konstruct: Any) -> dict[str, Any]:
     """With the folder of the project open; of an entry in a project, `attach` opens it."""
     params = {"model": "openai/paid", "api_base": openai.url, "api_key": "sk-test", **PRICES}
     return {
@@ -56,6 +56,7 @@ def config(folder: Path, openai: Provider, agent: Agent) -> dict[str, Any]:
             "default_group": "paid",
             "ledger_url": sqlite(folder).url,
             "files": {"roots": [str(folder / "project")] if agent.scope == "user" else []},
+            **konstruct,
         },
     }
 
@@ -113,3 +114,25 @@ async def test_a_session(agent: Agent, tmp_path: Path, openai: Provider) -> None
     assert "All is said." in said
     assert len(sqlite(tmp_path).rows()) == 5
     assert desk.entry == before
+
+
+@pytest.mark.parametrize(
+    ("agent", "parallel_calls", "asked"),
+    [
+        pytest.param(CODEX, True, 1, id="codex"),
+        pytest.param(CODEX, False, 0, id="codex, one after another"),
+        pytest.param(CLAUDE_CODE, True, 0, id="claude-code", marks=pytest.mark.minutes),
+        pytest.param(GEMINI, True, 0, id="gemini", marks=pytest.mark.minutes),
+        pytest.param(OPENCODE, False, 1, id="opencode, one after another", marks=pytest.mark.minutes),
+    ],
+)
+async def test_what_goes_out_without_approval_where_nobody_can_be_asked(
+    agent: Agent, parallel_calls: bool, asked: int, tmp_path: Path, openai: Provider
+) -> None:
+    with Provider(agent.wire) as model:
+        model.script(Script([[asking("Which colour?")]]))
+        desk = Desk(agent, tmp_path, model, config(tmp_path, openai, agent, parallel_calls=parallel_calls))
+        desk.attach(approve=False)
+        await desk.asked("Ask another model which colour.")
+        assert model.calls
+    assert openai.calls == asked
