@@ -469,7 +469,8 @@ async def test_a_user_with_the_rights_that_the_page_names_may_do_all_that_server
         assert answer is not None
         await reading.read_resource(answer["truncated"]["uri"])
         assert counted(valkey, "r") == 1
-        await ask(first)
+        thread = (await ask(first)).thread
+        await second.complete(HELLO, model_group="fast", continue_=thread)
         await until(lambda: state(second) == "cooling_down")
     async with servers(1, tmp_path, config, valkey) as (later,):
         await until(lambda: state(later) == "cooling_down")
