@@ -276,9 +276,8 @@ class Konstruct:
             self._admission.resize(config.max_concurrency, config.max_queue, config.callers, config.most_at_once)
 
     def _start(self) -> None:
-        self._in_use().client.start()
         self._shared(None).ledger.start()
-        self._generations.sharing.start()
+        self._generations.start()
 
     def _in_use(self, caller: Caller | None = None) -> Generation:
         return self._generations.in_use(private=caller is not None and caller.is_verified)

@@ -160,6 +160,13 @@ class Generations:
             if generation is not self._in_use:
                 self._drop_earlier()
 
+    def start(self) -> None:
+        """Begin to get ready to ask providers, also once more after an `aclose`; returns at once."""
+        if self._embedded is not None:
+            self._embedded.reopen()
+        self.in_use().client.start()
+        self.sharing.start()
+
     async def aclose(self) -> None:
         """Close the embedded model and the provider connections; safe to call twice."""
         under_way = [*self._making.values(), *self._ollama.under_way]

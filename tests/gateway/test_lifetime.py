@@ -94,6 +94,19 @@ def test_it_can_be_opened_again_in_another_loop(config: dict[str, Any], tmp_path
     assert ollama.calls == 2
 
 
+async def test_opened_again_after_its_accounts_were_read_it_asks_the_embedded_model(tmp_path: Path) -> None:
+    config = {
+        "model_list": [{"model_name": "tiny", "litellm_params": {"model": "embedded/SmolLM2-135M-Instruct"}}],
+        "konstruct": {"ledger_url": f"sqlite:///{tmp_path}/ledger.sqlite3"},
+    }
+    konstruct = Konstruct.from_config(config, environ={})
+    async with konstruct.for_accounts():
+        assert (await konstruct.usage()).total.calls == 0
+    for _ in range(2):
+        async with konstruct:
+            assert (await konstruct.complete(HELLO, max_tokens=1)).model == "embedded/SmolLM2-135M-Instruct"
+
+
 def test_a_call_of_its_own_loop_alone_says_what_is_missing(config: dict[str, Any], tmp_path: Path) -> None:
     konstruct = Konstruct.from_config(write(tmp_path, config), environ=KEYS)
     with pytest.raises(NotOpenError, match="not open yet"):

@@ -62,7 +62,7 @@ class _Child:
 class EmbeddedServer:
     """The child process that serves one model, started when it is first needed.
 
-    Any thread and any event loop may call it. Once `kill` or `aclose` was called it stays ended.
+    Any thread and any event loop may call it. Once `kill` or `aclose` was called it stays ended, until `reopen`.
     """
 
     def __init__(self, model: Path, *, start_limit_s: float = START_LIMIT_S) -> None:
@@ -90,6 +90,10 @@ class EmbeddedServer:
                 threading.Thread(target=self._run, args=(self._start,), name="embedded-start", daemon=True).start()
             start = self._start
         return (await asyncio.wrap_future(start)).endpoint
+
+    def reopen(self) -> None:
+        """Lets the child be started again after an `aclose`."""
+        self._closed = False
 
     async def aclose(self) -> None:
         """Ends the child and waits until it is gone. May be called again."""
