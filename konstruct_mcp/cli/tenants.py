@@ -75,7 +75,7 @@ def _settings(command: _F) -> _F:
 
 @click.group()
 def tenants() -> None:
-    """Make, change, list and disable tenants in the ledger's database.
+    """Make, change, list and disable tenants in the database.
 
     They are as good as those of the config, whose own entries win where both have a name.
     """

@@ -39,10 +39,12 @@ LLAMA_CPP = [
     {
         "id": "/models/SmolLM2-135M-Instruct.Q4_1.gguf",
         "aliases": ["smollm2"],
+        "tags": [],
         "object": "model",
-        "created": 1764446400,
+        "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
+        "created": 1795985661,
         "owned_by": "llamacpp",
-        "meta": {"vocab_type": 2, "n_vocab": 49152, "n_ctx_train": 8192, "n_params": 134515008, "size": 97832448},
+        "meta": {"vocab_type": 2, "n_vocab": 49152, "n_ctx": 8192, "n_ctx_train": 8192, "n_params": 134515008},
     }
 ]
 
