@@ -193,6 +193,7 @@ def test_a_projects_entry_lets_it_read_the_projects_files(home: Home, client: st
     assert list(home.files()) == [name]
 
 
+@pytest.mark.many_cases
 @pytest.mark.parametrize("given", ["before", "behind", "variable"])
 @pytest.mark.parametrize(("client", "name"), USER)
 def test_a_config_that_is_named_is_the_servers_too(home: Home, client: str, name: str, given: str) -> None:
@@ -354,6 +355,7 @@ def test_all_else_stays_and_detach_gives_the_file_back(home: Home, client: str, 
     assert "nothing to change" in home.done("detach", client)
 
 
+@pytest.mark.many_cases
 @pytest.mark.parametrize(("client", "name", "text"), list(fixtures()))
 def test_detach_takes_the_entry_alone_where_more_has_changed(home: Home, client: str, name: str, text: str) -> None:
     path = home.folder / name
