@@ -196,6 +196,8 @@ ATTACKS: dict[str, Callable[[World], object]] = {
     "an encrypted private key": lambda w: w.file(
         "k.txt", PRIVATE_KEY.replace("KEY-----\n", "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,0A\n\n", 1)
     ),
+    "a private key of PuTTY's": lambda w: w.file("k.txt", "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"),
+    "a private key of age's": lambda w: w.file("k.txt", f"AGE-SECRET-KEY-1{'QPZRY9X8GF' * 6}"),
     "a service account": lambda w: w.file("account.json", service_account("http://localhost")),
     "one of our access keys": lambda w: w.file("k.txt", f"curl -H 'Authorization: Bearer {new_key()}'"),
     "a key of the config": lambda w: w.file("k.py", f"KEY = '{OPENAI_KEY}'"),

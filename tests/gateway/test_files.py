@@ -384,6 +384,20 @@ class TestWhoMaySendAFile:
             assert konstruct.choice(caller=acme).takes_files
             assert not konstruct.choice(caller=default).takes_files
 
+    async def test_whoever_is_offered_it_by_a_change_of_the_config_is_told(
+        self, home: Path, root: Path, openai: Provider
+    ) -> None:
+        tenants: dict[str, Any] = {"default": {}, "acme": {"files": []}}
+        async with opened(home, config(openai, tenants=tenants), KEYS) as konstruct:
+            before = konstruct.offers()
+            write(home, config(openai, tenants=tenants | {"acme": {"files": [str(root)]}}))
+            assert await konstruct.reload()
+            assert konstruct.offers().changed_since(before) == frozenset({"acme"})
+            before = konstruct.offers()
+            write(home, config(openai, root, tenants=tenants | {"acme": {"files": [str(root)]}}))
+            assert await konstruct.reload()
+            assert konstruct.offers().changed_since(before) == frozenset({"default"})
+
     async def test_the_program_itself_may_send_its_own(self, home: Path, root: Path, openai: Provider) -> None:
         (root / "a.py").write_text("1")
         (root / ".env").write_text("1")
