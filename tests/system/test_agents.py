@@ -136,3 +136,31 @@ async def test_what_goes_out_without_approval_where_nobody_can_be_asked(
         await desk.asked("Ask another model which colour.")
         assert model.calls
     assert openai.calls == asked
+
+
+# What takes more room in JSON, in bytes, and in JSON that is in JSON.
+LONG = 'for name in ("a", "b"):\n\tprint(f"{name}\\\\n")  # größer, 更大, \N{WAVING HAND SIGN}. Then on.\n' * 1500
+
+
+@cases(CLAUDE_CODE, CLINE, CODEX, CONTINUE, COPILOT, GEMINI, OPENCODE)
+async def test_a_long_answer_is_cut_by_nobody_but_us(agent: Agent, tmp_path: Path, openai: Provider) -> None:
+    """Its model is shown all of a result, in valid JSON, and the rest by `read` where it is offered that."""
+    openai.script(Text(LONG, usage=(1, 1)))  # costs so little that programs write it in several ways
+    reads_on = agent in (CLINE, CODEX, CONTINUE, COPILOT)
+    rest = {
+        "read": lambda answers: answers[0]["truncated"]["uri"],
+        "offset": lambda answers: answers[0]["truncated"]["next_offset"],
+    }
+    script = Script([[asking("All of it?")], *([[rest]] if reads_on else [])], last="All is said.")
+    with Provider(agent.wire) as model:
+        model.script(script)
+        desk = Desk(agent, tmp_path, model, config(tmp_path, openai, agent))
+        desk.attach()
+        await desk.asked("Ask another model for all of it.")
+    pages = [answer["content"] for answer in script.answers]
+    assert len(pages) == 1 + reads_on
+    assert LONG.startswith("".join(pages))
+    assert min(map(len, pages)) > 2000
+    copies = 2 if agent is CLINE else 1  # which shows both, and has room for them
+    assert [result.count("next_offset") for result in script.results] == [copies] * len(pages)
+    assert openai.calls == 1
