@@ -20,7 +20,7 @@ _SCOPE = click.Choice(["user", "project"])
 
 
 @click.command()
-@click.argument("client", required=False, type=_CLIENT)
+@click.argument("client", required=False, type=_CLIENT, metavar="[CLIENT]")
 @click.option(
     "--scope", type=_SCOPE, help="For all that you do (user, the default), or for the current folder's project."
 )
@@ -36,7 +36,7 @@ def attach(
     """Have CLIENT start this server.
 
     The entry goes into the client's own file. All else in it stays as it is, and a copy of before is kept beside it. No
-    key is written, only names of variables. Without CLIENT it lists the clients that are here.
+    key is written, only names of variables. Without CLIENT it lists the clients that are known, and their state.
     """
     places = Places.here()
     if client is None:
@@ -69,7 +69,7 @@ def attach(
 
 
 @click.command()
-@click.argument("client", type=_CLIENT)
+@click.argument("client", type=_CLIENT, metavar="CLIENT")
 @click.option("--scope", type=_SCOPE, help="As with `attach`.")
 @click.option("--dry-run", is_flag=True, help="Say what would be changed, and change nothing.")
 def detach(client: str, scope: Scope | None, dry_run: bool) -> None:
