@@ -169,6 +169,8 @@ def test_a_line_for_the_shell(line: str, reader: Reader) -> None:
         case ["python3", "-m", "pip", "install", extras] if extras.startswith(".["):
             assert extras.endswith("]")
             assert set(extras[2:-1].split(",")) <= set(PROJECT["project"]["optional-dependencies"])
+        case ["python3", "-m", "uv", "tool", "install", *_]:
+            pass  # `tests/system/test_publishing.py` runs it
         case ["python3", "-m", "uv", "sync", "--inexact", *rest]:
             assert set(rest[::2]) == {"--extra"}
             assert set(rest[1::2]) <= set(PROJECT["project"]["optional-dependencies"])

@@ -18,7 +18,7 @@ import click
 import pytest
 from mcp import Client, StdioServerParameters
 from support.node import command, environ
-from support.pages import REPOSITORY
+from support.pages import PAGES, REPOSITORY
 from support.reader import PROJECT, uv
 
 from konstruct_mcp.cli.main import cli
@@ -117,6 +117,25 @@ class TestRelease:
         assert "quality" in ran(script, "groups", env=env, cwd=tmp_path)
         started = StdioServerParameters(command=script, args=[], env=env, cwd=tmp_path)
         assert await listed_tools(started) == ["complete", "list_groups"]
+
+    @pytest.mark.parametrize("page", ["README.md", pytest.param("docs/embedded-model.md", marks=pytest.mark.minutes)])
+    def test_the_line_that_installs_it_gives_a_command_and_bytecode(self, page: str, tmp_path: Path) -> None:
+        [line] = [
+            line for block in PAGES[page].of("sh") for line in block.text.splitlines() if " tool install " in line
+        ]
+        env = empty_home(tmp_path) | {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
+        ran(uv(), *shlex.split(line)[3:], env=env | {"UV_PYTHON": sys.executable}, cwd=REPOSITORY)
+        packages = tmp_path / "tools" / "konstruct-mcp" / "lib"
+        assert {file.name.partition(".")[0] for file in packages.rglob("mcp/**/*.pyc")} >= {
+            "client",
+            "server",
+            "session",
+        }
+        if page == "README.md":
+            assert "quality" in ran(tmp_path / "bin" / "konstruct-mcp", "groups", env=env, cwd=tmp_path)
+        else:
+            words = ["complete", "--group", "embedded", "Why is the sky blue?"]
+            assert ran(tmp_path / "bin" / "konstruct-mcp", *words, env=env, cwd=tmp_path).strip()
 
     async def test_the_bundle_is_valid_and_its_server_starts_as_its_host_starts_it(
         self, released: Path, tmp_path: Path
