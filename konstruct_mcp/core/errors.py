@@ -37,6 +37,7 @@ secret, a path, a stack or a provider's raw body.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -48,10 +49,14 @@ TABLE_ADVICE = "mend that table, delete it, or run `konstruct-mcp models update`
 
 
 def install_advice(extra: str) -> str:
-    """How to install an extra of this package, as the end of a sentence.
-
-    There are two commands, since an environment of uv's has no pip. Both are for the clone: the package is on no index.
-    """
+    """How to add an extra to this installation, as the end of a sentence. The package is on no index: each way is for
+    the clone."""
+    prefix = Path(sys.prefix)
+    if (prefix / "uv-receipt.toml").exists():  # what `uv tool install` leaves behind
+        return f"in the clone, python3 -m uv tool install --compile-bytecode '.[{extra}]', your other extras beside it"
+    if (prefix / "pipx_metadata.json").exists():
+        return f"in the clone, pipx install --force '.[{extra}]', your other extras beside it"
+    # Two commands, since an environment of uv's has no pip.
     return f"in the clone, python3 -m uv sync --inexact --extra {extra}, or python3 -m pip install '.[{extra}]'"
 
 

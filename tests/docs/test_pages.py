@@ -17,7 +17,7 @@ def test_the_readme_is_short_and_in_the_order_of_a_newcomer() -> None:
     assert len(README.text.splitlines()) <= 250
     assert README.headings(2) == [
         "Install and try",
-        "Attach it to a client",
+        "Install it and attach it",
         "For a team",
         "A config of your own",
         "What it promises",

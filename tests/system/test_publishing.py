@@ -133,6 +133,10 @@ class TestRelease:
         }
         if page == "README.md":
             assert "quality" in ran(tmp_path / "bin" / "konstruct-mcp", "groups", env=env, cwd=tmp_path)
+            command = [tmp_path / "bin" / "konstruct-mcp", "check"]
+            env["KONSTRUCT_LEDGER_URL"] = "postgresql://ledger.invalid/ledger"
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+            assert "uv tool install --compile-bytecode '.[postgres]', your other extras" in done.stdout
         else:
             words = ["complete", "--group", "embedded", "Why is the sky blue?"]
             assert ran(tmp_path / "bin" / "konstruct-mcp", *words, env=env, cwd=tmp_path).strip()
