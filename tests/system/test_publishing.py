@@ -32,9 +32,13 @@ INDEXED = {"command": "uvx", "args": [f"konstruct-mcp=={PROJECT['project']['vers
 
 
 def ran(*words: str | Path, **options: Any) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=False, **options)
+    done = finished(*words, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def finished(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +85,7 @@ def test_the_release_workflow_is_one() -> None:
 
 def test_nothing_is_made_for_a_package_whose_readme_does_not_name_the_server(tmp_path: Path) -> None:
     script = REPOSITORY / ".ci" / "release.py"
-    command = [sys.executable, script, "--repository", ADDRESS, "--out", tmp_path / "dist"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    done = finished(sys.executable, script, "--repository", ADDRESS, "--out", tmp_path / "dist")
     assert done.returncode == 2
     assert "README.md lacks the line <!-- mcp-name: io.github.example-owner/konstruct-mcp -->" in done.stderr
     assert not (tmp_path / "dist").exists()
@@ -102,8 +105,7 @@ class TestRelease:
         entry = json.loads((released / "server.json").read_text("utf-8"))
         entry["packages"][0]["transport"]["type"] = "carrier-pigeon"
         (tmp_path / "server.json").write_text(json.dumps(entry), "utf-8")
-        words = [SCRIPTS / "skillsaw", "lint", "--strict", tmp_path]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        done = finished(SCRIPTS / "skillsaw", "lint", "--strict", tmp_path)
         assert done.returncode != 0
         assert "transport" in done.stdout
 
@@ -133,9 +135,8 @@ class TestRelease:
         }
         if page == "README.md":
             assert "quality" in ran(tmp_path / "bin" / "konstruct-mcp", "groups", env=env, cwd=tmp_path)
-            command = [tmp_path / "bin" / "konstruct-mcp", "check"]
             env["KONSTRUCT_LEDGER_URL"] = "postgresql://ledger.invalid/ledger"
-            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+            done = finished(tmp_path / "bin" / "konstruct-mcp", "check", env=env)
             assert "uv tool install --compile-bytecode '.[postgres]', your other extras" in done.stdout
         else:
             words = ["complete", "--group", "embedded", "Why is the sky blue?"]
