@@ -67,11 +67,16 @@ _KNOWN = {
     ("github", "copilot"): _COPILOT,
     ("opencode",): Client("opencode", 51_200, counts_bytes=True),  # shows nothing of a longer line
 }
-_BY_KEY = {client.key: client for client in _KNOWN.values()}
+# The name of whoever gives none to MCP's Python SDK: agents in Python, whose models have no tool that reads resources.
+# LangChain ends a conversation with OpenAI's chat API at a link in a result.
+_PYTHON = Client("python", reads_on=True)
+_BY_KEY = {client.key: client for client in (*_KNOWN.values(), _PYTHON)}
 
 
 def client_named(name: str) -> Client:
     """The client that gives itself this name."""
+    if name == "mcp":
+        return _PYTHON
     words = re.findall(r"[a-z0-9]+", name[:_LONGEST_NAME].casefold())
     return next((client for begin, client in _KNOWN.items() if tuple(words[: len(begin)]) == begin), ANY)
 

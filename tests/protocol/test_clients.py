@@ -101,6 +101,7 @@ SHOWN: list[tuple[str, Callable[[types.CallToolResult], str], Callable[[str], in
     ("opencode", the_text, utf8, 51_200),
     ("claude-code", the_structure, code_units, 50_000),
     ("continue-client", the_text, code_units, 40_000),
+    ("mcp", the_text, code_units, 40_000),
     ("nobody knows it", the_text, code_units, 40_000),
     ("", the_text, code_units, 40_000),
 ]
@@ -195,7 +196,15 @@ async def read_on(client: Client, uri: str, offset: int) -> str:
     raise AssertionError("it does not end")
 
 
-READERS = ["codex-mcp-client", "@cline/core", "Cline", "github-copilot-developer", "copilot-cli", "continue-client"]
+READERS = [
+    "codex-mcp-client",
+    "@cline/core",
+    "Cline",
+    "github-copilot-developer",
+    "copilot-cli",
+    "continue-client",
+    "mcp",
+]
 OTHERS = ["claude-code", "gemini-cli-mcp-client", "opencode", "Visual Studio Code", "recline", "my-codex", ""]
 
 

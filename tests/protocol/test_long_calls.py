@@ -151,6 +151,11 @@ LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": 
 BOOK = "".join(f"This is sentence number {n}. " for n in range(100))
 
 
+def named(konstruct: Konstruct, era: str) -> Any:
+    """A client whose model reads resources. One that gives no name is taken for an agent in Python, and reads none."""
+    return connected(konstruct, era, client_info=types.Implementation(name="some client", version="1.0"))
+
+
 class TestLongAnswers:
     async def read(self, client: Client, uri: str) -> str:
         (contents,) = (await client.read_resource(uri)).contents
@@ -163,7 +168,7 @@ class TestLongAnswers:
     ) -> None:
         config["konstruct"]["max_result_chars"] = 500
         ollama.script(Text(BOOK))
-        async with opened(tmp_path, config) as konstruct, connected(konstruct, era) as client:
+        async with opened(tmp_path, config) as konstruct, named(konstruct, era) as client:
             result = await client.call_tool("complete", {"messages": HELLO})
             answer = result.structured_content
             assert answer is not None

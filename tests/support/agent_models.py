@@ -219,7 +219,8 @@ def _google_results(body: Body) -> Iterator[str]:
     for content in body["contents"]:
         for part in content["parts"]:
             if "functionResponse" in part:
-                yield "".join(map(str, part["functionResponse"]["response"].values()))
+                response = part["functionResponse"]["response"]
+                yield str(response["output"]) if "output" in response else json.dumps(response)
 
 
 _PATHS = {

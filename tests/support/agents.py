@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ import psutil
 import yaml
 from support.node import installed, node
 from support.providers import Provider
+from support.reader import uv
 
 from konstruct_mcp.testing import OtherWire, Wire
 
@@ -47,7 +49,7 @@ class Agent:
         settings: what a user has set up before: texts by path in the home folder, of the address of its model.
         reads_on: its model reads on in a cut answer by `complete`.
         scope: where it is attached; the other way would do as well.
-        entry: the file that names MCP servers, in the home folder or in the project.
+        entry: the file that names MCP servers, in the home folder or in the project; None where a program does.
         own_binary: the program is no script for Node.
         side_by_side: it makes the calls of one turn at once.
     """
@@ -57,7 +59,7 @@ class Agent:
     program: str
     wire: Wire | OtherWire
     words: Sequence[str]
-    entry: str
+    entry: str | None
     environ: Callable[[Provider], Mapping[str, str]] = lambda _: {}
     settings: Callable[[Provider], Mapping[str, str]] = lambda _: {}
     own_binary: bool = False
@@ -69,6 +71,24 @@ class Agent:
         """What runs it; installs it at first."""
         program = str(installed(self.package) / "node_modules" / ".bin" / self.program)
         return [program] if self.own_binary else [str(node()), program]
+
+
+@dataclass(frozen=True)
+class PythonAgent(Agent):
+    """A program in Python that makes an agent, with a library of PyPI; `package` is what uv installs, in words."""
+
+    def command(self) -> list[str]:
+        folder = Path(sys.prefix) / "share" / "python" / self.name
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            beside = tempfile.mkdtemp(dir=folder.parent)  # renamed when whole, since an installation may break off
+            for words in (
+                ["venv", "--quiet", "--clear", "--python", sys.executable, beside],
+                ["pip", "install", "--quiet", "--python", f"{beside}/bin/python", *self.package.split()],
+            ):
+                subprocess.run([uv(), *words], check=True, timeout=_LIMIT_S)
+            Path(beside).rename(folder)
+        return [str(folder / "bin" / "python"), str(Path(__file__).parent / "python_agents" / self.program)]
 
 
 CLAUDE_CODE = Agent(
@@ -219,6 +239,21 @@ CLINE = Agent(
 )
 
 
+def _in_python(name: str, package: str, wire: Wire | OtherWire) -> PythonAgent:
+    program = f"{name.replace('-', '_')}_agent.py"
+    return PythonAgent(
+        *(name, package, program, wire, [str(CONSOLE_SCRIPT), "{}"]),
+        entry=None,
+        reads_on=True,
+        environ=lambda model: {"MODEL_URL": model.root if wire == "gemini" else model.url},
+    )
+
+
+OPENAI_AGENTS = _in_python("openai-agents", "openai-agents==0.24.0", "openai")
+LANGCHAIN = _in_python("langchain", "langchain==1.5.2 langchain-mcp-adapters==0.3.2 langchain-openai==1.7.4", "openai")
+GOOGLE_ADK = _in_python("google-adk", "google-adk[mcp]==2.13.0", "gemini")
+
+
 def _cline_providers(model: Provider) -> Any:
     """What `cline auth` writes."""
     settings = {"provider": "openai-compatible", "apiKey": "fake", "model": "fake", "baseUrl": model.url}
@@ -251,15 +286,19 @@ class Desk:
     @property
     def entry(self) -> str | None:
         """The text of the file that names MCP servers."""
+        if self._agent.entry is None:
+            return None
         path = (self._home if self._agent.scope == "user" else self.project) / self._agent.entry
         return path.read_text(encoding="utf-8") if path.exists() else None
 
     def attach(self, *, approve: bool = True) -> None:
         approved = ["--approve"] if approve else []
-        self._run("attach", self._agent.name, "--scope", self._agent.scope, *approved)
+        if self._agent.entry is not None:
+            self._run("attach", self._agent.name, "--scope", self._agent.scope, *approved)
 
     def detach(self) -> None:
-        self._run("detach", self._agent.name, "--scope", self._agent.scope)
+        if self._agent.entry is not None:
+            self._run("detach", self._agent.name, "--scope", self._agent.scope)
 
     def _run(self, *words: str) -> None:
         ran = subprocess.run(

@@ -1,7 +1,7 @@
 """Sessions of coding agents, the genuine programs, with this installation's console script.
 
-Their own models are fakes that say which tools to call (`support/agent_models.py`). All are long forms, since npm has
-to install them; those of `minutes` are large or slow.
+Their own models are fakes that say which tools to call (`support/agent_models.py`). All are long forms, since they
+have to be installed; those of `minutes` take longer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,20 @@ from typing import Any
 
 import pytest
 from support.agent_models import Script
-from support.agents import CLAUDE_CODE, CLINE, CODEX, CONTINUE, COPILOT, GEMINI, OPENCODE, Agent, Desk
+from support.agents import (
+    CLAUDE_CODE,
+    CLINE,
+    CODEX,
+    CONTINUE,
+    COPILOT,
+    GEMINI,
+    GOOGLE_ADK,
+    LANGCHAIN,
+    OPENAI_AGENTS,
+    OPENCODE,
+    Agent,
+    Desk,
+)
 from support.databases import sqlite
 from support.default_groups import entry
 from support.priced_config import PRICES
@@ -63,12 +76,12 @@ def config(folder: Path, openai: Provider, agent: Agent, **konstruct: Any) -> di
 
 def cases(*agents: Agent) -> pytest.MarkDecorator:
     """One for each agent."""
-    slow = (CLINE, CONTINUE, COPILOT, OPENCODE)
+    slow = [agent for agent in agents if agent not in (CLAUDE_CODE, CODEX, GEMINI)]
     marked = [pytest.param(agent, id=agent.name, marks=[pytest.mark.minutes] * (agent in slow)) for agent in agents]
     return pytest.mark.parametrize("agent", marked)
 
 
-@cases(CLAUDE_CODE, CLINE, CODEX, CONTINUE, COPILOT, GEMINI, OPENCODE)
+@cases(CLAUDE_CODE, CLINE, CODEX, CONTINUE, COPILOT, GEMINI, GOOGLE_ADK, LANGCHAIN, OPENAI_AGENTS, OPENCODE)
 async def test_a_session(agent: Agent, tmp_path: Path, openai: Provider) -> None:
     """Attached, a call with a file, one that continues it, two at once, a long answer that is read on, detached."""
     meeting = asyncio.Barrier(2) if agent.side_by_side else None
