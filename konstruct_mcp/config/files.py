@@ -6,6 +6,7 @@ entry, and a caller over HTTP has no others.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -13,14 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import ConfigDict, Field
 
 from konstruct_mcp.config.environment import is_file_reference, is_unexpanded, reference, shown_name
 from konstruct_mcp.config.sections import Section
 from konstruct_mcp.core.file_names import is_kept_back
-from konstruct_mcp.core.secrets import SECRET_KEY
+from konstruct_mcp.core.secrets import SECRET_KEY, passwords_in
 from konstruct_mcp.core.text import cut
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ _VARIABLE = "KONSTRUCT_FILE_ROOTS"
 _NO_ROOT = "should be an absolute path of a folder"
 _SYSTEM = ("/proc", "/sys", "/dev")  # what is read there is made up by the kernel, secrets of processes among it
 _LEAST_KEY = 12  # characters: a shorter word is in too many texts
+_SECRET_VARIABLE = re.compile(rf"{SECRET_KEY.pattern}|_pat\Z", re.IGNORECASE)
+_HEADERS = "_HEADERS"  # ends the name of a variable that holds headers, a key among them
+# A key that may begin like a path, as one in 64 of Amazon's does. What is as long and has no dot and no dash, and has
+# letters of both cases and digits, is hardly a path.
+_BASE64 = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[A-Za-z0-9+/]{32,}={0,2}")
 _NOT_SECRET = re.compile(r"author|keyboard|_sock\Z", re.IGNORECASE)
 
 
@@ -129,17 +135,16 @@ def held_keys(params: Iterable[Mapping[str, Any]], environ: Mapping[str, str], u
     Args:
         params: of the deployments.
         environ: variables; those that are named like a secret are.
-        urls: of databases, which may hold a password.
+        urls: of databases, which may hold a password, as any other value may that is a URL.
     """
     found = [text for one in params for text in _secrets_in(one)]
     for name, value in environ.items():
-        if SECRET_KEY.search(name) and not _NOT_SECRET.search(name):
-            found += _secrets_in(value, certain=True)
-    for url in urls:
-        try:
-            found.append(unquote(urlsplit(url).password or ""))
-        except ValueError:
-            continue
+        if name.endswith(_HEADERS):  # as OpenTelemetry has them: `name=value,name=value`, each value quoted as in a URL
+            found += (word for pair in value.split(",") for word in unquote(pair.partition("=")[2]).split())
+        else:
+            is_secret = _SECRET_VARIABLE.search(name) is not None and _NOT_SECRET.search(name) is None
+            found += _secrets_in(value, certain=is_secret)
+    found += itertools.chain.from_iterable(map(passwords_in, urls))
     return frozenset(filter(_is_key, found))
 
 
@@ -150,18 +155,22 @@ def _secrets_in(value: Any, *, certain: bool = False) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _secrets_in(item, certain=certain)
-    elif certain and isinstance(value, str):
-        if value.lstrip().startswith("{"):
+    elif isinstance(value, str):
+        if certain and value.lstrip().startswith("{"):
             try:
                 yield from _secrets_in(json.loads(value))
             except (ValueError, RecursionError):
                 pass
             else:
                 return
-        yield from value.split()
+        for word in value.split():
+            if "://" in word:
+                yield from passwords_in(word)
+            elif certain:
+                yield word
 
 
 def _is_key(text: str) -> bool:
-    is_place = "://" in text or text.startswith(("/", "~", ".", "\\"))
+    is_place = text.startswith(("/", "~", ".", "\\")) and _BASE64.fullmatch(text) is None
     is_mixed = any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
     return len(text) >= _LEAST_KEY and is_mixed and not is_place

@@ -98,7 +98,11 @@ async def in_own_thread(function: Callable[[], _T], ended: Callable[[], None]) -
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=work, name="file reader", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="beside the loop", daemon=True).start()
+    except RuntimeError:  # there can be no more threads
+        ended()
+        raise
     return await future
 
 

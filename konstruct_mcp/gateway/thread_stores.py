@@ -8,6 +8,7 @@ so that none outlives what it stands on.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import threading
@@ -18,11 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import anyio
-import anyio.to_thread
 
 from konstruct_mcp.core.files import keep_folder, make_folder, new_file, read_kept
 from konstruct_mcp.core.shares import Shares
 from konstruct_mcp.core.sharing import SharedValues
+from konstruct_mcp.core.threads import in_own_thread
 
 _T = TypeVar("_T")
 
@@ -91,7 +92,7 @@ class DiskStore:
         self._folder, self._seconds, self._clock, self._most = folder, seconds, clock, most
         self._lock = threading.Lock()
         self._look_at, self._written = 0.0, 0  # when the next look is due, and bytes since the last
-        self._limiter: anyio.CapacityLimiter | None = None
+        self._places = anyio.Semaphore(_AT_ONCE, max_value=_AT_ONCE)
 
     async def put(self, tenant: str, turn_id: str, turn: bytes, before: Sequence[str]) -> bool:
         return await self._beside(self._put, tenant, turn_id, turn, before)
@@ -100,8 +101,8 @@ class DiskStore:
         return await self._beside(self._get, tenant, turn_ids)
 
     async def _beside(self, function: Callable[..., _T], *args: Any) -> _T:
-        self._limiter = self._limiter or anyio.CapacityLimiter(_AT_ONCE)
-        return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=self._limiter)
+        await self._places.acquire()
+        return await in_own_thread(functools.partial(function, *args), self._places.release)
 
     def _place(self, tenant: str, turn_id: str) -> Path:
         return self._folder / _digest(tenant)[:32] / _digest(turn_id)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import codecs
+import itertools
 import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +26,7 @@ from konstruct_mcp import FileRefusedError, Konstruct
 from konstruct_mcp.config.files import FileSettings
 from konstruct_mcp.core.identity import new_key
 from konstruct_mcp.gateway.caller import Caller
+from konstruct_mcp.gateway.files.contents import holds_key
 from konstruct_mcp.gateway.files.reading import FileAccess, read_files
 from konstruct_mcp.testing.credentials import service_account
 
@@ -31,6 +35,10 @@ KEPT_BACK = "not there, not in a folder that is open to you, or kept back becaus
 _TRIES = 10_000  # of which a reader that follows links lets some dozens out
 OUTSIDE = "what stands outside"
 GITHUB_TOKEN = "ghp_1c9dTest7f3a9cTest5b2e8dTest"
+AMAZON_KEY = "/9cTest7f3a9cTest5b2e8dTest+7f3a9cTest5b2"
+HEADER_KEY = "7f3a9cTest5b2e8dTest"
+DATABASE_URL = "postgresql://app:7Swords%2Fof%40Damocles@db/app"
+PROXY_URL = "https://team:9Lives-of-a-Cat@models.example/v1"
 PRIVATE_KEY = f"-----BEGIN PRIVATE KEY-----\n{'MIIEvQIBADANBgkqhkiG9w0BAQEFAASC' * 2}\n-----END PRIVATE KEY-----\n"
 
 
@@ -77,7 +85,14 @@ async def serving(world: World, provider: Provider, **files: Any) -> AsyncIterat
         "model_list": [entry("one", model)],
         "konstruct": {"files": settings, "ledger_url": sqlite(world.home).url},
     }
-    environ = {**KEYS, "GITHUB_TOKEN": GITHUB_TOKEN, "XDG_DATA_HOME": str(world.root / "data")}
+    held = {
+        "GITHUB_TOKEN": GITHUB_TOKEN,
+        "AWS_SECRET_ACCESS_KEY": AMAZON_KEY,
+        "OTEL_EXPORTER_OTLP_HEADERS": f"x-team=a,api-key={HEADER_KEY}",
+        "DATABASE_URL": DATABASE_URL,
+        "MODELS_URL": PROXY_URL,
+    }
+    environ = {**KEYS, **held, "XDG_DATA_HOME": str(world.root / "data")}
     async with opened(world.home, config, environ) as konstruct:
         yield konstruct
 
@@ -202,6 +217,11 @@ ATTACKS: dict[str, Callable[[World], object]] = {
     "one of our access keys": lambda w: w.file("k.txt", f"curl -H 'Authorization: Bearer {new_key()}'"),
     "a key of the config": lambda w: w.file("k.py", f"KEY = '{OPENAI_KEY}'"),
     "a key of the environment": lambda w: w.file("k.sh", f"export TOKEN={GITHUB_TOKEN}"),
+    "a key that begins like a path": lambda w: w.file("k.sh", f"export AWS_SECRET_ACCESS_KEY={AMAZON_KEY}"),
+    "a key among headers": lambda w: w.file("k.sh", f"curl -H 'api-key: {HEADER_KEY}'"),
+    "a database's password": lambda w: w.file("compose.yml", f"DATABASE_URL: {DATABASE_URL}"),
+    "a database's password as it is typed": lambda w: w.file("k.txt", "its password is 7Swords/of@Damocles"),
+    "a password in the address of a model": lambda w: w.file("k.txt", f"curl {PROXY_URL}"),
     "a key behind an image": lambda w: w.file("k.png", base64.b64decode(PNG) + OPENAI_KEY.encode()),
     "a key in what is no text": lambda w: w.file("k.bin", b"\0\1\2" + OPENAI_KEY.encode()),
 }
@@ -281,6 +301,34 @@ async def test_what_cannot_be_sent_is_told(world: World, openai: Provider, fault
             await ask(konstruct, make(world))
     assert why in raised.value.message
     assert openai.calls == 0
+
+
+def test_a_file_of_headers_of_keys_leaves_other_threads_their_turn() -> None:
+    """One search for a header and what follows it had all else wait for a second, whoever had written the file."""
+    text = f"-----BEGIN PRIVATE KEY-----{'A' * 39}-" * 20_000
+    data, turns = text.encode(), [time.perf_counter()]
+    looking = threading.Thread(target=holds_key, args=(data, text, ()))
+    looking.start()
+    while looking.is_alive():
+        time.sleep(0)
+        turns.append(time.perf_counter())
+    longest = max(after - before for before, after in itertools.pairwise(turns))
+    assert longest < (turns[-1] - turns[0]) / 2
+
+
+async def test_an_error_names_no_more_files_than_a_call_may_send(world: World, openai: Provider) -> None:
+    """A hundred wildcards stand for ten thousand files, none of which is even read."""
+    for number in range(60):
+        os.truncate(world.file(f"big/{number}.md"), 3_000_000)
+    named = [f"{world.root}/big/{'*' * stars}.md" for stars in range(1, 4)]
+    others = [world.root / f"none-{number}" for number in range(90)]
+    async with serving(world, openai) as konstruct:
+        with pytest.raises(FileRefusedError) as raised:
+            await ask(konstruct, *named, *others)
+    said = raised.value.message
+    assert said.count("/big/") == 60
+    assert said.count("/none-") == 40
+    assert said.endswith("; and 50 more")
 
 
 async def test_every_fault_is_named_at_once(world: World, openai: Provider) -> None:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ from konstruct_mcp.core.events import Event, Refused
 from konstruct_mcp.core.messages import Message
 from konstruct_mcp.gateway.caller import Caller
 from konstruct_mcp.gateway.thread_stores import DiskStore, MemoryStore, TurnStore
-from konstruct_mcp.gateway.threads import Threads
+from konstruct_mcp.gateway.threads import Conversation, Threads
 from konstruct_mcp.protocol.server import KonstructServer
 
 HOUR = 3600.0
@@ -691,6 +692,28 @@ async def test_a_disk_that_takes_nothing_costs_the_thread_and_not_the_answer(
         (data / "threads").unlink()
         again = await konstruct.complete("a")
         await konstruct.complete("b", continue_=again.thread)
+
+
+async def test_a_disk_that_hangs_holds_a_few_threads_and_not_the_end_of_the_process(tmp_path: Path) -> None:
+    """A store asks the clock in its thread, so that a clock that stands still is a disk that does."""
+    goes_on, answer = threading.Event(), {"role": "assistant", "content": "b"}
+
+    class Hanging(Clock):
+        def __call__(self) -> float:
+            goes_on.wait(WAIT_S)
+            return super().__call__()
+
+    threads, before = kept_in(tmp_path, "disk", Hanging()), set(threading.enumerate())
+    for _ in range(12):
+        new = [Message(role="user", content="a")]
+        kept = await threads.keep("acme", Conversation(), new, answer, {}, "key", is_large=False, within_s=0.01)
+        assert kept is None
+    hanging = set(threading.enumerate()) - before
+    assert 0 < len(hanging) <= 4
+    assert all(thread.daemon for thread in hanging)
+    goes_on.set()
+    thread = await told(threads, None, "a", "b")
+    assert (await threads.find(thread, "acme")).messages[-1].content == "b"
 
 
 @pytest.mark.long

@@ -78,10 +78,11 @@ def compose(read: ReadFiles, keys: Collection[str]) -> ComposedFiles:
 
 def _said(read: ReadFiles) -> str:
     """Each file that is not sent, by the reason."""
-    said = (
+    said = [
         f"{', '.join(json.dumps(cut(name, _LONGEST_PATH), ensure_ascii=False) for name in names)}: {reason}"
         for reason, names in read.faults.items()
-    )
+    ]
+    said += [f"and {read.unnamed:,} more"] if read.unnamed else []
     return f"nothing was sent; {'; '.join(said)}"
 
 

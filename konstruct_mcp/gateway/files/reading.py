@@ -72,16 +72,21 @@ class ReadFiles:
 
     Attributes:
         kept_back: the one reason for what is not there, may not be read, or holds a secret.
-        faults: a reason → the files, as the caller named them.
+        faults: a reason → the files, as the caller named them; no more than a call may send.
+        unnamed: how many faults more there are.
     """
 
     kept_back: str
     files: list[FoundFile] = field(default_factory=list)
     faults: dict[str, list[str]] = field(default_factory=dict)
+    unnamed: int = 0
 
     def fault(self, named: str, reason: str = "") -> None:
         """A file is not sent; without a reason, it is kept back."""
-        self.faults.setdefault(reason or self.kept_back, []).append(named)
+        if sum(map(len, self.faults.values())) >= MOST_FILES:
+            self.unnamed += 1
+        elif named not in (names := self.faults.setdefault(reason or self.kept_back, [])):
+            names.append(named)
 
 
 def read_files(paths: Sequence[str], access: FileAccess) -> ReadFiles:
@@ -180,9 +185,11 @@ class _Reader:
                 return
             if len(self.read.files) >= MOST_FILES:
                 raise _TooManyError
-            with _no_os_error():
-                data = _read(handle, self._left)
-            if len(data) > self._left:
+            data = b""
+            if status.st_size <= self._left:  # else nothing of it is read
+                with _no_os_error():
+                    data = _read(handle, self._left)
+            if max(status.st_size, len(data)) > self._left:
                 size, most = max(status.st_size, len(data)), self._settings.max_bytes
                 raise _RefusedError(
                     f"too large, with the other files: it has {size:,} bytes, and a call may send {most:,} "
