@@ -247,7 +247,7 @@ class Generations:
         try:
             async with self._reloading:
                 config = await self._read()
-                # A first file of the user's is taken up at the next start.
+                # A first file of the user's is taken up by whoever follows it, and says so in the log.
                 changed = config.is_built_in and await self._use(config)
         except KonstructError as error:
             _log.warning("what Ollama has cannot be taken up: %s", error.message)

@@ -7,15 +7,17 @@ before LiteLLM is loaded, and with it a better client.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
 import json
+import threading
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
-import anyio.to_thread
 
 from konstruct_mcp.config.built_in import OllamaSeen
 
@@ -25,6 +27,8 @@ _MOST_SHOWN = 5  # models of Ollama's that are asked about, of those that do not
 _LONGEST_NAME = 200  # characters; Ollama itself takes fewer
 _EMBEDDERS = ("bert", "embed", "minilm", "bge-", "rerank")  # in the families and names of models that embed or rank
 
+_T = TypeVar("_T")
+
 
 async def look_at_ollama(base: str) -> OllamaSeen | None:
     """What the Ollama at this address has; None where that cannot be said.
@@ -32,7 +36,7 @@ async def look_at_ollama(base: str) -> OllamaSeen | None:
     Models in Ollama's cloud are left out: a group that asks Ollama promises that nothing leaves the machine.
     """
     with anyio.move_on_after(_PATIENCE_S):
-        return await anyio.to_thread.run_sync(_ollama, _Server(base), abandon_on_cancel=True)
+        return await _looked(_ollama, base)
     return None
 
 
@@ -43,8 +47,30 @@ async def look_at_openais(base: str) -> tuple[str, ...]:
         base: its address, with `/v1`.
     """
     with anyio.move_on_after(_PATIENCE_S):
-        return await anyio.to_thread.run_sync(_openais, _Server(base), abandon_on_cancel=True)
+        return await _looked(_openais, base)
     return ()
+
+
+async def _looked(look: Callable[[_Server], _T], base: str) -> _T:
+    """What a look gives. It is made in a daemon thread, so that no process waits for its end: a resolver may take half
+    a minute, and a server that sends a byte at a time for ever."""
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[_T] = loop.create_future()
+
+    def tell(settle: Callable[[Any], None], what: Any) -> None:
+        if not found.done():
+            settle(what)
+
+    def run() -> None:
+        try:
+            settled: tuple[Callable[[Any], None], Any] = found.set_result, look(_Server(base))
+        except Exception as error:
+            settled = found.set_exception, error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, *settled)
+
+    threading.Thread(target=run, name="local-server", daemon=True).start()
+    return await found
 
 
 def _openais(server: _Server) -> tuple[str, ...]:
@@ -90,7 +116,7 @@ def _is_local_chat(model: Any) -> bool:
     if model.get("remote_host") or model.get("remote_model") or name.endswith(("-cloud", ":cloud")):
         return False
     details = model.get("details")
-    families = [details.get("family"), *(details.get("families") or ())] if isinstance(details, dict) else []
+    families = [details.get("family"), details.get("families")] if isinstance(details, dict) else []
     return not any(word in str(said).lower() for said in (*families, name) for word in _EMBEDDERS)
 
 
@@ -117,7 +143,7 @@ class _Server:
             said = json.loads(answer)
         except ConnectionRefusedError:
             raise
-        except (OSError, http.client.HTTPException, ValueError):
+        except (OSError, http.client.HTTPException, ValueError, RecursionError):
             return {}
         return said if isinstance(said, dict) else {}
 

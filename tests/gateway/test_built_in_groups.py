@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import socketserver
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp import Client
-from support.commands import run
+from support.commands import ended, run, started
 from support.default_groups import HELLO, connected, write
 from support.processes import wait_for
 from support.providers import Endless, Provider, Raw
@@ -185,7 +187,11 @@ def test_a_client_is_told_that_the_groups_have_changed(tmp_path: Path, ollama: P
         wait_for(told)
 
 
-@pytest.mark.parametrize("answer", [Endless(b'{"models": [', b" "), Raw(b"<html>"), Raw(b"{}", status=403), None])
+@pytest.mark.parametrize(
+    "answer",
+    [Endless(b'{"models": [', b" "), Raw(b"<html>"), Raw(b"[" * 100_000), Raw(b"{}", status=403), None],
+    ids=["endless", "no JSON", "too deep", "forbidden", "missing"],
+)
 async def test_one_that_does_not_say_what_it_has_is_taken_to_be_there(
     tmp_path: Path, ollama: Provider, answer: Any
 ) -> None:
@@ -193,6 +199,44 @@ async def test_one_that_does_not_say_what_it_has_is_taken_to_be_there(
     async with open_built_in(environ(tmp_path, ollama)) as konstruct:
         assert (await konstruct.complete(HELLO, timeout_s=30)).model == "ollama/qwen3:32b"
         assert konstruct.default_group == "balanced"
+
+
+async def test_what_a_list_says_amiss_is_passed_over(tmp_path: Path, ollama: Provider) -> None:
+    amiss = [None, 7, {"name": 5}, {**SMALL, "name": " "}, {**LARGER, "details": {"family": 1, "families": 5}}]
+    has(ollama, *amiss, {**SMALL, "size": "large", "capabilities": [["completion"], "completion"]})  # type: ignore[arg-type]
+    async with open_built_in(environ(tmp_path, ollama)) as konstruct:
+        await konstruct.look_for_ollama()
+        assert konstruct.default_reason == "no key is set, and Ollama answers with llama3.3:70b"
+
+
+@contextmanager
+def never_done() -> Iterator[str]:
+    """The address of a server whose answers go on for ever, a little at a time, and never get to the headers."""
+    gone = threading.Event()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                while not gone.wait(0.2):
+                    self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            gone.set()
+            server.shutdown()
+
+
+def test_a_command_ends_whatever_ollama_does(tmp_path: Path, ollama: Provider) -> None:
+    with never_done() as address:
+        env = {**environ(tmp_path, ollama), "OLLAMA_BASE_URL": address}
+        with started("groups", env=env, forked=False) as process:
+            ran = ended(process)
+    assert ran.code == 0
+    assert "no key is set; Ollama is asked, if it is there" in ran.out
 
 
 async def test_it_is_asked_nothing_but_what_it_has_and_no_key_is_sent(tmp_path: Path, ollama: Provider) -> None:
