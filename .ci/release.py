@@ -32,6 +32,7 @@ from urllib.parse import quote
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT: Mapping[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+DIST = REPOSITORY / "dist"
 SKILL = REPOSITORY / "deploy" / "publishing" / "SKILL.md"
 NAME, VERSION, DESCRIPTION = PROJECT["name"], PROJECT["version"], PROJECT["description"]
 TITLE = "Konstruct"
@@ -50,7 +51,7 @@ FROM_INDEX = {"command": "uvx", "args": [f"{NAME}=={VERSION}"]}  # how a client 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repository", required=True, help="the public address of this repository on GitHub")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "dist", help="the folder to write into; it is emptied")
+    parser.add_argument("--out", type=Path, default=DIST, help="a new folder in place of dist/, which is emptied")
     parser.add_argument("--unpublished", action="store_true", help="README.md need not name the server")
     arguments = parser.parse_args()
     address = GITHUB.fullmatch(arguments.repository.removesuffix("/").removesuffix(".git"))
@@ -61,6 +62,8 @@ def main() -> None:
     if not arguments.unpublished and marker not in (REPOSITORY / "README.md").read_text("utf-8"):
         parser.error(f"README.md lacks the line {marker}")
     out: Path = arguments.out
+    if out != DIST and out.exists():
+        parser.error("--out should be a new folder")
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)

@@ -98,14 +98,14 @@ def _with_included(source: Source, folder: Path | None) -> Source:
         shown = cut(Path(name).name)
         if folder is None and not Path(name).is_absolute():
             raise ConfigError([f"include[{position}] ({shown}): {NO_FOLDER}"], source=source.origin)
-        place = (folder or Path()) / name
+        wanted = (folder or Path()) / name
         try:
-            file, text = _read(place, source.origin)
+            file, text = _read(wanted, source.origin)
         except ConfigError as error:
             raise ConfigError(
                 [f"include[{position}] ({shown}): {fault}" for fault in error.faults],
                 source=source.origin,
-                files=(*read, place),
+                files=(*read, wanted),
             ) from None
         if file in read:
             continue
@@ -150,7 +150,7 @@ def place(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Where the config file is, or would be if there were one; None for a user without a config folder."""
     if (file := located(path, environ)) is not None:
         return file
-    folder = _users_folder(environ, "XDG_CONFIG_HOME", platformdirs.user_config_path)
+    folder = config_folder(environ)
     return None if folder is None else folder / "config.yaml"
 
 

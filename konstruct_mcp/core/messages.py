@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol, Self
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Protocol, Self, TypeGuard
 
 from pydantic import (
     AfterValidator,
@@ -245,11 +246,23 @@ class DumpsMessage(Protocol):
     def model_dump(self) -> dict[str, Any]: ...
 
 
-def as_plain(messages: str | Sequence[Mapping[str, Any] | DumpsMessage]) -> list[Any]:
-    """The messages of a Python program as plain data; a text is one message of the user's."""
+def as_plain(messages: str | Iterable[Mapping[str, Any] | DumpsMessage]) -> Any:
+    """The messages of a Python program as plain data; a text is one message of the user's. What is no list of them, as
+    a single one is not, stays as it is: it is refused where the request is read."""
     if isinstance(messages, str):
         return [{"role": "user", "content": messages}]
-    return [_dumped(message) for message in messages]
+    return [_dumped(message) for message in messages] if _is_listing(messages) else messages
+
+
+def plain_paths(files: Iterable[str | os.PathLike[str]] | None) -> Any:
+    """The paths of a Python program as texts; what is no list of them stays as it is."""
+    if not _is_listing(files):
+        return files
+    return [os.fspath(file) if isinstance(file, os.PathLike) else file for file in files]
+
+
+def _is_listing(value: Any) -> TypeGuard[Iterable[Any]]:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | BaseModel)
 
 
 def _dumped(message: Any) -> Any:

@@ -19,11 +19,7 @@ _MOST_FLAWS = 8  # that one error names
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST_NAME = 64
 # Keywords of pydantic's schemas without which a value cannot be said, and that OpenAI's strict mode has no form for.
-_NOT_STRICT = frozenset(
-    {"allOf", "not", "prefixItems", "patternProperties", "propertyNames", "uniqueItems", "contains"}
-)
-
-
+_NOT_STRICT = frozenset({"allOf", "not", "prefixItems", "patternProperties", "propertyNames", "contains"})
 # What strict mode takes as it is, and what says nothing of a value. Other bounds, such as that of a text's length, are
 # said in the description: pydantic holds the answer to them all the same.
 _TAKEN = frozenset(
@@ -47,6 +43,8 @@ def response_format_of(model: type[BaseModel]) -> dict[str, Any]:
         InvalidArgumentError: there is no JSON schema of it, or it is none of an object.
     """
     name = model.__name__
+    if model is BaseModel:
+        raise InvalidArgumentError("response_format: BaseModel itself has no fields; give a model of your own")
     try:
         schema = model.model_json_schema()
     except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
@@ -108,6 +106,8 @@ def _target(ref: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _can_be_strict(schema: Any) -> bool:
     """Whether strict mode can say all of a schema."""
+    if not isinstance(schema, Mapping):  # true, for anything: a program may write parts of a schema itself
+        return False
     if not _NOT_STRICT.isdisjoint(schema):
         return False
     if not {"type", "$ref", "anyOf", "oneOf", "enum", "const"} & schema.keys():  # `Any`
@@ -121,7 +121,7 @@ def _can_be_strict(schema: Any) -> bool:
     return all(map(_can_be_strict, _parts(schema)))
 
 
-def _parts(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _parts(schema: Mapping[str, Any]) -> list[Any]:
     named = [part for key in ("properties", "$defs") for part in schema.get(key, {}).values()]
     several = [part for key in ("anyOf", "oneOf") for part in schema.get(key, ())]
     return [*named, *several, *([schema["items"]] if "items" in schema else ())]

@@ -39,7 +39,7 @@ from konstruct_mcp.core.errors import (
 from konstruct_mcp.core.events import Event, Refused
 from konstruct_mcp.core.fairness import Admission
 from konstruct_mcp.core.identity import DEFAULT_TENANT, ListedTenant, NewKey, StoredKey
-from konstruct_mcp.core.messages import DumpsMessage, as_plain
+from konstruct_mcp.core.messages import DumpsMessage, as_plain, plain_paths
 from konstruct_mcp.core.requests import Request
 from konstruct_mcp.core.response_models import parsed_by, response_format_of
 from konstruct_mcp.core.results import Completion, GroupStatus, ModelTable, ModelUpdate, ParsedCompletion
@@ -731,7 +731,7 @@ class Konstruct:
             "effort": effort,
             "timeout_s": timeout_s,
             "continue": continue_,
-            "files": None if files is None else [os.fspath(file) for file in files],
+            "files": plain_paths(files),
         }
         self._check_open()
         arrived = time.monotonic()

@@ -46,6 +46,8 @@ class Provider:
     """
 
     def __init__(self, wire: Wire | OtherWire, tls: ssl.SSLContext | None = None) -> None:
+        if wire not in FORMATS:
+            raise ValueError(f"no format {wire!r}; there are {', '.join(FORMATS)}")
         self.wire: Wire | OtherWire = wire
         self.also: dict[str, Any] = copy.deepcopy(dict(FORMATS[wire].also))  # since a test may change it
         self._tls = tls
@@ -108,7 +110,15 @@ class Provider:
         return {"model": model, **at}
 
     def script(self, *answers: Answer | AnswerFor) -> None:
-        """The answers to the next requests, one each; the last one repeats for ever. Closes the gate again."""
+        """The answers to the next requests, one each; the last one repeats for ever. Closes the gate again.
+
+        Raises:
+            TypeError: there is none, or one of them is no answer: a text goes into `Text`.
+        """
+        wrong = [answer for answer in answers if not (callable(answer) or hasattr(answer, "give"))]
+        if wrong or not answers:
+            found = type(wrong[0]).__name__ if wrong else "nothing"
+            raise TypeError(f"a script is made of answers such as Text('Hello'), not of {found}")
         with self._change():
             self._script = deque(answers)
         _loop().call_soon_threadsafe(self._opened.clear)

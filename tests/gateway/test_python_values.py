@@ -89,6 +89,18 @@ class TestMessages:
         with pytest.raises(InvalidArgumentError, match=r"messages\[0\]: should be an object"):
             await konstruct.complete([Other])  # type: ignore[list-item]
 
+    @pytest.mark.parametrize("messages", [HELLO[0], Message(role="user", content="Hi"), None, 5, b"Hi"])
+    async def test_are_refused_in_one_line_where_they_are_no_list(self, konstruct: Konstruct, messages: Any) -> None:
+        with pytest.raises(InvalidArgumentError, match="messages: should be a list of messages: "):
+            await konstruct.complete(messages)
+
+    @pytest.mark.parametrize(
+        ("files", "place"), [("notes.txt", "files"), (Path("notes.txt"), "files"), ([5], r"files\[0\]")]
+    )
+    async def test_have_a_list_of_files(self, konstruct: Konstruct, files: Any, place: str) -> None:
+        with pytest.raises(InvalidArgumentError, match=f"{place}: should be a valid "):
+            await konstruct.complete("Review this", files=files)
+
 
 class TestTheMessageOfAnAnswer:
     async def test_goes_on_with_the_conversation(self, konstruct: Konstruct, openai: Provider) -> None:
@@ -268,6 +280,30 @@ class TestAPydanticModel:
         asked = openai.requests[-1].body["response_format"]["json_schema"]
         assert not asked.get("strict")
         assert asked["schema"]["properties"]["of"]["additionalProperties"] == {"type": "number"}
+
+    async def test_with_a_schema_of_the_program_s_own_is_asked_for_less_strictly(
+        self, konstruct: Konstruct, openai: Provider
+    ) -> None:
+        class Prices(BaseModel):
+            of: Annotated[list[float], Field(json_schema_extra={"items": True})]
+
+        openai.script(Text('{"of": [2.5]}'))
+        assert (await konstruct.complete("?", response_format=Prices)).parsed.of == [2.5]
+        assert not openai.requests[-1].body["response_format"]["json_schema"].get("strict")
+
+    async def test_with_sets_is_asked_for_strictly(self, konstruct: Konstruct, openai: Provider) -> None:
+        class Tags(BaseModel):
+            tags: set[str]
+
+        openai.script(Text('{"tags": ["a", "b", "a"]}'))
+        assert (await konstruct.complete("?", response_format=Tags)).parsed.tags == {"a", "b"}
+        asked = openai.requests[-1].body["response_format"]["json_schema"]
+        assert asked["strict"] is True
+        assert "uniqueItems" not in asked["schema"]["properties"]["tags"]
+
+    async def test_has_to_be_one_of_the_program_s_own(self, konstruct: Konstruct) -> None:
+        with pytest.raises(InvalidArgumentError, match="response_format: BaseModel itself has no fields"):
+            await konstruct.complete("?", response_format=BaseModel)
 
     async def test_gives_none_where_tools_are_called(self, konstruct: Konstruct, openai: Provider) -> None:
         openai.script(Text("Looking.", tool_calls=[("call_1", "weather", '{"city":"Oslo"}')]))

@@ -27,6 +27,13 @@ def budget(tokens: int) -> dict[str, Any]:
     return {"type": "enabled", "budget_tokens": tokens}
 
 
+GEMINI_BUDGET = "generationConfig.thinkingConfig.thinkingBudget"
+
+
+def gemini_budget(tokens: int) -> dict[str, Any]:
+    return {"extra_body": {"generationConfig": {"thinkingConfig": {"thinkingBudget": tokens}}}}
+
+
 @pytest.mark.many_cases
 @pytest.mark.parametrize(
     ("model", "effort", "sent", "note"),
@@ -200,6 +207,20 @@ async def test_an_effort_of_no_level_is_refused(tmp_path: Path) -> None:
             None,
             {"reasoning.effort": "low"},
             False,
+        ),
+        # What is off in a provider's own words stays off, and what is on there is held to the level.
+        (OPENROUTER, {"extra_body": {"reasoning": {"enabled": False}}}, "low", None, {"reasoning.effort": None}, False),
+        (
+            OPENROUTER,
+            {"reasoning": {"max_tokens": 9000}},
+            "low",
+            None,
+            {"reasoning.effort": "low"},
+            False,
+        ),
+        *(
+            (f"gemini/gemini-2.5-flash{lite}", gemini_budget(tokens), "low", None, {GEMINI_BUDGET: sent}, False)
+            for lite, tokens, sent in (("", 0, 0), ("-lite", 20_000, 1024), ("-lite", -1, 1024), ("-lite", 512, 512))
         ),
         ("ollama/qwen3:8b", {}, "low", None, {"think": None}, False),
         ("ollama/qwen3:8b", {}, "none", "high", {"think": False}, True),

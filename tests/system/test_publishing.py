@@ -91,6 +91,16 @@ def test_nothing_is_made_for_a_package_whose_readme_does_not_name_the_server(tmp
     assert not (tmp_path / "dist").exists()
 
 
+def test_a_folder_that_is_there_is_not_emptied(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.touch()
+    script = REPOSITORY / ".ci" / "release.py"
+    done = finished(sys.executable, script, "--repository", ADDRESS, "--unpublished", "--out", tmp_path)
+    assert done.returncode == 2
+    assert "--out should be a new folder" in done.stderr
+    assert kept.exists()
+
+
 @pytest.mark.long
 @pytest.mark.timeout(LIMIT_S + 60)
 class TestRelease:

@@ -200,6 +200,18 @@ def test_answers_come_in_the_scripted_order_and_the_last_one_repeats(provider: P
     assert provider.calls == 5
 
 
+@pytest.mark.parametrize(("answers", "found"), [((), "nothing"), (("Hello",), "str"), ((Text("Hi"), 503), "int")])
+def test_a_script_is_made_of_answers(answers: tuple[Any, ...], found: str) -> None:
+    with Provider("openai") as openai, pytest.raises(TypeError, match=f"answers such as .*, not of {found}$"):
+        openai.script(*answers)
+
+
+def test_a_format_that_there_is_not_is_refused_with_those_there_are() -> None:
+    name: Any = "opnai"
+    with pytest.raises(ValueError, match=r"no format 'opnai'; there are .*openai"):
+        Provider(name)
+
+
 def test_a_mistake_in_a_scripted_callable_fails_the_test() -> None:
     def mistaken(received: Received) -> Text:
         raise ZeroDivisionError

@@ -271,11 +271,23 @@ def _level_in(settings: Mapping[str, Any]) -> str | None:
     found: list[Any] = []
     for within in (settings, settings.get("extra_body")):
         if isinstance(within, Mapping):
-            found += [
-                _asked_effort(within),
-                at(within, ("reasoning", "effort")),
-                at(within, ("output_config", "effort")),
-            ]
+            found += [_asked_effort(within), at(within, ("output_config", "effort"))]
+            match within.get("reasoning"):  # OpenRouter's
+                case {"enabled": False}:
+                    found.append("none")
+                case {"effort": level}:
+                    found.append(level)
+                case {"max_tokens": budget}:
+                    found.append(_level_of(budget))
+            match at(within, ("generationConfig", "thinkingConfig")):  # Gemini's
+                case {"thinkingLevel": str() as level}:
+                    found.append(level.lower())
+                case {"thinkingBudget": 0}:
+                    found.append("none")
+                case {"thinkingBudget": -1}:  # as much as it likes
+                    found.append("high")
+                case {"thinkingBudget": budget}:
+                    found.append(_level_of(budget))
             match within.get("thinking"):
                 case {"type": "disabled"}:
                     found.append("none")
