@@ -44,7 +44,11 @@ PYTHON = PAGES["docs/python.md"]
 async def listed(folder: Path) -> tuple[dict[str, types.Tool], dict[str, Any], list[str]]:
     """The tools by name, what `list_groups` gives, and the addresses of the resources."""
     own = {"HOUSE_LEDGER_URL": f"sqlite:///{folder}/house.sqlite3"}
-    async with opened(folder, yaml.safe_load(EXAMPLE), own) as konstruct, connected(konstruct) as client:
+    reader = types.Implementation(name="claude-code", version="1")
+    async with (
+        opened(folder, yaml.safe_load(EXAMPLE), own) as konstruct,
+        connected(konstruct, client_info=reader) as client,
+    ):
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         groups = (await client.call_tool("list_groups", {})).structured_content
         addresses = [str(resource.uri) for resource in (await client.list_resources()).resources]
