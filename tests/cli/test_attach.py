@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import stat
 import sys
@@ -526,7 +527,7 @@ def test_a_file_that_cannot_be_edited_is_refused_in_one_line(
     line = home.refused("attach", client)
 
     assert line.startswith(f"Error: {path}: ")
-    assert line.endswith("; nothing is changed")
+    assert line.endswith("; nothing of it is changed")
     assert why in line
     assert home.files() == {name: text}
 
@@ -542,6 +543,63 @@ def test_a_read_only_file_is_left_alone(home: Home) -> None:
 def test_a_folder_in_its_place_is_told(home: Home) -> None:
     (home.folder / ".claude.json").mkdir()
     assert "directory" in home.refused("attach", "claude-code").lower()
+
+
+def test_a_user_without_a_home_folder_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # as in a container, with a number for a user
+    ran = run("attach", "codex", env={"XDG_CONFIG_HOME": "/nonexistent", "XDG_DATA_HOME": "/nonexistent"})
+    assert (ran.code, ran.out, ran.err) == (1, "", "Error: this user has no home folder; set HOME\n")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_neither_read_nor_replaced(home: Home, kind: str) -> None:
+    path = home.folder / ".claude.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(os.devnull)
+    assert "it is no file" in home.refused("attach", "claude-code")
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+def test_a_place_that_cannot_be_looked_at_hides_no_other(home: Home) -> None:
+    home.done("attach", "zed")
+    out = home.done("attach", CODEX_HOME="/" + "x" * 300)
+    assert re.search(r"^codex +\w+ +File name too long", out, re.MULTILINE)
+    assert re.search(r"^zed +yes +attached", out, re.MULTILINE)
+
+
+def test_where_only_the_settings_cannot_be_written_it_says_so_of_them_alone(home: Home) -> None:
+    settings = home.folder / ".claude" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text("{}")
+    settings.chmod(0o444)
+    ran = home.run("attach", "claude-code", "--approve")
+    assert ran.code == 1
+    assert ran.out == f"{home.folder / '.claude.json'}: changed (the entry)\n"
+    assert ran.err == f"Error: {settings}: it is read-only; nothing of it is changed\n"
+
+
+def test_a_backup_that_somebody_has_broken_keeps_nobody_attached(home: Home) -> None:
+    path = home.folder / ".codex" / "config.toml"
+    path.parent.mkdir()
+    path.write_text('model = "o3"\n')
+    home.done("attach", "codex")
+    path.write_text(path.read_text() + "\n[tui]\n")
+    path.with_name("config.toml.konstruct.bak").write_text("= broken")
+    home.done("detach", "codex")
+    assert path.read_text() == 'model = "o3"\n\n[tui]\n'
+
+
+def test_a_project_whose_path_would_be_two_roots_is_none(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = home.folder / "a:b"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    ran = home.run("attach", "cursor", "--scope", "project")
+    assert ran.code == 0
+    assert "it may send no files of this folder" in ran.err
+    assert "KONSTRUCT_FILE_ROOTS" not in (folder / ".cursor" / "mcp.json").read_text()
 
 
 @pytest.mark.parametrize("exists", [True, False])

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from konstruct_mcp.cli.attach.clients import NAME, Client, Places, Scope
-from konstruct_mcp.cli.attach.files import ClientFile, FileError, edited, plain
+from konstruct_mcp.cli.attach.files import ClientFile, FileError, edited, is_there, plain
 from konstruct_mcp.cli.attach.json_text import JsonText
 from konstruct_mcp.cli.attach.text import Format, Unreadable
 
@@ -76,7 +76,8 @@ def file_of(client: Client, scope: Scope, places: Places) -> ClientFile:
         with contextlib.suppress(FileError):
             if found_entry(client, file.read()) is not None:
                 return file
-    by_path = [file for file in files if file.path.exists()] or [file for file in files if file.path.parent.exists()]
+    by_path = [file for file in files if is_there(file.path)]
+    by_path = by_path or [file for file in files if is_there(file.path.parent)]
     return (by_path or files)[0]
 
 
@@ -138,8 +139,10 @@ def detached(client: Client, file: ClientFile) -> Change:
         return Change(file, was, file.before(), parts, restores=True)
     path = client.path
     text = _drop(client.text, was, path)
-    earlier = _data(client.text, file.before() or "")
-    if client.root not in earlier and _at(_data(client.text, text), [client.root]) == {}:
+    had_root = False
+    with contextlib.suppress(FileError):  # of a backup that cannot be read as what it was
+        had_root = client.root in _data(client.text, file.before() or "")
+    if not had_root and _at(_data(client.text, text), [client.root]) == {}:
         text = _drop(client.text, text, [client.root])  # which was made to hold the entry
     return Change(file, was, text, parts)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from konstruct_mcp.cli.attach.files import is_there
 from konstruct_mcp.cli.attach.json_text import JsonText
 from konstruct_mcp.cli.attach.text import Format
 from konstruct_mcp.cli.attach.toml_text import TomlText
@@ -149,7 +150,7 @@ class Client:
         if any(shutil.which(program, path=places.environ.get("PATH")) for program in self.programs):
             return True
         files = self.files["user"](places)
-        return any(path.exists() or (path.parent.exists() and path.parent != places.home) for path in files)
+        return any(is_there(path) or (path.parent != places.home and is_there(path.parent)) for path in files)
 
 
 # -- what an entry is ------------------------------------------------------------------------------------------------

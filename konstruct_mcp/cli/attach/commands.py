@@ -11,8 +11,8 @@ import click
 from konstruct_mcp.cli.attach.bytecode import compile_installation
 from konstruct_mcp.cli.attach.change import Change, allowed, attached, detached, disallowed, file_of, found_entry
 from konstruct_mcp.cli.attach.clients import CLIENTS, NAME, Client, Places, Scope, Server
-from konstruct_mcp.cli.attach.files import ClientFile, FileError
-from konstruct_mcp.cli.attach.server import own_command, server_to_start
+from konstruct_mcp.cli.attach.files import ClientFile, FileError, is_there
+from konstruct_mcp.cli.attach.server import ROOTS, own_command, server_to_start
 from konstruct_mcp.cli.output import Row, say, show, show_table, spinner
 
 _CLIENT = click.Choice(list(CLIENTS))
@@ -38,12 +38,14 @@ def attach(
     The entry goes into the client's own file. All else in it stays as it is, and a copy of before is kept beside it. No
     key is written, only names of variables. Without CLIENT it lists the clients that are known, and their state.
     """
-    places = Places.here()
+    places = _places()
     if client is None:
         _list(places)
         return
     chosen, scope = CLIENTS[client], _scope(CLIENTS[client], scope)
     server = server_to_start(own or path, scope, places.project, approve=approve)
+    if scope == "project" and not server.values.get(ROOTS):
+        say(f"it may send no files of this folder: {ROOTS} cannot name one with a {os.pathsep!r} in its path")
     file = file_of(chosen, scope, places)
     with _told(file.path):
         change = attached(chosen, file, chosen.entry(server), _asked_for(chosen, server, own or path))
@@ -77,7 +79,7 @@ def detach(client: str, scope: Scope | None, dry_run: bool) -> None:
 
     The entry is taken out of the client's own file. If nothing else has changed since, the file is what it was before.
     """
-    places, chosen = Places.here(), CLIENTS[client]
+    places, chosen = _places(), CLIENTS[client]
     scope = _scope(chosen, scope)
     file = file_of(chosen, scope, places)
     with _told(file.path):
@@ -88,6 +90,13 @@ def detach(client: str, scope: Scope | None, dry_run: bool) -> None:
             changes.append(disallowed(chosen.allowed.text, settings, chosen.allowed.items[scope]))
     for change in changes:
         _make(change, dry_run=dry_run)
+
+
+def _places() -> Places:
+    try:
+        return Places.here()
+    except RuntimeError:
+        raise click.ClickException("this user has no home folder; set HOME") from None
 
 
 def _scope(client: Client, scope: Scope | None) -> Scope:
@@ -107,7 +116,7 @@ class _told:  # noqa: N801  read as `with _told(path):`
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if isinstance(error, FileError):
-            raise click.ClickException(f"{self._path}: {error}; nothing is changed") from None
+            raise click.ClickException(f"{self._path}: {error}; nothing of it is changed") from None
 
 
 def _asked_for(client: Client, server: Server, config: Path | None) -> list[str]:
@@ -172,7 +181,7 @@ def _states(client: Client, places: Places) -> Iterator[list[str]]:
             state = "not attached" if entry is None else f"{_state(entry)} ({scope})"
         except FileError as error:
             state = str(error)
-        if scope == "user" or file.path.exists():
+        if scope == "user" or is_there(file.path):
             yield [client.name, "yes" if client.is_here(places) else "no", state, str(file.path)]
 
 

@@ -87,6 +87,11 @@ class ClientFile:
             self.backup.unlink()
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path leads to something. What cannot be looked at is not there."""
+    return os.path.exists(path)  # noqa: PTH110  Path.exists raises in a folder of somebody else's
+
+
 def edited(text: str, edit: Callable[[str], str]) -> str:
     """The text after an edit, with the byte order mark and the line ends that it had."""
     mark = _BOM if text.startswith(_BOM) else ""
@@ -103,6 +108,8 @@ def plain(text: str) -> str:
 
 def _read(path: Path) -> str | None:
     try:
+        if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+            raise FileError("it is no file")  # a pipe would keep us waiting, and a device would be replaced
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         return None

@@ -14,11 +14,12 @@ from konstruct_mcp.config.environment import REFERENCE
 from konstruct_mcp.config.reading import load_config
 
 SCRIPT = "konstruct-mcp"
+ROOTS = "KONSTRUCT_FILE_ROOTS"
 _SPARE_S = 30  # beyond our own deadline, so that ours comes first and says why
 _BUILT_IN = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")  # keys of the built-in groups, which may be set some day
 _REFERENCE = re.compile(re.escape(REFERENCE) + r"([A-Za-z_][A-Za-z0-9_]*)")
 # They say where something is, and every process has them or is told otherwise.
-_NOT_PASSED = ("HOME", "KONSTRUCT_CONFIG", "KONSTRUCT_FILE_ROOTS")
+_NOT_PASSED = ("HOME", "KONSTRUCT_CONFIG", ROOTS)
 
 
 class _Asked(dict[str, str]):
@@ -44,8 +45,8 @@ def server_to_start(path: Path | None, scope: Scope, project: Path, *, approve: 
     values = {}
     if path is not None or os.environ.get("KONSTRUCT_CONFIG"):
         values["KONSTRUCT_CONFIG"] = str(config.source)
-    if scope == "project":
-        values["KONSTRUCT_FILE_ROOTS"] = str(project)
+    if scope == "project" and os.pathsep not in str(project):  # which would make it several folders
+        values[ROOTS] = str(project)
     told = _BUILT_IN if config.is_built_in else _referred_to(config.files)
     names = dict.fromkeys((*told, *(name for name in environ.names if os.environ.get(name))))
     passed = tuple(name for name in names if name and name not in _NOT_PASSED)
