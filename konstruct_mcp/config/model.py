@@ -1,6 +1,7 @@
 """The configuration, as frozen values: `Config` and what it is made of.
 
 `reading.load_config` makes it. It is full of secrets. `public.public_config` gives what may be shown of it.
+A little long, because each field is told at its class.
 """
 
 from __future__ import annotations

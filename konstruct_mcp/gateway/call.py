@@ -2,10 +2,12 @@
 
 read_request       the arguments, as a request
 answer             who calls, which group they ask, and the account that is open until the call has ended
-_composed          the request as it goes to a provider: with the thread that it continues
+_composed          the request as it goes to a provider: with its files, and the thread that it continues
 _in_time           the one deadline, around all that follows
 _first_answer      its turn among all calls; then the deployments, in the order in which routing gives them
 Tries.once         one deployment: its turn there, what is set aside for it, the provider, the account
+
+A little long, so that all of it can be read in its order.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class KonstructServer(Server[Any]):
         self._notices = ChangeNotices(broadcast)
         self._listening = dict[str | None, tuple[ListenHandler, int]]()
         self._offers = self._offers_now()
-        self._telling: asyncio.Future[None] | None = None  # clients on their connections; held, so that it goes on
+        self._telling = set[asyncio.Future[None]]()  # clients on their connections; held, so that each goes on
         konstruct.when_offers_change(self._offers_changed)
         self.requests = RequestsUnderWay(broadcast)
         tools, resources = Tools(konstruct, kept), Resources(konstruct, kept)
@@ -146,7 +146,9 @@ class KonstructServer(Server[Any]):
         if tenants != frozenset():
             self._notices.config_changed(CONFIG_URI, tenants)
             self._notices.groups_changed(GROUPS_URI, tenants)
-            self._telling = asyncio.ensure_future(self._notices.tell_sessions(tenants))
+            telling = asyncio.ensure_future(self._notices.tell_sessions(tenants))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
 
     def _who_is_offered_something_else(self) -> frozenset[str] | None:
         """The tenants whose choice is another one than at the last look; None for everybody."""

@@ -1,4 +1,7 @@
-"""The clients: where each has its file, what an entry is in it, and how its user checks. One table, `CLIENTS`."""
+"""The clients: where each has its file, what an entry is in it, and how its user checks.
+
+Long, because it is one table, `CLIENTS`, and the forms of its entries.
+"""
 
 from __future__ import annotations
 
