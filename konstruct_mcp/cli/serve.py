@@ -125,7 +125,7 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
     from konstruct_mcp.cli.watching import audited, measured, traced
     from konstruct_mcp.protocol.server import KonstructServer
     from konstruct_mcp.transports.http.auth.authenticator import Authenticator
-    from konstruct_mcp.transports.http.auth.doors import authenticated, caller_of, routes, verify_again
+    from konstruct_mcp.transports.http.auth.doors import anybody, authenticated, caller_of, routes, verify_again
     from konstruct_mcp.transports.http.operators.routes import operator_routes
     from konstruct_mcp.transports.http.serve import listen, serve_http
 
@@ -137,7 +137,7 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
         server = (
             KonstructServer(konstruct, caller_of=caller_of, verify_again=verify_again)
             if is_verifying
-            else KonstructServer(konstruct)
+            else KonstructServer(konstruct, caller_of=anybody)
         )
         served, authenticator = anyio.Event(), Authenticator(konstruct)
 

@@ -37,6 +37,8 @@ class Caller:
         scopes: what the token allows; `operator` lets it read everybody's account.
         is_program: whether it is the program itself, or the person at the command line, rather than a client of it:
             it may send any file that it can read, but for those that are always kept back.
+        is_remote: whether it comes over HTTP, be it verified or not: the folders of the process's own client are not
+            open to it.
 
     Raises:
         InvalidArgumentError: the id is malformed, or a token names no tenant.
@@ -47,6 +49,7 @@ class Caller:
     subject: str | None = None
     scopes: frozenset[str] = frozenset()
     is_program: bool = False
+    is_remote: bool = False
 
     def __post_init__(self) -> None:
         if self.tenant is not None:
@@ -113,7 +116,7 @@ class Caller:
             return None
         if tenant.files is not None:
             return tenant.files
-        return () if self.is_verified else config.file_access.roots
+        return () if self.is_remote or self.is_verified else config.file_access.roots
 
     # -- what is shown -------------------------------------------------------------------------------------------------
 

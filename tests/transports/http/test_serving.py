@@ -109,6 +109,30 @@ class TestAnswers:
         assert "tenant_id" in tools[0]["inputSchema"]["properties"]  # on loopback without keys, as over stdio
 
 
+def test_the_folders_of_the_process_are_closed_over_http(
+    tmp_path: Path, config: dict[str, Any], start: Start, openai: Provider
+) -> None:
+    """Also where nobody is verified: whoever can reach the port need not be who started the server."""
+    own, acmes = tmp_path / "own", tmp_path / "acmes"
+    for folder in (own, acmes):
+        folder.mkdir()
+        (folder / "a.txt").write_text(f"of {folder.name}")
+    config["konstruct"] |= {
+        "files": {"roots": [str(own)]},
+        "tenants": {"default": None, "acme": {"files": [str(acmes)]}},
+    }
+    with start(write(tmp_path, config), env={"KONSTRUCT_FILE_ROOTS": str(own)}) as server:
+        complete = server.ask("tools/list")["tools"][0]
+        assert "files" not in complete["inputSchema"]["properties"]
+        refused = server.complete("paid", files=[str(own / "a.txt")])
+        assert refused["content"][0]["text"].startswith("file_refused: no folder is open to you here")
+        refused = server.complete("paid", files=[str(own / "a.txt")], tenant_id="acme")
+        assert "not in a folder that is open to you" in refused["content"][0]["text"]
+        assert openai.calls == 0
+        answer = server.complete("paid", files=[str(acmes / "a.txt")], tenant_id="acme")
+        assert answer["structuredContent"]["files"] == [{"path": "a.txt", "bytes": 8}]
+
+
 @pytest.mark.parametrize("era", ["2026", "2025"])
 def test_a_client_that_goes_away_cancels_its_call(
     server: HttpProcess, ledger: Database, openai: Provider, era: str

@@ -95,6 +95,11 @@ def caller_of(ctx: ServerRequestContext[Any]) -> Caller:
     return caller
 
 
+def anybody(_: ServerRequestContext[Any]) -> Caller:
+    """The caller of a request where nobody is verified: the process's client, as far as it can be one over HTTP."""
+    return Caller(is_remote=True)
+
+
 async def verify_again(ctx: ServerRequestContext[Any]) -> None:
     """See whether the caller of a request that has come through `authenticated` may still ask.
 
