@@ -41,9 +41,10 @@ _log = logging.getLogger(__name__)
 _ID = re.compile(r"[a-z2-7]{26}")
 _ID_BYTES = 16
 _SEAL_BYTES = 32
+_SIZE_BYTES = 8  # in which a turn says behind its seal how many bytes it has unpacked
 _FORMAT = b"1"  # of a turn: one of another version is unknown
 _BEFORE = 32  # turns that a turn names
-_LARGE_BYTES = 32_000  # packed; more take as long to unpack as it takes to find a thread
+_LARGE_BYTES = 100_000  # unpacked; more take as long to read as it takes to find a thread
 _PATIENCE_S = 2.0  # that an answer waits for its turn to be kept: a disk can hang
 _LEVEL = 1  # of compression: the fastest, which halves a text
 
@@ -134,7 +135,7 @@ class Threads:
         wanted: tuple[str, ...] = (thread,)
         while wanted:
             found = await self._store.get(tenant, wanted)
-            size += sum(len(packed or b"") for packed in found)
+            size += sum(map(_unpacked_bytes, found))
             read = await in_thread_if_large(_unpacked, wanted, found, tenant, is_large=size > _LARGE_BYTES)
             if read is None:
                 raise _unknown(thread)
@@ -209,8 +210,14 @@ def _new_id() -> str:
 
 def _packed(turn_id: str, turn: Turn) -> bytes:
     fields = [turn.tenant, turn.before, turn.messages, turn.thoughts, turn.answered_by]
-    body = zlib.compress(json.dumps(fields, separators=(",", ":")).encode(), _LEVEL)
+    data = json.dumps(fields, separators=(",", ":")).encode()
+    body = len(data).to_bytes(_SIZE_BYTES) + zlib.compress(data, _LEVEL)
     return _seal(turn_id, body) + body
+
+
+def _unpacked_bytes(packed: bytes | None) -> int:
+    """How many bytes a turn says to have, which can be two hundred times as many as it takes."""
+    return int.from_bytes((packed or b"")[_SEAL_BYTES : _SEAL_BYTES + _SIZE_BYTES])
 
 
 def _unpacked(turn_ids: Sequence[str], found: Sequence[bytes | None], tenant: str) -> list[tuple[str, Turn]] | None:
@@ -220,7 +227,7 @@ def _unpacked(turn_ids: Sequence[str], found: Sequence[bytes | None], tenant: st
         seal, body = (packed or b"")[:_SEAL_BYTES], (packed or b"")[_SEAL_BYTES:]
         if not hmac.compare_digest(seal, _seal(turn_id, body)):
             return None
-        whose, before, messages, thoughts, answered_by = json.loads(zlib.decompress(body))
+        whose, before, messages, thoughts, answered_by = json.loads(zlib.decompress(body[_SIZE_BYTES:]))
         if whose != tenant:
             return None
         turns.append((turn_id, Turn(whose, tuple(before), messages, thoughts, answered_by)))

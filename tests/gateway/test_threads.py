@@ -847,3 +847,15 @@ async def test_a_large_conversation_is_continued_too(
         await konstruct.complete("b", continue_=first.thread)
 
     assert said(openai)[0] == ("user", text)
+
+
+async def test_the_loop_goes_on_while_a_conversation_is_read_that_packs_well(tmp_path: Path) -> None:
+    """Five megabytes of one letter are a few thousand bytes once they are packed."""
+    threads = kept_in(tmp_path, "memory")
+    thread = await told(threads, None, "a" * 5_000_000, "b")
+    finding, turns = asyncio.ensure_future(threads.find(thread, "acme")), 0
+    while not finding.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert len(finding.result().messages) == 2
+    assert turns > 10
