@@ -29,7 +29,7 @@ def complete_group(context: click.Context, _: click.Parameter, typed: str) -> li
         [*_groups(document), *_mapping(_mapping(document.get("router_settings")).get("model_group_alias"))]
     )
     return [
-        CompletionItem(name, help=_mapping(described.get(name)).get("description"))
+        CompletionItem(name, help=_in_one_line(_mapping(described.get(name)).get("description")))
         for name in names
         if isinstance(name, str) and name.startswith(typed)
     ]
@@ -38,8 +38,9 @@ def complete_group(context: click.Context, _: click.Parameter, typed: str) -> li
 def complete_tenant(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
     """The tenants that the config names."""
     konstruct = _mapping(_document(context).get("konstruct"))
-    names = dict.fromkeys([*_mapping(konstruct.get("tenants")), konstruct.get("default_tenant") or "default"])
-    return [CompletionItem(name) for name in names if isinstance(name, str) and name.startswith(typed)]
+    names = [*_mapping(konstruct.get("tenants")), konstruct.get("default_tenant") or "default"]
+    texts = dict.fromkeys(name for name in names if isinstance(name, str))
+    return [CompletionItem(name) for name in texts if name.startswith(typed)]
 
 
 def complete_variable(_: click.Context, __: click.Parameter, typed: str) -> list[CompletionItem]:
@@ -59,7 +60,7 @@ def _document(context: click.Context) -> Mapping[str, Any]:
         source = read_source(context.find_root().params.get("path"), os.environ)
     except ConfigError:
         return {}
-    if source.path is None:
+    if source.is_built_in:
         built_in.prepare(source.document, os.environ, None)
     return source.document
 
@@ -70,6 +71,11 @@ def _groups(document: Mapping[str, Any]) -> Iterator[str]:
         name = _mapping(entry).get("model_name")
         if isinstance(name, str) and not is_reference(name) and not is_pattern(name):
             yield name
+
+
+def _in_one_line(description: Any) -> str | None:
+    """As a shell is told it, to which each line is something else."""
+    return " ".join(description.split()) if isinstance(description, str) else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from konstruct_mcp.cli.output import FAILURE, LONGEST_PATH, say, show, spinner
 from konstruct_mcp.config.first_config import CLOUDS, Chosen, Cloud, Local, first_config
 from konstruct_mcp.config.keychain import KeychainError, for_commands
 from konstruct_mcp.config.source import place
-from konstruct_mcp.core.files import make_folder, new_file
+from konstruct_mcp.core.files import make_folder, replace_file
 from konstruct_mcp.core.text import cut
 from konstruct_mcp.gateway.first_look import Found, find
 
@@ -136,12 +136,11 @@ def _asked_budget() -> Decimal | None:
 
 def _write(file: Path, text: str) -> None:
     """Put a file in its place, which nobody else can read; one that is there is kept beside it."""
-    file = file.resolve()  # of a link, what it leads to
-    make_folder(file.parent)
-    beside = file.with_name(f"{file.name}.new")
-    beside.unlink(missing_ok=True)
-    with new_file(beside) as stream:
-        stream.write(text.encode())
-    if file.exists():
-        file.replace(file.with_name(f"{file.name}.bak"))
-    beside.replace(file)
+    try:
+        target = Path(os.path.realpath(file))  # a link stays one
+        make_folder(target.parent)
+        if target.exists():
+            replace_file(target.with_name(f"{target.name}.bak"), target.read_bytes())
+        replace_file(target, text.encode())
+    except OSError as error:
+        raise click.ClickException(f"{cut(str(file), LONGEST_PATH)} cannot be written: {error.strerror}") from None

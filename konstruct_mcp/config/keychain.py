@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from konstruct_mcp.config.packages import installed
 from konstruct_mcp.config.source import data_folder
 from konstruct_mcp.core.errors import install_advice
-from konstruct_mcp.core.files import make_folder, new_file, read_kept
+from konstruct_mcp.core.files import make_folder, read_kept, replace_file
 
 SERVICE = "konstruct-mcp"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
@@ -183,12 +183,8 @@ def _names_in(file: Path | None) -> tuple[str, ...]:
 
 def _write(file: Path, names: set[str]) -> None:
     """Raises KeychainError where the file of names cannot be written."""
-    beside = file.with_suffix(".new")
     try:
         make_folder(file.parent)
-        beside.unlink(missing_ok=True)
-        with new_file(beside) as stream:
-            stream.write(json.dumps({"names": sorted(names)}, indent=2).encode() + b"\n")
-        beside.replace(file)
+        replace_file(file, json.dumps({"names": sorted(names)}, indent=2).encode() + b"\n")
     except OSError as error:
         raise KeychainError(f"the names of what it holds cannot be written: {error.strerror}") from None

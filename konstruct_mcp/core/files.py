@@ -6,9 +6,11 @@ it belongs to another user.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+import secrets
 import stat
 from pathlib import Path
 from typing import BinaryIO
@@ -48,6 +50,32 @@ def new_file(file: Path, mode: int = stat.S_IRUSR | stat.S_IWUSR) -> BinaryIO:
         OSError: it cannot be made, or something of that name exists.
     """
     return open(file, "xb", opener=lambda path, flags: os.open(path, flags, mode))
+
+
+def replace_file(
+    file: Path, content: bytes, mode: int = stat.S_IRUSR | stat.S_IWUSR, *, is_exact: bool = False
+) -> None:
+    """Write a file in one step: whoever reads it meanwhile, or after a crash, gets all of the old or all of the new.
+
+    Args:
+        file: where it is to be. A link is replaced, not followed.
+        mode: of the new file, whatever the umask is.
+
+    Raises:
+        OSError: it cannot be written. Nothing has changed.
+    """
+    beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        with new_file(beside) as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.chmod(mode)
+        beside.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def keep_folder(folder: Path, *, is_shared: bool = False) -> None:

@@ -56,6 +56,18 @@ def test_groups_and_tenants_come_from_the_config_as_it_is_written(tmp_path: Path
     assert completed(tmp_path, f"{script} keys create --tenant d") == ["default"]
 
 
+def test_a_description_of_several_lines_is_shown_in_one(tmp_path: Path, config: Path) -> None:
+    config.write_text(
+        "model_list: [{model_name: quality, litellm_params: {model: ollama/x}},"
+        " {model_name: queue, litellm_params: {model: ollama/x}}]\n"
+        "konstruct:\n  default_tenant: [odd]\n  groups:\n    queue: {description: [odd]}\n"
+        "    quality:\n      description: |\n        hardest tasks;\n        slow\n"
+    )
+    script = f"konstruct-mcp --config {config}"
+    assert completed(tmp_path, f"{script} complete --group qu") == ["quality: hardest tasks; slow", "queue"]
+    assert completed(tmp_path, f"{script} usage --tenant o") == []
+
+
 def test_the_built_in_groups_are_completed_without_a_config(tmp_path: Path) -> None:
     assert completed(tmp_path, "konstruct-mcp complete --group f") == ["fast: quick answers from a local model"]
 

@@ -154,6 +154,46 @@ def test_a_config_that_is_there_is_replaced_with_force_alone_and_kept(env: Mappi
     assert "ollama/qwen3:32b" in file(tmp_path).read_text()
 
 
+@pytest.mark.parametrize("kind", ["folder", "under a file"])
+def test_where_no_config_can_be_written_it_says_so_and_nothing_is_lost(
+    env: Mapping[str, str], tmp_path: Path, kind: str
+) -> None:
+    place = file(tmp_path)
+    if kind == "under a file":
+        place.parent.write_text("mine")
+    else:
+        place.mkdir(parents=True)
+    ran = run("init", "--yes", "--force", env=env)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith(f"Error: {place} cannot be written: ")
+    assert ran.err.count("\n") == 1
+    left = list(tmp_path.rglob("*konstruct-mcp*/*"))
+    assert left == ([place] if kind == "folder" else [])
+
+
+def test_a_link_to_a_config_stays_one_and_the_copy_is_beside_what_it_leads_to(
+    env: Mapping[str, str], tmp_path: Path
+) -> None:
+    target = tmp_path / "dotfiles" / "konstruct.yaml"
+    target.parent.mkdir()
+    target.write_text("mine")
+    file(tmp_path).parent.mkdir()
+    file(tmp_path).symlink_to(target)
+    assert run("init", "--yes", "--force", env=env).code == 0
+    assert file(tmp_path).is_symlink()
+    assert "ollama/qwen3:32b" in target.read_text()
+    assert {path.name for path in target.parent.iterdir()} == {"konstruct.yaml", "konstruct.yaml.bak"}
+    assert target.with_name("konstruct.yaml.bak").read_text() == "mine"
+
+
+def test_a_link_that_leads_to_itself_is_replaced(env: Mapping[str, str], tmp_path: Path) -> None:
+    file(tmp_path).parent.mkdir()
+    file(tmp_path).symlink_to(file(tmp_path))
+    assert run("init", "--yes", env=env).code == 2
+    assert run("init", "--yes", "--force", env=env).code == 0
+    assert "ollama/qwen3:32b" in file(tmp_path).read_text()
+
+
 def test_with_nothing_to_ask_nothing_is_written(
     env: Mapping[str, str], tmp_path: Path, ollama: Provider, lm_studio: Provider, llama_cpp: Provider
 ) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from konstruct_mcp.core.files import new_file
+from konstruct_mcp.core.files import replace_file
 
 _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 BACKUP = ".konstruct.bak"  # behind the file's own name
@@ -67,10 +66,10 @@ class ClientFile:
                 raise FileError("it is read-only")
             target.parent.mkdir(parents=True, exist_ok=True)
             if was is not None and keep:
-                _replace(self.backup, was, mode)
+                replace_file(self.backup, was.encode(), mode)
             if _read(target) != was:
                 raise FileError("it has just been changed by another program; try again")
-            _replace(target, text, mode)
+            replace_file(target, text.encode(), mode)
         except OSError as error:
             raise FileError(error.strerror or "it cannot be written") from None
 
@@ -117,19 +116,3 @@ def _read(path: Path) -> str | None:
         raise FileError("it is not UTF-8") from None
     except OSError as error:
         raise FileError(error.strerror or "it cannot be read") from None
-
-
-def _replace(path: Path, text: str, mode: int) -> None:
-    """Write beside it, then rename: whoever reads meanwhile gets the whole of the one or of the other."""
-    made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with new_file(made) as file:
-            file.write(text.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-        made.chmod(mode)
-        made.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            made.unlink()
-        raise
