@@ -26,13 +26,13 @@ def instructions(choice: Choice) -> str:
     if not (choice.groups or choice.patterns):
         return "Asks other language models for completions; but its config cannot be used: list_groups says why."
     listed = "\n".join(f"- {line}" for line in _described(choice))
-    or_continue = "; or continue a result's thread with only what is new" if choice.has_threads else ""
+    or_continue = ", or continue a result's thread with only what is new" if choice.has_threads else ""
     reason = f" ({choice.default_reason})" if choice.default_reason else ""
     leave_out = f"Leave it out for {choice.default_group}{reason}. " if choice.default_group else ""
     return (
         "Asks other language models for completions. Choose a model_group by what the task is worth:\n"
         f"{listed}{_or_a_match(choice)}\n"
-        f"{leave_out}The other model sees only what you send: the whole conversation, in messages{or_continue}. "
+        f"{leave_out}The other model sees only what you send: put the whole conversation into messages{or_continue}. "
         "served_group and model say who answered, which may be a group behind the one that was asked. "
         "When a call fails, the error says why; list_groups shows what can be called now."
     )
