@@ -136,7 +136,7 @@ def _conclusion(count: int, verdicts: _Verdicts, unpriced: int, *, live: bool) -
     if count == 1:
         fine, some = f"the one deployment {'answers' if live else 'is ready'}", "the one deployment"
     else:
-        fine = f"all {count} deployments {'answer' if live else 'are ready'}"
+        fine = f"{'both' if count == 2 else f'all {count}'} deployments {'answer' if live else 'are ready'}"
         some = f"{failing} of {count} deployments"
     if failing:
         return f"{some} cannot be called; the state above says why"

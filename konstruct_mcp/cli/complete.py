@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import get_args
@@ -56,6 +57,8 @@ def complete(
         prompt = whole_stdin()
     elif piped := whole_stdin() if is_piped else piped_text(konstruct.config.limits.max_request_chars):
         prompt = f"{prompt}\n\n{piped}"
+    if not prompt.strip() and not files:
+        raise click.UsageError("there is nothing to ask: PROMPT is empty")
     messages = [{"role": "system", "content": system}] if system is not None else []
     messages.append({"role": "user", "content": prompt})
     threads_last = konstruct.config.threads.keep == "disk" or konstruct.config.redis is not None
@@ -81,6 +84,8 @@ def complete(
 
     with spinner(f"waiting for {group or konstruct.default_group}") as change:
         completion = anyio.run(run)
+    if not threads_last:
+        completion = replace(completion, thread=None)
     if as_json:
         show_json(completion.as_dict())
     else:
@@ -88,7 +93,7 @@ def complete(
         say(*(f"({attempt.deployment}: {attempt.error})" for attempt in completion.attempts))
         say(*(f"({note})" for note in completion.notes))
         say(_summary(completion))
-        if completion.thread is not None and threads_last:
+        if completion.thread is not None:
             say(f"(to continue: --continue {completion.thread})")
 
 

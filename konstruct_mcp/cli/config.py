@@ -48,7 +48,7 @@ def show_config(path: Path | None, as_json: bool) -> None:
 @config.command()
 @click.pass_obj
 def edit(path: Path | None) -> int:
-    """Open the config file in your editor ($VISUAL, $EDITOR), and validate what you save."""
+    """Edit the config file in $VISUAL or $EDITOR, and validate it."""
     file = _place(path)
     if not file.exists():
         raise click.UsageError("there is no config file yet; `konstruct-mcp init` writes one")

@@ -29,12 +29,14 @@ def add(name: str) -> None:
     NAME is that variable, ANTHROPIC_API_KEY for example, or a provider: anthropic. The key is asked for and not shown;
     where stdin is no terminal, it is read from there. It is used wherever the environment does not set the variable.
     """
-    variable = _variable(name)
-    secret = _secret(variable)
+    variable, keychain = _variable(name), for_commands(os.environ)
     try:
-        for_commands(os.environ).add(variable, secret)
+        keychain.look()
+        keychain.add(variable, _secret(variable))
     except KeychainError as error:
-        raise click.ClickException(f"{variable} cannot be put into the keychain: {error}") from None
+        raise click.ClickException(
+            f"{variable} cannot be put into the keychain: {error}; set it in the environment instead"
+        ) from None
     show(f"{variable} is in the keychain")
     if os.environ.get(variable, "").strip():
         say(f"warning: the environment sets {variable} too, which comes first")

@@ -59,7 +59,7 @@ def init(context: click.Context, yes: bool, force: bool) -> int:
     context.obj = file
     status: int = context.invoke(check, live=True, strict=False)
     if status:
-        say("the config is written, and not all of it answers; the lines above say why")
+        say("the config is written, but something in it does not answer yet; the lines above say why")
     show("next: `konstruct-mcp attach` lists the clients that are here, and `konstruct-mcp attach CLIENT` attaches one")
     return FAILURE if status else 0
 
@@ -113,11 +113,13 @@ def _asked_key(found: Found) -> Cloud | None:
     if named == "none":
         return None
     cloud = known[named]
-    secret = ask_secret(cloud.variable)
-    if fault := fault_of(secret):
-        raise click.UsageError(f"the key {fault}")
+    keychain = for_commands(os.environ)
     try:
-        for_commands(os.environ).add(cloud.variable, secret)
+        keychain.look()
+        secret = ask_secret(cloud.variable)
+        if fault := fault_of(secret):
+            raise click.UsageError(f"the key {fault}")
+        keychain.add(cloud.variable, secret)
     except KeychainError as error:
         raise click.ClickException(
             f"{cloud.variable} cannot be put into the keychain: {error}; set it in the environment, and do this again"

@@ -29,6 +29,11 @@ konstruct-mcp serves the Model Context Protocol on this terminal's input and out
 To try it by hand:  konstruct-mcp complete "Why is the sky blue?"     To see what can be called:  konstruct-mcp groups
 End with Ctrl-C."""
 
+_UNVERIFIED = (
+    "nobody is asked for a key here: whoever is on this machine asks as the default tenant; "
+    "`konstruct.auth.required: true` asks for keys"
+)
+
 # For the last traces at the end. A client kills a process that takes a second or two; a container has longer.
 _LAST_SPANS_STDIO_S, _LAST_SPANS_HTTP_S = 0.3, 3.0
 
@@ -154,6 +159,8 @@ def _serve_http(path: Path | None, address: tuple[str, int] | None) -> None:
                 traced(konstruct, server, last_s=_LAST_SPANS_HTTP_S),
             ):
                 tell(logging.WARNING, f"serving MCP over HTTP at {_where(settings, listening.getsockname()[1])}")
+                if not is_verifying:
+                    tell(logging.WARNING, _UNVERIFIED)
                 await serve_http(
                     konstruct,
                     server,

@@ -75,13 +75,13 @@ def is_placeholder(value: str) -> bool:
 
 
 def value_of(name: str, environ: Mapping[str, str]) -> str | None:
-    """The value of a variable; None where it is not set or empty. OLLAMA_BASE_URL always has one, if need be made of
-    OLLAMA_HOST."""
+    """The value of a variable; None where it is not set or empty. OLLAMA_BASE_URL always has one, if need be
+    that of LiteLLM's OLLAMA_API_BASE, or made of OLLAMA_HOST."""
     value = environ.get(name, "").strip()
     if value and not is_unexpanded(value):
         return value
     if name == "OLLAMA_BASE_URL":
-        return _ollama_url(value_of("OLLAMA_HOST", environ) or "")
+        return value_of("OLLAMA_API_BASE", environ) or _ollama_url(value_of("OLLAMA_HOST", environ) or "")
     return None
 
 

@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,7 +73,9 @@ def file_settings(
 ) -> FileSettings:
     """The settings of the section, with the roots that the environment names instead of the section's, if it does.
 
-    A root that refers to a variable which is not set is left out: one config serves clients that set it and others.
+    A root that refers to a variable which is not set is left out: one config serves clients that set it and others. So
+    is one whose variable names no folder that can be a root, which is a loss and no fault: a client that is started in
+    `/` says that it is there.
     """
     place = "konstruct.files"
     section = (findings.parse(FilesSection, given, place) if given else None) or FilesSection()
@@ -82,40 +84,40 @@ def file_settings(
         written = [(_VARIABLE, root) for root in named.split(os.pathsep) if root]
     roots: list[Path] = []
     for where, root in written:
-        resolved, here = root, where
+        resolved, here, say = root, where, findings.fault
         if name := reference(root):
             here = f"{where} ({cut(shown_name(name))})"
             if is_file_reference(name):
                 findings.fault(here, _NO_ROOT)
                 continue
-            resolved = references.value(name) or ""
-        if resolved and not is_unexpanded(resolved) and (found := checked_root(resolved, here, findings)) is not None:
+            resolved, say = references.value(name) or "", findings.loss
+        if resolved and not is_unexpanded(resolved) and (found := checked_root(resolved, here, say)) is not None:
             roots.append(found)
     return FileSettings(tuple(dict.fromkeys(roots)), section.max_bytes, tuple(section.deny), tuple(own), keys)
 
 
 def checked_roots(given: Sequence[str], place: str, findings: Findings) -> tuple[Path, ...]:
     """The roots of a tenant."""
-    found = (checked_root(root, f"{place}[{position}]", findings) for position, root in enumerate(given))
+    found = (checked_root(root, f"{place}[{position}]", findings.fault) for position, root in enumerate(given))
     return tuple(dict.fromkeys(root for root in found if root is not None))
 
 
-def checked_root(given: str, place: str, findings: Findings) -> Path | None:
-    """A root, if it can be one; what is wrong with it is a fault."""
+def checked_root(given: str, place: str, say: Callable[[str, str], None]) -> Path | None:
+    """A root, if it can be one; what is wrong with it is said of its place."""
     try:
         root = Path(os.path.normpath(Path(given.strip()).expanduser()))
         if not root.is_absolute() or "\0" in given:
             raise ValueError(_NO_ROOT)
     except (RuntimeError, ValueError):
-        findings.fault(place, _NO_ROOT)
+        say(place, _NO_ROOT)
         return None
     real = Path(os.path.realpath(root))
     if real.parent == real:
-        findings.fault(place, "is everything there is; name the folders that may be read")
+        say(place, "is everything there is; name the folders that may be read")
     elif any(real.is_relative_to(folder) for folder in _SYSTEM):
-        findings.fault(place, "is no folder of files")
+        say(place, "is no folder of files")
     elif is_kept_back(real.parts[1:]):
-        findings.fault(place, "is where secrets are kept, of which nothing is read")
+        say(place, "is where secrets are kept, of which nothing is read")
     else:
         return root  # there may be no such folder yet, of which `check` tells
     return None

@@ -64,13 +64,17 @@ class Findings:
         if len(self.faults) < _MOST_LISTED:
             self.faults.append(f"{cut(place, 200)}: {message}")
 
+    def loss(self, place: str, message: str) -> None:
+        """A loss: a value is left out."""
+        self.lost.append(f"{cut(place, 200)}: {message}; left out")
+
     def unset(self, place: str, name: str | None) -> None:
         """A fault: a variable that is needed is not set. `name` is None where the reference names none."""
         self.fault(f"{place} ({cut(name)})" if name else place, "is not set" if name else NO_NAME)
 
     def left_out(self, place: str, name: str | None) -> None:
         """A loss: a value is left out because its variable is not set, as in LiteLLM."""
-        self.lost.append(f"{place}: {f'{cut(name)} is not set' if name else NO_NAME}; left out")
+        self.loss(place, f"{cut(name)} is not set" if name else NO_NAME)
 
     def meant(self, key: str, known: frozenset[str] = KNOWN_PARAMS) -> str | None:
         """The known key that this one is a misspelling of. Not looked for in a file that has too many losses already,

@@ -97,6 +97,10 @@ def first_config(chosen: Chosen) -> str:
         lines += [f"  budgets: [{{usd: {chosen.usd_per_day}, per: day}}]  # at most so many dollars a day"]
     elif chosen.clouds:
         lines += ["  # budgets: [{usd: 5, per: day}]  # at most so many dollars a day"]
+    lines += [
+        "  files:  # an assistant may name files in these folders; Claude Code says here in which project it is",
+        "    roots: [os.environ/CLAUDE_PROJECT_DIR]",
+    ]
     lines += ["  groups:  # by these lines an assistant chooses"]
     lines += [f"    {name}: {{description: {_text(described)}}}" for name, described in groups.items()]
     return "\n".join([*lines, ""])

@@ -74,6 +74,15 @@ class Keychain:
                 self.complaints[name] = f"cannot be read: {error}"
         return self._read[name]
 
+    def look(self) -> None:
+        """See whether it can be asked, before somebody types a secret for nothing.
+
+        Raises:
+            KeychainError: it cannot be.
+        """
+        self._own_file()
+        self._ask(lambda keyring: keyring.get_password(SERVICE, "look"))
+
     def add(self, name: str, secret: str) -> None:
         """Put a secret there, in place of one of the same name.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from konstruct_mcp.config.environment import is_placeholder, is_reference, is_sendable, is_url, shown_name
+from konstruct_mcp.config.environment import is_placeholder, is_reference, is_sendable, is_url, shown_name, value_of
 from konstruct_mcp.config.findings import Findings, is_nothing
 from konstruct_mcp.config.litellm_keys import is_without_effect
 from konstruct_mcp.config.model_fields import is_price
@@ -101,7 +101,9 @@ def check_address(
             del resolved[key]
         elif value is not None and not (isinstance(value, str) and is_sound(value.strip())):
             name = names.get(key) or key
-            if name == "OLLAMA_BASE_URL" and name not in environ:  # then its value was made of OLLAMA_HOST
+            if name == "OLLAMA_BASE_URL" and value_of("OLLAMA_API_BASE", environ) == value:
+                name = "OLLAMA_API_BASE"
+            elif name == "OLLAMA_BASE_URL" and name not in environ:  # then its value was made of OLLAMA_HOST
                 name, why = "OLLAMA_HOST", "should be a host, a host with a port, or an http:// address"
             reasons.append(f"{cut(shown_name(name))} {why if isinstance(value, str) else 'should be text'}")
             del resolved[key]

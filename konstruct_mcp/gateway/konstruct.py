@@ -574,8 +574,8 @@ class Konstruct:
         """Have the built-in groups go by what Ollama there is now: which models it has, and whether it answers at all.
 
         A completion does this first. It is to be done before `groups`, `choice` and `default_group` where they are to
-        say how things are now. It asks only the address that `OLLAMA_BASE_URL` or `OLLAMA_HOST` names, else this
-        machine. With a config of a file, and where that was looked at a moment ago, it does nothing.
+        say how things are now. It asks only the address that `OLLAMA_BASE_URL`, `OLLAMA_API_BASE` or `OLLAMA_HOST`
+        names, else this machine. With a config of a file, and where that was looked at a moment ago, it does nothing.
 
         Args:
             within_s: seconds that are waited for; what is found after that counts later.

@@ -385,6 +385,9 @@ def test_what_was_made_is_gone_after_detach(home: Home, client: str, scope: str)
     assert home.files()
     home.done("detach", client, "--scope", scope)
     assert home.files() == {}
+    assert home.project.is_dir()
+    listed = home.done("attach", PATH=str(home.folder)).splitlines()[1:]
+    assert [line.split()[1] for line in listed if line.split()[0] == client] == ["no"]
 
 
 # -- an entry that is there ------------------------------------------------------------------------------------------
@@ -577,7 +580,7 @@ def test_where_only_the_settings_cannot_be_written_it_says_so_of_them_alone(home
     settings.chmod(0o444)
     ran = home.run("attach", "claude-code", "--approve")
     assert ran.code == 1
-    assert ran.out == f"{home.folder / '.claude.json'}: changed (the entry)\n"
+    assert ran.out == f"{home.folder / '.claude.json'}: written, which was not there (the entry)\n"
     assert ran.err == f"Error: {settings}: it is read-only; nothing of it is changed\n"
 
 
@@ -633,6 +636,25 @@ def test_a_dry_run_shows_the_entry_and_writes_nothing(home: Home) -> None:
     assert json.loads(shown) == {"mcpServers": {"konstruct": ENTRIES["claude-code"]}}
     assert "of another" not in out
     assert home.files() == before
+
+
+def test_a_file_that_is_made_and_a_client_that_is_not_here_are_said(home: Home) -> None:
+    first = home.run("attach", "codex", PATH=str(home.folder))
+    path = home.folder / ".codex" / "config.toml"
+    assert first.out.startswith(f"{path}: written, which was not there (the entry)\n")
+    assert "Codex is not found on this machine; it reads the entry once it is\n" in first.err
+    assert "not found" not in home.run("attach", "codex", PATH=str(home.folder)).err
+
+
+def test_where_claude_code_says_the_project_is_nothing_else_is_said(home: Home) -> None:
+    config = home.folder / "own.yaml"
+    config.write_text(
+        "model_list: [{model_name: g, litellm_params: {model: openai/gpt-4o, api_key: os.environ/OPENAI_API_KEY}}]\n"
+        "konstruct: {files: {roots: [os.environ/CLAUDE_PROJECT_DIR]}}\n"
+    )
+    home.done("attach", "claude-code", "--config", str(config))
+    entry = json.loads((home.folder / ".claude.json").read_text())["mcpServers"]["konstruct"]
+    assert entry["env"] == {"KONSTRUCT_CONFIG": str(config), "OPENAI_API_KEY": "${OPENAI_API_KEY:-}"}
 
 
 def test_the_clients_are_listed_with_their_state(home: Home) -> None:

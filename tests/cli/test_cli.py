@@ -237,13 +237,23 @@ class TestComplete:
         self, config: Path, ollama: Provider
     ) -> None:
         assert "--continue" not in run("--config", config, "complete", "Hi").err
+        assert "thread" not in json.loads(run("--config", config, "complete", "Hi", "--json").out)
         assert run("--config", config, "complete", "Hi", "--continue", "a" * 26) == Ran(
             2,
             "",
             "error: unknown_thread: a command's threads end with it; to continue one, set `threads: {keep: disk}` in "
             "the config's section konstruct\n",
         )
-        assert ollama.calls == 1
+        assert ollama.calls == 2
+
+    @pytest.mark.parametrize("words", [("",), (" \n",), ("-",), ("", "--system", "Be kind.")])
+    def test_nothing_is_paid_where_there_is_nothing_to_ask(
+        self, config: Path, ollama: Provider, words: tuple[str, ...]
+    ) -> None:
+        ran = run("--config", config, "complete", *words)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.endswith("Error: there is nothing to ask: PROMPT is empty\n")
+        assert ollama.requests == []
 
     def test_a_pipe_gets_what_the_model_wrote_to_the_letter(self, config: Path, ollama: Provider) -> None:
         ollama.script(Text("\x1b[31mred\x1b[0m\ttab"))

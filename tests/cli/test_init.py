@@ -220,7 +220,7 @@ def test_what_does_not_answer_is_said_and_the_config_stays(
     ran = run("init", "--yes", env={**env, "OPENAI_API_KEY": OPENAI_KEY})
     assert ran.code == 1
     assert "the one deployment cannot be called; the state above says why" in ran.out
-    assert "the config is written, and not all of it answers" in ran.err
+    assert "the config is written, but something in it does not answer yet" in ran.err
     assert file(tmp_path).exists()
 
 
@@ -310,6 +310,28 @@ def test_at_a_terminal_with_nothing_there_a_key_is_asked_for_and_goes_into_the_k
     assert OPENAI_KEY not in terminal.shown + file(tmp_path).read_text()
     assert openai.requests[-1].headers["authorization"] == f"Bearer {OPENAI_KEY}"
     assert "budgets" not in yaml.safe_load(file(tmp_path).read_text())["konstruct"]
+
+
+def test_where_there_is_no_keychain_nobody_types_a_key_for_nothing(
+    env: Mapping[str, str], tmp_path: Path, ollama: Provider, lm_studio: Provider, llama_cpp: Provider
+) -> None:
+    stop(ollama, lm_studio, llama_cpp)
+    none = {**env, "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+    with at_a_terminal(none, "init") as (terminal, process):
+        answer(terminal, "Of which provider do you have a key?", "openai")
+        terminal.read_until()
+        assert process.wait(LIMIT_S) == 1
+    assert "not shown" not in terminal.shown
+    assert "OPENAI_API_KEY cannot be put into the keychain: this system has no keychain" in terminal.shown
+    assert not file(tmp_path).exists()
+
+
+def test_the_project_that_claude_code_names_is_open(env: Mapping[str, str], tmp_path: Path) -> None:
+    assert run("init", "--yes", env=env).code == 0
+    assert load_config(file(tmp_path), env).file_access.roots == ()
+    config = load_config(file(tmp_path), {**env, "CLAUDE_PROJECT_DIR": str(tmp_path)})
+    assert config.file_access.roots == (tmp_path,)
+    assert config.warnings == ()
 
 
 def test_at_a_terminal_nothing_is_replaced_without_a_yes(env: Mapping[str, str], tmp_path: Path) -> None:

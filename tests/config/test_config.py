@@ -1204,6 +1204,8 @@ def test_ollama_is_where_its_own_variable_says(tmp_path: Path, host: str, addres
     assert config.groups["fast"].deployments[0].params["api_base"] == address
     config = load_config(None, {**home, "OLLAMA_HOST": host, "OLLAMA_BASE_URL": "http://ours:1"})
     assert config.groups["fast"].deployments[0].params["api_base"] == "http://ours:1"
+    config = load_config(None, {**home, "OLLAMA_HOST": host, "OLLAMA_API_BASE": "http://litellm:1"})
+    assert config.groups["fast"].deployments[0].params["api_base"] == "http://litellm:1"
 
 
 @pytest.mark.parametrize("host", ["not a host!", "gpu-1:port", "ftp://gpu-1"])
@@ -1211,8 +1213,9 @@ def test_an_ollama_host_that_is_none_is_said(tmp_path: Path, host: str) -> None:
     home = {"XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
     why = load_config(None, {**home, "OLLAMA_HOST": host}).groups["fast"].deployments[0].unavailable
     assert why == "OLLAMA_HOST should be a host, a host with a port, or an http:// address"
-    why = load_config(None, {**home, "OLLAMA_BASE_URL": host}).groups["fast"].deployments[0].unavailable
-    assert why == "OLLAMA_BASE_URL should be an http:// or https:// address with a host"
+    for name in ("OLLAMA_BASE_URL", "OLLAMA_API_BASE"):
+        why = load_config(None, {**home, name: host}).groups["fast"].deployments[0].unavailable
+        assert why == f"{name} should be an http:// or https:// address with a host"
 
 
 def test_another_local_model_may_be_named_for_the_built_in_groups(tmp_path: Path) -> None:

@@ -437,6 +437,18 @@ class TestWhoMaySendAFile:
         assert ours.startswith(fault)
         assert tenants == "konstruct.tenants.default.files[0]: should be an absolute path of a folder"
 
+    @pytest.mark.parametrize("named", ["/", "src", "/proc/self", "/home/me/.ssh"])
+    def test_a_variable_that_names_no_folder_of_files_is_said_and_left_out(
+        self, home: Path, root: Path, openai: Provider, named: str
+    ) -> None:
+        made = config(openai, root)
+        made["konstruct"]["files"]["roots"].insert(0, "os.environ/CLAUDE_PROJECT_DIR")
+        loaded = load_config(write(home, made), {**KEYS, "CLAUDE_PROJECT_DIR": named})
+        assert loaded.file_access.roots == (root,)
+        [warning] = loaded.warnings
+        assert warning.startswith("konstruct.files.roots[0] (CLAUDE_PROJECT_DIR): ")
+        assert warning.endswith("; left out")
+
     async def test_no_path_of_the_server_is_shown(self, home: Path, root: Path, openai: Provider) -> None:
         tenants = {"default": {"files": [str(root)]}}
         async with opened(home, config(openai, root, tenants=tenants), KEYS) as konstruct:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,7 @@ def attach(
     server = server_to_start(own or path, scope, places.project, approve=approve)
     if scope == "project" and not server.values.get(ROOTS):
         say(f"it may send no files of this folder: {ROOTS} cannot name one with a {os.pathsep!r} in its path")
+    is_here = chosen.is_here(places)  # which the file that is written now would look like
     file = file_of(chosen, scope, places)
     with _told(file.path):
         change = attached(chosen, file, chosen.entry(server), _asked_for(chosen, server, own or path))
@@ -55,7 +57,7 @@ def attach(
         with _told(settings.path):
             changes.append(allowed(chosen.allowed.text, settings, chosen.allowed.items[scope]))
     for change in changes:
-        _make(change, dry_run=dry_run)
+        _make(change, places, dry_run=dry_run)
     if dry_run:
         show(chosen.text.show(_nested(chosen, server)).rstrip("\n"))
         return
@@ -63,6 +65,8 @@ def attach(
         compile_installation()
     show(f"it starts {' '.join(server.command)}")
     _say_of_variables(chosen, server)
+    if not is_here:
+        say(f"{chosen.title} is not found on this machine; it reads the entry once it is")
     if approve and chosen.unapproved:
         say(f"--approve: {chosen.unapproved}")
     if note := chosen.note.get(scope):
@@ -89,7 +93,7 @@ def detach(client: str, scope: Scope | None, dry_run: bool) -> None:
         with _told(settings.path):
             changes.append(disallowed(chosen.allowed.text, settings, chosen.allowed.items[scope]))
     for change in changes:
-        _make(change, dry_run=dry_run)
+        _make(change, places, dry_run=dry_run)
 
 
 def _places() -> Places:
@@ -130,7 +134,7 @@ def _asked_for(client: Client, server: Server, config: Path | None) -> list[str]
     return asked
 
 
-def _make(change: Change, *, dry_run: bool) -> None:
+def _make(change: Change, places: Places, *, dry_run: bool) -> None:
     path = change.file.path
     if change.is_none:
         show(f"nothing to change in {path}")
@@ -141,11 +145,16 @@ def _make(change: Change, *, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     what = ", ".join(change.parts)
     if change.text is None:
+        if not dry_run and path.parent not in (places.home, places.project):
+            with contextlib.suppress(OSError):  # something else is in it, so that it stays
+                path.parent.rmdir()  # by an empty folder `attach` would take the client for installed
         show(f"{path}: {would}removed, since only the entry was in it")
     elif change.restores:
         show(f"{path}: {would}as it was before")
+    elif change.was is None:
+        show(f"{path}: {would}written, which was not there ({what})")
     else:
-        kept = change.was is not None and change.keep and not dry_run
+        kept = change.keep and not dry_run
         show(f"{path}: {would}changed ({what})" + (f"; before: {change.file.backup.name}" if kept else ""))
 
 

@@ -18,8 +18,9 @@ ROOTS = "KONSTRUCT_FILE_ROOTS"
 _SPARE_S = 30  # beyond our own deadline, so that ours comes first and says why
 _BUILT_IN = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")  # keys of the built-in groups, which may be set some day
 _REFERENCE = re.compile(re.escape(REFERENCE) + r"([A-Za-z_][A-Za-z0-9_]*)")
-# They say where something is, and every process has them or is told otherwise.
-_NOT_PASSED = ("HOME", "KONSTRUCT_CONFIG", ROOTS)
+# They say where something is, and every process has them or is told otherwise. Claude Code tells its servers where the
+# project is; what its entry says would take that value's place.
+_NOT_PASSED = ("HOME", "KONSTRUCT_CONFIG", ROOTS, "CLAUDE_PROJECT_DIR")
 
 
 class _Asked(dict[str, str]):

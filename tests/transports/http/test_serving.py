@@ -206,6 +206,10 @@ class TestRefused:
         response = shared.http.options(shared.url)
         assert (response.status_code, response.headers["allow"]) == (204, "POST, OPTIONS")
 
+    def test_is_no_key_where_only_this_machine_can_ask_which_is_said(self, shared: HttpProcess) -> None:
+        assert shared.post(message("ping", era="2025"), "2025").status_code == 200
+        assert "nobody is asked for a key here: whoever is on this machine asks as the default tenant" in shared.errors
+
     def test_is_another_name_of_the_server(self, shared: HttpProcess) -> None:
         assert shared.post(message("ping", era="2025"), "2025", host="evil.example").status_code == 421
         wait_for(lambda: "code=foreign_host" in shared.errors)
