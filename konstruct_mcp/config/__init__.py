@@ -7,7 +7,8 @@ findings                                                 faults, and what is los
 environment, references, secret_files, keychain          variables, the `os.environ/NAME` that stands for one, secrets
 deployments, defaults, param_checks                      entries of `model_list` into deployments
 groups, wildcards, fallbacks                             deployments into model groups, and what is asked after each
-tenants, ledger_place                                    our own section
+tenants, ledger_place, files, threads, redis             our own section
+http, auth, metrics                                      what of it a server over HTTP goes by
 litellm_budgets                                          LiteLLM's spending limits, which our budgets have to repeat
 provider_needs, cloud_credentials, packages, embedded    what a deployment lacks before it can be called
 model_fields, model_tables, model_lookup, model_updates  what is known of models

@@ -2,6 +2,7 @@
 
 state                  all of it, as the gateway uses it: read this first
 connection             commands, none of which a call waits for longer than a tenth of a second
+look                   whether servers can use it, for who is none
 broadcast, values      short messages, and values for a while
 cooldowns, limits      the health of deployments, and what is used of them, over all servers
 

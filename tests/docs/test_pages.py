@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 
 import pytest
 from support.pages import PAGES, REPOSITORY, code
 from support.reader import PROJECT
+
+from konstruct_mcp.cli.main import cli
 
 README = PAGES["README.md"]
 CONTRIBUTING = PAGES["CONTRIBUTING.md"]
@@ -78,6 +82,22 @@ def test_the_map_lists_the_packages_in_the_order_of_their_imports() -> None:
     ]
     for row in rows:
         assert all((REPOSITORY / folder).is_dir() for folder in code(row[2])), row
+
+
+HEADS = {
+    head.parent: doc
+    for head in sorted((REPOSITORY / "konstruct_mcp").rglob("__init__.py"))
+    if re.search(r"^[\w, /]+ {3,}\S", doc := ast.get_docstring(ast.parse(head.read_text("utf-8"))) or "", re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize(("folder", "head"), HEADS.items(), ids=[folder.name for folder in HEADS])
+def test_the_head_of_a_package_that_lists_modules_names_them_all(folder: Path, head: str) -> None:
+    names = {file.stem for file in folder.glob("*.py") if not file.stem.startswith("__")}
+    if folder.name == "cli":  # it says that a command has the module of its name
+        names -= set(cli.commands)
+    said = set(re.findall(r"\w+", head))
+    assert names <= said, names - said
 
 
 def test_the_markers_are_told() -> None:
