@@ -38,6 +38,8 @@ def add(name: str) -> None:
             f"{variable} cannot be put into the keychain: {error}; set it in the environment instead"
         ) from None
     show(f"{variable} is in the keychain")
+    if variable != variable.upper():  # a provider without a key of its own, or a slip
+        say(f"no provider looks for a key of this name; a config refers to it as keyring/{variable}")
     if os.environ.get(variable, "").strip():
         say(f"warning: the environment sets {variable} too, which comes first")
 

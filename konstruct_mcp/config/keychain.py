@@ -186,7 +186,7 @@ def _names_in(file: Path | None) -> tuple[str, ...]:
     try:
         names = json.loads(read_kept(file, _MOST_BYTES))["names"]
         return tuple(sorted(name for name in names if isinstance(name, str) and NAME.match(name)))
-    except (OSError, ValueError, TypeError, KeyError):  # none yet, or one that is not ours
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # none yet, or one that is not ours
         return ()
 
 

@@ -218,6 +218,12 @@ def test_a_config_that_is_named_is_the_servers_too(home: Home, client: str, name
     assert "ANTHROPIC" not in text
 
 
+def test_an_installation_that_will_not_stay_is_warned_of(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "in a cache" not in home.run("attach", "codex").err
+    monkeypatch.setattr(sys, "prefix", "/home/me/.cache/uv/archive-v0/Xy3")  # as `uvx` has it
+    assert "warning: this installation is in a cache" in home.run("attach", "codex").err
+
+
 def test_a_config_that_cannot_be_used_is_told_before_anything_is_written(home: Home) -> None:
     (home.folder / "own.yaml").write_text("model_list: nothing\n")
     ran = home.run("attach", "codex", "--config", home.folder / "own.yaml")
@@ -270,6 +276,7 @@ TOML = {
 YAML = {
     "empty": "",
     "only a comment": "# of mine",
+    "only the beginning of a document": "---\n",
     "no servers": "model: o3  # mine\n",
     "no end of line": "model: o3",
     "nothing in it": "servers:\nmodel: o3\n",

@@ -101,6 +101,26 @@ def test_that_the_environment_comes_first_is_said() -> None:
     )
 
 
+@pytest.mark.usefixtures("env")
+@pytest.mark.parametrize("name", ["opanai", "ollama", "house"])
+def test_that_a_name_is_no_variables_is_said(name: str) -> None:
+    ran = add(name)
+    assert (ran.code, ran.out) == (0, f"{name} is in the keychain\n")
+    assert ran.err == f"no provider looks for a key of this name; a config refers to it as keyring/{name}\n"
+
+
+@pytest.mark.usefixtures("env")
+@pytest.mark.parametrize("text", ["", "[]", '{"names": 3}', '{"names": [3, "a b", "MY_KEY"]}', "[" * 90_000, "\xff"])
+def test_a_file_of_names_that_is_not_ours_ends_no_command(tmp_path: Path, text: str) -> None:
+    names = tmp_path / "konstruct-mcp" / "credentials.json"
+    names.parent.mkdir()
+    names.write_text(text, "latin-1")
+    names.chmod(0o600)
+    assert run("credentials", "list", env={}).out == ("MY_KEY\n" if "MY_KEY" in text else "no credentials\n")
+    assert add("openai").code == 0
+    assert "OPENAI_API_KEY" in run("credentials", "list", env={}).out
+
+
 def test_at_a_terminal_the_key_is_asked_for_and_not_shown(tmp_path: Path) -> None:
     with Terminal() as terminal:
         ends: Any = {"stdin": terminal.theirs, "stdout": terminal.theirs, "stderr": terminal.theirs}

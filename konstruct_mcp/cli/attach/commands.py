@@ -13,7 +13,7 @@ from konstruct_mcp.cli.attach.bytecode import compile_installation
 from konstruct_mcp.cli.attach.change import Change, allowed, attached, detached, disallowed, file_of, found_entry
 from konstruct_mcp.cli.attach.clients import CLIENTS, NAME, Client, Places, Scope, Server
 from konstruct_mcp.cli.attach.files import ClientFile, FileError, is_there
-from konstruct_mcp.cli.attach.server import ROOTS, own_command, server_to_start
+from konstruct_mcp.cli.attach.server import ROOTS, may_vanish, own_command, server_to_start
 from konstruct_mcp.cli.output import Row, say, show, show_table, spinner
 
 _CLIENT = click.Choice(list(CLIENTS))
@@ -64,6 +64,8 @@ def attach(
     with spinner("compiling bytecode, so that it starts faster"):
         compile_installation()
     show(f"it starts {' '.join(server.command)}")
+    if may_vanish():
+        say("warning: this installation is in a cache, which may be cleaned; `uv tool install` makes one that stays")
     _say_of_variables(chosen, server)
     if not is_here:
         say(f"{chosen.title} is not found on this machine; it reads the entry once it is")

@@ -67,6 +67,11 @@ def own_command() -> tuple[str, ...]:
     return (sys.executable, "-m", "konstruct_mcp")
 
 
+def may_vanish() -> bool:
+    """Whether this installation is in a cache, as `uvx` and `pipx run` make it, which is cleaned some day."""
+    return any(part.lower() in ("cache", ".cache", "caches") for part in Path(sys.prefix).parts)
+
+
 def _referred_to(files: tuple[Path, ...]) -> list[str]:
     """The variables that are written in a config, set or not."""
     return [name for file in files for name in _REFERENCE.findall(file.read_text("utf-8", errors="replace"))]

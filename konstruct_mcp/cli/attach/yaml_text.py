@@ -56,7 +56,7 @@ class YamlText:
             Unreadable: something on the way is no mapping, or is written inside of a line.
         """
         node = yaml.compose(text, yaml.SafeLoader)
-        if node is None:
+        if node is None or node.tag.endswith(":null"):
             begun = text if not text or text.endswith("\n") else text + "\n"
             return begun + self.show({path[0]: nested(path[1:], value)})
         column = 0
