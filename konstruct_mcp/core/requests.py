@@ -78,11 +78,12 @@ class Limits:
         self._hold_all(arguments, found.values, "values of JSON", "max_values", 0)
         self._hold_all(arguments, found.chars, "characters", "max_request_chars", 1)
 
-    def check_continued(self, messages: Sequence[Message], chars: int) -> None:
-        """The same for a thread's messages with those that continue it, of `chars` characters in all.
+    def check_composed(self, messages: Sequence[Message], chars: int, *, is_continued: bool) -> None:
+        """The same for messages of `chars` characters in all, with the files that they name and, if it `is_continued`,
+        behind those of a thread.
 
         Raises:
-            InvalidArgumentError: saying that it is the thread that has become too long.
+            InvalidArgumentError: saying that it is the files or the thread that make it too long.
         """
         parts = sum(len(message.content) for message in messages if isinstance(message.content, list))
         calls = sum(len(message.tool_calls or ()) for message in messages)
@@ -95,9 +96,12 @@ class Limits:
             (chars, "characters", "max_request_chars"),
         ):
             if found > (most := getattr(self, key)):
+                more = f"{found:,} {of}, more than {most:,} (konstruct.{key})"
                 raise InvalidArgumentError(
-                    f"continue: the thread is too long: with these messages it has {found:,} {of}, more than {most:,} "
-                    f"(konstruct.{key}); send a shorter conversation, without continue"
+                    f"continue: the thread is too long: with these messages it has {more}; send a shorter "
+                    "conversation, without continue"
+                    if is_continued
+                    else f"files: with them the request has {more}; name fewer"
                 )
 
     def _hold(self, place: str, found: int, key: str) -> None:

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,7 +50,7 @@ from konstruct_mcp.gateway.caller import Caller, group_of
 from konstruct_mcp.gateway.events import try_ended
 from konstruct_mcp.gateway.files.composing import ComposedFiles, compose, with_files
 from konstruct_mcp.gateway.files.readers import FileReaders
-from konstruct_mcp.gateway.files.reading import FileAccess
+from konstruct_mcp.gateway.files.reading import FileAccess, ReadFiles
 from konstruct_mcp.gateway.reload import Generation, Generations
 from konstruct_mcp.gateway.tenant_limits import TenantLimits
 from konstruct_mcp.gateway.threads import Conversation, Threads
@@ -115,9 +115,20 @@ def _parsed(arguments: Mapping[str, Any], limits: Limits) -> Request:
 def _behind(request: Request, found: Conversation, limits: Limits) -> Request:
     """The request behind what a thread holds, with those of its properties computed that take long."""
     composed = request.with_messages([*found.messages, *request.messages])
-    limits.check_continued(composed.messages, composed.chars)
+    limits.check_composed(composed.messages, composed.chars, is_continued=True)
     _ = composed.has_images, composed.has_pdfs, composed.is_large
     return composed
+
+
+def _behind_files(
+    request: Request, read: ReadFiles, keys: Collection[str], limits: Limits
+) -> tuple[Request, ComposedFiles]:
+    """The request with these files ahead of what the user says, and with the same of its properties computed."""
+    files = compose(read, keys)
+    composed = with_files(request, files)
+    limits.check_composed(composed.messages, composed.chars, is_continued=False)
+    _ = composed.has_images, composed.has_pdfs, composed.is_large
+    return composed, files
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +209,7 @@ class CompletionCall:
         Raises:
             FileRefusedError: naming each file that cannot be read, or is not sent.
             UnknownThreadError: there is no such thread of the tenant's.
-            InvalidArgumentError: with the thread it is more than one request may hold.
+            InvalidArgumentError: with the files or the thread it is more than one request may hold.
             DeadlineError: it is not there in time.
         """
         request, shared = await self._with_files(caller, tenant), self._shared
@@ -247,9 +258,12 @@ class CompletionCall:
         with anyio.move_on_after(self._left_s):
             whose = tenant.id if caller.is_verified else None
             read = await self._shared.readers.read(paths, FileAccess(settings, roots), whose)
-            is_large = sum(len(file.data) for file in read.files) > LARGE_CHARS
-            self._files = await in_thread_if_large(compose, read, settings.keys, is_large=is_large)
-            return with_files(self._request, self._files)
+            large = self._request.is_large or sum(len(file.data) for file in read.files) > LARGE_CHARS
+            limits, keys = self._config.limits, settings.keys
+            composed, self._files = await in_thread_if_large(
+                _behind_files, self._request, read, keys, limits, is_large=large
+            )
+            return composed
         raise DeadlineError(
             f"no answer within {self._timeout_s:g} s, waiting for the files to be read; raise timeout_s, or name fewer"
         )

@@ -459,6 +459,24 @@ class TestWhoMaySendAFile:
 
 
 class TestWhatAFileCosts:
+    @pytest.mark.parametrize(
+        ("limit", "said"),
+        [
+            ({"max_request_chars": 1000}, r"has 1,\d+ characters, more than 1,000 \(konstruct.max_request_chars\)"),
+            ({"max_parts": 2}, r"has 3 parts, more than 2 \(konstruct.max_parts\)"),
+        ],
+    )
+    async def test_it_counts_for_the_limits_of_one_request(
+        self, home: Path, root: Path, openai: Provider, limit: dict[str, int], said: str
+    ) -> None:
+        (root / "a.txt").write_text("a" * 500)
+        (root / "b.txt").write_text("b" * 500)
+        async with opened(home, config(openai, root, **limit), KEYS) as konstruct:
+            with pytest.raises(InvalidArgumentError, match=f"files: with them the request {said}; name fewer$"):
+                await asked(konstruct, root / "a.txt", root / "b.txt")
+            assert openai.calls == 0
+            await asked(konstruct, root / "a.txt")
+
     async def test_its_bytes_count_for_a_budget(self, home: Path, root: Path, openai: Provider) -> None:
         (root / "small.txt").write_text("x")
         (root / "large.txt").write_text("x" * 1_000_000)  # $2.5 for a million tokens, of a byte at least
