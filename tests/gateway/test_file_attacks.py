@@ -232,6 +232,7 @@ def sqlite_file(world: World) -> Path:
     return file
 
 
+@pytest.mark.many_cases
 @pytest.mark.parametrize("attack", ATTACKS)
 async def test_an_attack_gets_nothing(world: World, openai: Provider, attack: str) -> None:
     async with serving(world, openai, deny=["*.sqlite3", "private/*.md"]) as konstruct:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.databases import sqlite
 from support.default_groups import HELLO, KEYS, PNG, connected, entry, opened, reaching, write
 from support.model_requests import ask
 from support.providers import ContextOverflow, Provider
@@ -481,7 +482,7 @@ class TestWhatAFileCosts:
         (root / "small.txt").write_text("x")
         (root / "large.txt").write_text("x" * 1_000_000)  # $2.5 for a million tokens, of a byte at least
         budgets = [{"usd": 1, "per": "day"}]
-        async with opened(home, config(openai, root, budgets=budgets), KEYS) as konstruct:
+        async with opened(home, config(openai, root, budgets=budgets, ledger_url=sqlite(home).url), KEYS) as konstruct:
             assert (await asked(konstruct, root / "small.txt", max_tokens=10)).files
             with pytest.raises(BudgetExceededError):
                 await asked(konstruct, root / "large.txt", max_tokens=10)
@@ -492,7 +493,9 @@ class TestWhatAFileCosts:
         (root / "a.pdf").write_bytes(PDF)
         for usd, is_paid in ((0.50, False), (0.60, True)):
             budgets = [{"usd": usd, "per": "day"}]
-            async with opened(home, config(openai, root, budgets=budgets), KEYS) as konstruct:
+            async with opened(
+                home, config(openai, root, budgets=budgets, ledger_url=sqlite(home).url), KEYS
+            ) as konstruct:
                 if is_paid:
                     await asked(konstruct, root / "a.pdf", max_tokens=10)
                 else:

@@ -252,7 +252,7 @@ class TestARow:
         openai.script(answer)
         async with ledger() as konstruct:
             with pytest.raises(KonstructError, match=outcome):
-                await konstruct.complete(HELLO, model_group="unpriced", timeout_s=1 if cost is None else None)
+                await konstruct.complete(HELLO, model_group="unpriced", timeout_s=1 if outcome == "timeout" else None)
 
         row = only(database)
         assert (row["outcome"], row["cost_nusd"], row["group_served"], row["model"]) == (outcome, cost, None, None)

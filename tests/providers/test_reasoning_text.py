@@ -50,7 +50,7 @@ def test_reasoning_is_recalled_for_the_same_tenant_deployment_and_conversation_a
     assert memory.recall("alice", other, after).turns == (None,)
     assert memory.recall("alice", one, elsewhere).turns == (None,)
     memory.forget("alice", one, after)
-    assert memory.recall("alice", one, after).turns == (None,)
+    assert memory.recall("alice", one, after).turns == ({},)  # nothing, which nobody is asked for again
 
 
 def given_back(model: str, thought: dict[str, Any] | None, refusal: str = "") -> dict[str, Any]:
