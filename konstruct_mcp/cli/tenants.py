@@ -199,4 +199,4 @@ def _cells(tenant: ListedTenant) -> list[str]:
 
 def _budget(budget: Mapping[str, Any]) -> str:
     groups = f":{','.join(budget['groups'])}" if budget.get("groups") else ""
-    return f"${budget['usd']}/{budget['per']}{groups}"
+    return f"${str(budget['usd']).removesuffix('.0')}/{budget['per']}{groups}"

@@ -95,6 +95,9 @@ class TestTenants:
             "--note",
             "night shift",
         )
+        _, default, *_, shown = done(config, "tenants", "list").splitlines()
+        assert "  $3/day" in default
+        assert "  $5/day, $2.5/total:paid" in shown
         *_, carl = json.loads(done(config, "tenants", "list", "--json"))["tenants"]
         assert carl == {
             "id": "carl",
