@@ -204,6 +204,7 @@ def test_with_nothing_to_ask_nothing_is_written(
     assert "set ANTHROPIC_API_KEY or `konstruct-mcp credentials add anthropic`, or start Ollama" in ran.err
 
 
+@pytest.mark.long
 def test_where_nothing_else_is_there_the_embedded_model_is_taken_and_answers(
     env: Mapping[str, str], tmp_path: Path, ollama: Provider, lm_studio: Provider, llama_cpp: Provider
 ) -> None:
@@ -230,6 +231,7 @@ def test_without_a_terminal_it_needs_yes(env: Mapping[str, str], tmp_path: Path)
     assert "init asks at a terminal; --yes takes all that is found" in ran.err
 
 
+@pytest.mark.long
 def test_a_server_that_runs_already_takes_up_a_key_and_then_a_first_config(
     env: Mapping[str, str], ollama: Provider, lm_studio: Provider, llama_cpp: Provider, tmp_path: Path
 ) -> None:
@@ -297,6 +299,7 @@ def test_at_a_terminal_it_asks_what_of_it_to_use(
     assert (anthropic.calls, ollama.calls, llama_cpp.calls) == (1, 1, 0)
 
 
+@pytest.mark.long
 def test_at_a_terminal_with_nothing_there_a_key_is_asked_for_and_goes_into_the_keychain(
     env: Mapping[str, str], tmp_path: Path, ollama: Provider, lm_studio: Provider, llama_cpp: Provider, openai: Provider
 ) -> None:

@@ -357,7 +357,7 @@ class TestParallelCalls:
 class TestAcrossTransports:
     """A client says its name in `initialize`, or in each request of the 2026 era."""
 
-    @pytest.mark.parametrize("name", ["codex-mcp-client", "nobody knows it"])
+    @pytest.mark.parametrize("name", ["codex-mcp-client", pytest.param("nobody knows it", marks=pytest.mark.long)])
     def test_over_stdio(
         self, era: str, tmp_path: Path, ollama: Provider, fork_server: ForkServer | None, name: str
     ) -> None:
@@ -372,7 +372,7 @@ class TestAcrossTransports:
             answer = server.ask("tools/call", call)["structuredContent"]
         self.assert_known(name, tool, answer)
 
-    @pytest.mark.parametrize("name", ["codex-mcp-client", "nobody knows it"])
+    @pytest.mark.parametrize("name", ["codex-mcp-client", pytest.param("nobody knows it", marks=pytest.mark.long)])
     def test_over_http(
         self, era: str, tmp_path: Path, ollama: Provider, fork_server: ForkServer | None, name: str
     ) -> None:
