@@ -11,7 +11,6 @@ import contextlib
 import functools
 import hashlib
 import os
-import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +31,7 @@ DISK_BYTES = 512 * 2**20  # of all files, but for what has come since the last l
 _LEAST_BYTES = 1000  # that a turn counts at least in memory, which bounds how many there are
 _BLOCK_BYTES = 4096  # that a file counts at least, as on most disks
 _LOOK_S = 600.0  # between two looks at what of a folder has expired
+_LOOK_PATIENCE_S = 0.5  # that an answer waits for one
 _PART_S = 3600.0  # after which nobody is still writing a file
 _AT_ONCE = 4  # threads at work on a disk: one that hangs holds no more of them
 
@@ -90,12 +90,16 @@ class DiskStore:
     def __init__(self, folder: Path, seconds: float, clock: Callable[[], float], most: int = DISK_BYTES) -> None:
         """`clock` gives seconds since 1970; `most` is the size of all files in bytes."""
         self._folder, self._seconds, self._clock, self._most = folder, seconds, clock, most
-        self._lock = threading.Lock()
         self._look_at, self._written = 0.0, 0  # when the next look is due, and bytes since the last
         self._places = anyio.Semaphore(_AT_ONCE, max_value=_AT_ONCE)
 
     async def put(self, tenant: str, turn_id: str, turn: bytes, before: Sequence[str]) -> bool:
-        return await self._beside(self._put, tenant, turn_id, turn, before)
+        is_whole = await self._beside(self._put, tenant, turn_id, turn, before)
+        if self._is_look_due(max(_BLOCK_BYTES, len(turn))):
+            # It goes on for as long as it takes: a hundred thousand files take ten seconds, and this turn is kept.
+            with anyio.move_on_after(_LOOK_PATIENCE_S):
+                await self._beside(self.clean)
+        return is_whole
 
     async def get(self, tenant: str, turn_ids: Sequence[str]) -> list[bytes | None]:
         return await self._beside(self._get, tenant, turn_ids)
@@ -131,7 +135,6 @@ class DiskStore:
                 os.utime(self._place(tenant, one), (now, now + rank / 1000))  # later, so that it is dropped later
             except FileNotFoundError:
                 is_whole = False
-        self._look(max(_BLOCK_BYTES, len(turn)))
         return is_whole
 
     def _get(self, tenant: str, turn_ids: Sequence[str]) -> list[bytes | None]:
@@ -145,15 +148,14 @@ class DiskStore:
             found.append(turn)
         return found
 
-    def _look(self, written: int) -> None:
-        """Remove what has expired or is too much, now and then."""
+    def _is_look_due(self, written: int) -> bool:
+        """Whether it is time to look for what has expired or is too much, after so many bytes more."""
         now = self._clock()
-        with self._lock:
-            self._written += written
-            if now < self._look_at and self._written <= self._most // 16:
-                return
-            self._look_at, self._written = now + min(_LOOK_S, self._seconds), 0
-        self.clean()
+        self._written += written
+        if now < self._look_at and self._written <= self._most // 16:
+            return False
+        self._look_at, self._written = now + min(_LOOK_S, self._seconds), 0
+        return True
 
     def clean(self) -> None:
         """Remove what has expired, what nobody will finish writing, and the oldest of what is too much."""

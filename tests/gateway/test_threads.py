@@ -716,6 +716,28 @@ async def test_a_disk_that_hangs_holds_a_few_threads_and_not_the_end_of_the_proc
     assert (await threads.find(thread, "acme")).messages[-1].content == "b"
 
 
+async def test_a_turn_is_kept_however_long_it_takes_to_look_for_what_has_expired(tmp_path: Path) -> None:
+    """A folder of a hundred thousand files takes ten seconds to look through: here for ever."""
+    goes_on = threading.Event()
+
+    class HangsWhileLooking(Clock):
+        asked = 0
+
+        def __call__(self) -> float:
+            self.asked += 1
+            if self.asked == 3:  # by who puts a turn there, by who sees that a look is due, and by the look
+                goes_on.wait(WAIT_S)
+            return super().__call__()
+
+    threads = kept_in(tmp_path, "disk", HangsWhileLooking())
+    try:
+        first = await told(threads, None, "a", "b")
+        await told(threads, first, "c", "d")
+        assert not goes_on.is_set()
+    finally:
+        goes_on.set()
+
+
 @pytest.mark.long
 def test_a_full_disk_costs_the_thread_and_not_the_answer(tmp_path: Path, openai: Provider, anthropic: Provider) -> None:
     needs_mounts()
