@@ -66,7 +66,8 @@ def test_an_extra_is_never_installed_by_a_name_on_an_index() -> None:
     """Nobody has registered the name, and whoever does would supply what is installed."""
     told = [page.text for page in PAGES.values()]
     told += [file.read_text("utf-8") for file in (REPOSITORY / "konstruct_mcp").rglob("*.py")]
-    assert not any("konstruct-mcp[" in text or re.search(r"pip install '?konstruct[-_]mcp", text) for text in told)
+    by_name = re.compile(r"konstruct-mcp\[[^]]*\](?! @ git\+)|pip install '?konstruct[-_]mcp")
+    assert not any(by_name.search(text) for text in told)
 
 
 def test_the_map_lists_the_packages_in_the_order_of_their_imports() -> None:
