@@ -395,6 +395,7 @@ while True:
 """
 
 
+@pytest.mark.many_cases
 @pytest.mark.parametrize("kind", ["file", "folder", "wildcard"])
 def test_a_link_that_is_swapped_meanwhile_leads_nowhere(world: World, kind: str) -> None:
     """Each read has what is inside, or is refused. The reader is tried by itself: a call would ask a provider, and give

@@ -389,6 +389,7 @@ def numbered(body: Any) -> None:
     body["choices"][0]["message"]["tool_calls"][0]["id"] = "functions.weather:0"
 
 
+@pytest.mark.many_cases
 @pytest.mark.parametrize(
     ("wire", "model", "params", "change", "seen"),
     [
