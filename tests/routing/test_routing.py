@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from konstruct_mcp.config.model import Config, Deployment, Group, LedgerPlace, RoutingStrategy
 from konstruct_mcp.core import errors
+from konstruct_mcp.core.budgets import Shortfall
 from konstruct_mcp.core.results import Attempt
 from konstruct_mcp.routing.facts import Facts, Needs
 from konstruct_mcp.routing.outcomes import Answer, Fault, FaultKind, TryResult
@@ -963,7 +964,18 @@ def test_one_that_hung_for_its_whole_time_out_is_passed_over_at_once() -> None:
 
 
 outcomes = st.one_of(
-    st.just(OK), st.builds(Fault, st.sampled_from(FaultKind), retry_after_s=st.none() | st.floats(0, 1e6))
+    st.just(OK),
+    st.builds(
+        Fault,
+        st.sampled_from([kind for kind in FaultKind if kind is not FaultKind.BUDGET]),
+        retry_after_s=st.none() | st.floats(0, 1e6),
+    ),
+    # A budget that refuses says what is left of it.
+    st.builds(
+        Fault,
+        st.just(FaultKind.BUDGET),
+        shortfall=st.builds(Shortfall, st.integers(0, 10**12), st.none() | st.just("2026-11-30T00:00:00+00:00")),
+    ),
 )
 
 
