@@ -107,7 +107,10 @@ async def read_request(arguments: Mapping[str, Any], config: Config | None, read
 
 def _parsed(arguments: Mapping[str, Any], limits: Limits) -> Request:
     """The request, with those of its properties computed that take long."""
-    request = Request.parse(arguments, limits)
+    return _computed(Request.parse(arguments, limits))
+
+
+def _computed(request: Request) -> Request:
     _ = request.chars, request.has_images, request.has_pdfs, request.is_large
     return request
 
@@ -116,8 +119,7 @@ def _behind(request: Request, found: Conversation, limits: Limits) -> Request:
     """The request behind what a thread holds, with those of its properties computed that take long."""
     composed = request.with_messages([*found.messages, *request.messages])
     limits.check_composed(composed.messages, composed.chars, is_continued=True)
-    _ = composed.has_images, composed.has_pdfs, composed.is_large
-    return composed
+    return _computed(composed)
 
 
 def _behind_files(
@@ -127,8 +129,7 @@ def _behind_files(
     files = compose(read, keys)
     composed = with_files(request, files)
     limits.check_composed(composed.messages, composed.chars, is_continued=False)
-    _ = composed.has_images, composed.has_pdfs, composed.is_large
-    return composed, files
+    return _computed(composed), files
 
 
 @dataclass(frozen=True, slots=True)
