@@ -4,7 +4,6 @@ paths, and its refusals."""
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
@@ -40,16 +39,6 @@ PATHS: tuple[tuple[Wire | OtherWire, str, str], ...] = (
     ("xai", "xai/grok-4", "/v1/chat/completions"),
     ("cohere", "cohere_chat/command-a-03-2025", "/v2/chat"),
 )
-
-
-@pytest.fixture(scope="module")
-def litellm() -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-        environment.setenv("LITELLM_MODE", "PRODUCTION")
-        module = importlib.import_module("litellm")
-        environment.setattr(module, "suppress_debug_info", True)
-        yield module
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import http.client
-import importlib
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -45,17 +44,6 @@ TOOL_CALL = ("call_1", "get_weather", '{"city": "Oslo"}')
 def provider(request: pytest.FixtureRequest) -> Iterator[Provider]:
     with Provider(request.param) as provider:
         yield provider
-
-
-@pytest.fixture(scope="module")
-def litellm() -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-        environment.setenv("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
-        environment.setenv("LITELLM_MODE", "PRODUCTION")
-        module = importlib.import_module("litellm")
-        environment.setattr(module, "suppress_debug_info", True)
-        yield module
 
 
 @pytest.fixture(scope="module")
